@@ -17,6 +17,10 @@ libfuzzer_sys::fuzz_target!(|text: &[u8]| {
     }
     let mut lines = LineReader::new(text);
     while let Ok(Some(line)) = lines.next_line() {
-        assert!(line.is_blank() || line.number < next, "line {} is lost", line.number);
+        assert!(
+            line.is_blank() || line.number < next,
+            "line {} is lost",
+            line.number
+        );
     }
 });

@@ -9,10 +9,16 @@ use libfuzzer_sys::fuzz_target;
 fuzz_target!(|text: &str| {
     if let Ok(frame) = ServerFrame::parse(text) {
         let again = ServerFrame::parse(&frame.to_text()).expect("a frame that was written");
-        assert_eq!((again.kind, again.code, again.body.class()), (frame.kind, frame.code, frame.body.class()));
+        assert_eq!(
+            (again.kind, again.code, again.body.class()),
+            (frame.kind, frame.code, frame.body.class())
+        );
     }
     if let Ok(frame) = ClientFrame::parse(text) {
         let again = ClientFrame::parse(&frame.to_text()).expect("a frame that was written");
-        assert_eq!((again.token, again.action.name()), (frame.token, frame.action.name()));
+        assert_eq!(
+            (again.token, again.action.name()),
+            (frame.token, frame.action.name())
+        );
     }
 });

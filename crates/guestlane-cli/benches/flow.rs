@@ -4,7 +4,12 @@
 //!
 //! Run it with `cargo bench -p guestlane-cli --bench flow`. `GUESTLANE_BENCH_ROWS=1000000` selects
 //! the large run.
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a benchmark may")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    missing_docs,
+    reason = "a benchmark may"
+)]
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_macros,
@@ -29,12 +34,21 @@ fn guestlane() -> Command {
 
 fn simulator() -> (Child, Value) {
     let mut child = guestlane()
-        .args(["simulate", "--listen", "127.0.0.1:0", "--rate-limit", "off", "--json"])
+        .args([
+            "simulate",
+            "--listen",
+            "127.0.0.1:0",
+            "--rate-limit",
+            "off",
+            "--json",
+        ])
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
     let mut line = String::new();
-    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    BufReader::new(child.stdout.as_mut().unwrap())
+        .read_line(&mut line)
+        .unwrap();
     (child, serde_json::from_str(&line).unwrap())
 }
 
@@ -44,10 +58,15 @@ fn with_settings<'a>(command: &'a mut Command, platform: &Value, crm: bool) -> &
         .env("GENESYS_BASE_URL", text("baseUrl"))
         .env("GENESYS_CLIENT_ID", text("clientId"))
         .env("GENESYS_CLIENT_SECRET", text("clientSecret"))
-        .env("GENESYS_QUEUE_ID", platform["queueIds"][0].as_str().unwrap())
+        .env(
+            "GENESYS_QUEUE_ID",
+            platform["queueIds"][0].as_str().unwrap(),
+        )
         .env("GUESTLANE_PLATFORM_RATE_LIMIT", "off");
     if crm {
-        command.env("CRM_WEBHOOK_URL", text("crmUrl")).env("CRM_ALLOW_PRIVATE_NETWORKS", "true");
+        command
+            .env("CRM_WEBHOOK_URL", text("crmUrl"))
+            .env("CRM_ALLOW_PRIVATE_NETWORKS", "true");
     }
     command
 }
@@ -67,13 +86,28 @@ fn rows(number: usize) {
     text.into_inner().unwrap();
     let (mut simulator, platform) = simulator();
     let mut command = guestlane();
-    command.args(["batch", "--json", "--output"]).arg(directory.path().join("out.jsonl"));
-    command.arg("--state-dir").arg(directory.path().join("state")).arg(&file).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut batch = with_settings(&mut command, &platform, true).spawn().unwrap();
+    command
+        .args(["batch", "--json", "--output"])
+        .arg(directory.path().join("out.jsonl"));
+    command
+        .arg("--state-dir")
+        .arg(directory.path().join("state"))
+        .arg(&file)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut batch = with_settings(&mut command, &platform, true)
+        .spawn()
+        .unwrap();
     let started = Instant::now();
     let mut seen = vec![(0.0, 0.0)];
-    for line in BufReader::new(batch.stderr.take().unwrap()).lines().map_while(Result::ok) {
-        match line.split_once(" rows: ").and_then(|(rows, _)| rows.parse::<f64>().ok()) {
+    for line in BufReader::new(batch.stderr.take().unwrap())
+        .lines()
+        .map_while(Result::ok)
+    {
+        match line
+            .split_once(" rows: ")
+            .and_then(|(rows, _)| rows.parse::<f64>().ok())
+        {
             Some(rows) => seen.push((started.elapsed().as_secs_f64(), rows)),
             None => println!("{line}"),
         }
@@ -86,21 +120,33 @@ fn rows(number: usize) {
     let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
     // A session whose lease expired on a busy machine was finished by recovery. It was created
     // once, and counts as replayed.
-    assert_eq!(summary["opened"].as_u64().unwrap() + summary["replayed"].as_u64().unwrap(), number as u64, "{summary}");
+    assert_eq!(
+        summary["opened"].as_u64().unwrap() + summary["replayed"].as_u64().unwrap(),
+        number as u64,
+        "{summary}"
+    );
     println!(
         "batch of {number} rows: {:.0} rows/s, {resident:.0} MiB resident at the most",
         summary["perSecond"].as_f64().unwrap()
     );
     let rate = |from: f64, to: f64| {
         let at = |rows: f64| {
-            let after = seen.iter().position(|(_, seen)| *seen >= rows).unwrap().max(1);
+            let after = seen
+                .iter()
+                .position(|(_, seen)| *seen >= rows)
+                .unwrap()
+                .max(1);
             let ((t0, r0), (t1, r1)) = (seen[after - 1], seen[after]);
             t0 + (t1 - t0) * (rows - r0) / (r1 - r0)
         };
         (to - from) / (at(to) - at(from))
     };
     let (all, part) = (number as f64, number as f64 / 10.0);
-    println!("  first tenth {:.0} rows/s, last tenth {:.0} rows/s\n", rate(0.0, part), rate(all - part, all));
+    println!(
+        "  first tenth {:.0} rows/s, last tenth {:.0} rows/s\n",
+        rate(0.0, part),
+        rate(all - part, all)
+    );
     simulator.kill().unwrap();
     simulator.wait().unwrap();
 }
@@ -111,15 +157,26 @@ fn first_session() {
     let (mut child, platform) = simulator();
     let create = || {
         let mut command = guestlane();
-        command.args(["create", "--guest", "ann", "--state-dir"]).arg(directory.path());
+        command
+            .args(["create", "--guest", "ann", "--state-dir"])
+            .arg(directory.path());
         let started = Instant::now();
-        assert!(with_settings(&mut command, &platform, true).output().unwrap().status.success());
+        assert!(
+            with_settings(&mut command, &platform, true)
+                .output()
+                .unwrap()
+                .status
+                .success()
+        );
         started.elapsed().as_secs_f64() * 1000.0
     };
     // The first run creates the keys.
     create();
     let times: Vec<_> = (0..20).map(|_| create()).collect();
-    println!("create: one session and its CRM event, whole process: median {:.1} ms of 20", median(times));
+    println!(
+        "create: one session and its CRM event, whole process: median {:.1} ms of 20",
+        median(times)
+    );
     child.kill().unwrap();
     child.wait().unwrap();
 }

@@ -13,7 +13,12 @@ use crate::commands::confirm::Confirmed;
 
 /// Creates Genesys Cloud web-messaging guest sessions without losing or duplicating one, and proves it.
 #[derive(Debug, Parser)]
-#[command(name = "guestlane", version, max_term_width = 100, arg_required_else_help = true)]
+#[command(
+    name = "guestlane",
+    version,
+    max_term_width = 100,
+    arg_required_else_help = true
+)]
 pub(crate) struct Args {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -100,7 +105,12 @@ pub(crate) struct Demo {
     #[arg(long)]
     pub(crate) serve: bool,
     /// Address to listen on; port 0 picks a free port
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8971", requires = "serve")]
+    #[arg(
+        long,
+        value_name = "ADDR",
+        default_value = "127.0.0.1:8971",
+        requires = "serve"
+    )]
     pub(crate) listen: SocketAddr,
 }
 
@@ -217,7 +227,12 @@ pub(crate) enum Store {
         #[arg(long, value_name = "URL")]
         from: String,
         /// Target database, as postgres://USER:PASSWORD@HOST:5432/DATABASE
-        #[arg(long, value_name = "URL", required_unless_present = "abandon", conflicts_with = "abandon")]
+        #[arg(
+            long,
+            value_name = "URL",
+            required_unless_present = "abandon",
+            conflicts_with = "abandon"
+        )]
         to: Option<String>,
         /// Abandon an unfinished migration: the file can be opened again, and the database cannot
         #[arg(long)]
@@ -299,7 +314,11 @@ pub(crate) enum ApiKeys {
         #[arg(long, value_name = "NAME")]
         name: String,
         /// Scope: sessions:write, sessions:read, tokens:verify or admin; may be repeated
-        #[arg(long = "scope", value_name = "SCOPE", required_unless_present = "replaces")]
+        #[arg(
+            long = "scope",
+            value_name = "SCOPE",
+            required_unless_present = "replaces"
+        )]
         scopes: Vec<String>,
         /// Lifetime, like 12h or 90d [default: until revoked]
         #[arg(long, value_name = "SPAN")]
@@ -308,7 +327,12 @@ pub(crate) enum ApiKeys {
         #[arg(long, value_name = "ID")]
         replaces: Option<String>,
         /// How long the replaced key remains valid
-        #[arg(long, value_name = "SPAN", default_value = "24h", requires = "replaces")]
+        #[arg(
+            long,
+            value_name = "SPAN",
+            default_value = "24h",
+            requires = "replaces"
+        )]
         overlap: String,
     },
     /// List API keys without their secrets
@@ -356,10 +380,20 @@ pub(crate) struct Simulate {
     #[arg(long)]
     pub(crate) tls: bool,
     /// File to which the authority's certificate is written
-    #[arg(long, value_name = "FILE", default_value = "guestlane-simulator-ca.pem", requires = "tls")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "guestlane-simulator-ca.pem",
+        requires = "tls"
+    )]
     pub(crate) ca_file: PathBuf,
     /// Region whose host names the certificate covers: login., api., webmessaging., api-cdn.
-    #[arg(long, value_name = "DOMAIN", default_value = "localhost", requires = "tls")]
+    #[arg(
+        long,
+        value_name = "DOMAIN",
+        default_value = "localhost",
+        requires = "tls"
+    )]
     pub(crate) region: String,
     /// Behaviour of the inbound flow on a first message
     #[arg(long, value_enum, default_value_t = InboundFlow::ReadsRoutingTarget)]

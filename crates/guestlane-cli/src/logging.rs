@@ -23,10 +23,17 @@ static LEVEL: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
 fn filter(level: &str, verbose: u8) -> EnvFilter {
     let ours = match verbose {
         0 => level.to_owned(),
-        1 => "info,guestlane=debug,guestlane_genesys=debug,guestlane_http=debug,guestlane_sim=info".to_owned(),
-        _ => "info,guestlane=trace,guestlane_genesys=trace,guestlane_http=trace,guestlane_sim=debug".to_owned(),
+        1 => "info,guestlane=debug,guestlane_genesys=debug,guestlane_http=debug,guestlane_sim=info"
+            .to_owned(),
+        _ => {
+            "info,guestlane=trace,guestlane_genesys=trace,guestlane_http=trace,guestlane_sim=debug"
+                .to_owned()
+        }
     };
-    EnvFilter::new(format!("{ours},rustls_platform_verifier=off,tokio_postgres=info,{}=off", trace_context::TARGET))
+    EnvFilter::new(format!(
+        "{ours},rustls_platform_verifier=off,tokio_postgres=info,{}=off",
+        trace_context::TARGET
+    ))
 }
 
 /// Starts logging to stderr, so that stdout carries only data: warnings by default, and more with
@@ -36,15 +43,26 @@ pub(crate) fn start(verbose: u8, json: bool, traces: Option<&Traces>) {
     let _ = LEVEL.set(handle);
     let text = tracing_subscriber::fmt::layer().with_writer(|| output::Log);
     let log = if json {
-        text.json().flatten_event(true).with_current_span(true).with_span_list(false).boxed()
+        text.json()
+            .flatten_event(true)
+            .with_current_span(true)
+            .with_span_list(false)
+            .boxed()
     } else {
         text.with_ansi(std::io::stderr().is_terminal()).boxed()
     };
     let traces = traces.map(|traces| {
         let only = Targets::new().with_target(trace_context::TARGET, LevelFilter::INFO);
-        tracing_opentelemetry::layer().with_tracer(traces.tracer()).with_location(false).with_threads(false).with_filter(only)
+        tracing_opentelemetry::layer()
+            .with_tracer(traces.tracer())
+            .with_location(false)
+            .with_threads(false)
+            .with_filter(only)
     });
-    tracing_subscriber::registry().with(log.with_filter(level)).with(traces).init();
+    tracing_subscriber::registry()
+        .with(log.with_filter(level))
+        .with(traces)
+        .init();
 }
 
 /// Whether the settings request JSON. It runs before the settings are validated.
@@ -75,14 +93,21 @@ pub(crate) fn set_level(settings: &Settings, by_default: &str, verbose: u8) -> R
 ///
 /// # Errors
 /// The log level or the log format is invalid.
-pub(crate) fn check_level<'a>(settings: &'a Settings, by_default: &'a str) -> Result<&'a str, Error> {
+pub(crate) fn check_level<'a>(
+    settings: &'a Settings,
+    by_default: &'a str,
+) -> Result<&'a str, Error> {
     wants_json(settings)?;
     let level = match settings.get(LOG_LEVEL) {
         Some((level, origin)) if origin != ValueSource::Default => level,
         _ => by_default,
     };
     if !["error", "warn", "info", "debug"].contains(&level) {
-        return Err(refused(settings, LOG_LEVEL, "write error, warn, info or debug"));
+        return Err(refused(
+            settings,
+            LOG_LEVEL,
+            "write error, warn, info or debug",
+        ));
     }
     Ok(level)
 }

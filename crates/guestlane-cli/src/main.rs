@@ -18,9 +18,17 @@ fn main() -> ExitCode {
     let args = Args::parse();
     // rustls supports several crypto providers; one is installed for all TLS connections.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
-        Err(error) => return report::report(&anyhow::Error::from(error).context("cannot start"), args.global.json),
+        Err(error) => {
+            return report::report(
+                &anyhow::Error::from(error).context("cannot start"),
+                args.global.json,
+            );
+        }
     };
     keep_memory_private();
     let traces = match start_log(&args, &runtime) {
@@ -55,18 +63,34 @@ fn keep_memory_private() {
 
 /// Starts logging and traces. Settings that cannot be read are reported by the command that needs
 /// them. An invalid trace endpoint is reported here, except for commands that inspect the settings.
-fn start_log(args: &Args, runtime: &tokio::runtime::Runtime) -> Result<Option<otlp::Traces>, guestlane::Error> {
+fn start_log(
+    args: &Args,
+    runtime: &tokio::runtime::Runtime,
+) -> Result<Option<otlp::Traces>, guestlane::Error> {
     let settings = settings::load(&args.global).ok();
-    let json = settings.as_ref().is_some_and(|settings| logging::wants_json(settings).unwrap_or(false));
+    let json = settings
+        .as_ref()
+        .is_some_and(|settings| logging::wants_json(settings).unwrap_or(false));
     let _in_runtime = runtime.enter();
-    let looks_at_settings = matches!(args.command, Command::Doctor | Command::Config(_) | Command::Completions { .. });
+    let looks_at_settings = matches!(
+        args.command,
+        Command::Doctor | Command::Config(_) | Command::Completions { .. }
+    );
     let started = settings.as_ref().map_or(Ok(None), otlp::Traces::start);
-    let traces = if looks_at_settings { started.ok().flatten() } else { started? };
+    let traces = if looks_at_settings {
+        started.ok().flatten()
+    } else {
+        started?
+    };
     logging::start(args.global.verbose, json, traces.as_ref());
     if let (Some(settings), false) = (&settings, is_without_settings(&args.command)) {
         for unknown in settings.unknown_variables() {
             let (variable, nearest) = (&unknown.name, unknown.nearest);
-            tracing::warn!(variable, nearest, "unknown environment variable; it has no effect");
+            tracing::warn!(
+                variable,
+                nearest,
+                "unknown environment variable; it has no effect"
+            );
         }
     }
     Ok(traces)
@@ -74,7 +98,14 @@ fn start_log(args: &Args, runtime: &tokio::runtime::Runtime) -> Result<Option<ot
 
 /// Commands without settings, and `doctor`, which reports each unknown variable itself.
 fn is_without_settings(command: &Command) -> bool {
-    matches!(command, Command::Doctor | Command::Completions { .. } | Command::Demo(_) | Command::Simulate(_) | Command::Bench(_))
+    matches!(
+        command,
+        Command::Doctor
+            | Command::Completions { .. }
+            | Command::Demo(_)
+            | Command::Simulate(_)
+            | Command::Bench(_)
+    )
 }
 
 async fn run(args: &Args) -> anyhow::Result<ExitCode> {

@@ -12,7 +12,9 @@ use guestlane::{
 };
 use guestlane_genesys::http_client::HttpClient;
 use http_body_util::Full;
-use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState, TracerProvider};
+use opentelemetry::trace::{
+    SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState, TracerProvider,
+};
 use opentelemetry_otlp::{SpanExporter, WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::{Resource, trace::SdkTracerProvider};
 use tracing::Span;
@@ -30,26 +32,44 @@ impl Traces {
     /// # Errors
     /// The endpoint is invalid.
     pub(crate) fn start(settings: &Settings) -> Result<Option<Self>, Error> {
-        let Some(endpoint) = settings.traces()? else { return Ok(None) };
+        let Some(endpoint) = settings.traces()? else {
+            return Ok(None);
+        };
         let sender = Sender {
             transport: HttpClient::new(Clock::system(), LAST, &TlsRoots::System)?,
             runtime: tokio::runtime::Handle::current(),
         };
-        let exporter = SpanExporter::builder().with_http().with_http_client(sender).with_endpoint(endpoint.as_str()).build();
+        let exporter = SpanExporter::builder()
+            .with_http()
+            .with_http_client(sender)
+            .with_endpoint(endpoint.as_str())
+            .build();
         let exporter = exporter.map_err(|error| {
             let fix = "write it like https://collector.example.com/v1/traces";
-            Error::Settings(vec![ValidationError::new(OTLP_ENDPOINT, format!("cannot be used: {error}"), fix)])
+            Error::Settings(vec![ValidationError::new(
+                OTLP_ENDPOINT,
+                format!("cannot be used: {error}"),
+                fix,
+            )])
         })?;
         let version = opentelemetry::KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
         let resource = Resource::builder().with_attribute(version.clone()).build();
         // The builder reads `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES`; without them the
         // service is named `guestlane`.
-        let named = resource.get(&"service.name".into()).is_some_and(|name| !name.as_str().starts_with("unknown_service"));
+        let named = resource
+            .get(&"service.name".into())
+            .is_some_and(|name| !name.as_str().starts_with("unknown_service"));
         let resource = match named {
             true => resource,
-            false => Resource::builder().with_service_name("guestlane").with_attribute(version).build(),
+            false => Resource::builder()
+                .with_service_name("guestlane")
+                .with_attribute(version)
+                .build(),
         };
-        let provider = SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build();
+        let provider = SdkTracerProvider::builder()
+            .with_batch_exporter(exporter)
+            .with_resource(resource)
+            .build();
         trace_context::install(TraceHooks { join, tell });
         Ok(Some(Self(provider)))
     }
@@ -67,15 +87,29 @@ impl Traces {
 
 fn join(span: &Span, parent: TraceParent) {
     let (trace, parent, sampled) = parent.parts();
-    let flags = if sampled { TraceFlags::SAMPLED } else { TraceFlags::default() };
-    let context = SpanContext::new(TraceId::from(trace), SpanId::from(parent), flags, true, TraceState::default());
+    let flags = if sampled {
+        TraceFlags::SAMPLED
+    } else {
+        TraceFlags::default()
+    };
+    let context = SpanContext::new(
+        TraceId::from(trace),
+        SpanId::from(parent),
+        flags,
+        true,
+        TraceState::default(),
+    );
     let _ = span.set_parent(opentelemetry::Context::new().with_remote_span_context(context));
 }
 
 fn tell(span: &Span) -> Option<TraceParent> {
     let context = span.context();
     let context = context.span().span_context().clone();
-    let number = |bytes: &[u8]| bytes.iter().fold(0, |number: u64, byte| number << 8 | u64::from(*byte));
+    let number = |bytes: &[u8]| {
+        bytes
+            .iter()
+            .fold(0, |number: u64, byte| number << 8 | u64::from(*byte))
+    };
     TraceParent::new(
         u128::from_be_bytes(context.trace_id().to_bytes()),
         number(&context.span_id().to_bytes()),
@@ -93,7 +127,10 @@ struct Sender {
 
 #[async_trait::async_trait]
 impl opentelemetry_http::HttpClient for Sender {
-    async fn send_bytes(&self, request: http::Request<Bytes>) -> Result<http::Response<Bytes>, opentelemetry_http::HttpError> {
+    async fn send_bytes(
+        &self,
+        request: http::Request<Bytes>,
+    ) -> Result<http::Response<Bytes>, opentelemetry_http::HttpError> {
         let transport = self.transport.clone();
         let sending = async move {
             let now = Clock::system().now();
@@ -103,7 +140,9 @@ impl opentelemetry_http::HttpClient for Sender {
         let now = Clock::system().monotonic();
         match &sent {
             Ok(answer) if answer.status.is_success() => trace_context::COLLECTOR.well(now),
-            Ok(answer) => trace_context::COLLECTOR.failed(&format!("HTTP {}", answer.status.as_u16()), now),
+            Ok(answer) => {
+                trace_context::COLLECTOR.failed(&format!("HTTP {}", answer.status.as_u16()), now)
+            }
             Err(error) => trace_context::COLLECTOR.failed(&error.to_string(), now),
         }
         let answer = sent?;

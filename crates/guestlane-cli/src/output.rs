@@ -63,7 +63,11 @@ const ERASE_LINE: &str = "\r\x1b[2K";
 pub(crate) fn draw_bottom(line: Option<String>) {
     let mut bottom = BOTTOM.lock().unwrap_or_else(PoisonError::into_inner);
     if bottom.is_some() || line.is_some() {
-        let _ = write!(io::stderr(), "{ERASE_LINE}{}", line.as_deref().unwrap_or_default());
+        let _ = write!(
+            io::stderr(),
+            "{ERASE_LINE}{}",
+            line.as_deref().unwrap_or_default()
+        );
     }
     *bottom = line;
 }
@@ -100,7 +104,13 @@ pub(crate) fn table(headings: &[&str], rows: impl IntoIterator<Item = Vec<String
     table.set_content_arrangement(comfy_table::ContentArrangement::Disabled);
     table.set_header(headings.iter().map(Cell::new));
     for row in rows {
-        table.add_row(row.into_iter().map(|text| if text.is_empty() { "–".to_owned() } else { printable(&text) }));
+        table.add_row(row.into_iter().map(|text| {
+            if text.is_empty() {
+                "–".to_owned()
+            } else {
+                printable(&text)
+            }
+        }));
     }
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
@@ -111,16 +121,24 @@ pub(crate) fn table(headings: &[&str], rows: impl IntoIterator<Item = Vec<String
 /// Prints a note if the list is truncated at its limit.
 pub(crate) fn note_of_limit(shown: usize, limit: u32) {
     if shown == limit as usize {
-        stderr_line(format!("note: only the newest {limit} are shown; --limit shows more"));
+        stderr_line(format!(
+            "note: only the newest {limit} are shown; --limit shows more"
+        ));
     }
 }
 
 /// Formats a count with its noun: `1 event`, `2 events`.
 pub(crate) fn count(number: u64, one: &str) -> String {
-    if number == 1 { format!("1 {one}") } else { format!("{number} {one}s") }
+    if number == 1 {
+        format!("1 {one}")
+    } else {
+        format!("{number} {one}s")
+    }
 }
 
 /// Replaces control characters in untrusted text, which a terminal would execute.
 pub(crate) fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    text.chars()
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect()
 }

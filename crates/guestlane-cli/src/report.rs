@@ -63,7 +63,12 @@ impl From<&Error> for ErrorJson {
 impl ErrorJson {
     /// The error of a batch row, as the worker stored it.
     pub(crate) fn of_row(failure: &RowFailure) -> Self {
-        let RowFailure { code, message, cause, fix } = failure.clone();
+        let RowFailure {
+            code,
+            message,
+            cause,
+            fix,
+        } = failure.clone();
         let known = ErrorCode::from_name(&code);
         Self {
             page: known.map(ErrorCode::page_path),
@@ -81,7 +86,10 @@ impl ErrorJson {
 
     /// Adds the idempotency key under which the request can be repeated.
     pub(crate) fn under(self, key: &IdempotencyKey) -> Self {
-        Self { idempotency_key: Some(key.to_string()), ..self }
+        Self {
+            idempotency_key: Some(key.to_string()),
+            ..self
+        }
     }
 }
 
@@ -126,7 +134,11 @@ pub(crate) fn report_session(error: &Error, key: &IdempotencyKey, json: bool) ->
         // An invalid request was never recorded, so its key has no meaning.
         return report_ours(error, json);
     }
-    print_error(ErrorJson::from(error).under(key), format!("{}\n  key:   {key}", text(error)), json);
+    print_error(
+        ErrorJson::from(error).under(key),
+        format!("{}\n  key:   {key}", text(error)),
+        json,
+    );
     exit_code(error)
 }
 
@@ -136,7 +148,11 @@ fn report_ours(error: &Error, json: bool) -> ExitCode {
 }
 
 fn exit_code(error: &Error) -> ExitCode {
-    ExitCode::from(if error.is_user_error() { USAGE } else { EXIT_FAILURE })
+    ExitCode::from(if error.is_user_error() {
+        USAGE
+    } else {
+        EXIT_FAILURE
+    })
 }
 
 /// Prints the error as JSON if requested, and always as text to stderr.

@@ -41,14 +41,21 @@ pub(crate) fn load(global: &Global) -> Result<Settings, Error> {
     let mut variables = BTreeMap::new();
     #[expect(clippy::disallowed_methods, reason = "this is the place")]
     for (name, value) in std::env::vars_os() {
-        let Ok(name) = name.into_string() else { continue };
+        let Ok(name) = name.into_string() else {
+            continue;
+        };
         match value.into_string() {
             Ok(value) => drop(variables.insert(name, value)),
-            Err(_) if SETTINGS.iter().any(|setting| setting.env == name) => refused.push(not_utf8(&name)),
+            Err(_) if SETTINGS.iter().any(|setting| setting.env == name) => {
+                refused.push(not_utf8(&name))
+            }
             Err(_) => {}
         }
     }
-    let state_dir = global.state_dir.as_ref().map(|path| path.to_str().ok_or_else(|| not_utf8("--state-dir")));
+    let state_dir = global
+        .state_dir
+        .as_ref()
+        .map(|path| path.to_str().ok_or_else(|| not_utf8("--state-dir")));
     match state_dir.transpose() {
         Ok(state_dir) => {
             settings.add_environment(|name| variables.get(name).cloned());
@@ -76,7 +83,14 @@ fn credentials_directory() -> Option<PathBuf> {
 
 /// The environment variables that configure a proxy. `NO_PROXY` alone does not.
 pub(crate) fn proxies() -> Vec<&'static str> {
-    const NAMES: [&str; 6] = ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
+    const NAMES: [&str; 6] = [
+        "HTTPS_PROXY",
+        "https_proxy",
+        "HTTP_PROXY",
+        "http_proxy",
+        "ALL_PROXY",
+        "all_proxy",
+    ];
     #[expect(clippy::disallowed_methods, reason = "this is the place")]
     let is_set = |name: &&str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     NAMES.into_iter().filter(is_set).collect()
@@ -91,7 +105,8 @@ pub(crate) fn absolute(path: &Path) -> PathBuf {
     for part in absolute.components() {
         // `directory/..` can be removed; `link/..` cannot, because it leads to the parent of the
         // link's target.
-        let leaves_directory = part == Component::ParentDir && plain.file_name().is_some() && !plain.is_symlink();
+        let leaves_directory =
+            part == Component::ParentDir && plain.file_name().is_some() && !plain.is_symlink();
         if leaves_directory {
             plain.pop();
         } else {
@@ -106,10 +121,18 @@ pub(crate) fn absolute(path: &Path) -> PathBuf {
 fn working_directory() -> PathBuf {
     #[expect(clippy::disallowed_methods, reason = "this is the place")]
     let named = std::env::var_os("PWD").map(PathBuf::from);
-    let identity = |path: &Path| fs::metadata(path).map(|found| (found.dev(), found.ino())).ok();
-    let is_plain = |path: &PathBuf| path.is_absolute() && !path.components().any(|part| part == Component::ParentDir);
+    let identity = |path: &Path| {
+        fs::metadata(path)
+            .map(|found| (found.dev(), found.ino()))
+            .ok()
+    };
+    let is_plain = |path: &PathBuf| {
+        path.is_absolute() && !path.components().any(|part| part == Component::ParentDir)
+    };
     named
-        .filter(|path| is_plain(path) && identity(path).is_some() && identity(path) == identity(Path::new(".")))
+        .filter(|path| {
+            is_plain(path) && identity(path).is_some() && identity(path) == identity(Path::new("."))
+        })
         .or_else(|| std::env::current_dir().ok())
         .unwrap_or_default()
 }

@@ -38,7 +38,11 @@ pub struct InvalidTraceParent;
 impl TraceParent {
     /// Creates a trace context from its parts; `None` if one of the IDs is zero.
     pub fn new(trace: u128, parent: u64, sampled: bool) -> Option<Self> {
-        (trace != 0 && parent != 0).then_some(Self { trace, parent, flags: u8::from(sampled) })
+        (trace != 0 && parent != 0).then_some(Self {
+            trace,
+            parent,
+            flags: u8::from(sampled),
+        })
     }
 
     /// Returns the trace ID, the ID of the parent span, and whether the trace is sampled.
@@ -65,17 +69,30 @@ impl FromStr for TraceParent {
     fn from_str(text: &str) -> Result<Self, InvalidTraceParent> {
         let hex = |at: std::ops::Range<usize>| {
             let digits = text.get(at)?;
-            let lower = digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+            let lower = digits
+                .bytes()
+                .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
             lower.then_some(digits)
         };
         let read = || {
             let version = hex(0..2).filter(|version| *version != "ff")?;
-            let dashes = [2, 35, 52].iter().all(|at| text.as_bytes().get(*at) == Some(&b'-'));
-            let ends = text.len() == 55 || (version != "00" && text.as_bytes().get(55) == Some(&b'-'));
-            let trace = u128::from_str_radix(hex(3..35)?, 16).ok().filter(|trace| *trace != 0)?;
-            let parent = u64::from_str_radix(hex(36..52)?, 16).ok().filter(|parent| *parent != 0)?;
+            let dashes = [2, 35, 52]
+                .iter()
+                .all(|at| text.as_bytes().get(*at) == Some(&b'-'));
+            let ends =
+                text.len() == 55 || (version != "00" && text.as_bytes().get(55) == Some(&b'-'));
+            let trace = u128::from_str_radix(hex(3..35)?, 16)
+                .ok()
+                .filter(|trace| *trace != 0)?;
+            let parent = u64::from_str_radix(hex(36..52)?, 16)
+                .ok()
+                .filter(|parent| *parent != 0)?;
             let flags = u8::from_str_radix(hex(53..55)?, 16).ok()?;
-            (dashes && ends).then_some(Self { trace, parent, flags: flags & 1 })
+            (dashes && ends).then_some(Self {
+                trace,
+                parent,
+                flags: flags & 1,
+            })
         };
         read().ok_or(InvalidTraceParent)
     }
@@ -83,7 +100,11 @@ impl FromStr for TraceParent {
 
 impl fmt::Display for TraceParent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "00-{:032x}-{:016x}-{:02x}", self.trace, self.parent, self.flags)
+        write!(
+            f,
+            "00-{:032x}-{:016x}-{:02x}",
+            self.trace, self.parent, self.flags
+        )
     }
 }
 
@@ -130,7 +151,10 @@ impl AttemptLog {
 
     /// Creates an attempt log for a session that belongs to the given trace.
     pub fn of(parent: Option<TraceParent>) -> Self {
-        Self(Arc::new(Mutex::new(Inner { parent, ..Inner::default() })))
+        Self(Arc::new(Mutex::new(Inner {
+            parent,
+            ..Inner::default()
+        })))
     }
 
     /// Runs `work` and records its attempts in this log.
@@ -180,7 +204,12 @@ pub(crate) fn parent() -> Option<TraceParent> {
 
 /// Records that a request is being sent.
 pub(crate) fn sent(at: Timestamp) {
-    let _ = CURRENT.try_with(|trail| trail.inner().sent = Some(Sent { at, ..Sent::default() }));
+    let _ = CURRENT.try_with(|trail| {
+        trail.inner().sent = Some(Sent {
+            at,
+            ..Sent::default()
+        })
+    });
 }
 
 /// Records that the response arrived.
@@ -201,10 +230,19 @@ pub(crate) fn ended(operation: Operation, now: Timestamp, error: Option<&Attempt
             inner.attempts.remove(0);
         }
         let at = sent.as_ref().map_or(now, |sent| sent.at);
-        let (status, correlation_id) = sent.map(|sent| (sent.status, sent.correlation_id)).unwrap_or_default();
+        let (status, correlation_id) = sent
+            .map(|sent| (sent.status, sent.correlation_id))
+            .unwrap_or_default();
         let correlation_id = correlation_id.or_else(|| error?.correlation_id().cloned());
         let failure = error.map(AttemptError::redacted);
-        inner.attempts.push(Attempt { at, operation, took: now.since(at), status, failure, correlation_id });
+        inner.attempts.push(Attempt {
+            at,
+            operation,
+            took: now.since(at),
+            status,
+            failure,
+            correlation_id,
+        });
     });
 }
 
@@ -257,13 +295,32 @@ mod tests {
                     answered(200, || CorrelationId::new(&format!("c-{second}")));
                     ended(Operation::Contact, at(second + 1), None);
                 }
-                ended(Operation::Queue, at(50), Some(&AttemptError::RateLimitTimeout));
+                ended(
+                    Operation::Queue,
+                    at(50),
+                    Some(&AttemptError::RateLimitTimeout),
+                );
             })
             .await;
         let attempts = trail.drain();
-        assert_eq!((attempts.len(), trail.drain().len()), (AttemptLog::CAPACITY, 0));
-        let [.., contact, queue] = attempts.as_slice() else { panic!() };
-        assert_eq!((contact.status, contact.correlation_id.as_deref(), contact.took.as_secs()), (Some(200), Some("c-39"), 1));
-        assert_eq!((queue.status, queue.at, queue.failure.is_some()), (None, at(50), true));
+        assert_eq!(
+            (attempts.len(), trail.drain().len()),
+            (AttemptLog::CAPACITY, 0)
+        );
+        let [.., contact, queue] = attempts.as_slice() else {
+            panic!()
+        };
+        assert_eq!(
+            (
+                contact.status,
+                contact.correlation_id.as_deref(),
+                contact.took.as_secs()
+            ),
+            (Some(200), Some("c-39"), 1)
+        );
+        assert_eq!(
+            (queue.status, queue.at, queue.failure.is_some()),
+            (None, at(50), true)
+        );
     }
 }

@@ -20,10 +20,14 @@ pub enum InvalidBaseUrl {
     Scheme(String, String),
     /// Plain `http://` to another machine would expose the client secret and every guest token to
     /// the network.
-    #[error("`{0}` is plain http to another machine, which would show secrets to the network; use https")]
+    #[error(
+        "`{0}` is plain http to another machine, which would show secrets to the network; use https"
+    )]
     PlainHttp(String),
     /// The URL has credentials, a query or a fragment.
-    #[error("the URL of {0} has a user name, a query or a fragment; give only scheme, host and port")]
+    #[error(
+        "the URL of {0} has a user name, a query or a fragment; give only scheme, host and port"
+    )]
     Extra(String),
 }
 
@@ -32,9 +36,14 @@ impl FromStr for BaseUrl {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let url = Url::parse(text).map_err(|_| InvalidBaseUrl::NotAUrl(text.to_owned()))?;
-        let extra = !url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some();
+        let extra = !url.username().is_empty()
+            || url.password().is_some()
+            || url.query().is_some()
+            || url.fragment().is_some();
         if extra {
-            return Err(InvalidBaseUrl::Extra(url.host_str().unwrap_or_default().to_owned()));
+            return Err(InvalidBaseUrl::Extra(
+                url.host_str().unwrap_or_default().to_owned(),
+            ));
         }
         match url.scheme() {
             "https" => {}
@@ -89,23 +98,48 @@ mod tests {
 
     #[test]
     fn plain_http_goes_to_this_machine_only() {
-        for good in
-            ["https://acme.example", "http://127.0.0.1:8080/", "http://localhost:1", "http://[::1]:9", "https://gw.example/p"]
-        {
+        for good in [
+            "https://acme.example",
+            "http://127.0.0.1:8080/",
+            "http://localhost:1",
+            "http://[::1]:9",
+            "https://gw.example/p",
+        ] {
             assert!(good.parse::<BaseUrl>().is_ok(), "{good}");
         }
         let refused = |text: &str| text.parse::<BaseUrl>().unwrap_err();
-        assert!(matches!(refused("http://10.0.0.1"), InvalidBaseUrl::PlainHttp(_)));
-        assert!(matches!(refused("http://localhost.evil.example"), InvalidBaseUrl::PlainHttp(_)));
-        assert!(matches!(refused("ftp://acme.example"), InvalidBaseUrl::Scheme(..)));
-        assert!(matches!(refused("acme.example"), InvalidBaseUrl::NotAUrl(_)));
-        assert!(matches!(refused("https://user:pw@acme.example"), InvalidBaseUrl::Extra(_)));
-        assert!(matches!(refused("https://acme.example/?q"), InvalidBaseUrl::Extra(_)));
+        assert!(matches!(
+            refused("http://10.0.0.1"),
+            InvalidBaseUrl::PlainHttp(_)
+        ));
+        assert!(matches!(
+            refused("http://localhost.evil.example"),
+            InvalidBaseUrl::PlainHttp(_)
+        ));
+        assert!(matches!(
+            refused("ftp://acme.example"),
+            InvalidBaseUrl::Scheme(..)
+        ));
+        assert!(matches!(
+            refused("acme.example"),
+            InvalidBaseUrl::NotAUrl(_)
+        ));
+        assert!(matches!(
+            refused("https://user:pw@acme.example"),
+            InvalidBaseUrl::Extra(_)
+        ));
+        assert!(matches!(
+            refused("https://acme.example/?q"),
+            InvalidBaseUrl::Extra(_)
+        ));
     }
 
     #[test]
     fn a_route_follows_the_origin_and_its_path() {
         let base: BaseUrl = "https://gw.example/genesys/".parse().unwrap();
-        assert_eq!(base.route("/api/v2/x"), "https://gw.example/genesys/api/v2/x");
+        assert_eq!(
+            base.route("/api/v2/x"),
+            "https://gw.example/genesys/api/v2/x"
+        );
     }
 }

@@ -76,7 +76,11 @@ pub struct CallPolicy {
 
 impl Default for CallPolicy {
     fn default() -> Self {
-        Self { retry: RetryPolicy::default(), call_timeout: Duration::from_secs(10), quota: Some(Rate::REST) }
+        Self {
+            retry: RetryPolicy::default(),
+            call_timeout: Duration::from_secs(10),
+            quota: Some(Rate::REST),
+        }
     }
 }
 
@@ -130,8 +134,21 @@ impl RequestSpec {
         }
     }
 
-    pub(crate) fn post(operation: Operation, path: ApiPath, body: Bytes, repeat: RetrySafety) -> Self {
-        Self { operation, method: Method::POST, path, idempotency_key: None, body, repeat, tried: ExcludedClients::default() }
+    pub(crate) fn post(
+        operation: Operation,
+        path: ApiPath,
+        body: Bytes,
+        repeat: RetrySafety,
+    ) -> Self {
+        Self {
+            operation,
+            method: Method::POST,
+            path,
+            idempotency_key: None,
+            body,
+            repeat,
+            tried: ExcludedClients::default(),
+        }
     }
 }
 
@@ -156,10 +173,27 @@ impl GenesysClient {
             clock: clock.clone(),
             fail_points,
         };
-        let source = |client| Arc::new(TokenSource::new(credentials, client, transport.clone(), shared.clone()));
-        let pool = ClientPool::new(patience.quota, credentials.clients.iter().map(source).collect(), clock);
+        let source = |client| {
+            Arc::new(TokenSource::new(
+                credentials,
+                client,
+                transport.clone(),
+                shared.clone(),
+            ))
+        };
+        let pool = ClientPool::new(
+            patience.quota,
+            credentials.clients.iter().map(source).collect(),
+            clock,
+        );
         let connections = Semaphore::new(MAX_IN_FLIGHT_CALLS);
-        Ok(Self { hosts: credentials.hosts.clone(), transport, pool: Arc::new(pool), connections, shared })
+        Ok(Self {
+            hosts: credentials.hosts.clone(),
+            transport,
+            pool: Arc::new(pool),
+            connections,
+            shared,
+        })
     }
 
     /// Returns the counters of all calls so far.
@@ -191,13 +225,22 @@ impl GenesysClient {
     /// Returns the number of secrets that changed.
     pub fn set_secrets(&self, clients: &[OAuthClient]) -> usize {
         let known = self.pool.clients().iter();
-        known.filter(|known| clients.iter().any(|new| new.id == known.client_id() && known.set_secret(new))).count()
+        known
+            .filter(|known| {
+                clients
+                    .iter()
+                    .any(|new| new.id == known.client_id() && known.set_secret(new))
+            })
+            .count()
     }
 
     /// Shares access tokens and rate limits with other processes through `fleet`. Must be called
     /// within a tokio runtime.
     pub fn set_coordinator(&self, fleet: &Arc<dyn Coordinator>) {
-        self.pool.clients().iter().for_each(|client| client.share(Arc::clone(fleet)));
+        self.pool
+            .clients()
+            .iter()
+            .for_each(|client| client.share(Arc::clone(fleet)));
         self.pool.share(fleet);
     }
 
@@ -236,7 +279,10 @@ impl GenesysClient {
         call: &RequestSpec,
         deadline: Timestamp,
     ) -> Result<Completed<T>, CallError> {
-        self.repeat(call.operation, call.repeat, deadline, || async { self.attempt(call, deadline).await?.json() }).await
+        self.repeat(call.operation, call.repeat, deadline, || async {
+            self.attempt(call, deadline).await?.json()
+        })
+        .await
     }
 
     /// Like [`call`](Self::call), and also returns the response status.
@@ -249,12 +295,20 @@ impl GenesysClient {
             let answer = self.attempt(call, deadline).await?;
             Ok((answer.status, answer.json()?))
         };
-        self.repeat(call.operation, call.repeat, deadline, attempt).await
+        self.repeat(call.operation, call.repeat, deadline, attempt)
+            .await
     }
 
     /// Like [`call`](Self::call), and ignores the response body.
-    pub(crate) async fn call_no_body(&self, call: &RequestSpec, deadline: Timestamp) -> Result<Completed<()>, CallError> {
-        self.repeat(call.operation, call.repeat, deadline, || async { self.attempt(call, deadline).await.map(drop) }).await
+    pub(crate) async fn call_no_body(
+        &self,
+        call: &RequestSpec,
+        deadline: Timestamp,
+    ) -> Result<Completed<()>, CallError> {
+        self.repeat(call.operation, call.repeat, deadline, || async {
+            self.attempt(call, deadline).await.map(drop)
+        })
+        .await
     }
 
     /// Like [`call`](Self::call), and polls until `there` finds the expected value in the response.
@@ -268,7 +322,8 @@ impl GenesysClient {
             let answer = self.attempt(call, deadline).await?;
             there(answer.json()?).ok_or_else(|| AttemptError::NotReady(answer.refusal()))
         };
-        self.repeat(call.operation, call.repeat, deadline, attempt).await
+        self.repeat(call.operation, call.repeat, deadline, attempt)
+            .await
     }
 
     /// Runs `attempt` with retries (see [`retry`]) until `deadline`.
@@ -284,17 +339,33 @@ impl GenesysClient {
 
     /// Fetches an access token for each OAuth client that has no valid one, and returns each result
     /// with the client ID.
-    pub async fn check_credentials(&self, deadline: Timestamp) -> Vec<(String, Result<(), AttemptError>)> {
+    pub async fn check_credentials(
+        &self,
+        deadline: Timestamp,
+    ) -> Vec<(String, Result<(), AttemptError>)> {
         let clients = self.pool.clients().iter();
-        let signed_in = clients.map(async |client| (client.client_id().to_owned(), client.token(deadline).await.map(drop)));
+        let signed_in = clients.map(async |client| {
+            (
+                client.client_id().to_owned(),
+                client.token(deadline).await.map(drop),
+            )
+        });
         futures_util::future::join_all(signed_in).await
     }
 
     /// Makes one attempt and returns the response if its status is 2xx.
-    async fn attempt(&self, call: &RequestSpec, deadline: Timestamp) -> Result<HttpResponse, AttemptError> {
-        let turn = self.pool.turn(call.operation, &call.tried, deadline).await?;
+    async fn attempt(
+        &self,
+        call: &RequestSpec,
+        deadline: Timestamp,
+    ) -> Result<HttpResponse, AttemptError> {
+        let turn = self
+            .pool
+            .turn(call.operation, &call.tried, deadline)
+            .await?;
         let answer = self.send(call, &turn, deadline).await?;
-        let answer = answer.error_for_status(self.shared.clock.now(), call.idempotency_key.is_some());
+        let answer =
+            answer.error_for_status(self.shared.clock.now(), call.idempotency_key.is_some());
         if answer.is_ok() {
             self.pool.on_success(&call.tried, turn.client);
         }
@@ -303,10 +374,16 @@ impl GenesysClient {
 
     /// Decides whether a failure concerns the OAuth client that made the call, and whether to fail
     /// over to another client.
-    fn classify_for_client(&self, call: &RequestSpec, turn: &Permit, error: AttemptError) -> AttemptError {
+    fn classify_for_client(
+        &self,
+        call: &RequestSpec,
+        turn: &Permit,
+        error: AttemptError,
+    ) -> AttemptError {
         let is_of_the_client = match &error {
             AttemptError::Rejected(refusal)
-                if call.repeat == RetrySafety::PollUntilVisible && refusal.status == StatusCode::NOT_FOUND =>
+                if call.repeat == RetrySafety::PollUntilVisible
+                    && refusal.status == StatusCode::NOT_FOUND =>
             {
                 return AttemptError::NotReady(refusal.clone());
             }
@@ -322,9 +399,19 @@ impl GenesysClient {
                 again
             }
             AttemptError::Throttled { retry_after, .. } => {
-                self.pool.throttled(turn.client, call.operation, retry_after.unwrap_or(Duration::from_secs(1)));
-                let another = self.pool.fail_over_on_throttle(call.operation, &call.tried, turn.client);
-                return if another { AttemptError::Failover(Box::new(error)) } else { error };
+                self.pool.throttled(
+                    turn.client,
+                    call.operation,
+                    retry_after.unwrap_or(Duration::from_secs(1)),
+                );
+                let another =
+                    self.pool
+                        .fail_over_on_throttle(call.operation, &call.tried, turn.client);
+                return if another {
+                    AttemptError::Failover(Box::new(error))
+                } else {
+                    error
+                };
             }
             AttemptError::NotSent(_)
             | AttemptError::Local(_)
@@ -342,19 +429,34 @@ impl GenesysClient {
     }
 
     /// Makes one attempt and returns the response, whatever its status.
-    pub(crate) async fn send_unchecked(&self, call: &RequestSpec, deadline: Timestamp) -> Result<HttpResponse, AttemptError> {
-        let turn = self.pool.turn(call.operation, &call.tried, deadline).await?;
+    pub(crate) async fn send_unchecked(
+        &self,
+        call: &RequestSpec,
+        deadline: Timestamp,
+    ) -> Result<HttpResponse, AttemptError> {
+        let turn = self
+            .pool
+            .turn(call.operation, &call.tried, deadline)
+            .await?;
         self.send(call, &turn, deadline).await
     }
 
-    async fn send(&self, call: &RequestSpec, turn: &Permit, deadline: Timestamp) -> Result<HttpResponse, AttemptError> {
+    async fn send(
+        &self,
+        call: &RequestSpec,
+        turn: &Permit,
+        deadline: Timestamp,
+    ) -> Result<HttpResponse, AttemptError> {
         let mut request = Request::builder()
             .method(call.method.clone())
             .uri(self.hosts.api.route(call.path.as_str()))
             .header(header::AUTHORIZATION, turn.token.bearer())
             .header(header::ACCEPT, HeaderValue::from_static("application/json"));
         if call.method != Method::GET {
-            request = request.header(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            request = request.header(
+                header::CONTENT_TYPE,
+                HeaderValue::from_static("application/json"),
+            );
         }
         if let Some(parent) = trace_context::current() {
             request = request.header("traceparent", parent.to_string());
@@ -362,10 +464,17 @@ impl GenesysClient {
         if let Some(key) = &call.idempotency_key {
             request = request.header("Idempotency-Key", key);
         }
-        let request = request.body(Full::new(call.body.clone())).map_err(|error| AttemptError::NotSent(error.to_string()))?;
+        let request = request
+            .body(Full::new(call.body.clone()))
+            .map_err(|error| AttemptError::NotSent(error.to_string()))?;
 
         let left = deadline.since(self.shared.clock.now());
-        let Ok(_room) = self.shared.clock.timeout(left, self.connections.acquire()).await else {
+        let Ok(_room) = self
+            .shared
+            .clock
+            .timeout(left, self.connections.acquire())
+            .await
+        else {
             return Err(AttemptError::RateLimitTimeout);
         };
         attempt_log::sent(self.shared.clock.now());
@@ -374,7 +483,11 @@ impl GenesysClient {
         let _under_way = self.shared.pulse.call();
         let answer = self.transport.send(request, deadline).await;
         let took = self.shared.clock.monotonic().since(sent_at);
-        self.shared.stats.timed(call.operation, answer.as_ref().ok().map(|answer| answer.status.as_u16()), took);
+        self.shared.stats.timed(
+            call.operation,
+            answer.as_ref().ok().map(|answer| answer.status.as_u16()),
+            took,
+        );
         let answer = answer?;
         self.shared.pulse.answered(call.operation, took);
         attempt_log::answered(answer.status.as_u16(), || answer.correlation_id());

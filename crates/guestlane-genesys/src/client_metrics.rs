@@ -63,7 +63,11 @@ impl ErrorCounts {
     /// Returns the share of token validation errors among all errors, with four decimals; `0.0000`
     /// without errors.
     pub fn token_validation_rate(&self) -> String {
-        let rate = if self.total == 0 { 0.0 } else { self.token_validation as f64 / self.total as f64 };
+        let rate = if self.total == 0 {
+            0.0
+        } else {
+            self.token_validation as f64 / self.total as f64
+        };
         format!("{rate:.4}")
     }
 
@@ -94,7 +98,11 @@ impl ClientMetrics {
     pub(crate) fn timed(&self, operation: Operation, status: Option<u16>, took: Duration) {
         let histogram = {
             let mut timed = self.timed.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(timed.entry((operation, status)).or_insert_with(|| Arc::new(Histogram::new(Histogram::HTTP_BOUNDS))))
+            Arc::clone(
+                timed
+                    .entry((operation, status))
+                    .or_insert_with(|| Arc::new(Histogram::new(Histogram::HTTP_BOUNDS))),
+            )
         };
         histogram.observe(took);
     }
@@ -102,7 +110,9 @@ impl ClientMetrics {
     /// Returns the number of second attempts, third attempts and so on; the last counter includes
     /// all later ones.
     pub fn retries(&self) -> [u64; ATTEMPTS] {
-        self.retries.each_ref().map(|count| count.load(Ordering::Relaxed))
+        self.retries
+            .each_ref()
+            .map(|count| count.load(Ordering::Relaxed))
     }
 
     /// Returns the durations of calls by operation and status.
@@ -110,7 +120,11 @@ impl ClientMetrics {
         let timed = self.timed.lock().unwrap_or_else(PoisonError::into_inner);
         timed
             .iter()
-            .map(|((operation, status), took)| LatencySample { operation: *operation, status: *status, took: took.snapshot() })
+            .map(|((operation, status), took)| LatencySample {
+                operation: *operation,
+                status: *status,
+                took: took.snapshot(),
+            })
             .collect()
     }
 
@@ -184,7 +198,11 @@ mod tests {
     #[test]
     fn the_rate_has_four_decimals_and_is_zero_when_nothing_failed() {
         assert_eq!(ErrorCounts::default().token_validation_rate(), "0.0000");
-        let counts = ErrorCounts { total: 3, token_validation: 1, ..ErrorCounts::default() };
+        let counts = ErrorCounts {
+            total: 3,
+            token_validation: 1,
+            ..ErrorCounts::default()
+        };
         assert_eq!(counts.token_validation_rate(), "0.3333");
     }
 }

@@ -50,7 +50,9 @@ impl Timestamp {
     /// Formats the timestamp as RFC 3339 with milliseconds, as the platform does.
     pub fn to_millis(self) -> String {
         let whole = Self(self.0 - self.0.rem_euclid(1000)).to_string();
-        whole.strip_suffix("000Z").map_or(whole.clone(), |millis| format!("{millis}Z"))
+        whole
+            .strip_suffix("000Z")
+            .map_or(whole.clone(), |millis| format!("{millis}Z"))
     }
 }
 
@@ -147,7 +149,10 @@ impl Boot {
         });
         let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
         let seconds = Duration::from_secs(u64::try_from(now.tv_sec).unwrap_or(0));
-        Self { id: *id, elapsed: seconds + Duration::from_nanos(u64::try_from(now.tv_nsec).unwrap_or(0)) }
+        Self {
+            id: *id,
+            elapsed: seconds + Duration::from_nanos(u64::try_from(now.tv_nsec).unwrap_or(0)),
+        }
     }
 }
 
@@ -168,7 +173,11 @@ struct Following {
 impl ReferenceClock {
     /// Creates a clock that shows the time of `base` until it is [set](Self::set).
     pub fn new(base: Clock) -> Self {
-        Self(Arc::new(Following { base, is_set: AtomicBool::new(false), offset: AtomicI64::new(0) }))
+        Self(Arc::new(Following {
+            base,
+            is_set: AtomicBool::new(false),
+            offset: AtomicI64::new(0),
+        }))
     }
 
     /// Records a measurement: the reference showed `reference` when the base's
@@ -181,7 +190,10 @@ impl ReferenceClock {
     /// Returns how far the wall clock is ahead of the reference in microseconds, negative if it is
     /// behind. Returns `None` before the first measurement.
     pub fn wall_clock_offset(&self) -> Option<i64> {
-        self.0.is_set.load(Ordering::SeqCst).then(|| self.0.base.now().0 - self.0.now().0)
+        self.0
+            .is_set
+            .load(Ordering::SeqCst)
+            .then(|| self.0.base.now().0 - self.0.now().0)
     }
 
     /// Returns the clock that shows the reference's time.
@@ -222,7 +234,10 @@ impl Clock {
             Kind::System => Boot::of_this_machine(),
             Kind::Manual(manual) => {
                 let state = manual.state();
-                Boot { id: state.boot, elapsed: state.now.since(Timestamp::default()) }
+                Boot {
+                    id: state.boot,
+                    elapsed: state.now.since(Timestamp::default()),
+                }
             }
             Kind::Following(following) => following.base.boot(),
         }
@@ -234,7 +249,9 @@ impl Clock {
             Kind::System => {
                 #[expect(clippy::disallowed_methods, reason = "this is the place")]
                 let now = std::time::SystemTime::now();
-                let micros = now.duration_since(std::time::UNIX_EPOCH).map_or(0, |age| age.as_micros());
+                let micros = now
+                    .duration_since(std::time::UNIX_EPOCH)
+                    .map_or(0, |age| age.as_micros());
                 Timestamp(i64::try_from(micros).unwrap_or(i64::MAX))
             }
             Kind::Manual(manual) => manual.now(),
@@ -280,7 +297,11 @@ impl Clock {
     /// # Errors
     ///
     /// Returns [`TimedOut`] if `work` did not complete in time.
-    pub async fn timeout<F: Future>(&self, limit: Duration, work: F) -> Result<F::Output, TimedOut> {
+    pub async fn timeout<F: Future>(
+        &self,
+        limit: Duration,
+        work: F,
+    ) -> Result<F::Output, TimedOut> {
         let work = std::pin::pin!(work);
         tokio::select! {
             biased;
@@ -371,7 +392,13 @@ impl Ord for Sleeper {
 impl ManualClock {
     /// Creates a clock that stands at `now` until it is advanced.
     pub fn new(now: Timestamp) -> Self {
-        let state = State { now, stepped: 0, boot: 1, sleepers: BinaryHeap::new(), seq: 0 };
+        let state = State {
+            now,
+            stepped: 0,
+            boot: 1,
+            sleepers: BinaryHeap::new(),
+            seq: 0,
+        };
         Self(Arc::new(ManualClockInner {
             state: Mutex::new(state),
             busy: AtomicUsize::new(0),
@@ -420,7 +447,9 @@ impl ManualClock {
             if limit.is_some_and(|limit| next.wake_at > limit) {
                 return false;
             }
-            let Some(Reverse(sleeper)) = state.sleepers.pop() else { return false };
+            let Some(Reverse(sleeper)) = state.sleepers.pop() else {
+                return false;
+            };
             if sleeper.wake.is_closed() {
                 continue; // the future was dropped; skip its wake time
             }
@@ -439,7 +468,11 @@ impl ManualClock {
         {
             let mut state = self.state();
             state.seq += 1;
-            let sleeper = Sleeper { wake_at: state.now + duration, seq: state.seq, wake };
+            let sleeper = Sleeper {
+                wake_at: state.now + duration,
+                seq: state.seq,
+                wake,
+            };
             state.sleepers.push(Reverse(sleeper));
         }
         let _ = woken.await;
@@ -459,7 +492,10 @@ impl ManualClock {
                     idle &= clock.0.busy.load(Ordering::SeqCst) == 0;
                 }
                 if !(idle && clock.wake_next(None)) {
-                    #[expect(clippy::disallowed_methods, reason = "gives real sockets and files a moment")]
+                    #[expect(
+                        clippy::disallowed_methods,
+                        reason = "gives real sockets and files a moment"
+                    )]
                     tokio::time::sleep(Duration::from_micros(100)).await;
                 }
             }
@@ -482,7 +518,10 @@ mod tests {
         assert_eq!(moment.to_string(), "2026-11-22T15:23:49.123456Z");
         assert_eq!("2026-11-22T16:23:49.123456+01:00".parse(), Ok(moment));
         assert_eq!("yesterday".parse::<Timestamp>(), Err(InvalidTimestamp));
-        assert_eq!(Timestamp::from_unix_micros(0).to_string(), "1970-01-01T00:00:00.000000Z");
+        assert_eq!(
+            Timestamp::from_unix_micros(0).to_string(),
+            "1970-01-01T00:00:00.000000Z"
+        );
     }
 
     #[tokio::test]
@@ -529,7 +568,10 @@ mod tests {
         });
         tokio::task::yield_now().await;
         manual.set_wall_clock(-3600);
-        assert_eq!((clock.now().unix_seconds(), clock.monotonic().unix_seconds()), (-3599, 1));
+        assert_eq!(
+            (clock.now().unix_seconds(), clock.monotonic().unix_seconds()),
+            (-3599, 1)
+        );
         manual.advance(Duration::from_secs(10));
         waiting.await.unwrap();
         let system = Clock::system();
@@ -541,12 +583,18 @@ mod tests {
         let (manual, base) = clock();
         let reference = ReferenceClock::new(base.clone());
         let following = reference.clock();
-        assert_eq!((following.now(), reference.wall_clock_offset()), (base.now(), None));
+        assert_eq!(
+            (following.now(), reference.wall_clock_offset()),
+            (base.now(), None)
+        );
         reference.set(Timestamp::from_unix_micros(500_000_000), base.monotonic());
         manual.set_wall_clock(-3600);
         manual.advance(Duration::from_secs(5));
         assert_eq!(following.now().unix_seconds(), 505);
-        assert_eq!(reference.wall_clock_offset(), Some(base.now().unix_micros() - 505_000_000));
+        assert_eq!(
+            reference.wall_clock_offset(),
+            Some(base.now().unix_micros() - 505_000_000)
+        );
     }
 
     #[test]
@@ -558,7 +606,10 @@ mod tests {
         let first = clock.boot();
         manual.set_wall_clock(-3600);
         manual.advance(Duration::from_secs(5));
-        assert_eq!((clock.boot().id, clock.boot().elapsed - first.elapsed), (first.id, Duration::from_secs(5)));
+        assert_eq!(
+            (clock.boot().id, clock.boot().elapsed - first.elapsed),
+            (first.id, Duration::from_secs(5))
+        );
         manual.reboot();
         assert_ne!(clock.boot().id, first.id);
     }
@@ -568,6 +619,9 @@ mod tests {
         let (manual, clock) = clock();
         manual.auto_advance();
         let limit = Duration::from_secs(10);
-        assert_eq!(clock.timeout(limit, std::future::pending::<()>()).await, Err(TimedOut(limit)));
+        assert_eq!(
+            clock.timeout(limit, std::future::pending::<()>()).await,
+            Err(TimedOut(limit))
+        );
     }
 }

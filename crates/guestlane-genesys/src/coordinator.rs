@@ -11,17 +11,29 @@ use secrecy::SecretString;
 pub trait Coordinator: fmt::Debug + Send + Sync {
     /// Returns the client's shared access token, unless its number is `not`. If there is none,
     /// returns which process refreshes it.
-    fn token<'a>(&'a self, client: &'a str, not: Option<i64>) -> BoxFuture<'a, Result<TokenLookup, String>>;
+    fn token<'a>(
+        &'a self,
+        client: &'a str,
+        not: Option<i64>,
+    ) -> BoxFuture<'a, Result<TokenLookup, String>>;
 
     /// Publishes a new access token for the client and returns its number.
-    fn publish_token<'a>(&'a self, client: &'a str, token: IssuedToken) -> BoxFuture<'a, Result<i64, String>>;
+    fn publish_token<'a>(
+        &'a self,
+        client: &'a str,
+        token: IssuedToken,
+    ) -> BoxFuture<'a, Result<i64, String>>;
 
     /// Releases the refresh lock without a new token, so that another process may refresh.
     fn release_refresh_lock<'a>(&'a self, client: &'a str) -> BoxFuture<'a, Result<(), String>>;
 
     /// Requests a rate-limit lease for the client, which replaces the previous lease of this
     /// process.
-    fn request_quota_lease<'a>(&'a self, client: &'a str, need: QuotaRequest) -> BoxFuture<'a, Result<QuotaLease, String>>;
+    fn request_quota_lease<'a>(
+        &'a self,
+        client: &'a str,
+        need: QuotaRequest,
+    ) -> BoxFuture<'a, Result<QuotaLease, String>>;
 }
 
 /// Result of looking up a client's shared access token.

@@ -73,7 +73,8 @@ struct RetryAfter(Option<Duration>);
 
 impl fmt::Display for RetryAfter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.map_or(Ok(()), |wait| write!(f, " for {} s", wait.as_secs_f32()))
+        self.0
+            .map_or(Ok(()), |wait| write!(f, " for {} s", wait.as_secs_f32()))
     }
 }
 
@@ -178,15 +179,21 @@ impl AttemptError {
     #[deny(clippy::wildcard_enum_match_arm)]
     pub fn classify(&self) -> RetryAction {
         match self {
-            Self::NotSent(_) | Self::Local(_) => RetryAction::Retry { at_least: Duration::ZERO },
+            Self::NotSent(_) | Self::Local(_) => RetryAction::Retry {
+                at_least: Duration::ZERO,
+            },
             Self::Throttled { retry_after, .. } | Self::OutcomeUnknown { retry_after, .. } => {
-                RetryAction::Retry { at_least: retry_after.unwrap_or_default() }
+                RetryAction::Retry {
+                    at_least: retry_after.unwrap_or_default(),
+                }
             }
             Self::Unauthorized(_) => RetryAction::RefreshToken,
             Self::Failover(_) => RetryAction::Failover,
             Self::NotReady(_) => RetryAction::Poll,
             // The token source has already retried the token request on its own.
-            Self::Rejected(_) | Self::AuthenticationFailed(_) | Self::RateLimitTimeout => RetryAction::Stop,
+            Self::Rejected(_) | Self::AuthenticationFailed(_) | Self::RateLimitTimeout => {
+                RetryAction::Stop
+            }
         }
     }
 
@@ -194,7 +201,10 @@ impl AttemptError {
     /// failure was already counted where it happened, or is not the platform's fault.
     pub fn category(&self, operation: Operation) -> Option<Category> {
         Some(match self {
-            Self::AuthenticationFailed(_) | Self::RateLimitTimeout | Self::Local(_) | Self::NotReady(_) => return None,
+            Self::AuthenticationFailed(_)
+            | Self::RateLimitTimeout
+            | Self::Local(_)
+            | Self::NotReady(_) => return None,
             Self::Failover(cause) => return cause.category(operation),
             Self::NotSent(_) | Self::OutcomeUnknown { .. } => Category::Network,
             Self::Throttled { .. } => Category::RateLimit,
@@ -210,8 +220,11 @@ impl AttemptError {
     pub fn correlation_id(&self) -> Option<&CorrelationId> {
         match self {
             Self::NotSent(_) | Self::Local(_) | Self::RateLimitTimeout => None,
-            Self::Throttled { correlation_id, .. } | Self::OutcomeUnknown { correlation_id, .. } => correlation_id.as_ref(),
-            Self::Unauthorized(refusal) | Self::Rejected(refusal) | Self::NotReady(refusal) => refusal.correlation_id.as_ref(),
+            Self::Throttled { correlation_id, .. }
+            | Self::OutcomeUnknown { correlation_id, .. } => correlation_id.as_ref(),
+            Self::Unauthorized(refusal) | Self::Rejected(refusal) | Self::NotReady(refusal) => {
+                refusal.correlation_id.as_ref()
+            }
             Self::AuthenticationFailed(cause) | Self::Failover(cause) => cause.correlation_id(),
         }
     }
@@ -220,13 +233,18 @@ impl AttemptError {
     /// which the platform's support can look up.
     pub(crate) fn with_correlation_id(mut self, id: CorrelationId) -> Self {
         match &mut self {
-            Self::Throttled { correlation_id, .. } | Self::OutcomeUnknown { correlation_id, .. } => {
+            Self::Throttled { correlation_id, .. }
+            | Self::OutcomeUnknown { correlation_id, .. } => {
                 correlation_id.get_or_insert(id);
             }
             Self::Unauthorized(refusal) | Self::Rejected(refusal) | Self::NotReady(refusal) => {
                 refusal.correlation_id.get_or_insert(id);
             }
-            Self::NotSent(_) | Self::Local(_) | Self::RateLimitTimeout | Self::AuthenticationFailed(_) | Self::Failover(_) => {}
+            Self::NotSent(_)
+            | Self::Local(_)
+            | Self::RateLimitTimeout
+            | Self::AuthenticationFailed(_)
+            | Self::Failover(_) => {}
         }
         self
     }
@@ -235,9 +253,15 @@ impl AttemptError {
     /// request caused the error.
     pub fn sentence(&self) -> Option<&Sentence> {
         let refusal = match self {
-            Self::Unauthorized(refusal) | Self::Rejected(refusal) | Self::NotReady(refusal) => refusal,
+            Self::Unauthorized(refusal) | Self::Rejected(refusal) | Self::NotReady(refusal) => {
+                refusal
+            }
             Self::AuthenticationFailed(cause) | Self::Failover(cause) => return cause.sentence(),
-            Self::NotSent(_) | Self::Local(_) | Self::RateLimitTimeout | Self::Throttled { .. } | Self::OutcomeUnknown { .. } => {
+            Self::NotSent(_)
+            | Self::Local(_)
+            | Self::RateLimitTimeout
+            | Self::Throttled { .. }
+            | Self::OutcomeUnknown { .. } => {
                 return None;
             }
         };
@@ -469,10 +493,19 @@ impl Operation {
             Self::CreateContact => &["externalContacts:contact:add", "relate:contact:add"],
             Self::FindContact => &["externalContacts:contact:view"],
             Self::OpenMessage => &["conversation:message:receive"],
-            Self::Details => &["conversation:message:view", "conversation:webmessaging:view"],
+            Self::Details => &[
+                "conversation:message:view",
+                "conversation:webmessaging:view",
+            ],
             Self::Conversation => &["conversation:communication:view"],
-            Self::LinkContact => &["externalContacts:conversation:associate", "relate:conversation:associate"],
-            Self::MoveToQueue => &["conversation:communication:blindTransfer", "conversation:communication:blindTransferQueue"],
+            Self::LinkContact => &[
+                "externalContacts:conversation:associate",
+                "relate:conversation:associate",
+            ],
+            Self::MoveToQueue => &[
+                "conversation:communication:blindTransfer",
+                "conversation:communication:blindTransferQueue",
+            ],
         }
     }
 }
@@ -481,7 +514,14 @@ impl CallError {
     /// Returns the error of a call for which no attempt could be made.
     pub fn not_sent(operation: Operation, reason: &str) -> Self {
         let cause = AttemptError::NotSent(reason.to_owned());
-        Self { operation, tries: 0, elapsed: Duration::ZERO, cause, may_exist: false, wait: None }
+        Self {
+            operation,
+            tries: 0,
+            elapsed: Duration::ZERO,
+            cause,
+            may_exist: false,
+            wait: None,
+        }
     }
 
     /// Whether the platform reported a conflict with an existing resource (409).

@@ -239,7 +239,10 @@ mod tests {
 
     #[test]
     fn every_fail_point_has_a_name_of_its_own() {
-        let names: HashSet<_> = FailPoint::ALL.iter().map(|fail_point| fail_point.name()).collect();
+        let names: HashSet<_> = FailPoint::ALL
+            .iter()
+            .map(|fail_point| fail_point.name())
+            .collect();
         assert_eq!(names.len(), FailPoint::ALL.len());
     }
 
@@ -247,7 +250,12 @@ mod tests {
     async fn who_died_at_one_fail_point_passes_no_other() {
         let fail_points = FailPoints::new(|fail_point| fail_point == FailPoint::Admitted);
         fail_points.hit(FailPoint::QueueLookedUp).await;
-        assert!(futures_util::FutureExt::now_or_never(fail_points.hit(FailPoint::Admitted)).is_none());
-        assert!(futures_util::FutureExt::now_or_never(fail_points.hit(FailPoint::ContactMade)).is_none());
+        assert!(
+            futures_util::FutureExt::now_or_never(fail_points.hit(FailPoint::Admitted)).is_none()
+        );
+        assert!(
+            futures_util::FutureExt::now_or_never(fail_points.hit(FailPoint::ContactMade))
+                .is_none()
+        );
     }
 }

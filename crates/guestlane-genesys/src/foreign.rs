@@ -19,7 +19,11 @@ use serde_json::Value;
 use uuid::Uuid;
 
 /// All characters except the unreserved ones of RFC 3986, section 2.3.
-const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
 
 /// Maximum length of a message, in characters.
 const MAX_SENTENCE: usize = 300;
@@ -101,7 +105,11 @@ impl FromStr for PlatformId {
     fn from_str(text: &str) -> Result<Self, InvalidPlatformId> {
         let visible = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
         let fits = visible && text.len() <= Self::MAX && text != "." && text != "..";
-        if fits { Ok(Self(text.into())) } else { Err(InvalidPlatformId) }
+        if fits {
+            Ok(Self(text.into()))
+        } else {
+            Err(InvalidPlatformId)
+        }
     }
 }
 
@@ -113,7 +121,9 @@ impl From<Uuid> for PlatformId {
 
 impl<'de> Deserialize<'de> for PlatformId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(serde::de::Error::custom)
     }
 }
 
@@ -190,9 +200,14 @@ impl Sentence {
     /// Returns the wait that a message such as `Retry the request in [42] seconds` names: the first
     /// whole number before «second».
     pub(crate) fn seconds(&self) -> Option<u64> {
-        let words: Vec<_> =
-            self.0.split_ascii_whitespace().map(|word| word.trim_matches(['[', ']', '(', ')', '.', ','])).collect();
-        let named = words.windows(2).find(|pair| pair[1].starts_with("second") && !pair[0].is_empty())?;
+        let words: Vec<_> = self
+            .0
+            .split_ascii_whitespace()
+            .map(|word| word.trim_matches(['[', ']', '(', ')', '.', ',']))
+            .collect();
+        let named = words
+            .windows(2)
+            .find(|pair| pair[1].starts_with("second") && !pair[0].is_empty())?;
         named[0].parse().ok()
     }
 }
@@ -218,7 +233,8 @@ impl ApiPath {
     #[must_use]
     pub fn segment(mut self, segment: impl fmt::Display) -> Self {
         self.0.push('/');
-        self.0.extend(utf8_percent_encode(&segment.to_string(), SEGMENT));
+        self.0
+            .extend(utf8_percent_encode(&segment.to_string(), SEGMENT));
         self
     }
 
@@ -238,7 +254,11 @@ impl ApiPath {
 /// Returns text from outside on one line, without control or invisible formatting characters,
 /// truncated to `most` characters.
 pub fn clean(text: &str, most: usize) -> String {
-    let mut line: String = text.chars().take(most).map(|c| if is_hidden(c) { ' ' } else { c }).collect();
+    let mut line: String = text
+        .chars()
+        .take(most)
+        .map(|c| if is_hidden(c) { ' ' } else { c })
+        .collect();
     if text.chars().nth(most).is_some() {
         line.pop();
         line.push('…');
@@ -262,26 +282,40 @@ fn is_hidden(c: char) -> bool {
 
 /// Deserializes an optional field; a value of another type counts as absent. Use it for fields that
 /// no step depends on.
-pub(crate) fn lenient<'de, D: Deserializer<'de>, T: Default + DeserializeOwned>(deserializer: D) -> Result<T, D::Error> {
+pub(crate) fn lenient<'de, D: Deserializer<'de>, T: Default + DeserializeOwned>(
+    deserializer: D,
+) -> Result<T, D::Error> {
     Ok(serde_json::from_value(Value::deserialize(deserializer)?).unwrap_or_default())
 }
 
 /// Deserializes a list item by item; an item of another shape is omitted.
-pub(crate) fn lenient_list<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Vec<T>, D::Error> {
+pub(crate) fn lenient_list<'de, D: Deserializer<'de>, T: DeserializeOwned>(
+    deserializer: D,
+) -> Result<Vec<T>, D::Error> {
     let items = match Value::deserialize(deserializer)? {
         Value::Array(items) => items,
         _ => Vec::new(),
     };
-    Ok(items.into_iter().filter_map(|item| serde_json::from_value(item).ok()).collect())
+    Ok(items
+        .into_iter()
+        .filter_map(|item| serde_json::from_value(item).ok())
+        .collect())
 }
 
 /// Deserializes a whole number, also from text (`"1800"`) or with a zero fraction (`1800.0`). Any
 /// other value counts as absent.
-pub(crate) fn lenient_number<'de, D: Deserializer<'de>, T: TryFrom<i128>>(deserializer: D) -> Result<Option<T>, D::Error> {
+pub(crate) fn lenient_number<'de, D: Deserializer<'de>, T: TryFrom<i128>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
     let whole = |text: &str| -> Option<i128> {
         // Beyond 2^53 a number with a fraction is no longer exact.
         let exact = |number: &f64| number.fract() == 0.0 && number.abs() <= 9_007_199_254_740_992.0;
-        text.parse().ok().or_else(|| text.parse::<f64>().ok().filter(exact).map(|number| number as i128))
+        text.parse().ok().or_else(|| {
+            text.parse::<f64>()
+                .ok()
+                .filter(exact)
+                .map(|number| number as i128)
+        })
     };
     let number = match Value::deserialize(deserializer)? {
         Value::Number(number) => whole(&number.to_string()),
@@ -293,7 +327,9 @@ pub(crate) fn lenient_number<'de, D: Deserializer<'de>, T: TryFrom<i128>>(deseri
 
 /// Deserializes an ID that may be absent, null or empty. Any other value must be a valid ID,
 /// because the next step would use it.
-pub(crate) fn optional_id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PlatformId>, D::Error> {
+pub(crate) fn optional_id<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<PlatformId>, D::Error> {
     match Option::<String>::deserialize(deserializer)? {
         None => Ok(None),
         Some(text) if text.is_empty() => Ok(None),
@@ -302,10 +338,20 @@ pub(crate) fn optional_id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
 }
 
 /// Deserializes a token that must fit into a header: visible ASCII, at most 16 KiB.
-pub(crate) fn token<'de, D: Deserializer<'de>, T: From<String>>(deserializer: D) -> Result<T, D::Error> {
+pub(crate) fn token<'de, D: Deserializer<'de>, T: From<String>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
     let text = String::deserialize(deserializer)?;
-    let fits = !text.is_empty() && text.len() <= MAX_TOKEN && text.bytes().all(|byte| byte.is_ascii_graphic());
-    if fits { Ok(text.into()) } else { Err(serde::de::Error::custom("the token does not fit into a header")) }
+    let fits = !text.is_empty()
+        && text.len() <= MAX_TOKEN
+        && text.bytes().all(|byte| byte.is_ascii_graphic());
+    if fits {
+        Ok(text.into())
+    } else {
+        Err(serde::de::Error::custom(
+            "the token does not fit into a header",
+        ))
+    }
 }
 
 #[cfg(test)]
@@ -317,29 +363,69 @@ mod tests {
     #[test]
     fn an_id_is_visible_ascii_of_a_bounded_length() {
         let longest = "i".repeat(PlatformId::MAX);
-        for good in ["a", "0a110000-0000-4000-8000-000000000002", "a/b?c", &longest] {
+        for good in [
+            "a",
+            "0a110000-0000-4000-8000-000000000002",
+            "a/b?c",
+            &longest,
+        ] {
             assert_eq!(good.parse::<PlatformId>().unwrap(), good);
         }
         let too_long = "i".repeat(PlatformId::MAX + 1);
-        for bad in ["", ".", "..", " ", "a b", "a\n", "a\u{202e}b", "é", &too_long] {
+        for bad in [
+            "",
+            ".",
+            "..",
+            " ",
+            "a b",
+            "a\n",
+            "a\u{202e}b",
+            "é",
+            &too_long,
+        ] {
             assert_eq!(bad.parse::<PlatformId>(), Err(InvalidPlatformId), "{bad:?}");
-            assert!(serde_json::from_value::<PlatformId>(bad.into()).is_err(), "{bad:?}");
+            assert!(
+                serde_json::from_value::<PlatformId>(bad.into()).is_err(),
+                "{bad:?}"
+            );
         }
     }
 
     #[test]
     fn an_id_cannot_leave_its_segment() {
-        let path = |id: &str| ApiPath::new("/api/v2/conversations").segment(id.parse::<PlatformId>().unwrap()).then("/details");
-        assert_eq!(path("c-1.x_y~z").as_str(), "/api/v2/conversations/c-1.x_y~z/details");
-        assert_eq!(path("../queues?x=1#y").as_str(), "/api/v2/conversations/..%2Fqueues%3Fx%3D1%23y/details");
-        assert_eq!(path("%2e%2e").as_str(), "/api/v2/conversations/%252e%252e/details");
+        let path = |id: &str| {
+            ApiPath::new("/api/v2/conversations")
+                .segment(id.parse::<PlatformId>().unwrap())
+                .then("/details")
+        };
+        assert_eq!(
+            path("c-1.x_y~z").as_str(),
+            "/api/v2/conversations/c-1.x_y~z/details"
+        );
+        assert_eq!(
+            path("../queues?x=1#y").as_str(),
+            "/api/v2/conversations/..%2Fqueues%3Fx%3D1%23y/details"
+        );
+        assert_eq!(
+            path("%2e%2e").as_str(),
+            "/api/v2/conversations/%252e%252e/details"
+        );
     }
 
     #[test]
     fn a_correlation_id_is_one_short_line() {
         assert_eq!(CorrelationId::new("c-1").unwrap(), "c-1");
-        assert_eq!(CorrelationId::new("a\nThe session is open.\u{1b}[31m").unwrap(), "a The session is open. [31m");
-        assert_eq!(CorrelationId::new(&"é".repeat(9000)).unwrap().chars().count(), CorrelationId::MAX);
+        assert_eq!(
+            CorrelationId::new("a\nThe session is open.\u{1b}[31m").unwrap(),
+            "a The session is open. [31m"
+        );
+        assert_eq!(
+            CorrelationId::new(&"é".repeat(9000))
+                .unwrap()
+                .chars()
+                .count(),
+            CorrelationId::MAX
+        );
         assert_eq!(CorrelationId::new(" \r\n "), None);
     }
 
@@ -353,7 +439,8 @@ mod tests {
 
     #[test]
     fn a_sentence_is_not_shown_by_debug_and_names_its_wait() {
-        let sentence = Sentence::new("Rate limit exceeded the maximum. Retry the request in [42] seconds");
+        let sentence =
+            Sentence::new("Rate limit exceeded the maximum. Retry the request in [42] seconds");
         assert_eq!(format!("{sentence:?}"), "Sentence(66 bytes)");
         assert_eq!(sentence.seconds(), Some(42));
         for (text, seconds) in [
@@ -378,20 +465,39 @@ mod tests {
             seconds: Option<u32>,
         }
         let read = |json: &str| serde_json::from_str::<Life>(json).unwrap().seconds;
-        for good in [r#"{"seconds":1800}"#, r#"{"seconds":"1800"}"#, r#"{"seconds":1800.0}"#, r#"{"seconds":" 1800.0 "}"#] {
+        for good in [
+            r#"{"seconds":1800}"#,
+            r#"{"seconds":"1800"}"#,
+            r#"{"seconds":1800.0}"#,
+            r#"{"seconds":" 1800.0 "}"#,
+        ] {
             assert_eq!(read(good), Some(1800), "{good}");
         }
-        for absent in ["{}", r#"{"seconds":null}"#, r#"{"seconds":[]}"#, r#"{"seconds":"soon"}"#, r#"{"seconds":-1}"#] {
+        for absent in [
+            "{}",
+            r#"{"seconds":null}"#,
+            r#"{"seconds":[]}"#,
+            r#"{"seconds":"soon"}"#,
+            r#"{"seconds":-1}"#,
+        ] {
             assert_eq!(read(absent), None, "{absent}");
         }
-        for absent in [r#"{"seconds":1.5}"#, r#"{"seconds":1e300}"#, r#"{"seconds":"NaN"}"#, r#"{"seconds":4294967296}"#] {
+        for absent in [
+            r#"{"seconds":1.5}"#,
+            r#"{"seconds":1e300}"#,
+            r#"{"seconds":"NaN"}"#,
+            r#"{"seconds":4294967296}"#,
+        ] {
             assert_eq!(read(absent), None, "{absent}");
         }
     }
 
     #[test]
     fn a_cleaned_text_cannot_break_or_turn_a_line() {
-        assert_eq!(one_line("a\nb\u{1b}[31m\u{202e}c\u{2028}d\u{200b}"), "a b [31m c d ");
+        assert_eq!(
+            one_line("a\nb\u{1b}[31m\u{202e}c\u{2028}d\u{200b}"),
+            "a b [31m c d "
+        );
         let cut = one_line(&"x".repeat(400));
         assert!(cut.chars().count() == 300 && cut.ends_with('…'), "{cut}");
     }

@@ -49,7 +49,10 @@ impl PriorityCounts {
     }
 
     fn sum(&self) -> usize {
-        self.0.iter().map(|number| number.load(Ordering::Relaxed)).sum()
+        self.0
+            .iter()
+            .map(|number| number.load(Ordering::Relaxed))
+            .sum()
     }
 }
 
@@ -122,8 +125,17 @@ impl State {
 
     /// Adapts the limit to a response that arrived after `waited`, with `under_way` calls in
     /// flight. The limit grows while latency stays low and shrinks when latency rises.
-    fn answered(&mut self, operation: Operation, waited: Duration, under_way: usize, now: Timestamp) {
-        let tempo = self.tempo.entry(operation).or_insert_with(|| LatencyWindow::new(now));
+    fn answered(
+        &mut self,
+        operation: Operation,
+        waited: Duration,
+        under_way: usize,
+        now: Timestamp,
+    ) {
+        let tempo = self
+            .tempo
+            .entry(operation)
+            .or_insert_with(|| LatencyWindow::new(now));
         tempo.answers += 1;
         tempo.waited += waited;
         if f64::from(tempo.answers) < self.room.max(Self::ENOUGH) {
@@ -133,7 +145,8 @@ impl State {
         (tempo.answers, tempo.waited) = (0, Duration::ZERO);
         let tolerated = tempo.least.with(mean, now) * 2 + Self::NOISE;
         if mean > tolerated {
-            self.room = (self.room * tolerated.div_duration_f64(mean).max(0.5)).max(Self::MIN_LIMIT);
+            self.room =
+                (self.room * tolerated.div_duration_f64(mean).max(0.5)).max(Self::MIN_LIMIT);
         } else if under_way as f64 * 2.0 >= self.room {
             self.room = (self.room + (self.room / 4.0).max(4.0)).min(Self::MAX_LIMIT);
         }
@@ -142,7 +155,15 @@ impl State {
 
 impl LatencyWindow {
     fn new(now: Timestamp) -> Self {
-        Self { answers: 0, waited: Duration::ZERO, least: MinLatency { before: Duration::MAX, now: Duration::MAX, since: now } }
+        Self {
+            answers: 0,
+            waited: Duration::ZERO,
+            least: MinLatency {
+                before: Duration::MAX,
+                now: Duration::MAX,
+                since: now,
+            },
+        }
     }
 }
 
@@ -161,8 +182,13 @@ impl MinLatency {
 impl PlatformHealth {
     pub(crate) fn new(clock: Clock) -> Self {
         let epoch = Timestamp::from_unix_micros(0);
-        let beat =
-            State { failures: 0, was_well: false, first_failure: epoch, room: State::INITIAL_LIMIT, tempo: BTreeMap::new() };
+        let beat = State {
+            failures: 0,
+            was_well: false,
+            first_failure: epoch,
+            room: State::INITIAL_LIMIT,
+            tempo: BTreeMap::new(),
+        };
         Self {
             clock,
             under_way: PriorityCounts::default(),
@@ -190,7 +216,8 @@ impl PlatformHealth {
     /// Records the latency of a response of any status.
     pub(crate) fn answered(&self, operation: Operation, waited: Duration) {
         let under_way = self.in_flight();
-        self.beat().answered(operation, waited, under_way, self.clock.monotonic());
+        self.beat()
+            .answered(operation, waited, under_way, self.clock.monotonic());
     }
 
     /// Records that the platform responded, with a success or a rejection. Closes the circuit
@@ -214,7 +241,8 @@ impl PlatformHealth {
         let failures = beat.failures;
         drop(beat);
         if self.open_for().is_some() {
-            self.logged.failed(&format!("{failures} calls failed one after another"), now);
+            self.logged
+                .failed(&format!("{failures} calls failed one after another"), now);
         }
     }
 
@@ -279,7 +307,9 @@ mod tests {
             let room = pulse.limit();
             let waited = Duration::from_millis(50).mul_f64((room as f64 / capacity).max(1.0));
             clock.advance(Duration::from_millis(1));
-            pulse.beat().answered(Operation::Contact, waited, room, clock.now());
+            pulse
+                .beat()
+                .answered(Operation::Contact, waited, room, clock.now());
         }
         pulse.limit()
     }
@@ -288,7 +318,10 @@ mod tests {
     fn as_many_calls_are_under_way_as_the_platform_answers_without_a_queue() {
         for capacity in [20.0, 200.0, 1000.0] {
             let room = ended_at(capacity) as f64;
-            assert!(room >= capacity && room <= capacity * 3.2, "{room} of {capacity}");
+            assert!(
+                room >= capacity && room <= capacity * 3.2,
+                "{room} of {capacity}"
+            );
         }
     }
 
@@ -300,13 +333,30 @@ mod tests {
             let (clock, pulse) = pulse();
             for n in 0..20_000 {
                 let room = pulse.limit();
-                let (operation, usual) = if n % 2 == 0 { (Operation::Queue, 20.0) } else { (Operation::Contact, 200.0) };
+                let (operation, usual) = if n % 2 == 0 {
+                    (Operation::Queue, 20.0)
+                } else {
+                    (Operation::Contact, 200.0)
+                };
                 // Exponential distribution: a few values are ten times the mean.
-                let waited = if spread { -usual * random.f64().max(1e-9).ln() } else { usual };
+                let waited = if spread {
+                    -usual * random.f64().max(1e-9).ln()
+                } else {
+                    usual
+                };
                 clock.advance(Duration::from_millis(5));
-                pulse.beat().answered(operation, Duration::from_secs_f64(waited / 1000.0), room, clock.now());
+                pulse.beat().answered(
+                    operation,
+                    Duration::from_secs_f64(waited / 1000.0),
+                    room,
+                    clock.now(),
+                );
             }
-            assert!(pulse.limit() >= 256, "{} with spread {spread}", pulse.limit());
+            assert!(
+                pulse.limit() >= 256,
+                "{} with spread {spread}",
+                pulse.limit()
+            );
         }
     }
 

@@ -28,11 +28,17 @@ pub struct HistogramSnapshot {
 impl Histogram {
     /// Upper bounds for HTTP requests, in seconds. OpenTelemetry advises them for
     /// `http.client.request.duration` and `http.server.request.duration`.
-    pub const HTTP_BOUNDS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
+    pub const HTTP_BOUNDS: &[f64] = &[
+        0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
+    ];
 
     /// Creates an empty histogram.
     pub fn new(bounds: &'static [f64]) -> Self {
-        Self { bounds, counts: (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect(), micros: AtomicU64::new(0) }
+        Self {
+            bounds,
+            counts: (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect(),
+            micros: AtomicU64::new(0),
+        }
     }
 
     /// Records one duration.
@@ -42,14 +48,21 @@ impl Histogram {
         if let Some(count) = self.counts.get(bucket) {
             count.fetch_add(1, Ordering::Relaxed);
         }
-        self.micros.fetch_add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.micros.fetch_add(
+            u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+            Ordering::Relaxed,
+        );
     }
 
     /// Returns a snapshot.
     pub fn snapshot(&self) -> HistogramSnapshot {
         HistogramSnapshot {
             bounds: self.bounds,
-            counts: self.counts.iter().map(|count| count.load(Ordering::Relaxed)).collect(),
+            counts: self
+                .counts
+                .iter()
+                .map(|count| count.load(Ordering::Relaxed))
+                .collect(),
             sum: self.micros.load(Ordering::Relaxed) as f64 / 1e6,
         }
     }
@@ -63,8 +76,17 @@ impl HistogramSnapshot {
 
     /// Returns the durations recorded after `earlier`, which must have the same bounds.
     pub fn since(&self, earlier: &Self) -> Self {
-        let counts = self.counts.iter().zip(&earlier.counts).map(|(now, then)| now.saturating_sub(*then)).collect();
-        Self { bounds: self.bounds, counts, sum: (self.sum - earlier.sum).max(0.0) }
+        let counts = self
+            .counts
+            .iter()
+            .zip(&earlier.counts)
+            .map(|(now, then)| now.saturating_sub(*then))
+            .collect();
+        Self {
+            bounds: self.bounds,
+            counts,
+            sum: (self.sum - earlier.sum).max(0.0),
+        }
     }
 
     /// Returns the duration that the given share (0 to 1) does not exceed, in seconds, by linear
@@ -73,9 +95,23 @@ impl HistogramSnapshot {
         let wanted = self.count() as f64 * share;
         let mut below = 0.0;
         let mut lower = 0.0;
-        for (bucket, count) in self.counts.iter().enumerate().filter(|(_, count)| **count > 0) {
-            let upper = self.bounds.get(bucket).or(self.bounds.last()).copied().unwrap_or(0.0);
-            let from = bucket.checked_sub(1).and_then(|before| self.bounds.get(before)).copied().unwrap_or(0.0);
+        for (bucket, count) in self
+            .counts
+            .iter()
+            .enumerate()
+            .filter(|(_, count)| **count > 0)
+        {
+            let upper = self
+                .bounds
+                .get(bucket)
+                .or(self.bounds.last())
+                .copied()
+                .unwrap_or(0.0);
+            let from = bucket
+                .checked_sub(1)
+                .and_then(|before| self.bounds.get(before))
+                .copied()
+                .unwrap_or(0.0);
             lower = upper;
             if below + *count as f64 >= wanted {
                 let within = from + (upper - from).max(0.0) * (wanted - below) / *count as f64;
@@ -102,7 +138,10 @@ mod tests {
             histogram.observe(Duration::from_millis(millis));
         }
         let counted = histogram.snapshot();
-        assert_eq!((counted.counts.as_slice(), counted.count()), ([2, 2, 0, 1, 1].as_slice(), 6));
+        assert_eq!(
+            (counted.counts.as_slice(), counted.count()),
+            ([2, 2, 0, 1, 1].as_slice(), 6)
+        );
         assert!((counted.sum - 2.014).abs() < 1e-9);
         assert_eq!(Histogram::new(BOUNDS).snapshot().quantile(0.5), None);
     }

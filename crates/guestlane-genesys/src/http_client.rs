@@ -33,7 +33,11 @@ use crate::{
 
 /// 4xx statuses that do not tell whether an earlier attempt took effect: the request was too slow,
 /// or was sent too early.
-const AMBIGUOUS_STATUSES: [StatusCode; 3] = [StatusCode::REQUEST_TIMEOUT, StatusCode::LOCKED, StatusCode::TOO_EARLY];
+const AMBIGUOUS_STATUSES: [StatusCode; 3] = [
+    StatusCode::REQUEST_TIMEOUT,
+    StatusCode::LOCKED,
+    StatusCode::TOO_EARLY,
+];
 
 /// Maximum size of a response body in bytes.
 pub const MAX_RESPONSE_BYTES: usize = 1024 * 1024;
@@ -207,7 +211,9 @@ where
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(CONNECT_LIMIT));
-        let tls = trust.client_config(None).map_err(|error| NoTlsRoots(Box::new(error)))?;
+        let tls = trust
+            .client_config(None)
+            .map_err(|error| NoTlsRoots(Box::new(error)))?;
         let client = |protocols: &[&[u8]]| {
             let mut tls = tls.clone();
             tls.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
@@ -230,7 +236,13 @@ where
                 .build(HttpsConnector::from((tcp.clone(), tls)))
         };
         let connector = HttpsConnector::from((tcp.clone(), tls.clone()));
-        Ok(Self { client: client(HTTP_2_OR_1), upgrades: client(HTTP_1), connector, clock, limit })
+        Ok(Self {
+            client: client(HTTP_2_OR_1),
+            upgrades: client(HTTP_1),
+            connector,
+            clock,
+            limit,
+        })
     }
 
     /// Sends one request and reads the whole response, within the client's timeout or until
@@ -240,7 +252,11 @@ where
     ///
     /// Fails if the request is not sent, if no complete response arrives in time, or if the body
     /// exceeds [`MAX_RESPONSE_BYTES`].
-    pub async fn send(&self, request: Request<Full<Bytes>>, deadline: Timestamp) -> Result<HttpResponse, TransportError> {
+    pub async fn send(
+        &self,
+        request: Request<Full<Bytes>>,
+        deadline: Timestamp,
+    ) -> Result<HttpResponse, TransportError> {
         let limit = self.time_left(deadline)?;
         let shape = enabled!(Level::TRACE).then(|| RedactedExchange::of(&request));
         let answer = self.with_timeout(limit, self.exchange(request)).await;
@@ -266,12 +282,21 @@ where
     ) -> Result<HttpResponse, TransportError> {
         let limit = self.time_left(deadline)?;
         let shape = enabled!(Level::TRACE).then(|| RedactedExchange::of(&request));
-        let response = self.with_timeout(limit, Self::request(&self.client, request)).await;
+        let response = self
+            .with_timeout(limit, Self::request(&self.client, request))
+            .await;
         let answer = match response {
             Ok(response) => {
                 let (head, body) = response.into_parts();
-                let _ = self.clock.timeout(DRAIN_LIMIT, Limited::new(body, MAX_DRAINED).collect()).await;
-                Ok(HttpResponse { status: head.status, headers: head.headers, body: Bytes::new() })
+                let _ = self
+                    .clock
+                    .timeout(DRAIN_LIMIT, Limited::new(body, MAX_DRAINED).collect())
+                    .await;
+                Ok(HttpResponse {
+                    status: head.status,
+                    headers: head.headers,
+                    body: Bytes::new(),
+                })
             }
             Err(no_answer) => Err(no_answer),
         };
@@ -294,7 +319,9 @@ where
             std::future::poll_fn(|context| connector.poll_ready(context)).await?;
             let mut connection = connector.call(to).await?;
             // The handshake is complete; whether the close succeeds does not matter.
-            let _ = std::future::poll_fn(|context| Pin::new(&mut connection).poll_shutdown(context)).await;
+            let _ =
+                std::future::poll_fn(|context| Pin::new(&mut connection).poll_shutdown(context))
+                    .await;
             Ok(())
         };
         let _busy = self.clock.pause_auto_advance();
@@ -311,14 +338,20 @@ where
 
     /// Requests a protocol upgrade of the connection, within the client's timeout or until
     /// `deadline`.
-    pub(crate) async fn upgrade(&self, request: Request<Full<Bytes>>, deadline: Timestamp) -> Result<Upgrade, TransportError> {
+    pub(crate) async fn upgrade(
+        &self,
+        request: Request<Full<Bytes>>,
+        deadline: Timestamp,
+    ) -> Result<Upgrade, TransportError> {
         let limit = self.time_left(deadline)?;
         let ask = async {
             let mut response = Self::request(&self.upgrades, request).await?;
             if response.status() != StatusCode::SWITCHING_PROTOCOLS {
                 return read(response).await.map(Upgrade::Rejected);
             }
-            let upgraded = hyper::upgrade::on(&mut response).await.map_err(|error| TransportError::Lost(chain(&error)))?;
+            let upgraded = hyper::upgrade::on(&mut response)
+                .await
+                .map_err(|error| TransportError::Lost(chain(&error)))?;
             Ok(Upgrade::Accepted(response.into_parts().0.headers, upgraded))
         };
         self.with_timeout(limit, ask).await
@@ -327,7 +360,11 @@ where
     /// Returns the time that a request may take. Fails without sending it when no time is left.
     fn time_left(&self, deadline: Timestamp) -> Result<Duration, TransportError> {
         let limit = self.limit.min(deadline.since(self.clock.now()));
-        if limit.is_zero() { Err(TransportError::NotSent("no time left".to_owned())) } else { Ok(limit) }
+        if limit.is_zero() {
+            Err(TransportError::NotSent("no time left".to_owned()))
+        } else {
+            Ok(limit)
+        }
     }
 
     /// Runs `work` with a timeout of `limit`. The manual clock does not advance meanwhile.
@@ -341,7 +378,10 @@ where
         ended.unwrap_or_else(|timed_out| Err(TransportError::Lost(timed_out.to_string())))
     }
 
-    async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<HttpResponse, TransportError> {
+    async fn exchange(
+        &self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<HttpResponse, TransportError> {
         read(Self::request(&self.client, request).await?).await
     }
 
@@ -371,8 +411,14 @@ async fn read(response: Response<hyper::body::Incoming>) -> Result<HttpResponse,
     let body = Limited::new(body, MAX_RESPONSE_BYTES)
         .collect()
         .await
-        .map_err(|error| TransportError::Lost(one_line(&format!("the answer broke off: {error}"))))?;
-    Ok(HttpResponse { status: head.status, headers: head.headers, body: body.to_bytes() })
+        .map_err(|error| {
+            TransportError::Lost(one_line(&format!("the answer broke off: {error}")))
+        })?;
+    Ok(HttpResponse {
+        status: head.status,
+        headers: head.headers,
+        body: body.to_bytes(),
+    })
 }
 
 /// The parts of an exchange that may appear in a log (requirement R18, docs/requirements.md).
@@ -385,9 +431,19 @@ struct RedactedExchange {
 impl RedactedExchange {
     fn of(request: &Request<Full<Bytes>>) -> Self {
         // `Full` yields its single chunk without waiting.
-        let body = request.body().clone().collect().now_or_never().and_then(Result::ok).map(|body| body.to_bytes());
+        let body = request
+            .body()
+            .clone()
+            .collect()
+            .now_or_never()
+            .and_then(Result::ok)
+            .map(|body| body.to_bytes());
         let body = redaction::redacted(&body.unwrap_or_default());
-        Self { method: request.method().clone(), path: request.uri().path().to_owned(), body }
+        Self {
+            method: request.method().clone(),
+            path: request.uri().path().to_owned(),
+            body,
+        }
     }
 
     fn log(self, answer: &Result<HttpResponse, TransportError>) {
@@ -407,11 +463,20 @@ impl RedactedExchange {
 /// Whether the local machine could not begin to connect for lack of a file descriptor, a port or
 /// memory.
 fn is_local(error: &(dyn std::error::Error + 'static)) -> bool {
-    const WANTING: [Errno; 5] = [Errno::MFILE, Errno::NFILE, Errno::ADDRNOTAVAIL, Errno::NOMEM, Errno::NOBUFS];
+    const WANTING: [Errno; 5] = [
+        Errno::MFILE,
+        Errno::NFILE,
+        Errno::ADDRNOTAVAIL,
+        Errno::NOMEM,
+        Errno::NOBUFS,
+    ];
     let mut cause = Some(error);
     while let Some(error) = cause {
         let io = error.downcast_ref::<std::io::Error>();
-        if io.and_then(Errno::from_io_error).is_some_and(|errno| WANTING.contains(&errno)) {
+        if io
+            .and_then(Errno::from_io_error)
+            .is_some_and(|errno| WANTING.contains(&errno))
+        {
             return true;
         }
         cause = error.source();
@@ -440,7 +505,11 @@ impl From<TransportError> for AttemptError {
         match no_answer {
             TransportError::Local(reason) => Self::Local(reason),
             TransportError::NotSent(reason) => Self::NotSent(reason),
-            TransportError::Lost(reason) => Self::OutcomeUnknown { reason, retry_after: None, correlation_id: None },
+            TransportError::Lost(reason) => Self::OutcomeUnknown {
+                reason,
+                retry_after: None,
+                correlation_id: None,
+            },
         }
     }
 }
@@ -464,12 +533,20 @@ impl HttpResponse {
         if status == StatusCode::TOO_MANY_REQUESTS {
             // Some layers of the platform name the wait in the error message only.
             let retry_after = retry_after.or_else(|| Some(bounded(refusal.message.seconds()?)));
-            return Err(AttemptError::Throttled { retry_after, correlation_id: refusal.correlation_id });
+            return Err(AttemptError::Throttled {
+                retry_after,
+                correlation_id: refusal.correlation_id,
+            });
         }
-        let under_way = AMBIGUOUS_STATUSES.contains(&status) || (carried_key && status == StatusCode::CONFLICT);
+        let under_way =
+            AMBIGUOUS_STATUSES.contains(&status) || (carried_key && status == StatusCode::CONFLICT);
         Err(if status.is_server_error() || under_way {
             let correlation_id = refusal.correlation_id.clone();
-            AttemptError::OutcomeUnknown { reason: refusal.to_string(), retry_after, correlation_id }
+            AttemptError::OutcomeUnknown {
+                reason: refusal.to_string(),
+                retry_after,
+                correlation_id,
+            }
         } else if status == StatusCode::UNAUTHORIZED {
             AttemptError::Unauthorized(refusal)
         } else {
@@ -499,16 +576,34 @@ impl HttpResponse {
     /// Returns the `ININ-Correlation-Id` header, or else the body's `contextId`
     /// (docs/platform.md#errors).
     pub(crate) fn correlation_id(&self) -> Option<CorrelationId> {
-        let header = self.headers.get("inin-correlation-id").and_then(|value| CorrelationId::new(value.to_str().ok()?));
+        let header = self
+            .headers
+            .get("inin-correlation-id")
+            .and_then(|value| CorrelationId::new(value.to_str().ok()?));
         header.or_else(|| CorrelationId::new(&self.error_body().context_id?))
     }
 
     /// Returns the calls made in the current window, the calls allowed in it, and the time until it
     /// ends (headers `inin-ratelimit-…`, docs/platform.md#rate-limits).
     pub(crate) fn rate_limit_headers(&self) -> Option<(u32, u32, Duration)> {
-        let number = |name| self.headers.get(name)?.to_str().ok()?.trim().parse::<u32>().ok();
-        let (count, allowed) = (number("inin-ratelimit-count")?, number("inin-ratelimit-allowed")?);
-        Some((count, allowed, Duration::from_secs(number("inin-ratelimit-reset").unwrap_or(1).into())))
+        let number = |name| {
+            self.headers
+                .get(name)?
+                .to_str()
+                .ok()?
+                .trim()
+                .parse::<u32>()
+                .ok()
+        };
+        let (count, allowed) = (
+            number("inin-ratelimit-count")?,
+            number("inin-ratelimit-allowed")?,
+        );
+        Some((
+            count,
+            allowed,
+            Duration::from_secs(number("inin-ratelimit-reset").unwrap_or(1).into()),
+        ))
     }
 
     fn error_body(&self) -> ErrorBody {
@@ -521,8 +616,18 @@ impl HttpResponse {
         let code = ErrorCode::new(&said_as_code);
         // If a gateway put a sentence into the code field, use it as the message.
         let spare = Some(said_as_code).filter(|_| code.is_empty());
-        let message = body.message.or(body.error_description).or(body.description).or(spare).unwrap_or_default();
-        ErrorResponse { status: self.status, code, message: Sentence::new(&message), correlation_id: self.correlation_id() }
+        let message = body
+            .message
+            .or(body.error_description)
+            .or(body.description)
+            .or(spare)
+            .unwrap_or_default();
+        ErrorResponse {
+            status: self.status,
+            code,
+            message: Sentence::new(&message),
+            correlation_id: self.correlation_id(),
+        }
     }
 }
 
@@ -573,7 +678,11 @@ mod tests {
         for (name, value) in headers {
             map.insert(*name, value.parse().unwrap());
         }
-        HttpResponse { status: StatusCode::from_u16(status).unwrap(), headers: map, body: Bytes::from_static(body.as_bytes()) }
+        HttpResponse {
+            status: StatusCode::from_u16(status).unwrap(),
+            headers: map,
+            body: Bytes::from_static(body.as_bytes()),
+        }
     }
 
     const NOW: Timestamp = Timestamp::from_unix_micros(1_795_361_029_000_000);
@@ -584,14 +693,23 @@ mod tests {
         assert!(sort(200).is_ok() && sort(201).is_ok() && sort(202).is_ok());
         assert!(matches!(sort(429), Err(AttemptError::Throttled { .. })));
         for status in [408, 409, 423, 425, 500, 502, 503, 504] {
-            assert!(matches!(sort(status), Err(AttemptError::OutcomeUnknown { .. })), "{status}");
+            assert!(
+                matches!(sort(status), Err(AttemptError::OutcomeUnknown { .. })),
+                "{status}"
+            );
         }
         assert!(matches!(sort(401), Err(AttemptError::Unauthorized(_))));
         for status in [301, 302, 307, 400, 403, 404, 413, 415, 422] {
-            assert!(matches!(sort(status), Err(AttemptError::Rejected(_))), "{status}");
+            assert!(
+                matches!(sort(status), Err(AttemptError::Rejected(_))),
+                "{status}"
+            );
         }
         assert!(
-            matches!(answer(409, &[], "").error_for_status(NOW, false), Err(AttemptError::Rejected(_))),
+            matches!(
+                answer(409, &[], "").error_for_status(NOW, false),
+                Err(AttemptError::Rejected(_))
+            ),
             "something is taken"
         );
     }
@@ -599,12 +717,26 @@ mod tests {
     #[test]
     fn retry_after_is_read_as_seconds_and_as_a_date() {
         let day = Duration::from_secs(86_400);
-        let wait = |value: &str| retry_after(&answer(429, &[("retry-after", value)], "").headers, NOW, day);
+        let wait = |value: &str| {
+            retry_after(
+                &answer(429, &[("retry-after", value)], "").headers,
+                NOW,
+                day,
+            )
+        };
         assert_eq!(wait("42"), Some(Duration::from_secs(42)));
-        for beyond in ["86401", "4294967295", "99999999999999999999999999", "Fri, 22 Nov 2126 15:24:49 GMT"] {
+        for beyond in [
+            "86401",
+            "4294967295",
+            "99999999999999999999999999",
+            "Fri, 22 Nov 2126 15:24:49 GMT",
+        ] {
             assert_eq!(wait(beyond), Some(day), "{beyond}");
         }
-        assert_eq!(wait("Sun, 22 Nov 2026 15:24:49 GMT"), Some(Duration::from_secs(60)));
+        assert_eq!(
+            wait("Sun, 22 Nov 2026 15:24:49 GMT"),
+            Some(Duration::from_secs(60))
+        );
         assert_eq!(wait("Sun, 22 Nov 2020 15:24:49 GMT"), Some(Duration::ZERO));
         assert_eq!(wait("soon"), None);
         assert_eq!(wait("-1"), None);
@@ -612,16 +744,27 @@ mod tests {
 
     #[test]
     fn a_429_without_the_header_waits_as_long_as_its_sentence_says() {
-        let wait = |headers: &[(&'static str, &str)], body: &'static str| match answer(429, headers, body)
-            .error_for_status(NOW, false)
-        {
-            Err(AttemptError::Throttled { retry_after, .. }) => retry_after.map(|wait| wait.as_secs()),
-            other => panic!("{other:?}"),
-        };
+        let wait =
+            |headers: &[(&'static str, &str)], body: &'static str| match answer(429, headers, body)
+                .error_for_status(NOW, false)
+            {
+                Err(AttemptError::Throttled { retry_after, .. }) => {
+                    retry_after.map(|wait| wait.as_secs())
+                }
+                other => panic!("{other:?}"),
+            };
         let sentence = r#"{"message":"Rate limit exceeded the maximum. Retry the request in [42] seconds","code":"too.many"}"#;
         assert_eq!(wait(&[], sentence), Some(42));
-        assert_eq!(wait(&[("retry-after", "7")], sentence), Some(7), "the header is first");
-        assert_eq!(wait(&[], r#"{"message":"in [99999999] seconds"}"#), Some(3600), "bounded");
+        assert_eq!(
+            wait(&[("retry-after", "7")], sentence),
+            Some(7),
+            "the header is first"
+        );
+        assert_eq!(
+            wait(&[], r#"{"message":"in [99999999] seconds"}"#),
+            Some(3600),
+            "bounded"
+        );
         assert_eq!(wait(&[], r#"{"message":"later"}"#), None);
         assert_eq!(wait(&[("retry-after", "4294967295")], ""), Some(3600));
     }
@@ -629,21 +772,43 @@ mod tests {
     #[test]
     fn what_is_foreign_in_a_refusal_is_bounded_wherever_it_stands() {
         let long: &'static str = "x".repeat(900_000).leak();
-        let body: &'static str = serde_json::json!({"contextId": long, "code": long, "message": long}).to_string().leak();
-        let Err(error) = answer(500, &[], body).error_for_status(NOW, false) else { panic!() };
-        assert!(error.redacted().len() < 1000 && error.correlation_id().unwrap().len() <= 2 * 256, "{}", error.redacted().len());
+        let body: &'static str =
+            serde_json::json!({"contextId": long, "code": long, "message": long})
+                .to_string()
+                .leak();
+        let Err(error) = answer(500, &[], body).error_for_status(NOW, false) else {
+            panic!()
+        };
+        assert!(
+            error.redacted().len() < 1000 && error.correlation_id().unwrap().len() <= 2 * 256,
+            "{}",
+            error.redacted().len()
+        );
 
         let forged = r#"{"contextId":"c\u001b[2K\r\nThe session of ann is open.","code":"The value gold is bad","status":[]}"#;
-        let Err(error) = answer(400, &[], forged).error_for_status(NOW, false) else { panic!() };
-        assert_eq!(error.redacted(), "HTTP 400 (correlation id c [2K  The session of ann is open.)");
-        assert_eq!(error.for_caller().rsplit(": ").next(), Some("The value gold is bad"));
-        assert!(!format!("{error} {error:?}").contains("gold"), "only its caller gets the sentence");
+        let Err(error) = answer(400, &[], forged).error_for_status(NOW, false) else {
+            panic!()
+        };
+        assert_eq!(
+            error.redacted(),
+            "HTTP 400 (correlation id c [2K  The session of ann is open.)"
+        );
+        assert_eq!(
+            error.for_caller().rsplit(": ").next(),
+            Some("The value gold is bad")
+        );
+        assert!(
+            !format!("{error} {error:?}").contains("gold"),
+            "only its caller gets the sentence"
+        );
     }
 
     #[test]
     fn both_error_shapes_are_understood() {
         let platform = r#"{"message":"The requested resource was not found.","code":"not.found","status":404,"contextId":"c-1"}"#;
-        let Err(AttemptError::Rejected(refusal)) = answer(404, &[], platform).error_for_status(NOW, false) else {
+        let Err(AttemptError::Rejected(refusal)) =
+            answer(404, &[], platform).error_for_status(NOW, false)
+        else {
             unreachable!()
         };
         assert_eq!(refusal.code, "not.found");
@@ -655,7 +820,10 @@ mod tests {
         else {
             unreachable!()
         };
-        assert_eq!((refusal.code.as_str(), refusal.message.for_caller()), ("invalid_client", "authentication failed"));
+        assert_eq!(
+            (refusal.code.as_str(), refusal.message.for_caller()),
+            ("invalid_client", "authentication failed")
+        );
         assert_eq!(refusal.correlation_id.as_deref(), Some("c-2"));
     }
 
@@ -668,7 +836,10 @@ mod tests {
                 id: String,
             }
             let read = answer(200, &[], body).json::<Created>();
-            assert!(matches!(read, Err(AttemptError::OutcomeUnknown { .. })), "{body}");
+            assert!(
+                matches!(read, Err(AttemptError::OutcomeUnknown { .. })),
+                "{body}"
+            );
         }
     }
 }

@@ -48,7 +48,9 @@ pub use attempt_log::{Attempt, AttemptLog, InvalidTraceParent, TraceParent};
 pub use base_url::{BaseUrl, InvalidBaseUrl, is_loopback};
 pub use client::{CallPolicy, Credentials, GenesysClient, OAuthClient, TokenRequestAuth};
 pub use client_metrics::{ClientMetrics, ErrorCounts, LatencySample};
-pub use clock::{Boot, Busy, Clock, InvalidTimestamp, ManualClock, ReferenceClock, TimedOut, Timestamp};
+pub use clock::{
+    Boot, Busy, Clock, InvalidTimestamp, ManualClock, ReferenceClock, TimedOut, Timestamp,
+};
 pub use coordinator::{Coordinator, IssuedToken, QuotaLease, QuotaRequest, TokenLookup};
 pub use error::{AttemptError, CallError, Category, ErrorResponse, Operation, RetryAction};
 pub use failpoint::{FailPoint, FailPoints};
@@ -64,8 +66,8 @@ pub use outage::Outage;
 pub use priority::Priority;
 pub use public_api::{
     contacts::{
-        ContactIdentifier, ExternalContact, ExternalId, ExternalSourceRef, IdentifierKind, PhoneNumber, UpsertContactRequest,
-        UpsertPreview,
+        ContactIdentifier, ExternalContact, ExternalId, ExternalSourceRef, IdentifierKind,
+        PhoneNumber, UpsertContactRequest, UpsertPreview,
     },
     conversations::{Communication, Conversation, Participant},
     open_messaging::{AcceptedMessage, InboundMessage, OpenChannel, OpenMetadata, OpenSender},

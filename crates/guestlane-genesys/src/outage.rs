@@ -35,7 +35,12 @@ impl Outage {
     /// Creates the state of an available dependency. Its name appears in the log.
     pub const fn of(dependency: Cow<'static, str>) -> Self {
         let began = Mutex::new(None);
-        Self { dependency, began, is_on: AtomicBool::new(false), failures: AtomicU64::new(0) }
+        Self {
+            dependency,
+            began,
+            is_on: AtomicBool::new(false),
+            failures: AtomicU64::new(0),
+        }
     }
 
     /// Records a failed call at `now` of the monotonic clock. The first failure of an outage is
@@ -58,9 +63,14 @@ impl Outage {
         if !self.is_on.load(Ordering::Acquire) {
             return;
         }
-        let Some(began) = self.began().take() else { return };
+        let Some(began) = self.began().take() else {
+            return;
+        };
         self.is_on.store(false, Ordering::Release);
-        let (seconds, failures) = (now.since(began.at).as_secs_f64(), self.failures() - began.failures + 1);
+        let (seconds, failures) = (
+            now.since(began.at).as_secs_f64(),
+            self.failures() - began.failures + 1,
+        );
         info!(dependency = %self.dependency, seconds, failures, "the outage ended");
     }
 

@@ -10,10 +10,14 @@ pub enum InvalidPem {
     #[error("has no certificate in PEM")]
     Empty,
     /// Text precedes the first line of a section, on the same line.
-    #[error("has text in front of -----BEGIN in line {0}: begin a new line there, or the certificate is left out")]
+    #[error(
+        "has text in front of -----BEGIN in line {0}: begin a new line there, or the certificate is left out"
+    )]
     MissingLineBreak(usize),
     /// The file has a section that is not a certificate in the usual form.
-    #[error("has a section `{label}` in line {line}, which cannot be read; convert it: openssl x509 -in FILE -out NEW")]
+    #[error(
+        "has a section `{label}` in line {line}, which cannot be read; convert it: openssl x509 -in FILE -out NEW"
+    )]
     Label {
         /// The line of its `-----BEGIN`.
         line: usize,
@@ -24,7 +28,9 @@ pub enum InvalidPem {
     #[error("is not PEM: {0}")]
     Damaged(String),
     /// Fewer certificates were parsed than begin in the file.
-    #[error("has {begun} times -----BEGIN CERTIFICATE, and {read} certificates that can be read; see line {line}")]
+    #[error(
+        "has {begun} times -----BEGIN CERTIFICATE, and {read} certificates that can be read; see line {line}"
+    )]
     Unsupported {
         /// Number of certificates that begin.
         begun: usize,
@@ -42,13 +48,17 @@ pub enum InvalidKey {
     #[error("has no private key in PEM")]
     Empty,
     /// Text precedes the first line of a section, on the same line.
-    #[error("has text in front of -----BEGIN in line {0}: begin a new line there, or the section is left out")]
+    #[error(
+        "has text in front of -----BEGIN in line {0}: begin a new line there, or the section is left out"
+    )]
     MissingLineBreak(usize),
     /// The key is encrypted, and guestlane does not prompt for a password.
     #[error("has an encrypted private key in line {0}; decrypt it: openssl pkey -in FILE -out NEW")]
     Encrypted(usize),
     /// The key is in an unsupported form.
-    #[error("has a private key in line {0} in a form that is not read; convert it: openssl pkey -in FILE -out NEW")]
+    #[error(
+        "has a private key in line {0} in a form that is not read; convert it: openssl pkey -in FILE -out NEW"
+    )]
     Form(usize),
     /// The file has more than one key, and it is unclear which one to use.
     #[error("has a second private key in line {0}: keep the one that belongs to the certificate")]
@@ -83,8 +93,12 @@ pub fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, InvalidKey> {
             return Err(InvalidKey::MissingLineBreak(number));
         }
         match line[BEGIN.len()..].trim().trim_matches('-').trim() {
-            "PRIVATE KEY" | "RSA PRIVATE KEY" | "EC PRIVATE KEY" if key.is_none() => key = Some(number),
-            "PRIVATE KEY" | "RSA PRIVATE KEY" | "EC PRIVATE KEY" => return Err(InvalidKey::MultipleKeys(number)),
+            "PRIVATE KEY" | "RSA PRIVATE KEY" | "EC PRIVATE KEY" if key.is_none() => {
+                key = Some(number)
+            }
+            "PRIVATE KEY" | "RSA PRIVATE KEY" | "EC PRIVATE KEY" => {
+                return Err(InvalidKey::MultipleKeys(number));
+            }
             "ENCRYPTED PRIVATE KEY" => return Err(InvalidKey::Encrypted(number)),
             label if label.ends_with("PRIVATE KEY") => return Err(InvalidKey::Form(number)),
             _ => {}
@@ -114,13 +128,21 @@ pub fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, InvalidP
             begun.push(number);
         } else if !label.ends_with("PRIVATE KEY") && !label.ends_with("PARAMETERS") {
             let label = label.chars().filter(|c| !c.is_control()).take(40).collect();
-            return Err(InvalidPem::Label { line: number, label });
+            return Err(InvalidPem::Label {
+                line: number,
+                label,
+            });
         }
     }
-    let read: Vec<_> =
-        CertificateDer::pem_slice_iter(&pem).collect::<Result<_, _>>().map_err(|error| InvalidPem::Damaged(error.to_string()))?;
+    let read: Vec<_> = CertificateDer::pem_slice_iter(&pem)
+        .collect::<Result<_, _>>()
+        .map_err(|error| InvalidPem::Damaged(error.to_string()))?;
     match begun.get(read.len()) {
-        Some(line) => Err(InvalidPem::Unsupported { begun: begun.len(), read: read.len(), line: *line }),
+        Some(line) => Err(InvalidPem::Unsupported {
+            begun: begun.len(),
+            read: read.len(),
+            line: *line,
+        }),
         None if read.is_empty() => Err(InvalidPem::Empty),
         None => Ok(read),
     }
@@ -157,7 +179,12 @@ mod tests {
     #[test]
     fn every_certificate_is_read_with_any_line_break_and_with_a_byte_order_mark() {
         let both = format!("Subject: comment\n{FIRST}\n{SECOND}");
-        for text in [both.clone(), format!("\u{feff}{FIRST}{SECOND}"), both.replace('\n', "\r\n"), both.replace('\n', "\r")] {
+        for text in [
+            both.clone(),
+            format!("\u{feff}{FIRST}{SECOND}"),
+            both.replace('\n', "\r\n"),
+            both.replace('\n', "\r"),
+        ] {
             assert_eq!(count(&text), Ok(2), "{text:?}");
         }
         let key = "-----BEGIN EC PARAMETERS-----\nAAAA\n-----END EC PARAMETERS-----\n-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
@@ -168,29 +195,56 @@ mod tests {
 
     #[test]
     fn the_one_private_key_of_a_file_is_read_or_refused_with_its_line() {
-        let section = |label: &str| format!("-----BEGIN {label}-----\nAAAA\n-----END {label}-----\n");
+        let section =
+            |label: &str| format!("-----BEGIN {label}-----\nAAAA\n-----END {label}-----\n");
         let key = section("PRIVATE KEY");
         let read = |text: &str| private_key(text.as_bytes()).map(|_| ());
-        for good in
-            [key.clone(), format!("\u{feff}{key}"), key.replace('\n', "\r\n"), format!("{FIRST}{key}"), section("EC PRIVATE KEY")]
-        {
+        for good in [
+            key.clone(),
+            format!("\u{feff}{key}"),
+            key.replace('\n', "\r\n"),
+            format!("{FIRST}{key}"),
+            section("EC PRIVATE KEY"),
+        ] {
             assert_eq!(read(&good), Ok(()), "{good:?}");
         }
         assert_eq!(read(FIRST), Err(InvalidKey::Empty));
-        assert_eq!(read(&format!("{key}{key}")), Err(InvalidKey::MultipleKeys(4)));
-        assert_eq!(read(&format!("{}{key}", FIRST.trim_end())), Err(InvalidKey::MissingLineBreak(3)));
-        assert_eq!(read(&section("ENCRYPTED PRIVATE KEY")), Err(InvalidKey::Encrypted(1)));
-        assert_eq!(read(&section("OPENSSH PRIVATE KEY")), Err(InvalidKey::Form(1)));
-        let legacy = section("RSA PRIVATE KEY").replace("AAAA", "Proc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\nAAAA");
+        assert_eq!(
+            read(&format!("{key}{key}")),
+            Err(InvalidKey::MultipleKeys(4))
+        );
+        assert_eq!(
+            read(&format!("{}{key}", FIRST.trim_end())),
+            Err(InvalidKey::MissingLineBreak(3))
+        );
+        assert_eq!(
+            read(&section("ENCRYPTED PRIVATE KEY")),
+            Err(InvalidKey::Encrypted(1))
+        );
+        assert_eq!(
+            read(&section("OPENSSH PRIVATE KEY")),
+            Err(InvalidKey::Form(1))
+        );
+        let legacy = section("RSA PRIVATE KEY").replace(
+            "AAAA",
+            "Proc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\nAAAA",
+        );
         assert_eq!(read(&legacy), Err(InvalidKey::Encrypted(2)));
-        assert_eq!(read("-----BEGIN PRIVATE KEY-----\nhunter2*\n-----END PRIVATE KEY-----\n"), Err(InvalidKey::Damaged(1)));
+        assert_eq!(
+            read("-----BEGIN PRIVATE KEY-----\nhunter2*\n-----END PRIVATE KEY-----\n"),
+            Err(InvalidKey::Damaged(1))
+        );
     }
 
     #[test]
     fn a_certificate_that_would_be_left_out_is_refused_with_its_line() {
         let glued = format!("{}{SECOND}", FIRST.trim_end());
         assert_eq!(count(&glued), Err(InvalidPem::MissingLineBreak(3)));
-        assert_eq!(count(&format!("{FIRST}  {SECOND}")), Err(InvalidPem::MissingLineBreak(4)), "indented");
+        assert_eq!(
+            count(&format!("{FIRST}  {SECOND}")),
+            Err(InvalidPem::MissingLineBreak(4)),
+            "indented"
+        );
         assert_eq!(
             count(&format!("{FIRST}\u{feff}{SECOND}")),
             Err(InvalidPem::MissingLineBreak(4)),
@@ -199,7 +253,10 @@ mod tests {
         let trusted = SECOND.replace("CERTIFICATE", "TRUSTED CERTIFICATE");
         assert_eq!(
             count(&format!("{FIRST}{trusted}")),
-            Err(InvalidPem::Label { line: 4, label: "TRUSTED CERTIFICATE".to_owned() })
+            Err(InvalidPem::Label {
+                line: 4,
+                label: "TRUSTED CERTIFICATE".to_owned()
+            })
         );
         let unended = format!("-----BEGIN CERTIFICATE-----\nAAAA\n{SECOND}");
         assert!(count(&unended).is_err(), "{:?}", count(&unended));

@@ -33,8 +33,11 @@ impl GenesysClient {
             #[serde(default, deserialize_with = "lenient")]
             name: String,
         }
-        let call =
-            RequestSpec::get(Operation::Queue, ApiPath::new("/api/v2/routing/queues").segment(id), RetrySafety::Idempotent);
+        let call = RequestSpec::get(
+            Operation::Queue,
+            ApiPath::new("/api/v2/routing/queues").segment(id),
+            RetrySafety::Idempotent,
+        );
         let Found { name } = self.call(&call, deadline).await?.value;
         Ok(Queue { id, name })
     }

@@ -16,10 +16,16 @@ pub struct InvalidRate(String);
 
 impl Rate {
     /// The limit of one OAuth client on the surface `rest` (requirement R9, docs/requirements.md).
-    pub const REST: Self = Self { calls: 100, window: Duration::from_secs(1) };
+    pub const REST: Self = Self {
+        calls: 100,
+        window: Duration::from_secs(1),
+    };
 
     /// The public platform's limit of one access token (docs/platform.md#rate-limits).
-    pub const CLOUD: Self = Self { calls: 300, window: Duration::from_secs(60) };
+    pub const CLOUD: Self = Self {
+        calls: 300,
+        window: Duration::from_secs(60),
+    };
 
     /// Parses a rate; `off` means no limit and returns `None`.
     ///
@@ -27,7 +33,11 @@ impl Rate {
     ///
     /// Fails for any text other than `off`, a number of calls per second or per minute.
     pub fn parse(text: &str) -> Result<Option<Self>, InvalidRate> {
-        if text == "off" { Ok(None) } else { text.parse().map(Some) }
+        if text == "off" {
+            Ok(None)
+        } else {
+            text.parse().map(Some)
+        }
     }
 
     /// Returns the calls per [window](Self::window).
@@ -42,7 +52,10 @@ impl Rate {
 
     /// Returns a rate with the same window and another number of calls, at least 1.
     pub(crate) fn with_calls(self, calls: u32) -> Self {
-        Self { calls: calls.max(1), ..self }
+        Self {
+            calls: calls.max(1),
+            ..self
+        }
     }
 
     /// Returns the window: one second or one minute.
@@ -57,7 +70,11 @@ impl FromStr for Rate {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let invalid = || InvalidRate(text.to_owned());
         let (calls, unit) = text.split_once('/').ok_or_else(invalid)?;
-        let calls = calls.parse().ok().filter(|calls| *calls > 0).ok_or_else(invalid)?;
+        let calls = calls
+            .parse()
+            .ok()
+            .filter(|calls| *calls > 0)
+            .ok_or_else(invalid)?;
         let window = match unit {
             "s" => Duration::from_secs(1),
             "min" => Duration::from_secs(60),
@@ -69,7 +86,16 @@ impl FromStr for Rate {
 
 impl fmt::Display for Rate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.calls, if self.window.as_secs() == 1 { "s" } else { "min" })
+        write!(
+            f,
+            "{}/{}",
+            self.calls,
+            if self.window.as_secs() == 1 {
+                "s"
+            } else {
+                "min"
+            }
+        )
     }
 }
 

@@ -10,11 +10,27 @@ const MAX_SHAPE: usize = 16 * 1024;
 
 /// Fields whose values may be logged. All other strings are replaced by their length, so that an
 /// unknown field is never disclosed.
-const UNREDACTED_FIELDS: &[&str] =
-    &["code", "contextId", "error", "expires_in", "grant_type", "id", "queueId", "routingTarget", "status", "token_type", "type"];
+const UNREDACTED_FIELDS: &[&str] = &[
+    "code",
+    "contextId",
+    "error",
+    "expires_in",
+    "grant_type",
+    "id",
+    "queueId",
+    "routingTarget",
+    "status",
+    "token_type",
+    "type",
+];
 
 /// Fields whose content has names chosen by callers: every string below them is redacted.
-const OPAQUE_MAPS: &[&str] = &["customAttributes", "attributes", "metadata", "messageParams"];
+const OPAQUE_MAPS: &[&str] = &[
+    "customAttributes",
+    "attributes",
+    "metadata",
+    "messageParams",
+];
 
 /// Returns a JSON body in which every string is redacted that is not known to be harmless. A body
 /// that is not JSON is replaced by its length.
@@ -70,9 +86,11 @@ mod tests {
 
     #[test]
     fn what_the_platform_says_is_hidden_and_a_long_answer_is_cut() {
-        let said = br#"{"error":"invalid_request","error_description":"bad value gold","message":"gold"}"#;
+        let said =
+            br#"{"error":"invalid_request","error_description":"bad value gold","message":"gold"}"#;
         assert!(!redacted(said).contains("gold"), "{}", redacted(said));
-        let long = serde_json::json!({"id": "i".repeat(1_000_000), "list": vec!["x"; 10_000]}).to_string();
+        let long =
+            serde_json::json!({"id": "i".repeat(1_000_000), "list": vec!["x"; 10_000]}).to_string();
         assert!(redacted(long.as_bytes()).chars().count() <= MAX_SHAPE);
     }
 }

@@ -57,7 +57,12 @@ pub struct Endpoints {
 impl Endpoints {
     /// Uses one origin for all services: for the surface `rest`, the simulator, or a gateway.
     pub fn one_origin(base: BaseUrl) -> Self {
-        Self { login: base.clone(), api: base.clone(), webmessaging: base.clone(), cdn: base }
+        Self {
+            login: base.clone(),
+            api: base.clone(),
+            webmessaging: base.clone(),
+            cdn: base,
+        }
     }
 
     /// Returns the hosts of a region, given by its domain (`mypurecloud.ie`) or the name of its AWS
@@ -68,9 +73,17 @@ impl Endpoints {
     /// Fails if the domain does not form a valid URL.
     pub fn for_region(region: &str) -> Result<Self, InvalidBaseUrl> {
         let region = region.to_ascii_lowercase();
-        let domain = REGIONS.iter().find(|known| known.aws == region).map_or(region.as_str(), |known| known.domain);
+        let domain = REGIONS
+            .iter()
+            .find(|known| known.aws == region)
+            .map_or(region.as_str(), |known| known.domain);
         let host = |name: &str| format!("https://{name}.{domain}").parse();
-        Ok(Self { login: host("login")?, api: host("api")?, webmessaging: host("webmessaging")?, cdn: host("api-cdn")? })
+        Ok(Self {
+            login: host("login")?,
+            api: host("api")?,
+            webmessaging: host("webmessaging")?,
+            cdn: host("api-cdn")?,
+        })
     }
 }
 
@@ -94,9 +107,24 @@ mod tests {
         assert_eq!(Endpoints::for_region("EU-West-1").unwrap(), ireland);
         assert_eq!(ireland.login.as_str(), "https://login.mypurecloud.ie");
         assert_eq!(ireland.api.as_str(), "https://api.mypurecloud.ie");
-        assert_eq!(ireland.webmessaging.as_str(), "https://webmessaging.mypurecloud.ie");
+        assert_eq!(
+            ireland.webmessaging.as_str(),
+            "https://webmessaging.mypurecloud.ie"
+        );
         assert_eq!(ireland.cdn.as_str(), "https://api-cdn.mypurecloud.ie");
-        assert_eq!(Endpoints::for_region("new1.pure.cloud").unwrap().api.as_str(), "https://api.new1.pure.cloud");
-        assert_eq!(Endpoints::for_region("localhost:8443").unwrap().api.as_str(), "https://api.localhost:8443");
+        assert_eq!(
+            Endpoints::for_region("new1.pure.cloud")
+                .unwrap()
+                .api
+                .as_str(),
+            "https://api.new1.pure.cloud"
+        );
+        assert_eq!(
+            Endpoints::for_region("localhost:8443")
+                .unwrap()
+                .api
+                .as_str(),
+            "https://api.localhost:8443"
+        );
     }
 }

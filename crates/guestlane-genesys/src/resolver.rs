@@ -42,10 +42,16 @@ pub async fn lookup(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         return Ok(tokio::net::lookup_host((host, port)).await?.collect());
     }
     let asked = match host.eq_ignore_ascii_case("localhost") {
-        true => tokio::net::lookup_host((host, port)).await.map(Iterator::collect).unwrap_or_default(),
+        true => tokio::net::lookup_host((host, port))
+            .await
+            .map(Iterator::collect)
+            .unwrap_or_default(),
         false => Vec::new(),
     };
-    let mut here: Vec<_> = asked.into_iter().filter(|address: &SocketAddr| address.ip().is_loopback()).collect();
+    let mut here: Vec<_> = asked
+        .into_iter()
+        .filter(|address: &SocketAddr| address.ip().is_loopback())
+        .collect();
     if here.is_empty() {
         here.push(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
     }
@@ -64,10 +70,23 @@ mod tests {
 
     #[tokio::test]
     async fn names_under_localhost_are_this_machine_whatever_the_system_says() {
-        for name in ["localhost", "LOCALHOST", "localhost.", "crm.localhost", "Crm.LocalHost."] {
+        for name in [
+            "localhost",
+            "LOCALHOST",
+            "localhost.",
+            "crm.localhost",
+            "Crm.LocalHost.",
+        ] {
             assert!(is_this_machine(name), "{name}");
-            let addresses = SystemResolver.call(name.parse().unwrap()).await.unwrap().collect::<Vec<_>>();
-            assert!(!addresses.is_empty() && addresses.iter().all(|address| address.ip().is_loopback()), "{name}: {addresses:?}");
+            let addresses = SystemResolver
+                .call(name.parse().unwrap())
+                .await
+                .unwrap()
+                .collect::<Vec<_>>();
+            assert!(
+                !addresses.is_empty() && addresses.iter().all(|address| address.ip().is_loopback()),
+                "{name}: {addresses:?}"
+            );
         }
         for name in ["localhost.example", "notlocalhost", "crm.example"] {
             assert!(!is_this_machine(name), "{name}");

@@ -31,7 +31,11 @@ pub struct RetryPolicy {
 impl Default for RetryPolicy {
     /// 3 retries, 1 s to 5 s (requirement R8, docs/requirements.md).
     fn default() -> Self {
-        Self { retries: 3, min: Duration::from_secs(1), max: Duration::from_secs(5) }
+        Self {
+            retries: 3,
+            min: Duration::from_secs(1),
+            max: Duration::from_secs(5),
+        }
     }
 }
 
@@ -71,7 +75,11 @@ impl RetryPolicy {
     /// Returns the wait before retry `n` (from 1). `spread` (0 to 1) selects a point between `min`
     /// and the exponential bound: full jitter between the two.
     fn backoff(&self, n: u32, spread: f64) -> Duration {
-        let ceiling = self.min.saturating_mul(2_u32.saturating_pow(n)).min(self.max).max(self.min);
+        let ceiling = self
+            .min
+            .saturating_mul(2_u32.saturating_pow(n))
+            .min(self.max)
+            .max(self.min);
         self.min + (ceiling - self.min).mul_f64(spread)
     }
 
@@ -89,9 +97,16 @@ impl RetryPolicy {
         let renewed = free.renewed;
         match error.classify() {
             RetryAction::Poll => {
-                let wait = Self::POLL.saturating_mul(2_u32.saturating_pow(free.polls)).min(self.max).max(Self::POLL);
+                let wait = Self::POLL
+                    .saturating_mul(2_u32.saturating_pow(free.polls))
+                    .min(self.max)
+                    .max(Self::POLL);
                 let wait = wait.mul_f64(0.5 + spread / 2.0);
-                if wait >= left { RetryDecision::Stop { wait: None } } else { RetryDecision::Poll(wait) }
+                if wait >= left {
+                    RetryDecision::Stop { wait: None }
+                } else {
+                    RetryDecision::Poll(wait)
+                }
             }
             RetryAction::Failover => RetryDecision::Failover,
             RetryAction::Stop => RetryDecision::Stop { wait: None },
@@ -102,14 +117,21 @@ impl RetryPolicy {
                 // whose retry adds no load, after a 429 for example: those continue until the
                 // deadline.
                 let unpaid = error.costs_no_retry();
-                let retries_done = tries - 1 - u32::from(renewed) - free.polls - free.others - free.unpaid;
+                let retries_done =
+                    tries - 1 - u32::from(renewed) - free.polls - free.others - free.unpaid;
                 let before = if unpaid { free.unpaid } else { retries_done };
                 let backoff = self.backoff(before + 1, spread);
                 // `Retry-After` is a floor. Add jitter, so that clients that got the same
                 // `Retry-After` do not return at the same moment.
-                let wait = if at_least > backoff { at_least + (backoff - self.min).min(self.min) } else { backoff };
+                let wait = if at_least > backoff {
+                    at_least + (backoff - self.min).min(self.min)
+                } else {
+                    backoff
+                };
                 if (!unpaid && retries_done >= self.retries) || wait >= left {
-                    RetryDecision::Stop { wait: Some(wait).filter(|_| !at_least.is_zero()) }
+                    RetryDecision::Stop {
+                        wait: Some(wait).filter(|_| !at_least.is_zero()),
+                    }
                 } else {
                     RetryDecision::Backoff(wait)
                 }
@@ -203,12 +225,18 @@ where
             AttemptError::OutcomeUnknown { .. } if repeat == RetrySafety::NotIfOutcomeUnknown => {
                 RetryDecision::Stop { wait: None }
             }
-            _ => shared.policy.should_retry(tries, free, &error, left, fastrand::f64()),
+            _ => shared
+                .policy
+                .should_retry(tries, free, &error, left, fastrand::f64()),
         };
         let decision = match decision {
             // A retry that adds load withdraws from the retry budget.
-            RetryDecision::Backoff(_) if !error.costs_no_retry() && shared.budget.withdraw(1) == 0 => {
-                RetryDecision::Stop { wait: error.retry_after() }
+            RetryDecision::Backoff(_)
+                if !error.costs_no_retry() && shared.budget.withdraw(1) == 0 =>
+            {
+                RetryDecision::Stop {
+                    wait: error.retry_after(),
+                }
             }
             decision => decision,
         };
@@ -228,7 +256,14 @@ where
             RetryDecision::RetryNow => free.renewed = true,
             RetryDecision::Failover => free.others += 1,
             RetryDecision::Stop { wait } => {
-                return Err(CallError { operation, tries, elapsed: now.since(started), cause: error, may_exist, wait });
+                return Err(CallError {
+                    operation,
+                    tries,
+                    elapsed: now.since(started),
+                    cause: error,
+                    may_exist,
+                    wait,
+                });
             }
         }
     }
@@ -265,24 +300,48 @@ mod tests {
     };
 
     const FAR: Duration = Duration::from_secs(3600);
-    const NONE: UncountedAttempts = UncountedAttempts { renewed: false, polls: 0, others: 0, unpaid: 0 };
-    const RENEWED: UncountedAttempts = UncountedAttempts { renewed: true, ..NONE };
+    const NONE: UncountedAttempts = UncountedAttempts {
+        renewed: false,
+        polls: 0,
+        others: 0,
+        unpaid: 0,
+    };
+    const RENEWED: UncountedAttempts = UncountedAttempts {
+        renewed: true,
+        ..NONE
+    };
 
     fn refusal(status: StatusCode) -> ErrorResponse {
-        ErrorResponse { status, code: ErrorCode::default(), message: Sentence::default(), correlation_id: None }
+        ErrorResponse {
+            status,
+            code: ErrorCode::default(),
+            message: Sentence::default(),
+            correlation_id: None,
+        }
     }
 
     fn throttled(seconds: u64) -> AttemptError {
-        AttemptError::Throttled { retry_after: Some(Duration::from_secs(seconds)), correlation_id: None }
+        AttemptError::Throttled {
+            retry_after: Some(Duration::from_secs(seconds)),
+            correlation_id: None,
+        }
     }
 
     fn lost() -> AttemptError {
-        AttemptError::OutcomeUnknown { reason: String::new(), retry_after: None, correlation_id: None }
+        AttemptError::OutcomeUnknown {
+            reason: String::new(),
+            retry_after: None,
+            correlation_id: None,
+        }
     }
 
     #[test]
     fn a_refusal_is_final() {
-        for status in [StatusCode::BAD_REQUEST, StatusCode::FORBIDDEN, StatusCode::NOT_FOUND] {
+        for status in [
+            StatusCode::BAD_REQUEST,
+            StatusCode::FORBIDDEN,
+            StatusCode::NOT_FOUND,
+        ] {
             let error = AttemptError::Rejected(refusal(status));
             let decision = RetryPolicy::default().should_retry(1, NONE, &error, FAR, 0.5);
             assert_eq!(decision, RetryDecision::Stop { wait: None }, "{status}");
@@ -293,35 +352,74 @@ mod tests {
     fn a_401_costs_one_extra_attempt_and_not_two() {
         let policy = RetryPolicy::default();
         let error = AttemptError::Unauthorized(refusal(StatusCode::UNAUTHORIZED));
-        assert_eq!(policy.should_retry(1, NONE, &error, FAR, 0.5), RetryDecision::RetryNow);
-        assert_eq!(policy.should_retry(2, RENEWED, &error, FAR, 0.5), RetryDecision::Stop { wait: None });
+        assert_eq!(
+            policy.should_retry(1, NONE, &error, FAR, 0.5),
+            RetryDecision::RetryNow
+        );
+        assert_eq!(
+            policy.should_retry(2, RENEWED, &error, FAR, 0.5),
+            RetryDecision::Stop { wait: None }
+        );
         // The attempt with the refreshed token does not count against the retries.
-        assert!(matches!(policy.should_retry(4, RENEWED, &lost(), FAR, 0.5), RetryDecision::Backoff(_)));
-        assert!(matches!(policy.should_retry(5, RENEWED, &lost(), FAR, 0.5), RetryDecision::Stop { .. }));
+        assert!(matches!(
+            policy.should_retry(4, RENEWED, &lost(), FAR, 0.5),
+            RetryDecision::Backoff(_)
+        ));
+        assert!(matches!(
+            policy.should_retry(5, RENEWED, &lost(), FAR, 0.5),
+            RetryDecision::Stop { .. }
+        ));
     }
 
     #[test]
     fn there_are_three_retries_and_no_fourth() {
         let policy = RetryPolicy::default();
-        assert!((1..=3).all(|tries| matches!(policy.should_retry(tries, NONE, &lost(), FAR, 0.5), RetryDecision::Backoff(_))));
-        assert_eq!(policy.should_retry(4, NONE, &lost(), FAR, 0.5), RetryDecision::Stop { wait: None });
+        assert!((1..=3).all(|tries| matches!(
+            policy.should_retry(tries, NONE, &lost(), FAR, 0.5),
+            RetryDecision::Backoff(_)
+        )));
+        assert_eq!(
+            policy.should_retry(4, NONE, &lost(), FAR, 0.5),
+            RetryDecision::Stop { wait: None }
+        );
     }
 
     #[test]
     fn a_429_is_repeated_as_long_as_there_is_time_and_costs_no_retry() {
         let policy = RetryPolicy::default();
-        let slow_down = AttemptError::Throttled { retry_after: None, correlation_id: None };
+        let slow_down = AttemptError::Throttled {
+            retry_after: None,
+            correlation_id: None,
+        };
         for unpaid in 0..50 {
             let free = UncountedAttempts { unpaid, ..NONE };
-            assert!(matches!(policy.should_retry(unpaid + 1, free, &slow_down, FAR, 0.5), RetryDecision::Backoff(_)), "{unpaid}");
+            assert!(
+                matches!(
+                    policy.should_retry(unpaid + 1, free, &slow_down, FAR, 0.5),
+                    RetryDecision::Backoff(_)
+                ),
+                "{unpaid}"
+            );
         }
         let free = UncountedAttempts { unpaid: 50, ..NONE };
         for tries in 51..=53 {
-            assert!(matches!(policy.should_retry(tries, free, &lost(), FAR, 0.5), RetryDecision::Backoff(_)), "{tries}");
+            assert!(
+                matches!(
+                    policy.should_retry(tries, free, &lost(), FAR, 0.5),
+                    RetryDecision::Backoff(_)
+                ),
+                "{tries}"
+            );
         }
-        assert!(matches!(policy.should_retry(54, free, &lost(), FAR, 0.5), RetryDecision::Stop { .. }));
+        assert!(matches!(
+            policy.should_retry(54, free, &lost(), FAR, 0.5),
+            RetryDecision::Stop { .. }
+        ));
         let no_time = Duration::from_millis(1);
-        assert_eq!(policy.should_retry(1, NONE, &slow_down, no_time, 0.5), RetryDecision::Stop { wait: None });
+        assert_eq!(
+            policy.should_retry(1, NONE, &slow_down, no_time, 0.5),
+            RetryDecision::Stop { wait: None }
+        );
     }
 
     #[test]
@@ -329,24 +427,51 @@ mod tests {
         let policy = RetryPolicy::default();
         let not_yet = AttemptError::NotReady(refusal(StatusCode::NOT_FOUND));
         for polls in 0..50 {
-            let RetryDecision::Poll(wait) =
-                policy.should_retry(polls + 1, UncountedAttempts { polls, ..NONE }, &not_yet, FAR, 1.0)
-            else {
+            let RetryDecision::Poll(wait) = policy.should_retry(
+                polls + 1,
+                UncountedAttempts { polls, ..NONE },
+                &not_yet,
+                FAR,
+                1.0,
+            ) else {
                 panic!("gave up after {polls}");
             };
-            assert!(wait >= Duration::from_millis(250) && wait <= policy.max, "{wait:?}");
+            assert!(
+                wait >= Duration::from_millis(250) && wait <= policy.max,
+                "{wait:?}"
+            );
         }
         assert!(matches!(
-            policy.should_retry(53, UncountedAttempts { polls: 50, ..NONE }, &lost(), FAR, 0.5),
+            policy.should_retry(
+                53,
+                UncountedAttempts { polls: 50, ..NONE },
+                &lost(),
+                FAR,
+                0.5
+            ),
             RetryDecision::Backoff(_)
         ));
-        assert_eq!(policy.should_retry(9, NONE, &not_yet, Duration::from_millis(1), 0.5), RetryDecision::Stop { wait: None });
+        assert_eq!(
+            policy.should_retry(9, NONE, &not_yet, Duration::from_millis(1), 0.5),
+            RetryDecision::Stop { wait: None }
+        );
     }
 
     #[test]
     fn a_wait_longer_than_the_callers_patience_is_told_and_not_slept() {
-        let decision = RetryPolicy::default().should_retry(1, NONE, &throttled(90), Duration::from_secs(60), 0.0);
-        assert_eq!(decision, RetryDecision::Stop { wait: Some(Duration::from_secs(90)) });
+        let decision = RetryPolicy::default().should_retry(
+            1,
+            NONE,
+            &throttled(90),
+            Duration::from_secs(60),
+            0.0,
+        );
+        assert_eq!(
+            decision,
+            RetryDecision::Stop {
+                wait: Some(Duration::from_secs(90))
+            }
+        );
     }
 
     proptest! {

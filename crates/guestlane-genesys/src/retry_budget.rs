@@ -32,8 +32,14 @@ impl RetryBudget {
     const REFILL_PER_SECOND: f64 = 1.0;
 
     pub(crate) fn new(clock: Clock) -> Self {
-        let purse = BucketState { repetitions: Self::RESERVE, filled: clock.monotonic() };
-        Self { clock, purse: Mutex::new(purse) }
+        let purse = BucketState {
+            repetitions: Self::RESERVE,
+            filled: clock.monotonic(),
+        };
+        Self {
+            clock,
+            purse: Mutex::new(purse),
+        }
     }
 
     fn change<T>(&self, change: impl FnOnce(&mut f64) -> T) -> T {

@@ -31,8 +31,12 @@ pub fn find<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
         }
         // An I/O error's `source` is that of its inner error, which would skip the inner error
         // itself.
-        let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        cause = inner.map(|inner| inner as &(dyn Error + 'static)).or_else(|| error.source());
+        let inner = error
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::get_ref);
+        cause = inner
+            .map(|inner| inner as &(dyn Error + 'static))
+            .or_else(|| error.source());
     }
     None
 }
@@ -56,8 +60,7 @@ pub fn sentence(error: &rustls::Error) -> String {
     }
 }
 
-const NOTHING_IN_COMMON: &str =
-    "the server has no version or cipher of TLS in common with guestlane, which speaks TLS 1.2 and 1.3: update the server";
+const NOTHING_IN_COMMON: &str = "the server has no version or cipher of TLS in common with guestlane, which speaks TLS 1.2 and 1.3: update the server";
 
 fn certificate(error: &CertificateError) -> String {
     let reason = match error {
@@ -101,7 +104,8 @@ fn certificate(error: &CertificateError) -> String {
 }
 
 const BY_NAME: &str = "use a name that the certificate has, or have one made for this name";
-const PURPOSE: &str = "its extended key usage is not that of a server: have it made with serverAuth";
+const PURPOSE: &str =
+    "its extended key usage is not that of a server: have it made with serverAuth";
 
 /// Whether a server presented a certificate authority's certificate as its own.
 pub fn is_ca_as_end_entity(other: &OtherError) -> bool {
@@ -112,7 +116,9 @@ pub fn is_ca_as_end_entity(other: &OtherError) -> bool {
 /// Returns the message for a TLS alert of the server (RFC 8446, section 6).
 fn from_server(alert: AlertDescription) -> &'static str {
     match alert {
-        AlertDescription::CertificateRequired => "the server asks for a client certificate, and none is set",
+        AlertDescription::CertificateRequired => {
+            "the server asks for a client certificate, and none is set"
+        }
         AlertDescription::BadCertificate
         | AlertDescription::UnsupportedCertificate
         | AlertDescription::CertificateRevoked
@@ -122,9 +128,9 @@ fn from_server(alert: AlertDescription) -> &'static str {
         | AlertDescription::AccessDenied => {
             "the server does not accept this client's certificate: look into the server's own log"
         }
-        AlertDescription::ProtocolVersion | AlertDescription::HandshakeFailure | AlertDescription::InsufficientSecurity => {
-            NOTHING_IN_COMMON
-        }
+        AlertDescription::ProtocolVersion
+        | AlertDescription::HandshakeFailure
+        | AlertDescription::InsufficientSecurity => NOTHING_IN_COMMON,
         AlertDescription::UnrecognisedName => {
             "the server has no certificate for the name by which it is called: correct the name"
         }
@@ -133,20 +139,40 @@ fn from_server(alert: AlertDescription) -> &'static str {
 }
 
 fn moment(time: UnixTime) -> Timestamp {
-    Timestamp::from_unix_micros(i64::try_from(time.as_secs()).unwrap_or(i64::MAX).saturating_mul(1_000_000))
+    Timestamp::from_unix_micros(
+        i64::try_from(time.as_secs())
+            .unwrap_or(i64::MAX)
+            .saturating_mul(1_000_000),
+    )
 }
 
 /// Formats a certificate's names. rustls writes them as `DnsName("example.org")` and
 /// `IpAddress(127.0.0.1)`.
 fn names(presented: &[String]) -> String {
     let plain = |name: &String| {
-        one_line(name.split(['"', '(', ')']).rfind(|part| !part.is_empty()).unwrap_or(name)).chars().take(100).collect::<String>()
+        one_line(
+            name.split(['"', '(', ')'])
+                .rfind(|part| !part.is_empty())
+                .unwrap_or(name),
+        )
+        .chars()
+        .take(100)
+        .collect::<String>()
     };
-    let mut names = presented.iter().take(MAX_NAMES).map(plain).collect::<Vec<_>>().join(", ");
+    let mut names = presented
+        .iter()
+        .take(MAX_NAMES)
+        .map(plain)
+        .collect::<Vec<_>>()
+        .join(", ");
     if presented.len() > MAX_NAMES {
         names.push_str(", …");
     }
-    if names.is_empty() { "no name".to_owned() } else { names }
+    if names.is_empty() {
+        "no name".to_owned()
+    } else {
+        names
+    }
 }
 
 #[cfg(test)]
@@ -163,16 +189,31 @@ mod tests {
         };
         for (error, says) in [
             (CertificateError::UnknownIssuer.into(), UNTRUSTED),
-            (context.into(), "it is for other.example, and not for crm.example"),
+            (
+                context.into(),
+                "it is for other.example, and not for crm.example",
+            ),
             (CertificateError::Expired.into(), "expired"),
-            (rustls::Error::AlertReceived(AlertDescription::CertificateRequired), "client certificate"),
-            (rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType), "does not speak TLS"),
+            (
+                rustls::Error::AlertReceived(AlertDescription::CertificateRequired),
+                "client certificate",
+            ),
+            (
+                rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType),
+                "does not speak TLS",
+            ),
         ] {
             let wrapped = io::Error::other(io::Error::new(io::ErrorKind::InvalidData, error));
             let text = explain(&wrapped).unwrap();
             assert!(text.contains(says), "{text}");
-            for bare in ["UnknownIssuer", "NotValidForName", "DnsName", "OtherError", "InvalidContentType", "CertificateRequired"]
-            {
+            for bare in [
+                "UnknownIssuer",
+                "NotValidForName",
+                "DnsName",
+                "OtherError",
+                "InvalidContentType",
+                "CertificateRequired",
+            ] {
                 assert!(!text.contains(bare), "{text}");
             }
         }

@@ -64,13 +64,21 @@ impl TlsRoots {
     /// Fails if there is no certificate, or if one would be omitted: see [`pem::certificates`].
     pub fn from_pem(pem: &[u8]) -> Result<Self, InvalidTrust> {
         let mut roots = RootCertStore::empty();
-        let certificates = pem::certificates(pem).map_err(|error| InvalidTrust(error.to_string()))?;
+        let certificates =
+            pem::certificates(pem).map_err(|error| InvalidTrust(error.to_string()))?;
         for certificate in &certificates {
-            let unusable =
-                |error| InvalidTrust(format!("has a certificate that cannot be used: {}", tls_error::sentence(&error)));
+            let unusable = |error| {
+                InvalidTrust(format!(
+                    "has a certificate that cannot be used: {}",
+                    tls_error::sentence(&error)
+                ))
+            };
             roots.add(certificate.clone()).map_err(unusable)?;
         }
-        Ok(Self::Only(Arc::new(Authorities { roots: roots.into(), certificates })))
+        Ok(Self::Only(Arc::new(Authorities {
+            roots: roots.into(),
+            certificates,
+        })))
     }
 
     /// Reads a file of at most 4 MiB: see [`from_pem`](Self::from_pem).
@@ -89,21 +97,35 @@ impl TlsRoots {
     /// # Errors
     ///
     /// Fails if the operating system has no certificates.
-    pub fn client_config(&self, client: Option<&ClientCertificate>) -> Result<ClientConfig, rustls::Error> {
+    pub fn client_config(
+        &self,
+        client: Option<&ClientCertificate>,
+    ) -> Result<ClientConfig, rustls::Error> {
         let provider = Arc::new(aws_lc_rs::default_provider());
-        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()?;
         let builder = match self {
             Self::System => builder.try_with_platform_verifier()?,
             Self::Only(authorities) => {
-                let chains = WebPkiServerVerifier::builder_with_provider(Arc::clone(&authorities.roots), provider)
-                    .build()
-                    .map_err(|error| rustls::Error::General(error.to_string()))?;
-                let verifier = Verifier { chains, authorities: Arc::clone(authorities) };
-                builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
+                let chains = WebPkiServerVerifier::builder_with_provider(
+                    Arc::clone(&authorities.roots),
+                    provider,
+                )
+                .build()
+                .map_err(|error| rustls::Error::General(error.to_string()))?;
+                let verifier = Verifier {
+                    chains,
+                    authorities: Arc::clone(authorities),
+                };
+                builder
+                    .dangerous()
+                    .with_custom_certificate_verifier(Arc::new(verifier))
             }
         };
         Ok(match client {
-            Some(ClientCertificate(key)) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(key.clone()))),
+            Some(ClientCertificate(key)) => {
+                builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(key.clone())))
+            }
             None => builder.with_no_client_auth(),
         })
     }
@@ -127,7 +149,10 @@ impl ServerCertVerifier for Verifier {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let refused = match self.chains.verify_server_cert(certificate, chain, name, ocsp, now) {
+        let refused = match self
+            .chains
+            .verify_server_cert(certificate, chain, name, ocsp, now)
+        {
             Ok(verified) => return Ok(verified),
             Err(refused) => refused,
         };
@@ -137,7 +162,13 @@ impl ServerCertVerifier for Verifier {
             &refused,
             rustls::Error::InvalidCertificate(CertificateError::Other(other)) if tls_error::is_ca_as_end_entity(other)
         );
-        if !is_authority || !self.authorities.certificates.iter().any(|known| known == certificate) {
+        if !is_authority
+            || !self
+                .authorities
+                .certificates
+                .iter()
+                .any(|known| known == certificate)
+        {
             return Err(refused);
         }
         verify_server_name(&ParsedCertificate::try_from(certificate)?, name)?;
@@ -150,7 +181,8 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.chains.verify_tls12_signature(message, certificate, signed)
+        self.chains
+            .verify_tls12_signature(message, certificate, signed)
     }
 
     fn verify_tls13_signature(
@@ -159,7 +191,8 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.chains.verify_tls13_signature(message, certificate, signed)
+        self.chains
+            .verify_tls13_signature(message, certificate, signed)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -179,12 +212,18 @@ impl ClientCertificate {
     /// Fails if a file cannot be read, if a section of it would be omitted, or if the key does not
     /// belong to the certificate.
     pub fn from_files(certificate: &Path, key: &Path) -> Result<Self, InvalidTrust> {
-        let chain = read(certificate).and_then(|pem| pem::certificates(&pem).map_err(|error| InvalidTrust(error.to_string())));
+        let chain = read(certificate).and_then(|pem| {
+            pem::certificates(&pem).map_err(|error| InvalidTrust(error.to_string()))
+        });
         let chain = chain.map_err(|error| InvalidTrust(format!("its file {error}")))?;
-        let key = read(key).and_then(|pem| pem::private_key(&pem).map_err(|error| InvalidTrust(error.to_string())));
+        let key = read(key).and_then(|pem| {
+            pem::private_key(&pem).map_err(|error| InvalidTrust(error.to_string()))
+        });
         let key = key.map_err(|error| InvalidTrust(format!("the file of its key {error}")))?;
         let certified = CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider());
-        certified.map(Self).map_err(|error| InvalidTrust(tls_error::sentence(&error)))
+        certified
+            .map(Self)
+            .map_err(|error| InvalidTrust(tls_error::sentence(&error)))
     }
 }
 
@@ -218,7 +257,11 @@ mod tests {
 
     #[test]
     fn a_text_without_a_certificate_is_refused() {
-        for text in ["", "hello", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
+        for text in [
+            "",
+            "hello",
+            "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+        ] {
             assert!(TlsRoots::from_pem(text.as_bytes()).is_err(), "{text}");
         }
     }

@@ -68,11 +68,22 @@ impl AccessToken {
         self.bearer.clone()
     }
 
-    fn new(token: &SecretString, expires_at: Timestamp, life: Duration) -> Result<Self, AttemptError> {
+    fn new(
+        token: &SecretString,
+        expires_at: Timestamp,
+        life: Duration,
+    ) -> Result<Self, AttemptError> {
         let mut bearer = HeaderValue::try_from(format!("Bearer {}", token.expose_secret()))
-            .map_err(|_| AttemptError::NotSent("the access token does not fit into a header".to_owned()))?;
+            .map_err(|_| {
+                AttemptError::NotSent("the access token does not fit into a header".to_owned())
+            })?;
         bearer.set_sensitive(true);
-        Ok(Self { bearer, expires_at, life, number: None })
+        Ok(Self {
+            bearer,
+            expires_at,
+            life,
+            number: None,
+        })
     }
 
     fn is_usable_at(&self, now: Timestamp) -> bool {
@@ -101,18 +112,26 @@ impl Credential {
         form.append_pair("grant_type", "client_credentials");
         let basic = match method {
             TokenRequestAuth::Form => {
-                form.append_pair("client_id", id).append_pair("client_secret", secret);
+                form.append_pair("client_id", id)
+                    .append_pair("client_secret", secret);
                 None
             }
             TokenRequestAuth::Basic => {
-                let basic = HeaderValue::try_from(format!("Basic {}", BASE64_STANDARD.encode(format!("{id}:{secret}"))));
+                let basic = HeaderValue::try_from(format!(
+                    "Basic {}",
+                    BASE64_STANDARD.encode(format!("{id}:{secret}"))
+                ));
                 basic.ok().map(|mut basic| {
                     basic.set_sensitive(true);
                     basic
                 })
             }
         };
-        Self { shared_name: shared_name(id, secret, url), form: form.finish().into(), basic }
+        Self {
+            shared_name: shared_name(id, secret, url),
+            form: form.finish().into(),
+            basic,
+        }
     }
 }
 
@@ -149,12 +168,19 @@ struct TokenResponse {
 
 impl TokenResponse {
     fn life(&self) -> Duration {
-        self.expires_in.map_or(UNSTATED_LIFE, Duration::from_secs).min(MAX_LIFE)
+        self.expires_in
+            .map_or(UNSTATED_LIFE, Duration::from_secs)
+            .min(MAX_LIFE)
     }
 }
 
 impl TokenSource {
-    pub(crate) fn new(credentials: &Credentials, client: &OAuthClient, transport: HttpClient, shared: RetryContext) -> Self {
+    pub(crate) fn new(
+        credentials: &Credentials,
+        client: &OAuthClient,
+        transport: HttpClient,
+        shared: RetryContext,
+    ) -> Self {
         let method = credentials.sign_in;
         let url = credentials.hosts.login.route(match method {
             TokenRequestAuth::Form => "/api/v2/oauth/token",
@@ -199,12 +225,18 @@ impl TokenSource {
 
     /// Whether there is a usable access token.
     pub(crate) fn is_ready(&self) -> bool {
-        self.current.load().as_ref().is_some_and(|token| token.is_usable_at(self.shared.clock.now()))
+        self.current
+            .load()
+            .as_ref()
+            .is_some_and(|token| token.is_usable_at(self.shared.clock.now()))
     }
 
     /// Returns an access token that is valid long enough for a request. Waits only when there is
     /// none.
-    pub(crate) async fn token(self: &Arc<Self>, deadline: Timestamp) -> Result<Arc<AccessToken>, AttemptError> {
+    pub(crate) async fn token(
+        self: &Arc<Self>,
+        deadline: Timestamp,
+    ) -> Result<Arc<AccessToken>, AttemptError> {
         let now = self.shared.clock.now();
         match self.current.load_full() {
             Some(token) if token.is_usable_at(now) => {
@@ -222,7 +254,12 @@ impl TokenSource {
 
     /// Discards `token`, which the platform rejected, so that no further call uses it.
     pub(crate) fn discard(&self, token: &Arc<AccessToken>) {
-        if self.current.load().as_ref().is_some_and(|current| Arc::ptr_eq(current, token)) {
+        if self
+            .current
+            .load()
+            .as_ref()
+            .is_some_and(|current| Arc::ptr_eq(current, token))
+        {
             if let Some(number) = token.number {
                 self.discarded.store(number, Ordering::Release);
             }
@@ -287,31 +324,48 @@ impl TokenSource {
         old: Option<&Arc<AccessToken>>,
         deadline: Timestamp,
     ) -> Result<AccessToken, CallError> {
-        let Some(fleet) = self.fleet.get() else { return Ok(self.fetch_token_with_retries(deadline).await?.0) };
+        let Some(fleet) = self.fleet.get() else {
+            return Ok(self.fetch_token_with_retries(deadline).await?.0);
+        };
         let clock = &self.shared.clock;
         let discarded = Some(self.discarded.load(Ordering::Acquire)).filter(|number| *number > 0);
         let not = old.and_then(|old| old.number).max(discarded);
         while clock.now() < deadline {
             let credential = self.credential.load_full();
             match fleet.token(&credential.shared_name, not).await {
-                Ok(TokenLookup::Cached { token: IssuedToken { token, left, life }, number }) => {
-                    let known = AccessToken::new(&token, clock.now() + left, life).map_err(|error| {
-                        let reason = error.to_string();
-                        CallError::not_sent(Operation::Token, &reason)
-                    })?;
-                    return Ok(AccessToken { number: Some(number), ..known });
+                Ok(TokenLookup::Cached {
+                    token: IssuedToken { token, left, life },
+                    number,
+                }) => {
+                    let known =
+                        AccessToken::new(&token, clock.now() + left, life).map_err(|error| {
+                            let reason = error.to_string();
+                            CallError::not_sent(Operation::Token, &reason)
+                        })?;
+                    return Ok(AccessToken {
+                        number: Some(number),
+                        ..known
+                    });
                 }
                 Ok(TokenLookup::RefreshingElsewhere) => clock.sleep(PEER_REFRESH_POLL).await,
                 Ok(TokenLookup::RefreshHere) => {
-                    return self.refresh_and_publish(fleet.as_ref(), &credential.shared_name, deadline).await;
+                    return self
+                        .refresh_and_publish(fleet.as_ref(), &credential.shared_name, deadline)
+                        .await;
                 }
                 Err(error) => {
-                    warn!(error, "the shared access token cannot be read; this process signs in by itself");
+                    warn!(
+                        error,
+                        "the shared access token cannot be read; this process signs in by itself"
+                    );
                     return Ok(self.fetch_token_with_retries(deadline).await?.0);
                 }
             }
         }
-        Err(CallError::not_sent(Operation::Token, "another process asks for the access token, and did not get it in time"))
+        Err(CallError::not_sent(
+            Operation::Token,
+            "another process asks for the access token, and did not get it in time",
+        ))
     }
 
     /// Fetches a token and publishes it. `shared_name` is the name under which this process holds
@@ -325,26 +379,45 @@ impl TokenSource {
         match self.fetch_token_with_retries(deadline).await {
             Ok((token, new)) => {
                 let number = fleet.publish_token(shared_name, new).await;
-                let number = number.inspect_err(|error| warn!(error, "the access token cannot be shared"));
-                Ok(AccessToken { number: number.ok(), ..token })
+                let number =
+                    number.inspect_err(|error| warn!(error, "the access token cannot be shared"));
+                Ok(AccessToken {
+                    number: number.ok(),
+                    ..token
+                })
             }
             Err(failed) => {
                 if let Err(error) = fleet.release_refresh_lock(shared_name).await {
-                    warn!(error, "failed to release the token refresh lock; other nodes wait until it expires");
+                    warn!(
+                        error,
+                        "failed to release the token refresh lock; other nodes wait until it expires"
+                    );
                 }
                 Err(failed)
             }
         }
     }
 
-    async fn fetch_token_with_retries(&self, deadline: Timestamp) -> Result<(AccessToken, IssuedToken), CallError> {
-        let asked =
-            retry::execute(&self.shared, deadline, Operation::Token, RetrySafety::Idempotent, || self.request(deadline)).await?;
+    async fn fetch_token_with_retries(
+        &self,
+        deadline: Timestamp,
+    ) -> Result<(AccessToken, IssuedToken), CallError> {
+        let asked = retry::execute(
+            &self.shared,
+            deadline,
+            Operation::Token,
+            RetrySafety::Idempotent,
+            || self.request(deadline),
+        )
+        .await?;
         self.shared.fail_points.hit(FailPoint::SignedIn).await;
         Ok(asked.value)
     }
 
-    async fn request(&self, deadline: Timestamp) -> Result<(AccessToken, IssuedToken), AttemptError> {
+    async fn request(
+        &self,
+        deadline: Timestamp,
+    ) -> Result<(AccessToken, IssuedToken), AttemptError> {
         let credential = self.credential.load_full();
         let body = Bytes::copy_from_slice(credential.form.expose_secret().as_bytes());
         let mut request = Request::post(&self.url)
@@ -353,28 +426,46 @@ impl TokenSource {
         if let Some(basic) = &credential.basic {
             request = request.header(header::AUTHORIZATION, basic);
         }
-        let request = request.body(Full::new(body)).map_err(|error| AttemptError::NotSent(error.to_string()))?;
+        let request = request
+            .body(Full::new(body))
+            .map_err(|error| AttemptError::NotSent(error.to_string()))?;
         self.shared.stats.sent();
         self.shared.stats.token_requested();
         let _under_way = self.shared.pulse.call();
         let asked_at = self.shared.clock.now();
         let answer = self.transport.send(request, deadline).await?;
-        let answer = answer.error_for_status(self.shared.clock.now(), false).map_err(|error| match error {
-            // Here a 401 means wrong credentials, so refreshing the token would not help.
-            AttemptError::Unauthorized(refusal) => AttemptError::Rejected(refusal),
-            // The public platform throttles token requests with a 400 (docs/platform.md#sign-in).
-            AttemptError::Rejected(refusal) if is_throttled(&refusal) => {
-                AttemptError::Throttled { retry_after: Some(THROTTLED_FOR), correlation_id: refusal.correlation_id }
-            }
-            other => other,
-        })?;
+        let answer = answer
+            .error_for_status(self.shared.clock.now(), false)
+            .map_err(|error| match error {
+                // Here a 401 means wrong credentials, so refreshing the token would not help.
+                AttemptError::Unauthorized(refusal) => AttemptError::Rejected(refusal),
+                // The public platform throttles token requests with a 400 (docs/platform.md#sign-in).
+                AttemptError::Rejected(refusal) if is_throttled(&refusal) => {
+                    AttemptError::Throttled {
+                        retry_after: Some(THROTTLED_FOR),
+                        correlation_id: refusal.correlation_id,
+                    }
+                }
+                other => other,
+            })?;
         let answer: TokenResponse = answer.json()?;
         let life = answer.life();
-        debug!(seconds = life.as_secs(), stated = answer.expires_in.is_some(), "signed in");
+        debug!(
+            seconds = life.as_secs(),
+            stated = answer.expires_in.is_some(),
+            "signed in"
+        );
         let TokenResponse { access_token, .. } = answer;
         // The lifetime counts from the request, because the response took some time.
         let token = AccessToken::new(&access_token, asked_at + life, life)?;
-        Ok((token, IssuedToken { token: access_token, left: life, life }))
+        Ok((
+            token,
+            IssuedToken {
+                token: access_token,
+                left: life,
+                life,
+            },
+        ))
     }
 }
 
@@ -382,7 +473,14 @@ impl TokenSource {
 /// with a wrong secret cannot use a token that another process fetched with the right one.
 fn shared_name(id: &str, secret: &str, url: &str) -> String {
     let parts = [id, secret, url].map(|part| digest(&SHA256, part.as_bytes()));
-    let hash = digest(&SHA256, &parts.iter().flat_map(|part| part.as_ref()).copied().collect::<Vec<_>>());
+    let hash = digest(
+        &SHA256,
+        &parts
+            .iter()
+            .flat_map(|part| part.as_ref())
+            .copied()
+            .collect::<Vec<_>>(),
+    );
     format!("{id} {}", BASE64_STANDARD.encode(&hash.as_ref()[..12]))
 }
 
@@ -404,16 +502,32 @@ mod tests {
 
     #[test]
     fn a_token_answer_is_read_without_what_is_optional_and_in_either_kind() {
-        let life = |answer: &str| serde_json::from_str::<TokenResponse>(answer).map(|answer| answer.life().as_secs());
+        let life = |answer: &str| {
+            serde_json::from_str::<TokenResponse>(answer).map(|answer| answer.life().as_secs())
+        };
         for stated in [r#""1800""#, "1800", "1800.0"] {
-            assert_eq!(life(&format!(r#"{{"access_token":"t","expires_in":{stated}}}"#)).unwrap(), 1800, "{stated}");
+            assert_eq!(
+                life(&format!(r#"{{"access_token":"t","expires_in":{stated}}}"#)).unwrap(),
+                1800,
+                "{stated}"
+            );
         }
         assert_eq!(life(r#"{"access_token":"t"}"#).unwrap(), 300);
-        assert_eq!(life(r#"{"access_token":"t","expires_in":null,"token_type":7}"#).unwrap(), 300);
-        assert_eq!(life(r#"{"access_token":"t","expires_in":18446744073709551615}"#).unwrap(), 172_800);
+        assert_eq!(
+            life(r#"{"access_token":"t","expires_in":null,"token_type":7}"#).unwrap(),
+            300
+        );
+        assert_eq!(
+            life(r#"{"access_token":"t","expires_in":18446744073709551615}"#).unwrap(),
+            172_800
+        );
         let long = "t".repeat(16_385);
         for bad in ["", "a b", "a\\n", &long] {
-            assert!(life(&format!(r#"{{"access_token":"{bad}","expires_in":1800}}"#)).is_err(), "{}", bad.len());
+            assert!(
+                life(&format!(r#"{{"access_token":"{bad}","expires_in":1800}}"#)).is_err(),
+                "{}",
+                bad.len()
+            );
         }
         assert!(life("{}").is_err());
     }
@@ -426,8 +540,17 @@ mod tests {
             message: Sentence::new(message),
             correlation_id: None,
         };
-        assert!(is_throttled(&refusal("invalid_request", "rate limit exceeded; try again in 60 seconds")));
-        assert!(!is_throttled(&refusal("invalid_request", "grant_type is missing")));
-        assert!(!is_throttled(&refusal("invalid_client", "rate limit exceeded")));
+        assert!(is_throttled(&refusal(
+            "invalid_request",
+            "rate limit exceeded; try again in 60 seconds"
+        )));
+        assert!(!is_throttled(&refusal(
+            "invalid_request",
+            "grant_type is missing"
+        )));
+        assert!(!is_throttled(&refusal(
+            "invalid_client",
+            "rate limit exceeded"
+        )));
     }
 }

@@ -46,5 +46,8 @@ pub fn set_parent(span: &Span, parent: Option<TraceParent>) {
 /// Returns the trace context to propagate: that of the current span, or else that of the caller's
 /// request.
 pub fn current() -> Option<TraceParent> {
-    HOOKS.get().and_then(|ties| (ties.tell)(&Span::current())).or_else(attempt_log::parent)
+    HOOKS
+        .get()
+        .and_then(|ties| (ties.tell)(&Span::current()))
+        .or_else(attempt_log::parent)
 }

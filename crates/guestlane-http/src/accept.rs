@@ -48,19 +48,29 @@ where
     type Future = Pin<Box<dyn Future<Output = io::Result<(Self::Stream, Self::Service)>> + Send>>;
 
     fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
-        let admitted = stream.peer_addr().ok().and_then(|peer| self.connections.admit(peer));
+        let admitted = stream
+            .peer_addr()
+            .ok()
+            .and_then(|peer| self.connections.admit(peer));
         let Some(admitted) = admitted else {
             return Box::pin(async { Err(io::Error::other("too many connections")) });
         };
         let _ = stream.set_nodelay(true);
-        let (accepting, clock, limit) = (self.inner.accept(stream, service), self.clock.clone(), self.limit);
+        let (accepting, clock, limit) = (
+            self.inner.accept(stream, service),
+            self.clock.clone(),
+            self.limit,
+        );
         Box::pin(async move {
             let connection = Arc::clone(&admitted.connection);
             let (stream, service) = tokio::select! {
                 accepted = accepting => accepted?,
                 () = connection.until_closed() => return Err(io::ErrorKind::ConnectionAborted.into()),
             };
-            Ok((FirstByteTimeout::new(stream, admitted, &clock, limit), Extension(connection).layer(service)))
+            Ok((
+                FirstByteTimeout::new(stream, admitted, &clock, limit),
+                Extension(connection).layer(service),
+            ))
         })
     }
 }
@@ -80,7 +90,9 @@ pub(crate) struct FirstByteTimeout<S> {
 
 impl<S> fmt::Debug for FirstByteTimeout<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FirstByteTimeout").field("known", &self.unknown.is_none()).finish_non_exhaustive()
+        f.debug_struct("FirstByteTimeout")
+            .field("known", &self.unknown.is_none())
+            .finish_non_exhaustive()
     }
 }
 
@@ -92,7 +104,13 @@ fn timer(clock: &Clock, limit: Duration) -> BoxFuture<'static, ()> {
 impl<S> FirstByteTimeout<S> {
     fn new(stream: S, admitted: Admitted, clock: &Clock, limit: Duration) -> Self {
         let unknown = Some((0, timer(clock, limit)));
-        Self { stream, admitted, clock: clock.clone(), unknown, unwritten: None }
+        Self {
+            stream,
+            admitted,
+            clock: clock.clone(),
+            unknown,
+            unwritten: None,
+        }
     }
 
     /// Checks that the connection may continue.
@@ -113,27 +131,41 @@ impl<S> FirstByteTimeout<S> {
     }
 
     /// Returns the result of a write, or `TimedOut` if the peer has read nothing for [`MAX_STALL`].
-    fn written<T>(&mut self, context: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+    fn written<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        polled: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
         if polled.is_ready() {
             self.unwritten = None;
             return polled;
         }
         let clock = &self.clock;
-        let patience = self.unwritten.get_or_insert_with(|| timer(clock, MAX_STALL));
+        let patience = self
+            .unwritten
+            .get_or_insert_with(|| timer(clock, MAX_STALL));
         ready!(patience.as_mut().poll(context));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for FirstByteTimeout<S> {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         self.goes_on(context)?;
         let this = &mut *self;
         let before = buffer.filled().len();
         let polled = Pin::new(&mut this.stream).poll_read(context, buffer);
         if let Some((matched, patience)) = &mut this.unknown {
             let new = buffer.filled().get(before..).unwrap_or_default();
-            let same = new.iter().zip(PREFACE.iter().skip(*matched)).take_while(|(byte, wanted)| byte == wanted).count();
+            let same = new
+                .iter()
+                .zip(PREFACE.iter().skip(*matched))
+                .take_while(|(byte, wanted)| byte == wanted)
+                .count();
             *matched += same;
             if same < new.len() || *matched == PREFACE.len() {
                 this.unknown = None;
@@ -146,7 +178,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for FirstByteTimeout<S> {
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for FirstByteTimeout<S> {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         self.goes_on(context)?;
         let polled = Pin::new(&mut self.stream).poll_write(context, bytes);
         self.written(context, polled)
@@ -188,8 +224,13 @@ mod tests {
     const LIMIT: Duration = Duration::from_secs(30);
 
     fn admitted(hands: &ManualClock) -> Admitted {
-        let limits = Limits { connections: 2, per_address: None };
-        Connections::new(limits, hands.clone().into()).admit(([127, 0, 0, 1], 4000).into()).unwrap()
+        let limits = Limits {
+            connections: 2,
+            per_address: None,
+        };
+        Connections::new(limits, hands.clone().into())
+            .admit(([127, 0, 0, 1], 4000).into())
+            .unwrap()
     }
 
     /// Returns whether the connection is still open after the limit, if the peer sends `said` and
@@ -197,7 +238,8 @@ mod tests {
     async fn is_waited_for(said: &[u8]) -> bool {
         let hands = ManualClock::new(Timestamp::from_unix_micros(0));
         let (mut caller, stream) = tokio::io::duplex(1024);
-        let mut stream = FirstByteTimeout::new(stream, admitted(&hands), &hands.clone().into(), LIMIT);
+        let mut stream =
+            FirstByteTimeout::new(stream, admitted(&hands), &hands.clone().into(), LIMIT);
         caller.write_all(said).await.unwrap();
         let reading = tokio::spawn(async move { while stream.read_u8().await.is_ok() {} });
         for _ in 0..10 {
@@ -210,14 +252,22 @@ mod tests {
     #[tokio::test]
     async fn who_does_not_say_what_they_speak_is_not_waited_for() {
         for said in [&b""[..], b"P", b"PRI * HTTP/2", &PREFACE[..23]] {
-            assert!(!is_waited_for(said).await, "{}", String::from_utf8_lossy(said));
+            assert!(
+                !is_waited_for(said).await,
+                "{}",
+                String::from_utf8_lossy(said)
+            );
         }
     }
 
     #[tokio::test]
     async fn who_does_is_left_to_the_limits_of_their_protocol() {
         for said in [&b"G"[..], b"POST /v1", b"PRI * HTTP/1", PREFACE] {
-            assert!(is_waited_for(said).await, "{}", String::from_utf8_lossy(said));
+            assert!(
+                is_waited_for(said).await,
+                "{}",
+                String::from_utf8_lossy(said)
+            );
         }
     }
 
@@ -226,7 +276,8 @@ mod tests {
     async fn a_peer_that_takes_nothing_is_not_waited_for() {
         let hands = ManualClock::new(Timestamp::from_unix_micros(0));
         let (mut caller, stream) = tokio::io::duplex(16);
-        let mut stream = FirstByteTimeout::new(stream, admitted(&hands), &hands.clone().into(), LIMIT);
+        let mut stream =
+            FirstByteTimeout::new(stream, admitted(&hands), &hands.clone().into(), LIMIT);
         let writing = tokio::spawn(async move { stream.write_all(&[0; 64]).await });
         let wait = async || {
             hands.advance(MAX_STALL - Duration::from_secs(1));
@@ -237,46 +288,78 @@ mod tests {
         wait().await;
         caller.read_exact(&mut [0; 16]).await.unwrap();
         wait().await;
-        assert!(!writing.is_finished(), "a slow peer that goes on reading is served");
+        assert!(
+            !writing.is_finished(),
+            "a slow peer that goes on reading is served"
+        );
         wait().await;
         hands.advance(MAX_STALL);
-        assert_eq!(writing.await.unwrap().unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!(
+            writing.await.unwrap().unwrap_err().kind(),
+            io::ErrorKind::TimedOut
+        );
     }
 
     #[tokio::test]
     async fn a_connection_that_gives_way_ends_while_it_waits() {
         let hands = ManualClock::new(Timestamp::from_unix_micros(0));
-        let connections = Connections::new(Limits { connections: 1, per_address: None }, hands.clone().into());
+        let connections = Connections::new(
+            Limits {
+                connections: 1,
+                per_address: None,
+            },
+            hands.clone().into(),
+        );
         let (_caller, stream) = tokio::io::duplex(16);
         let first = connections.admit(([127, 0, 0, 1], 4000).into()).unwrap();
         let mut stream = FirstByteTimeout::new(stream, first, &hands.clone().into(), LIMIT);
         let reading = tokio::spawn(async move { stream.read_u8().await });
         tokio::task::yield_now().await;
         let _second = connections.admit(([127, 0, 0, 1], 4001).into()).unwrap();
-        assert_eq!(reading.await.unwrap().unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
+        assert_eq!(
+            reading.await.unwrap().unwrap_err().kind(),
+            io::ErrorKind::ConnectionAborted
+        );
     }
 
     async fn connection() -> (TcpStream, TcpStream) {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let caller = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let caller = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
         (caller, listener.accept().await.unwrap().0)
     }
 
     #[tokio::test]
     async fn connections_are_accepted_within_their_limits() {
         let (inner, clock) = (axum_server::accept::DefaultAcceptor::new(), Clock::system());
-        let connections = Connections::new(Limits { connections: 2, per_address: None }, clock.clone());
-        let door = LimitingAcceptor { inner, connections: Arc::clone(&connections), clock, limit: LIMIT };
+        let connections = Connections::new(
+            Limits {
+                connections: 2,
+                per_address: None,
+            },
+            clock.clone(),
+        );
+        let door = LimitingAcceptor {
+            inner,
+            connections: Arc::clone(&connections),
+            clock,
+            limit: LIMIT,
+        };
         let mut open = Vec::new();
         for _ in 0..2 {
             let (caller, stream) = connection().await;
             open.push((caller, door.accept(stream, ()).await.unwrap().0));
         }
-        open.iter().for_each(|(_, stream)| connections.authenticated(&stream.admitted.connection));
+        open.iter()
+            .for_each(|(_, stream)| connections.authenticated(&stream.admitted.connection));
         let (_caller, stream) = connection().await;
         assert!(door.accept(stream, ()).await.is_err());
         open.pop();
         let (_caller, stream) = connection().await;
-        assert!(door.accept(stream, ()).await.is_ok(), "one went, another one may come");
+        assert!(
+            door.accept(stream, ()).await.is_ok(),
+            "one went, another one may come"
+        );
     }
 }

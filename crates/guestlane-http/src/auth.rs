@@ -33,11 +33,17 @@ pub(crate) async fn authenticate(State(app): State<App>, request: Request, next:
     let now = app.clock().now();
     if app.keys_are_stale() {
         let detail = "the API keys could not be read for 30 seconds, so that a revoked key might be accepted";
-        return Problem::new(ErrorCode::StoreFailed, detail, "send it again once the store answers")
-            .retry_after(1)
-            .into_response();
+        return Problem::new(
+            ErrorCode::StoreFailed,
+            detail,
+            "send it again once the store answers",
+        )
+        .retry_after(1)
+        .into_response();
     }
-    let Some(caller) = request.extensions().get::<Principal>() else { return unauthorized().into_response() };
+    let Some(caller) = request.extensions().get::<Principal>() else {
+        return unauthorized().into_response();
+    };
     if let Some(connection) = request.extensions().get::<Arc<Connection>>() {
         app.connections().authenticated(connection);
     }
@@ -103,7 +109,8 @@ impl Authenticated {
     /// key with only `sessions:write` may read those that the keys of its owner created.
     pub(crate) fn may_see(&self, session: &SessionRecord) -> bool {
         self.0.scopes.allow(Scope::SessionsRead)
-            || self.0.scopes.allow(Scope::SessionsWrite) && session.request.key.owner() == self.owner()
+            || self.0.scopes.allow(Scope::SessionsWrite)
+                && session.request.key.owner() == self.owner()
     }
 
     /// Whether the key is still accepted. Streaming responses check it again while they run.
@@ -129,7 +136,12 @@ impl<S: Sync> FromRequestParts<S> for Authenticated {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        parts.extensions.get::<Principal>().cloned().map(Self).ok_or_else(unauthorized)
+        parts
+            .extensions
+            .get::<Principal>()
+            .cloned()
+            .map(Self)
+            .ok_or_else(unauthorized)
     }
 }
 
@@ -145,7 +157,10 @@ pub(crate) struct KeyRateLimiter {
 
 impl KeyRateLimiter {
     pub(crate) fn new(rate: Option<Rate>) -> Self {
-        Self { rate, spread_until: Mutex::default() }
+        Self {
+            rate,
+            spread_until: Mutex::default(),
+        }
     }
 
     /// Takes one request from the key's rate limit.
@@ -156,7 +171,10 @@ impl KeyRateLimiter {
         let Some(rate) = self.rate else { return Ok(()) };
         let now = clock.monotonic();
         let each = rate.window() / rate.calls();
-        let mut spread = self.spread_until.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut spread = self
+            .spread_until
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let until = spread.get(key).copied().unwrap_or(now).max(now);
         let ahead = until.since(now) + each;
         if ahead > rate.window() {
@@ -185,9 +203,16 @@ mod tests {
             assert_eq!(allowance.take("ann", &clock), Ok(()));
         }
         assert_eq!(allowance.take("ann", &clock), Err(1));
-        assert_eq!(allowance.take("bob", &clock), Ok(()), "another key has its own");
+        assert_eq!(
+            allowance.take("bob", &clock),
+            Ok(()),
+            "another key has its own"
+        );
         hands.advance(Duration::from_millis(100));
-        assert_eq!((allowance.take("ann", &clock), allowance.take("ann", &clock)), (Ok(()), Err(1)));
+        assert_eq!(
+            (allowance.take("ann", &clock), allowance.take("ann", &clock)),
+            (Ok(()), Err(1))
+        );
     }
 
     #[test]
@@ -201,7 +226,12 @@ mod tests {
         };
         assert_eq!(read(&["Bearer gl_x"]).as_deref(), Some("gl_x"));
         assert_eq!(read(&["bearer  gl_x"]).as_deref(), Some("gl_x"));
-        for bad in [&["gl_x"][..], &["Basic gl_x"], &[], &["Bearer gl_x", "Bearer gl_y"]] {
+        for bad in [
+            &["gl_x"][..],
+            &["Basic gl_x"],
+            &[],
+            &["Bearer gl_x", "Bearer gl_y"],
+        ] {
             assert_eq!(read(bad), None, "{bad:?}");
         }
     }

@@ -67,7 +67,13 @@ struct Address {
 impl Connections {
     pub(crate) fn new(limits: Limits, clock: Clock) -> Arc<Self> {
         let log = LogLimit::new(1, Duration::from_secs(60));
-        Arc::new(Self { limits, clock, table: Mutex::default(), turned_away: AtomicU64::new(0), log })
+        Arc::new(Self {
+            limits,
+            clock,
+            table: Mutex::default(),
+            turned_away: AtomicU64::new(0),
+            log,
+        })
     }
 
     /// Number of open connections.
@@ -86,10 +92,17 @@ impl Connections {
         let network = network(peer.ip());
         let mut table = self.lock();
         let oldest = match table.addresses.get(&network) {
-            Some(address) if self.limits.per_address.is_some_and(|most| address.open >= most) => {
+            Some(address)
+                if self
+                    .limits
+                    .per_address
+                    .is_some_and(|most| address.open >= most) =>
+            {
                 Some(address.anonymous.first().copied())
             }
-            _ if table.open >= self.limits.connections => Some(table.anonymous.keys().next().copied()),
+            _ if table.open >= self.limits.connections => {
+                Some(table.anonymous.keys().next().copied())
+            }
             _ => None,
         };
         if let Some(oldest) = oldest {
@@ -97,7 +110,8 @@ impl Connections {
             if let Some(left_out) = self.log.allow(self.clock.monotonic()) {
                 warn!(
                     open = table.open,
-                    left_out, "connection limit reached; closing connections that have shown no API key for new ones"
+                    left_out,
+                    "connection limit reached; closing connections that have shown no API key for new ones"
                 );
             }
             table.close(oldest?);
@@ -110,7 +124,10 @@ impl Connections {
         let address = table.addresses.entry(network).or_default();
         address.open += 1;
         address.anonymous.insert(number);
-        Some(Admitted { connections: Arc::clone(self), connection })
+        Some(Admitted {
+            connections: Arc::clone(self),
+            connection,
+        })
     }
 
     /// Marks the connection as authenticated: it has presented an accepted API key, and is no
@@ -221,7 +238,11 @@ impl Connection {
     pub(crate) async fn until_closed(&self) {
         poll_fn(|context| {
             self.wake_on_close(context);
-            if self.is_closed() { Poll::Ready(()) } else { Poll::Pending }
+            if self.is_closed() {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
         })
         .await;
     }
@@ -234,7 +255,9 @@ impl Connection {
     /// because it keeps HTTP/2's flow-control window closed.
     pub(crate) fn is_stalled(&self, now: Timestamp) -> bool {
         self.owed.load(Ordering::Relaxed) > 0
-            && now.since(Timestamp::from_unix_micros(self.taken_at.load(Ordering::Relaxed))) > MAX_STALL
+            && now.since(Timestamp::from_unix_micros(
+                self.taken_at.load(Ordering::Relaxed),
+            )) > MAX_STALL
     }
 
     /// Counts something that the peer has to read. It does not restart the timer of earlier data. A
@@ -301,15 +324,31 @@ impl Drop for Piece {
 }
 
 impl<B> Owed<B> {
-    pub(crate) fn new(body: B, connection: Arc<Connection>, clock: Clock, at_end: Option<AtEnd>) -> Self {
+    pub(crate) fn new(
+        body: B,
+        connection: Arc<Connection>,
+        clock: Clock,
+        at_end: Option<AtEnd>,
+    ) -> Self {
         connection.owe(clock.monotonic());
-        Self { body, rest: Bytes::new(), connection, clock, waits_for_source: false, at_end }
+        Self {
+            body,
+            rest: Bytes::new(),
+            connection,
+            clock,
+            waits_for_source: false,
+            at_end,
+        }
     }
 
     fn next_piece(&mut self) -> Frame<Bytes> {
         let bytes = self.rest.split_to(self.rest.len().min(PIECE));
         self.connection.owe(self.clock.monotonic());
-        let piece = Piece { bytes, connection: Arc::clone(&self.connection), clock: self.clock.clone() };
+        let piece = Piece {
+            bytes,
+            connection: Arc::clone(&self.connection),
+            clock: self.clock.clone(),
+        };
         Frame::data(Bytes::from_owner(piece))
     }
 }
@@ -318,7 +357,10 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Owed<B> {
     type Data = Bytes;
     type Error = B::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         if !self.rest.is_empty() {
             return Poll::Ready(Some(Ok(self.next_piece())));
         }
@@ -374,7 +416,13 @@ mod tests {
 
     fn connections(connections: usize, per_address: Option<usize>) -> Arc<Connections> {
         let clock = ManualClock::new(Timestamp::from_unix_micros(0));
-        Connections::new(Limits { connections, per_address }, clock.into())
+        Connections::new(
+            Limits {
+                connections,
+                per_address,
+            },
+            clock.into(),
+        )
     }
 
     fn peer(last: u8) -> SocketAddr {
@@ -387,7 +435,10 @@ mod tests {
         let open: Vec<_> = (1..=3).map(|last| all.admit(peer(last)).unwrap()).collect();
         all.authenticated(&open[0].connection);
         let newest = all.admit(peer(4)).unwrap();
-        let closed: Vec<_> = open.iter().map(|admitted| admitted.connection.is_closed()).collect();
+        let closed: Vec<_> = open
+            .iter()
+            .map(|admitted| admitted.connection.is_closed())
+            .collect();
         assert_eq!(closed, [false, true, false]);
         assert!(!newest.connection.is_closed());
         assert_eq!((all.open(), all.turned_away()), (3, 1));
@@ -399,7 +450,8 @@ mod tests {
     fn connections_with_a_key_do_not_give_way_and_then_a_new_one_is_refused() {
         let all = connections(2, None);
         let open: Vec<_> = (1..=2).map(|last| all.admit(peer(last)).unwrap()).collect();
-        open.iter().for_each(|admitted| all.authenticated(&admitted.connection));
+        open.iter()
+            .for_each(|admitted| all.authenticated(&admitted.connection));
         assert!(all.admit(peer(3)).is_none());
         drop(open);
         assert!(all.admit(peer(3)).is_some());
@@ -410,8 +462,14 @@ mod tests {
         let all = connections(8, Some(2));
         let other = all.admit(peer(9)).unwrap();
         let open: Vec<_> = (0..4).map(|_| all.admit(peer(1)).unwrap()).collect();
-        let closed: Vec<_> = open.iter().map(|admitted| admitted.connection.is_closed()).collect();
-        assert_eq!((closed, other.connection.is_closed(), all.open()), (vec![true, true, false, false], false, 3));
+        let closed: Vec<_> = open
+            .iter()
+            .map(|admitted| admitted.connection.is_closed())
+            .collect();
+        assert_eq!(
+            (closed, other.connection.is_closed(), all.open()),
+            (vec![true, true, false, false], false, 3)
+        );
         drop((open, other));
         assert!(all.lock().addresses.is_empty() && all.lock().anonymous.is_empty());
     }
@@ -419,23 +477,33 @@ mod tests {
     #[test]
     fn all_of_a_subscribers_ipv6_addresses_are_one() {
         let address = |text: &str| network(text.parse().unwrap());
-        assert_eq!(address("2001:db8:1:2:3:4:5:6"), address("2001:db8:1:2:ffff::1"));
+        assert_eq!(
+            address("2001:db8:1:2:3:4:5:6"),
+            address("2001:db8:1:2:ffff::1")
+        );
         assert_ne!(address("2001:db8:1:2::1"), address("2001:db8:1:3::1"));
         assert_eq!(address("::ffff:192.0.2.1"), address("192.0.2.1"));
     }
 
     #[tokio::test]
-    async fn an_answer_that_the_peer_does_not_take_stalls_its_connection_and_one_that_waits_for_news_does_not() {
+    async fn an_answer_that_the_peer_does_not_take_stalls_its_connection_and_one_that_waits_for_news_does_not()
+     {
         let hands = ManualClock::new(Timestamp::from_unix_micros(0));
         let clock = Clock::from(hands.clone());
         let connection = Arc::new(Connection::new(0, peer(1), clock.monotonic()));
-        let owed = Owed::new(http_body_util::Full::new(Bytes::from("x")), Arc::clone(&connection), clock.clone(), None);
+        let owed = Owed::new(
+            http_body_util::Full::new(Bytes::from("x")),
+            Arc::clone(&connection),
+            clock.clone(),
+            None,
+        );
         hands.advance(MAX_STALL * 2);
         assert!(connection.is_stalled(clock.monotonic()));
         drop(owed);
         assert!(!connection.is_stalled(clock.monotonic()));
 
-        let news = futures_util::stream::pending::<Result<Frame<Bytes>, std::convert::Infallible>>();
+        let news =
+            futures_util::stream::pending::<Result<Frame<Bytes>, std::convert::Infallible>>();
         let body = http_body_util::StreamBody::new(news);
         let mut waiting = Owed::new(body, Arc::clone(&connection), clock.clone(), None);
         assert!(futures_util::poll!(http_body_util::BodyExt::frame(&mut waiting)).is_pending());

@@ -35,23 +35,42 @@ const BODY_LIMIT: Duration = Duration::from_secs(10);
 /// # Errors
 /// `unsupported_media_type`, `payload_too_large` or `invalid_request`, with the field if one is
 /// wrong.
-pub(crate) async fn read_json<T: DeserializeOwned>(clock: &Clock, request: Request) -> Result<T, Problem> {
+pub(crate) async fn read_json<T: DeserializeOwned>(
+    clock: &Clock,
+    request: Request,
+) -> Result<T, Problem> {
     let (head, body) = request.into_parts();
     expect_type(&head.headers, &["application/json"])?;
     if content_length(&head.headers).is_some_and(|length| length > MAX_BODY as u64) {
         // Rejected by its declared length, so that the client need not send the body first.
         return Err(too_large());
     }
-    let body = clock.timeout(BODY_LIMIT, Limited::new(body, MAX_BODY).collect()).await;
-    let body = body.map_err(|_| invalid_json(format!("the body did not come within {} s", BODY_LIMIT.as_secs())))?;
+    let body = clock
+        .timeout(BODY_LIMIT, Limited::new(body, MAX_BODY).collect())
+        .await;
+    let body = body.map_err(|_| {
+        invalid_json(format!(
+            "the body did not come within {} s",
+            BODY_LIMIT.as_secs()
+        ))
+    })?;
     let body = body.map_err(|error| {
-        if error.downcast_ref::<LengthLimitError>().is_some() { too_large() } else { invalid_json("the body broke off") }
+        if error.downcast_ref::<LengthLimitError>().is_some() {
+            too_large()
+        } else {
+            invalid_json("the body broke off")
+        }
     })?;
     read(&body.to_bytes())
 }
 
 fn content_length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+    headers
+        .get(header::CONTENT_LENGTH)?
+        .to_str()
+        .ok()?
+        .parse()
+        .ok()
 }
 
 /// Checks that the body has one of the media types `wanted`. Parameters of the type are ignored.
@@ -59,19 +78,39 @@ fn content_length(headers: &HeaderMap) -> Option<u64> {
 /// # Errors
 /// `unsupported_media_type` for another type, or for a `Content-Encoding` other than `identity`.
 pub(crate) fn expect_type(headers: &HeaderMap, wanted: &[&str]) -> Result<(), Problem> {
-    if headers.get(header::CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
+    if headers
+        .get(header::CONTENT_ENCODING)
+        .is_some_and(|encoding| encoding != "identity")
+    {
         let fix = "send the body as it is, without Content-Encoding";
-        return Err(Problem::new(ErrorCode::UnsupportedMedia, "the body is compressed", fix).of_field("Content-Encoding"));
+        return Err(
+            Problem::new(ErrorCode::UnsupportedMedia, "the body is compressed", fix)
+                .of_field("Content-Encoding"),
+        );
     }
-    let found = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let found = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
     let essence = found.split(';').next().unwrap_or_default().trim();
-    if wanted.iter().any(|wanted| wanted.eq_ignore_ascii_case(essence)) {
+    if wanted
+        .iter()
+        .any(|wanted| wanted.eq_ignore_ascii_case(essence))
+    {
         return Ok(());
     }
     let wanted = wanted.join(" or ");
-    let detail =
-        if essence.is_empty() { "the request has no Content-Type" } else { "the Content-Type is not one that is read here" };
-    Err(Problem::new(ErrorCode::UnsupportedMedia, detail, format!("send Content-Type: {wanted}")).of_field("Content-Type"))
+    let detail = if essence.is_empty() {
+        "the request has no Content-Type"
+    } else {
+        "the Content-Type is not one that is read here"
+    };
+    Err(Problem::new(
+        ErrorCode::UnsupportedMedia,
+        detail,
+        format!("send Content-Type: {wanted}"),
+    )
+    .of_field("Content-Type"))
 }
 
 /// Parses a JSON object with the same parser as the command line.
@@ -92,7 +131,11 @@ pub(crate) fn read<T: DeserializeOwned>(text: &[u8]) -> Result<T, Problem> {
 }
 
 pub(crate) fn invalid_json(detail: impl Into<String>) -> Problem {
-    Problem::new(ErrorCode::InvalidRequest, detail, "correct the request: /docs has every member with an example")
+    Problem::new(
+        ErrorCode::InvalidRequest,
+        detail,
+        "correct the request: /docs has every member with an example",
+    )
 }
 
 pub(crate) fn too_large() -> Problem {
@@ -112,7 +155,11 @@ pub(crate) fn read_query<T: DeserializeOwned>(uri: &Uri) -> Result<T, Problem> {
     let pairs = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
     serde_path_to_error::deserialize(serde_urlencoded::Deserializer::new(pairs)).map_err(|error| {
         let path = error.path().to_string();
-        invalid_json(error.inner().to_string()).of_field(if path == "." { "query".to_owned() } else { path })
+        invalid_json(error.inner().to_string()).of_field(if path == "." {
+            "query".to_owned()
+        } else {
+            path
+        })
     })
 }
 
@@ -125,8 +172,14 @@ impl<S: Send + Sync> FromRequestParts<S> for PathId {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let path = axum::extract::Path::<String>::from_request_parts(parts, state).await;
-        let nothing =
-            |_| Problem::new(ErrorCode::NotFound, "there is nothing of that name", "/docs lists all paths").of_field("id");
+        let nothing = |_| {
+            Problem::new(
+                ErrorCode::NotFound,
+                "there is nothing of that name",
+                "/docs lists all paths",
+            )
+            .of_field("id")
+        };
         path.map(|path| Self(path.0)).map_err(nothing)
     }
 }
@@ -135,7 +188,10 @@ impl<S: Send + Sync> FromRequestParts<S> for PathId {
 pub(crate) fn json_response(status: StatusCode, value: &impl Serialize) -> Response {
     let body = serde_json::to_vec(value).unwrap_or_default();
     let headers = [
-        (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
+        (
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/json"),
+        ),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
     ];
     (status, headers, body).into_response()

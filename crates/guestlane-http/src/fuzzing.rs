@@ -14,7 +14,10 @@ use crate::{
 /// Parses a body of `POST /v1/sessions`, or one line of a batch.
 pub fn session(text: &[u8]) -> Option<SessionRequest> {
     let queue = "5e0c0000-0000-4000-8000-000000000001".parse().ok();
-    read::<CreateSessionRequest>(text).ok()?.request(queue, DefaultKey::OfRow("fuzz")).ok()
+    read::<CreateSessionRequest>(text)
+        .ok()?
+        .request(queue, DefaultKey::OfRow("fuzz"))
+        .ok()
 }
 
 /// Parses request headers, one per line.
@@ -29,14 +32,19 @@ pub fn headers(text: &[u8]) {
         }
     }
     if let Ok(Some(key)) = headers::idempotency_key(&map) {
-        assert!(headers::quoted(&key).is_some(), "a key that was read can be written");
+        assert!(
+            headers::quoted(&key).is_some(),
+            "a key that was read can be written"
+        );
     }
     let _ = (headers::wait(&map), headers::traceparent(&map));
 }
 
 /// Parses the query of a list, with its cursor.
 pub fn query(text: &[u8]) {
-    let Ok(uri) = Uri::try_from([b"/v1/sessions?", text].concat()) else { return };
+    let Ok(uri) = Uri::try_from([b"/v1/sessions?", text].concat()) else {
+        return;
+    };
     let _ = read_query::<sessions::Which>(&uri).map(sessions::Which::filter);
     let _ = read_query::<outbox::Which>(&uri).map(|which| which.before());
 }

@@ -17,22 +17,33 @@ pub(crate) const IDEMPOTENCY_KEY: &str = "idempotency-key";
 ///
 /// # Errors
 /// The header occurs twice, is not a complete string, or is not a valid idempotency key.
-pub(crate) fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, ValidationError> {
+pub(crate) fn idempotency_key(
+    headers: &HeaderMap,
+) -> Result<Option<IdempotencyKey>, ValidationError> {
     let invalid = |reason: &str| {
         let fix = "send one, like Idempotency-Key: \"order-2231-chat\": 1 to 255 visible ASCII characters";
         ValidationError::new("Idempotency-Key", reason, fix)
     };
     let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
-    let Some(value) = values.next() else { return Ok(None) };
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
     if values.next().is_some() {
         return Err(invalid("is there twice"));
     }
-    let text = std::str::from_utf8(value.as_bytes()).map_err(|_| invalid("has a character that is not visible ASCII"))?.trim();
+    let text = std::str::from_utf8(value.as_bytes())
+        .map_err(|_| invalid("has a character that is not visible ASCII"))?
+        .trim();
     let key = match text.strip_prefix('"') {
         Some(rest) => unquoted(rest).ok_or_else(|| invalid("is not a string in quotes"))?,
         None => text.to_owned(),
     };
-    key.parse().map(Some).map_err(|error: ValidationError| ValidationError { field: "Idempotency-Key".to_owned(), ..error })
+    key.parse()
+        .map(Some)
+        .map_err(|error: ValidationError| ValidationError {
+            field: "Idempotency-Key".to_owned(),
+            ..error
+        })
 }
 
 /// Returns the text up to the closing quote, or `None` if anything follows it.
@@ -42,7 +53,11 @@ fn unquoted(text: &str) -> Option<String> {
     loop {
         match characters.next()? {
             '"' => return characters.as_str().is_empty().then_some(key),
-            '\\' => key.push(characters.next().filter(|escaped| matches!(escaped, '"' | '\\'))?),
+            '\\' => key.push(
+                characters
+                    .next()
+                    .filter(|escaped| matches!(escaped, '"' | '\\'))?,
+            ),
             character => key.push(character),
         }
     }
@@ -58,22 +73,37 @@ pub(crate) fn quoted(key: &IdempotencyKey) -> Option<HeaderValue> {
 /// and malformed preferences are ignored, as the RFC requires. If a preference occurs twice, the
 /// first one counts.
 pub(crate) fn wait(headers: &HeaderMap) -> Option<Preference> {
-    let values = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
+    let values = headers
+        .get_all("prefer")
+        .iter()
+        .filter_map(|value| value.to_str().ok());
     let preferences: Vec<_> = values
         .flat_map(|value| value.split(','))
         .map(|preference| {
             let preference = preference.split(';').next().unwrap_or_default();
             let (name, value) = preference.split_once('=').unwrap_or((preference, ""));
-            (name.trim().to_ascii_lowercase(), value.trim().trim_matches('"').to_owned())
+            (
+                name.trim().to_ascii_lowercase(),
+                value.trim().trim_matches('"').to_owned(),
+            )
         })
         .collect();
     // Both preferences together mean: respond asynchronously after the wait (RFC 7240, section
     // 4.3).
-    let wait = preferences.iter().filter(|(name, _)| name == "wait").find_map(|(_, value)| value.parse().ok());
+    let wait = preferences
+        .iter()
+        .filter(|(name, _)| name == "wait")
+        .find_map(|(_, value)| value.parse().ok());
     let asynchronous = preferences.iter().any(|(name, _)| name == "respond-async");
     match (wait, asynchronous) {
-        (Some(seconds), _) => Some(Preference { wait: Duration::from_secs(seconds), applied: format!("wait={seconds}") }),
-        (None, true) => Some(Preference { wait: Duration::ZERO, applied: "respond-async".to_owned() }),
+        (Some(seconds), _) => Some(Preference {
+            wait: Duration::from_secs(seconds),
+            applied: format!("wait={seconds}"),
+        }),
+        (None, true) => Some(Preference {
+            wait: Duration::ZERO,
+            applied: "respond-async".to_owned(),
+        }),
         (None, false) => None,
     }
 }
@@ -88,7 +118,14 @@ pub(crate) struct Preference {
 impl Preference {
     /// Limits the wait to `longest`.
     pub(crate) fn at_most(self, longest: Duration) -> Self {
-        if self.wait <= longest { self } else { Self { wait: longest, applied: format!("wait={}", longest.as_secs()) } }
+        if self.wait <= longest {
+            self
+        } else {
+            Self {
+                wait: longest,
+                applied: format!("wait={}", longest.as_secs()),
+            }
+        }
     }
 }
 
@@ -97,7 +134,11 @@ impl Preference {
 pub(crate) fn traceparent(headers: &HeaderMap) -> Option<TraceParent> {
     let mut values = headers.get_all("traceparent").iter();
     let value = values.next()?.to_str().ok()?;
-    if values.next().is_some() { None } else { value.trim().parse().ok() }
+    if values.next().is_some() {
+        None
+    } else {
+        value.trim().parse().ok()
+    }
 }
 
 #[cfg(test)]
@@ -116,14 +157,32 @@ mod tests {
     fn a_key_is_read_quoted_or_bare_and_written_quoted() {
         let read = |values: &[&str]| idempotency_key(&headers(IDEMPOTENCY_KEY, values));
         for text in ["\"order-2231\"", "order-2231", " order-2231 "] {
-            assert_eq!(read(&[text]).unwrap().unwrap().as_str(), "order-2231", "{text}");
+            assert_eq!(
+                read(&[text]).unwrap().unwrap().as_str(),
+                "order-2231",
+                "{text}"
+            );
         }
         let escaped = read(&[r#""a\"b\\c""#]).unwrap().unwrap();
-        assert_eq!((escaped.as_str(), quoted(&escaped).unwrap().to_str().unwrap()), (r#"a"b\c"#, r#""a\"b\\c""#));
+        assert_eq!(
+            (
+                escaped.as_str(),
+                quoted(&escaped).unwrap().to_str().unwrap()
+            ),
+            (r#"a"b\c"#, r#""a\"b\\c""#)
+        );
         assert!(read(&[]).unwrap().is_none());
-        for bad in
-            [&[""][..], &["\"\""], &["\"open"], &["\"a\"b"], &["\"a\";p=1"], &["a b"], &["a", "b"], &["\u{e9}"], &[r#""a\b""#]]
-        {
+        for bad in [
+            &[""][..],
+            &["\"\""],
+            &["\"open"],
+            &["\"a\"b"],
+            &["\"a\";p=1"],
+            &["a b"],
+            &["a", "b"],
+            &["\u{e9}"],
+            &[r#""a\b""#],
+        ] {
             let invalid = read(bad).unwrap_err();
             assert_eq!(invalid.field, "Idempotency-Key", "{bad:?}");
         }
@@ -131,19 +190,34 @@ mod tests {
         let hidden = read(&["order\u{200b}"]).unwrap_err();
         assert_eq!(
             (hidden.field.as_str(), hidden.reason.as_str()),
-            ("Idempotency-Key", "has an invisible character (U+200B) at position 6")
+            (
+                "Idempotency-Key",
+                "has an invisible character (U+200B) at position 6"
+            )
         );
     }
 
     #[test]
     fn a_preference_is_taken_as_far_as_it_is_understood() {
-        let read = |values: &[&str]| wait(&headers("prefer", values)).map(|preference| preference.wait.as_secs());
+        let read = |values: &[&str]| {
+            wait(&headers("prefer", values)).map(|preference| preference.wait.as_secs())
+        };
         assert_eq!(read(&["wait=10"]), Some(10));
         assert_eq!(read(&["handling=lenient, Wait = \"3\"; foo"]), Some(3));
         assert_eq!(read(&["respond-async"]), Some(0));
         assert_eq!(read(&["return=minimal", "wait=5"]), Some(5));
-        assert_eq!(read(&["respond-async, wait=10"]), Some(10), "both: ten seconds, then an answer");
-        for none in [&["wait=soon"][..], &["wait=-1"], &["wait"], &["return=minimal"], &[]] {
+        assert_eq!(
+            read(&["respond-async, wait=10"]),
+            Some(10),
+            "both: ten seconds, then an answer"
+        );
+        for none in [
+            &["wait=soon"][..],
+            &["wait=-1"],
+            &["wait"],
+            &["return=minimal"],
+            &[],
+        ] {
             assert_eq!(read(none), None, "{none:?}");
         }
     }

@@ -25,7 +25,11 @@ struct State {
 
 impl LogLimit {
     pub(crate) fn new(lines: u32, window: Duration) -> Self {
-        Self { lines, window, state: Mutex::default() }
+        Self {
+            lines,
+            window,
+            state: Mutex::default(),
+        }
     }
 
     /// Returns the number of lines suppressed since the last allowed one, or `None` if this line
@@ -53,7 +57,12 @@ mod tests {
     fn so_many_lines_in_a_window_and_the_next_one_says_how_many_were_left_out() {
         let limit = LogLimit::new(2, Duration::from_secs(10));
         let at = |seconds: i64| Timestamp::from_unix_micros(seconds * 1_000_000);
-        let allowed: Vec<_> = [0, 1, 2, 3, 9, 10, 11, 12].map(|second| limit.allow(at(second))).into();
-        assert_eq!(allowed, [Some(0), Some(0), None, None, None, Some(3), Some(0), None]);
+        let allowed: Vec<_> = [0, 1, 2, 3, 9, 10, 11, 12]
+            .map(|second| limit.allow(at(second)))
+            .into();
+        assert_eq!(
+            allowed,
+            [Some(0), Some(0), None, None, None, Some(3), Some(0), None]
+        );
     }
 }

@@ -31,18 +31,42 @@ use crate::{readiness, service::Service};
 /// The router of the metrics listener, which requires no API key.
 pub(crate) fn router(service: &Arc<Service>, scheme: &'static str) -> Router {
     let mut registry = Registry::default();
-    registry.register_collector(Box::new(ServiceCollector { service: Arc::clone(service), scheme, others: AtomicU64::new(0) }));
-    Router::new().route("/metrics", get(scrape)).with_state(Arc::new(registry))
+    registry.register_collector(Box::new(ServiceCollector {
+        service: Arc::clone(service),
+        scheme,
+        others: AtomicU64::new(0),
+    }));
+    Router::new()
+        .route("/metrics", get(scrape))
+        .with_state(Arc::new(registry))
 }
 
 async fn scrape(State(registry): State<Arc<Registry>>, headers: HeaderMap) -> impl IntoResponse {
     let mut text = String::new();
     let _ = encode(&mut text, &registry);
-    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    if accepted.into_iter().any(|value| value.contains("application/openmetrics-text")) {
-        ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
+    let accepted = headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok());
+    if accepted
+        .into_iter()
+        .any(|value| value.contains("application/openmetrics-text"))
+    {
+        (
+            [(
+                header::CONTENT_TYPE,
+                "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            )],
+            text,
+        )
     } else {
-        ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], as_plain_text(&text))
+        (
+            [(
+                header::CONTENT_TYPE,
+                "text/plain; version=0.0.4; charset=utf-8",
+            )],
+            as_plain_text(&text),
+        )
     }
 }
 
@@ -51,9 +75,12 @@ async fn scrape(State(registry): State<Arc<Registry>>, headers: HeaderMap) -> im
 fn as_plain_text(open: &str) -> String {
     let mut plain = String::with_capacity(open.len());
     let lines: Vec<&str> = open.lines().collect();
-    let is_counter = |line: Option<&&str>| line.is_some_and(|line| line.starts_with("# TYPE ") && line.ends_with(" counter"));
+    let is_counter = |line: Option<&&str>| {
+        line.is_some_and(|line| line.starts_with("# TYPE ") && line.ends_with(" counter"))
+    };
     for (at, line) in lines.iter().enumerate() {
-        let counts = (line.starts_with("# HELP ") && is_counter(lines.get(at + 1))) || is_counter(Some(line));
+        let counts = (line.starts_with("# HELP ") && is_counter(lines.get(at + 1)))
+            || is_counter(Some(line));
         let mut words = line.splitn(4, ' ');
         match (words.next(), words.next(), words.next(), words.next()) {
             (Some("#"), Some("UNIT" | "EOF"), ..) => continue,
@@ -83,17 +110,25 @@ struct Family<'a>(MetricEncoder<'a>);
 
 impl Family<'_> {
     fn count(&mut self, labels: &impl EncodeLabelSet, value: u64) -> fmt::Result {
-        self.0.encode_family(labels)?.encode_counter::<[(&str, &str); 0], _, u64>(&value, None)
+        self.0
+            .encode_family(labels)?
+            .encode_counter::<[(&str, &str); 0], _, u64>(&value, None)
     }
 
     fn gauge(&mut self, labels: &impl EncodeLabelSet, value: f64) -> fmt::Result {
         self.0.encode_family(labels)?.encode_gauge(&value)
     }
 
-    fn histogram(&mut self, labels: &impl EncodeLabelSet, counted: &HistogramSnapshot) -> fmt::Result {
+    fn histogram(
+        &mut self,
+        labels: &impl EncodeLabelSet,
+        counted: &HistogramSnapshot,
+    ) -> fmt::Result {
         let bounds = counted.bounds.iter().copied().chain([f64::INFINITY]);
         let buckets: Vec<_> = bounds.zip(counted.counts.iter().copied()).collect();
-        self.0.encode_family(labels)?.encode_histogram::<[(&str, &str); 0]>(counted.sum, counted.count(), &buckets, None)
+        self.0
+            .encode_family(labels)?
+            .encode_histogram::<[(&str, &str); 0]>(counted.sum, counted.count(), &buckets, None)
     }
 }
 
@@ -102,11 +137,15 @@ struct MetricsEncoder<'a>(DescriptorEncoder<'a>);
 
 impl MetricsEncoder<'_> {
     fn counters<'s>(&'s mut self, name: &'s str, help: &'s str) -> Result<Family<'s>, fmt::Error> {
-        self.0.encode_descriptor(name, help, None, MetricType::Counter).map(Family)
+        self.0
+            .encode_descriptor(name, help, None, MetricType::Counter)
+            .map(Family)
     }
 
     fn gauges<'s>(&'s mut self, name: &'s str, help: &'s str) -> Result<Family<'s>, fmt::Error> {
-        self.0.encode_descriptor(name, help, None, MetricType::Gauge).map(Family)
+        self.0
+            .encode_descriptor(name, help, None, MetricType::Gauge)
+            .map(Family)
     }
 
     fn gauge(&mut self, name: &str, help: &str, value: f64) -> fmt::Result {
@@ -114,15 +153,21 @@ impl MetricsEncoder<'_> {
     }
 
     fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
-        self.counters(name, help)?.0.encode_counter::<[(&str, &str); 0], _, u64>(&value, None)
+        self.counters(name, help)?
+            .0
+            .encode_counter::<[(&str, &str); 0], _, u64>(&value, None)
     }
 
     fn seconds_spent(&mut self, name: &str, help: &str, value: f64) -> fmt::Result {
-        self.counters(name, help)?.0.encode_counter::<[(&str, &str); 0], _, f64>(&value, None)
+        self.counters(name, help)?
+            .0
+            .encode_counter::<[(&str, &str); 0], _, f64>(&value, None)
     }
 
     fn seconds<'s>(&'s mut self, name: &'s str, help: &'s str) -> Result<Family<'s>, fmt::Error> {
-        self.0.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Histogram).map(Family)
+        self.0
+            .encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Histogram)
+            .map(Family)
     }
 }
 
@@ -138,14 +183,20 @@ impl Collector for ServiceCollector {
         page.gauge(
             "guestlane_store_up",
             "Whether the store answered the last time.",
-            f64::from(u8::from(watched.standing.is_some() && readiness::is_readable(service))),
+            f64::from(u8::from(
+                watched.standing.is_some() && readiness::is_readable(service),
+            )),
         )?;
         page.gauge(
             "guestlane_store_writable",
             "Whether the last commit succeeded.",
             f64::from(u8::from(readiness::is_writable(service))),
         )?;
-        page.gauge("guestlane_ready", "Whether /readyz answers 200.", f64::from(u8::from(readiness::check(service).is_ok())))?;
+        page.gauge(
+            "guestlane_ready",
+            "Whether /readyz answers 200.",
+            f64::from(u8::from(readiness::check(service).is_ok())),
+        )?;
         // Without a readable store, these metrics are absent: zeros would be wrong.
         if let Some(standing) = &watched.standing {
             backlog(&mut page, service, standing, watched.audit_behind)?;
@@ -155,10 +206,13 @@ impl Collector for ServiceCollector {
             "Since when the list of API keys was not read; beyond 30 every request is refused.",
             service.keys_age().as_secs_f64(),
         )?;
-        page.gauge("guestlane_api_keys_unreadable", "API keys whose rows cannot be read.", service.keys().unreadable() as f64)?;
+        page.gauge(
+            "guestlane_api_keys_unreadable",
+            "API keys whose rows cannot be read.",
+            service.keys().unreadable() as f64,
+        )?;
         if let Some(offset) = service.engine().store().clock_offset() {
-            let help =
-                "How far this machine's clock is ahead of the database's; beyond 2 nothing is claimed and nothing deleted.";
+            let help = "How far this machine's clock is ahead of the database's; beyond 2 nothing is claimed and nothing deleted.";
             page.gauge("guestlane_clock_offset_seconds", help, offset)?;
         }
         keys(&mut page, service)?;
@@ -173,7 +227,10 @@ impl Collector for ServiceCollector {
 
 /// Metrics of requests to the service and of its connections.
 fn requests(page: &mut MetricsEncoder<'_>, service: &Service, scheme: &str) -> fmt::Result {
-    let mut family = page.seconds("http_server_request_duration", "How long requests to the service took.")?;
+    let mut family = page.seconds(
+        "http_server_request_duration",
+        "How long requests to the service took.",
+    )?;
     for (kind, took) in service.figures().requests() {
         let status = kind.status.to_string();
         let labels = [
@@ -185,21 +242,42 @@ fn requests(page: &mut MetricsEncoder<'_>, service: &Service, scheme: &str) -> f
         ];
         family.histogram(&labels, &took)?;
     }
-    page.gauge("http_server_active_requests", "Requests under way.", service.figures().active() as f64)?;
-    page.gauge("http_server_open_connections", "Connections to the service.", service.connections().open() as f64)?;
+    page.gauge(
+        "http_server_active_requests",
+        "Requests under way.",
+        service.figures().active() as f64,
+    )?;
+    page.gauge(
+        "http_server_open_connections",
+        "Connections to the service.",
+        service.connections().open() as f64,
+    )?;
     let help = "Connections that were refused, or closed for a newer one, at the limit.";
-    page.counter("http_server_rejected_connections", help, service.connections().turned_away())?;
+    page.counter(
+        "http_server_rejected_connections",
+        help,
+        service.connections().turned_away(),
+    )?;
     let help = "Requests whose API key was missing or not accepted.";
-    page.counter("guestlane_authentication_failures", help, service.figures().authentication_failures())
+    page.counter(
+        "guestlane_authentication_failures",
+        help,
+        service.figures().authentication_failures(),
+    )
 }
 
 /// Metrics of calls to the platform.
 fn calls(page: &mut MetricsEncoder<'_>, service: &Service) -> fmt::Result {
     let stats = service.engine().stats();
-    let mut family =
-        page.seconds("http_client_request_duration", "How long calls to the platform took, from sending to the answer.")?;
+    let mut family = page.seconds(
+        "http_client_request_duration",
+        "How long calls to the platform took, from sending to the answer.",
+    )?;
     for timed in stats.durations() {
-        let status = timed.status.map(|status| status.to_string()).unwrap_or_default();
+        let status = timed
+            .status
+            .map(|status| status.to_string())
+            .unwrap_or_default();
         let error = if timed.status.is_some_and(|status| status < 400) {
             ""
         } else if timed.status.is_none() {
@@ -222,16 +300,32 @@ fn calls(page: &mut MetricsEncoder<'_>, service: &Service) -> fmt::Result {
     for (retries, attempt) in stats.retries().into_iter().zip(2..) {
         family.count(&[("attempt", attempt)], retries)?;
     }
-    page.counter("guestlane_platform_rate_limited", "Calls that the platform answered 429.", stats.throttled())?;
-    page.counter("guestlane_oauth_token_requests", "Access tokens that were asked for.", stats.token_requests())?;
+    page.counter(
+        "guestlane_platform_rate_limited",
+        "Calls that the platform answered 429.",
+        stats.throttled(),
+    )?;
+    page.counter(
+        "guestlane_oauth_token_requests",
+        "Access tokens that were asked for.",
+        stats.token_requests(),
+    )?;
     let up = service.engine().platform_down_for().is_none();
-    page.gauge("guestlane_platform_up", "Whether calls to the platform go well.", f64::from(u8::from(up)))
+    page.gauge(
+        "guestlane_platform_up",
+        "Whether calls to the platform go well.",
+        f64::from(u8::from(up)),
+    )
 }
 
 /// The HTTP method of an operation.
 fn method(operation: Operation) -> &'static str {
     match operation {
-        Operation::Queue | Operation::Details | Operation::Conversation | Operation::FirstMessage | Operation::Probe => "GET",
+        Operation::Queue
+        | Operation::Details
+        | Operation::Conversation
+        | Operation::FirstMessage
+        | Operation::Probe => "GET",
         Operation::LinkContact => "PUT",
         Operation::Token
         | Operation::Contact
@@ -248,14 +342,20 @@ fn method(operation: Operation) -> &'static str {
 fn sessions(page: &mut MetricsEncoder<'_>, service: &Service, others: &AtomicU64) -> fmt::Result {
     let engine = service.engine();
     let surface = [("surface", engine.surface().name())];
-    let mut family = page.seconds("guestlane_session_create_duration", "From the request to the open conversation.")?;
+    let mut family = page.seconds(
+        "guestlane_session_create_duration",
+        "From the request to the open conversation.",
+    )?;
     family.histogram(&surface, &engine.metrics().latency())?;
     let mut family = page.counters(
         "guestlane_session_failures",
         "Attempts at a session that ended without an open one, by code; one that goes on later may count again.",
     )?;
     for (code, problem) in engine.metrics().failures_by_code() {
-        family.count(&[("code", code.name()), ("surface", engine.surface().name())], problem.count)?;
+        family.count(
+            &[("code", code.name()), ("surface", engine.surface().name())],
+            problem.count,
+        )?;
     }
     let errors = engine.error_counts();
     // The counts are read one after the other while calls continue, so that the remainder can
@@ -263,7 +363,10 @@ fn sessions(page: &mut MetricsEncoder<'_>, service: &Service, others: &AtomicU64
     let named = errors.token_validation + errors.rate_limit + errors.auth + errors.network;
     let rest = errors.total.saturating_sub(named);
     let other = others.fetch_max(rest, Ordering::Relaxed).max(rest);
-    let mut family = page.counters("guestlane_errors", "Failed attempts by category, of all processes that used this store.")?;
+    let mut family = page.counters(
+        "guestlane_errors",
+        "Failed attempts by category, of all processes that used this store.",
+    )?;
     for (category, count) in [
         ("token_validation", errors.token_validation),
         ("rate_limit", errors.rate_limit),
@@ -279,7 +382,12 @@ fn sessions(page: &mut MetricsEncoder<'_>, service: &Service, others: &AtomicU64
 /// Rate-limit metrics of each OAuth client.
 fn quota(page: &mut MetricsEncoder<'_>, service: &Service) -> fmt::Result {
     let clients = service.engine().clients();
-    let numbered = || clients.iter().zip(1_u32..).map(|(client, number)| (client, [("client", number)]));
+    let numbered = || {
+        clients
+            .iter()
+            .zip(1_u32..)
+            .map(|(client, number)| (client, [("client", number)]))
+    };
     let mut family = page.gauges(
         "guestlane_platform_rate_limit_requests_per_second",
         "Calls that the quota allows an OAuth client in a second.",
@@ -289,14 +397,19 @@ fn quota(page: &mut MetricsEncoder<'_>, service: &Service) -> fmt::Result {
             family.gauge(&label, rate.per_second())?;
         }
     }
-    let mut family =
-        page.gauges("guestlane_platform_rate_limit_used_ratio", "How much of the last window's calls is used: 0 to 1.")?;
+    let mut family = page.gauges(
+        "guestlane_platform_rate_limit_used_ratio",
+        "How much of the last window's calls is used: 0 to 1.",
+    )?;
     for (client, label) in numbered() {
         if let Some(rate) = client.allowed {
             family.gauge(&label, f64::from(client.used) / f64::from(rate.calls()))?;
         }
     }
-    let mut family = page.counters("guestlane_platform_requests", "Calls that were sent as an OAuth client.")?;
+    let mut family = page.counters(
+        "guestlane_platform_requests",
+        "Calls that were sent as an OAuth client.",
+    )?;
     for (client, label) in numbered() {
         family.count(&label, client.calls)?;
     }
@@ -311,23 +424,41 @@ fn quota(page: &mut MetricsEncoder<'_>, service: &Service) -> fmt::Result {
 }
 
 /// Backlog of the store: unfinished sessions, undelivered events, and unsigned audit records.
-fn backlog(page: &mut MetricsEncoder<'_>, service: &Service, standing: &StoreGauges, audit_behind: u64) -> fmt::Result {
+fn backlog(
+    page: &mut MetricsEncoder<'_>,
+    service: &Service,
+    standing: &StoreGauges,
+    audit_behind: u64,
+) -> fmt::Result {
     let now = service.clock().now();
-    let age = |moment: Option<Timestamp>| moment.map_or(0.0, |moment| now.since(moment).as_secs_f64());
+    let age =
+        |moment: Option<Timestamp>| moment.map_or(0.0, |moment| now.since(moment).as_secs_f64());
     let mut family = page.gauges(
         "guestlane_sessions",
         "Sessions in the store that are not open, by state; and the surface that the service uses.",
     )?;
     let surface = service.engine().surface().name();
-    for (state, count) in
-        [("unfinished", standing.unfinished), ("failed", standing.failed), ("needs_attention", standing.needs_attention)]
-    {
+    for (state, count) in [
+        ("unfinished", standing.unfinished),
+        ("failed", standing.failed),
+        ("needs_attention", standing.needs_attention),
+    ] {
         family.gauge(&[("state", state), ("surface", surface)], count as f64)?;
     }
     let help = "How long the oldest unfinished session has been recorded; 0 where there is none.";
-    page.gauge("guestlane_oldest_unfinished_session_seconds", help, age(standing.oldest_unfinished))?;
-    let mut family = page.gauges("guestlane_outbox_events", "Events that the CRM was not told of, by state.")?;
-    for (state, count) in [("pending", standing.pending_events), ("dead", standing.dead_events)] {
+    page.gauge(
+        "guestlane_oldest_unfinished_session_seconds",
+        help,
+        age(standing.oldest_unfinished),
+    )?;
+    let mut family = page.gauges(
+        "guestlane_outbox_events",
+        "Events that the CRM was not told of, by state.",
+    )?;
+    for (state, count) in [
+        ("pending", standing.pending_events),
+        ("dead", standing.dead_events),
+    ] {
         family.gauge(&[("state", state)], count as f64)?;
     }
     page.gauge(
@@ -335,11 +466,18 @@ fn backlog(page: &mut MetricsEncoder<'_>, service: &Service, standing: &StoreGau
         "How long the oldest event waits; 0 where there is none.",
         age(standing.oldest_event),
     )?;
-    let endpoints = service.engine().outbox().map(|outbox| outbox.endpoints()).unwrap_or_default();
+    let endpoints = service
+        .engine()
+        .outbox()
+        .map(|outbox| outbox.endpoints())
+        .unwrap_or_default();
     page.gauge(
         "guestlane_outbox_disabled_endpoints",
         "Webhook endpoints that answered 410 Gone; their events wait until they are enabled.",
-        endpoints.iter().filter(|endpoint| endpoint.disabled_at.is_some()).count() as f64,
+        endpoints
+            .iter()
+            .filter(|endpoint| endpoint.disabled_at.is_some())
+            .count() as f64,
     )?;
     page.gauge(
         "guestlane_audit_records",
@@ -357,27 +495,49 @@ fn backlog(page: &mut MetricsEncoder<'_>, service: &Service, standing: &StoreGau
 fn keys(page: &mut MetricsEncoder<'_>, service: &Service) -> fmt::Result {
     let now = service.clock().now();
     let keys = service.engine().keyring().list(now);
-    let mut family = page
-        .gauges("guestlane_signing_key_age_seconds", "How long ago the key was made, by its state; of several the youngest.")?;
-    let mut youngest: std::collections::BTreeMap<&'static str, f64> = std::collections::BTreeMap::new();
+    let mut family = page.gauges(
+        "guestlane_signing_key_age_seconds",
+        "How long ago the key was made, by its state; of several the youngest.",
+    )?;
+    let mut youngest: std::collections::BTreeMap<&'static str, f64> =
+        std::collections::BTreeMap::new();
     for key in &keys {
         let age = now.since(key.created_at).as_secs_f64();
-        youngest.entry(key.state.name()).and_modify(|known| *known = known.min(age)).or_insert(age);
+        youngest
+            .entry(key.state.name())
+            .and_modify(|known| *known = known.min(age))
+            .or_insert(age);
     }
     for (state, age) in youngest {
         family.gauge(&[("state", state)], age)?;
     }
-    let next = keys.iter().filter(|key| key.state == KeyState::Next).map(|key| key.active_from).min();
+    let next = keys
+        .iter()
+        .filter(|key| key.state == KeyState::Next)
+        .map(|key| key.active_from)
+        .min();
     if let Some(active_from) = next {
         let help = "How long until the next key signs; not there where there is no next key.";
-        page.gauge("guestlane_signing_key_next_activation_seconds", help, active_from.since(now).as_secs_f64())?;
+        page.gauge(
+            "guestlane_signing_key_next_activation_seconds",
+            help,
+            active_from.since(now).as_secs_f64(),
+        )?;
     }
     if let Some(overdue) = overdue(service.engine().key_schedule(), &keys, now) {
         let help = "How long the schedule has wanted a next key that is not there; not there without a schedule.";
-        page.gauge("guestlane_signing_key_overdue_seconds", help, overdue.as_secs_f64())?;
+        page.gauge(
+            "guestlane_signing_key_overdue_seconds",
+            help,
+            overdue.as_secs_f64(),
+        )?;
     }
     let help = "Values that were sealed under the current master key, by all processes of the store, as of a minute ago.";
-    page.gauge("guestlane_master_key_seals", help, service.engine().master_key_seals() as f64)
+    page.gauge(
+        "guestlane_master_key_seals",
+        help,
+        service.engine().master_key_seals() as f64,
+    )
 }
 
 /// How long the rotation schedule has required a next key that does not exist. `None` without a
@@ -387,7 +547,11 @@ fn overdue(schedule: RotationPolicy, keys: &[KeyInfo], now: Timestamp) -> Option
     let active = keys.iter().find(|key| key.state == KeyState::Active)?;
     let waits = keys.iter().any(|key| key.state == KeyState::Next);
     let due = active.active_from + every.saturating_sub(schedule.publish_lead_time());
-    Some(if waits { Duration::ZERO } else { now.since(due) })
+    Some(if waits {
+        Duration::ZERO
+    } else {
+        now.since(due)
+    })
 }
 
 /// Process metrics, with the names of the Prometheus client libraries. They come from `/proc`, and
@@ -396,25 +560,60 @@ fn process(page: &mut MetricsEncoder<'_>, service: &Service) -> fmt::Result {
     let mut family = page.gauges("guestlane_build_info", "Which version this is.")?;
     family.gauge(&[("version", env!("CARGO_PKG_VERSION"))], 1.0)?;
     let started = service.started_at().unix_micros() as f64 / 1e6;
-    page.gauge("process_start_time_seconds", "When the service began, since the Unix epoch.", started)?;
-    if let Some(seconds) = fs::read_to_string("/proc/self/stat").ok().as_deref().and_then(processor_seconds) {
-        page.seconds_spent("process_cpu_seconds", "Time of processors that was used.", seconds)?;
+    page.gauge(
+        "process_start_time_seconds",
+        "When the service began, since the Unix epoch.",
+        started,
+    )?;
+    if let Some(seconds) = fs::read_to_string("/proc/self/stat")
+        .ok()
+        .as_deref()
+        .and_then(processor_seconds)
+    {
+        page.seconds_spent(
+            "process_cpu_seconds",
+            "Time of processors that was used.",
+            seconds,
+        )?;
     }
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse::<f64>().ok());
+    let resident = status.lines().find_map(|line| {
+        line.strip_prefix("VmRSS:")?
+            .trim()
+            .strip_suffix(" kB")?
+            .parse::<f64>()
+            .ok()
+    });
     if let Some(kilobytes) = resident {
-        page.gauge("process_resident_memory_bytes", "Memory that is in use.", kilobytes * 1024.0)?;
+        page.gauge(
+            "process_resident_memory_bytes",
+            "Memory that is in use.",
+            kilobytes * 1024.0,
+        )?;
     }
     if let Ok(files) = fs::read_dir("/proc/self/fd") {
         // One of the descriptors is the open directory itself.
         let open = files.count().saturating_sub(1);
-        page.gauge("process_open_fds", "Open files and connections.", open as f64)?;
+        page.gauge(
+            "process_open_fds",
+            "Open files and connections.",
+            open as f64,
+        )?;
     }
     let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
-    let most =
-        limits.lines().find_map(|line| line.strip_prefix("Max open files")?.split_whitespace().next()?.parse::<f64>().ok());
+    let most = limits.lines().find_map(|line| {
+        line.strip_prefix("Max open files")?
+            .split_whitespace()
+            .next()?
+            .parse::<f64>()
+            .ok()
+    });
     if let Some(most) = most {
-        page.gauge("process_max_fds", "As many files and connections may be open.", most)?;
+        page.gauge(
+            "process_max_fds",
+            "As many files and connections may be open.",
+            most,
+        )?;
     }
     Ok(())
 }
@@ -425,7 +624,10 @@ fn processor_seconds(stat: &str) -> Option<f64> {
     // The process name before it may contain spaces.
     let (_, after_name) = stat.rsplit_once(')')?;
     let mut ticks = after_name.split_whitespace().skip(11);
-    let (user, system) = (ticks.next()?.parse::<f64>().ok()?, ticks.next()?.parse::<f64>().ok()?);
+    let (user, system) = (
+        ticks.next()?.parse::<f64>().ok()?,
+        ticks.next()?.parse::<f64>().ok()?,
+    );
     Some((user + system) / 100.0)
 }
 
@@ -443,7 +645,8 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_overdue_from_the_moment_at_which_the_schedule_wants_the_next_one_and_until_it_is_there() {
+    fn a_key_is_overdue_from_the_moment_at_which_the_schedule_wants_the_next_one_and_until_it_is_there()
+     {
         const DAY: Duration = Duration::from_secs(24 * 3600);
         let at = |days: i64| Timestamp::from_unix_micros(days * 24 * 3600 * 1_000_000);
         let key = |state, active_from| KeyInfo {

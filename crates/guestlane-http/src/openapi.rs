@@ -47,7 +47,9 @@ impl Modify for ApiKey {
                 .to_owned(),
         );
         let components = document.components.get_or_insert_default();
-        components.security_schemes.insert("apiKey".to_owned(), SecurityScheme::Http(scheme).into());
+        components
+            .security_schemes
+            .insert("apiKey".to_owned(), SecurityScheme::Http(scheme).into());
     }
 }
 
@@ -90,13 +92,22 @@ responses! {
 
 /// One response that describes all problem codes with this status.
 fn problem(status: u16) -> RefOr<Response> {
-    let kinds: Vec<_> =
-        ErrorCode::ALL.iter().filter(|code| code.status() == status).map(|code| format!("`{code}`: {}", code.title())).collect();
-    let content = ContentBuilder::new().schema(Some(Ref::from_schema_name(Problem::name()))).build();
-    let response = ResponseBuilder::new().description(kinds.join("; ")).content("application/problem+json", content);
+    let kinds: Vec<_> = ErrorCode::ALL
+        .iter()
+        .filter(|code| code.status() == status)
+        .map(|code| format!("`{code}`: {}", code.title()))
+        .collect();
+    let content = ContentBuilder::new()
+        .schema(Some(Ref::from_schema_name(Problem::name())))
+        .build();
+    let response = ResponseBuilder::new()
+        .description(kinds.join("; "))
+        .content("application/problem+json", content);
     let response = if matches!(status, 409 | 429 | 503) {
-        let seconds =
-            HeaderBuilder::new().schema(Some(u64::schema())).description(Some("Seconds until it is worth asking again")).build();
+        let seconds = HeaderBuilder::new()
+            .schema(Some(u64::schema()))
+            .description(Some("Seconds until it is worth asking again"))
+            .build();
         response.header("Retry-After", seconds)
     } else {
         response
@@ -107,15 +118,29 @@ fn problem(status: u16) -> RefOr<Response> {
 /// The document as it is served, with corrections that the annotations cannot express.
 pub(crate) fn normalize(document: &openapi::OpenApi) -> Value {
     let mut json = serde_json::to_value(document).unwrap_or_default();
-    for operation in json["paths"].as_object_mut().into_iter().flat_map(|paths| paths.values_mut()) {
-        for operation in operation.as_object_mut().into_iter().flat_map(|item| item.values_mut()) {
-            let parameters = operation.get_mut("parameters").and_then(Value::as_array_mut);
-            parameters.into_iter().flatten().filter_map(|parameter| parameter.get_mut("schema")).for_each(never_null);
+    for operation in json["paths"]
+        .as_object_mut()
+        .into_iter()
+        .flat_map(|paths| paths.values_mut())
+    {
+        for operation in operation
+            .as_object_mut()
+            .into_iter()
+            .flat_map(|item| item.values_mut())
+        {
+            let parameters = operation
+                .get_mut("parameters")
+                .and_then(Value::as_array_mut);
+            parameters
+                .into_iter()
+                .flatten()
+                .filter_map(|parameter| parameter.get_mut("schema"))
+                .for_each(never_null);
         }
     }
-    let attributes = &mut json["components"]["schemas"]["CreateSessionRequest"]["properties"]["attributes"];
-    attributes["propertyNames"] =
-        json!({"minLength": 1, "maxLength": Attributes::MAX_NAME, "pattern": "^[^\\s\\u0000-\\u001f\\u007f-\\u009f]+$"});
+    let attributes =
+        &mut json["components"]["schemas"]["CreateSessionRequest"]["properties"]["attributes"];
+    attributes["propertyNames"] = json!({"minLength": 1, "maxLength": Attributes::MAX_NAME, "pattern": "^[^\\s\\u0000-\\u001f\\u007f-\\u009f]+$"});
     json
 }
 

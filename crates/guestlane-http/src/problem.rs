@@ -31,7 +31,10 @@ pub struct Problem {
     #[schema(max_length = 64, example = "unknown_queue")]
     code: &'static str,
     /// What happened this time.
-    #[schema(max_length = 2048, example = "the queue 5e0c0000-0000-4000-8000-000000000009 does not exist in this organization")]
+    #[schema(
+        max_length = 2048,
+        example = "the queue 5e0c0000-0000-4000-8000-000000000009 does not exist in this organization"
+    )]
     detail: String,
     /// The field of the request that it is about.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -42,10 +45,16 @@ pub struct Problem {
     #[schema(max_items = 64, example = json!(["queueId", "attributes.tier"]))]
     fields: Vec<String>,
     /// Why.
-    #[schema(max_length = 2048, example = "the queue id is not that of a queue in this organization")]
+    #[schema(
+        max_length = 2048,
+        example = "the queue id is not that of a queue in this organization"
+    )]
     cause: String,
     /// What to do now.
-    #[schema(max_length = 2048, example = "copy the id from Admin > Contact Center > Queues; nothing was created")]
+    #[schema(
+        max_length = 2048,
+        example = "copy the id from Admin > Contact Center > Queues; nothing was created"
+    )]
     fix: String,
     /// Whether the same request may go well later, without anybody changing anything.
     #[schema(example = false)]
@@ -108,17 +117,26 @@ impl Problem {
 
     /// Sets the request field that the problem is about.
     pub fn of_field(self, field: impl Into<String>) -> Self {
-        Self { field: Some(bounded(field.into(), MAX_FIELD)), ..self }
+        Self {
+            field: Some(bounded(field.into(), MAX_FIELD)),
+            ..self
+        }
     }
 
     /// Sets the seconds to wait before a retry.
     pub fn retry_after(self, seconds: u64) -> Self {
-        Self { retry_after: Some(seconds), ..self }
+        Self {
+            retry_after: Some(seconds),
+            ..self
+        }
     }
 
     /// Sets the idempotency key under which the request can be repeated.
     pub fn with_session_key(self, key: impl ToString) -> Self {
-        Self { idempotency_key: Some(key.to_string()), ..self }
+        Self {
+            idempotency_key: Some(key.to_string()),
+            ..self
+        }
     }
 
     /// The problem that describes `error`. `now` converts the error's retry time to
@@ -136,12 +154,17 @@ impl Problem {
             | ErrorCode::RateLimitTimeout
             | ErrorCode::RateLimited
             | ErrorCode::NotReady => Some(1),
-            ErrorCode::PlatformFailing | ErrorCode::Unreachable | ErrorCode::AuditUnavailable => Some(5),
+            ErrorCode::PlatformFailing | ErrorCode::Unreachable | ErrorCode::AuditUnavailable => {
+                Some(5)
+            }
             _ => None,
         };
         let fields = match error {
             Error::IdempotencyKeyReused { fields, .. } => fields.clone(),
-            Error::Settings(invalid) => invalid.iter().map(|invalid| invalid.field.clone()).collect(),
+            Error::Settings(invalid) => invalid
+                .iter()
+                .map(|invalid| invalid.field.clone())
+                .collect(),
             _ => Vec::new(),
         };
         let detail = match error {
@@ -149,11 +172,14 @@ impl Problem {
             _ => display_chain(error),
         };
         // A cause that repeats the detail is replaced by the general cause of the code.
-        let cause = Some(advice.cause_for_caller()).filter(|cause| !detail.contains(cause.as_str()));
+        let cause =
+            Some(advice.cause_for_caller()).filter(|cause| !detail.contains(cause.as_str()));
         let cause = cause.unwrap_or_else(|| advice.code.cause());
         Self {
             cause: bounded(cause, MAX_TEXT),
-            field: error.field().map(|field| bounded(field.to_owned(), MAX_FIELD)),
+            field: error
+                .field()
+                .map(|field| bounded(field.to_owned(), MAX_FIELD)),
             fields,
             retry_after: retry_after.or(default),
             correlation_id: error.correlation_id().map(str::to_owned),
@@ -182,7 +208,8 @@ impl From<ValidationError> for Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let mut response = Response::new(Body::from(serde_json::to_vec(&self).unwrap_or_default()));
-        *response.status_mut() = http::StatusCode::from_u16(self.status).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
+        *response.status_mut() = http::StatusCode::from_u16(self.status)
+            .unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, PROBLEM_JSON);
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -190,7 +217,10 @@ impl IntoResponse for Problem {
             headers.insert(header::RETRY_AFTER, seconds.into());
         }
         if self.code == ErrorCode::Unauthorized.name() {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"guestlane\""));
+            headers.insert(
+                header::WWW_AUTHENTICATE,
+                HeaderValue::from_static("Bearer realm=\"guestlane\""),
+            );
         }
         response.extensions_mut().insert(LoggedCode(self.code));
         response

@@ -77,7 +77,10 @@ pub(crate) fn is_readable(service: &Service) -> bool {
 /// store counts as writable.
 pub(crate) fn is_writable(service: &Service) -> bool {
     let last = service.engine().store().last_writes();
-    last.failing_since.is_none() && last.succeeded_at.is_none_or(|at| age(service, at) <= MAX_WRITE_AGE)
+    last.failing_since.is_none()
+        && last
+            .succeeded_at
+            .is_none_or(|at| age(service, at) <= MAX_WRITE_AGE)
 }
 
 fn age(service: &Service, at: Timestamp) -> Duration {
@@ -94,7 +97,10 @@ pub(crate) async fn probe_writes(service: &Service) {
         let last = store.last_writes();
         if last.failing_since.is_some() {
             store.probe_write(RECOVERY_PROBE_BYTES).await;
-        } else if last.succeeded_at.is_none_or(|at| age(service, at) >= PROBE_INTERVAL) {
+        } else if last
+            .succeeded_at
+            .is_none_or(|at| age(service, at) >= PROBE_INTERVAL)
+        {
             store.probe_write(PROBE_BYTES).await;
         }
     }

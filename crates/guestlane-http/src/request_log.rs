@@ -60,8 +60,14 @@ impl Drop for Observed {
 impl Observed {
     fn new(app: &App, request: &Request, caller: Option<&Principal>) -> Self {
         app.figures().began();
-        let peer = request.extensions().get::<Arc<Connection>>().map(|connection| connection.peer);
-        let route = request.extensions().get::<MatchedPath>().map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
+        let peer = request
+            .extensions()
+            .get::<Arc<Connection>>()
+            .map(|connection| connection.peer);
+        let route = request
+            .extensions()
+            .get::<MatchedPath>()
+            .map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
         Self {
             app: Arc::clone(app),
             started: app.clock().monotonic(),
@@ -70,17 +76,37 @@ impl Observed {
             route,
             api_key: caller.map(|caller| caller.id.clone()),
             peer,
-            forwarded_for: app.is_behind_proxy().then(|| forwarded_for(request.headers())).flatten(),
+            forwarded_for: app
+                .is_behind_proxy()
+                .then(|| forwarded_for(request.headers()))
+                .flatten(),
         }
     }
 
     /// Records metrics and writes the log line of a response. Lines of unauthenticated requests are
     /// limited, because clients without a key decide how many requests they send.
     fn answered(self, status: u16, problem: Option<&'static str>, collected: Option<TraceParent>) {
-        let Self { app, id, method, route, api_key, peer, forwarded_for, .. } = &self;
+        let Self {
+            app,
+            id,
+            method,
+            route,
+            api_key,
+            peer,
+            forwarded_for,
+            ..
+        } = &self;
         let now = app.clock().monotonic();
         let took = now.since(self.started);
-        app.figures().answered(RouteLabels { method, route: route.clone(), status, problem }, took);
+        app.figures().answered(
+            RouteLabels {
+                method,
+                route: route.clone(),
+                status,
+                problem,
+            },
+            took,
+        );
         let ms = took.as_micros() as f64 / 1000.0;
         let (peer, forwarded_for) = (peer.map(display), forwarded_for.map(display));
         if status == StatusCode::UNAUTHORIZED {
@@ -96,7 +122,10 @@ impl Observed {
         };
         let Some(left_out) = left_out else { return };
         let left_out = Some(left_out).filter(|left_out| *left_out > 0);
-        let (trace_id, span_id) = (collected.map(|context| context.trace_id()), collected.map(|context| context.span_id()));
+        let (trace_id, span_id) = (
+            collected.map(|context| context.trace_id()),
+            collected.map(|context| context.span_id()),
+        );
         // The line has the route, not the path or query, which may contain data of a guest.
         macro_rules! log {
             ($level:ident) => {
@@ -120,7 +149,12 @@ const LOG: &str = "guestlane_http::requests";
 /// The last address in `X-Forwarded-For`, which the proxy itself added. A client can forge the
 /// earlier ones.
 fn forwarded_for(headers: &HeaderMap) -> Option<IpAddr> {
-    let last = headers.get_all("x-forwarded-for").iter().next_back()?.to_str().ok()?;
+    let last = headers
+        .get_all("x-forwarded-for")
+        .iter()
+        .next_back()?
+        .to_str()
+        .ok()?;
     last.rsplit(',').next()?.trim().parse().ok()
 }
 
@@ -156,10 +190,18 @@ pub(crate) async fn observe(State(app): State<App>, mut request: Request, next: 
     }
     let collected = collected(&traced);
     if let Some(context) = collected {
-        span.record("trace_id", context.trace_id()).record("span_id", context.span_id());
+        span.record("trace_id", context.trace_id())
+            .record("span_id", context.span_id());
     }
-    let mut response = next.run(request).instrument(traced.clone()).instrument(span).await;
-    let (status, problem) = (response.status().as_u16(), response.extensions().get::<LoggedCode>().map(|told| told.0));
+    let mut response = next
+        .run(request)
+        .instrument(traced.clone())
+        .instrument(span)
+        .await;
+    let (status, problem) = (
+        response.status().as_u16(),
+        response.extensions().get::<LoggedCode>().map(|told| told.0),
+    );
     traced.record("http.response.status_code", status);
     if let Some(problem) = problem {
         traced.record("error.type", problem);
@@ -173,10 +215,14 @@ pub(crate) async fn observe(State(app): State<App>, mut request: Request, next: 
     if closes {
         // While the node drains, closing makes the peer send its next request on a new connection,
         // which the load balancer routes to another node.
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        response
+            .headers_mut()
+            .insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     let at_end: Option<AtEnd> = match response.extensions().get::<Streams>() {
-        Some(_) => Some(Box::new(move || observed.answered(status, problem, collected))),
+        Some(_) => Some(Box::new(move || {
+            observed.answered(status, problem, collected)
+        })),
         None => {
             observed.answered(status, problem, collected);
             None
@@ -191,25 +237,43 @@ pub(crate) async fn limit_stalls(State(app): State<App>, request: Request, next:
     owed(next.run(request).await, connection, app.clock(), None)
 }
 
-fn owed(response: Response, connection: Option<Arc<Connection>>, clock: &Clock, at_end: Option<AtEnd>) -> Response {
+fn owed(
+    response: Response,
+    connection: Option<Arc<Connection>>,
+    clock: &Clock,
+    at_end: Option<AtEnd>,
+) -> Response {
     match connection {
-        Some(connection) => response.map(|body| Body::new(Owed::new(body, connection, clock.clone(), at_end))),
+        Some(connection) => {
+            response.map(|body| Body::new(Owed::new(body, connection, clock.clone(), at_end)))
+        }
         None => response,
     }
 }
 
 /// The trace context of a request, if its span is sampled.
 fn collected(traced: &Span) -> Option<TraceParent> {
-    traced.in_scope(trace_context::current).filter(|context| context.parts().2)
+    traced
+        .in_scope(trace_context::current)
+        .filter(|context| context.parts().2)
 }
 
 /// The `X-Request-Id` of the request if it is safe to log, else a new ID. A safe ID has at most 64
 /// characters: ASCII letters, digits, `-`, `_` or `.`.
 fn request_id(request: &Request) -> String {
-    let given = request.headers().get(REQUEST_ID).and_then(|value| value.to_str().ok());
-    let plain =
-        |id: &&str| (1..=64).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
-    given.filter(plain).map_or_else(|| Uuid::now_v7().to_string(), str::to_owned)
+    let given = request
+        .headers()
+        .get(REQUEST_ID)
+        .and_then(|value| value.to_str().ok());
+    let plain = |id: &&str| {
+        (1..=64).contains(&id.len())
+            && id
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+    };
+    given
+        .filter(plain)
+        .map_or_else(|| Uuid::now_v7().to_string(), str::to_owned)
 }
 
 /// The method's name, or `_OTHER` for a non-standard method: a metric label must not contain text
@@ -227,7 +291,9 @@ fn known(method: &Method) -> &'static str {
         Method::CONNECT,
     ]
     .iter()
-    .zip(["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE", "CONNECT"])
+    .zip([
+        "GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE", "CONNECT",
+    ])
     .find_map(|(known, name)| (known == method).then_some(name))
     .unwrap_or("_OTHER")
 }

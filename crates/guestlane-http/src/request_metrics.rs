@@ -45,14 +45,21 @@ impl RequestMetrics {
     pub(crate) fn answered(&self, kind: RouteLabels, took: Duration) {
         let histogram = {
             let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(requests.entry(kind).or_insert_with(|| Arc::new(Histogram::new(Histogram::HTTP_BOUNDS))))
+            Arc::clone(
+                requests
+                    .entry(kind)
+                    .or_insert_with(|| Arc::new(Histogram::new(Histogram::HTTP_BOUNDS))),
+            )
         };
         histogram.observe(took);
     }
 
     pub(crate) fn requests(&self) -> Vec<(RouteLabels, HistogramSnapshot)> {
         let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
-        requests.iter().map(|(kind, took)| (kind.clone(), took.snapshot())).collect()
+        requests
+            .iter()
+            .map(|(kind, took)| (kind.clone(), took.snapshot()))
+            .collect()
     }
 
     /// Number of requests in flight.

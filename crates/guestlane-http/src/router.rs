@@ -44,7 +44,10 @@ pub(crate) fn router(app: &App) -> Router {
         .route("/v1/outbox/{id}", axum::routing::post(outbox::replay))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
-        .layer(middleware::from_fn_with_state(app.clone(), auth::authenticate));
+        .layer(middleware::from_fn_with_state(
+            app.clone(),
+            auth::authenticate,
+        ));
 
     let (open, open_document) = OpenApiRouter::<App>::new()
         .routes(routes!(health::live))
@@ -56,7 +59,10 @@ pub(crate) fn router(app: &App) -> Router {
     // hold one.
     let json = Bytes::from(normalize(&document).to_string());
     let open = open
-        .route("/openapi.json", get(move || async move { ([(http::header::CONTENT_TYPE, "application/json")], json) }))
+        .route(
+            "/openapi.json",
+            get(move || async move { ([(http::header::CONTENT_TYPE, "application/json")], json) }),
+        )
         .route("/", get(pages::dashboard))
         .route("/docs", get(pages::docs))
         .route("/assets/{name}", get(pages::other))
@@ -66,25 +72,36 @@ pub(crate) fn router(app: &App) -> Router {
     let router = open
         .merge(with_key)
         // JSON Lines are read as they arrive, and a compressor would hold some of them back.
-        .layer(
-            CompressionLayer::new().compress_when(DefaultPredicate::new().and(NotForContentType::const_new("application/jsonl"))),
-        )
-        .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| {
-            axum::response::IntoResponse::into_response(internal_error())
-        }))
-        .layer(middleware::from_fn_with_state(app.clone(), request_log::observe))
+        .layer(CompressionLayer::new().compress_when(
+            DefaultPredicate::new().and(NotForContentType::const_new("application/jsonl")),
+        ))
+        .layer(CatchPanicLayer::custom(
+            |_: Box<dyn std::any::Any + Send>| {
+                axum::response::IntoResponse::into_response(internal_error())
+            },
+        ))
+        .layer(middleware::from_fn_with_state(
+            app.clone(),
+            request_log::observe,
+        ))
         .with_state(app.clone());
     // A client without a key must not learn which methods a path accepts. The router adds the
     // `Allow` header outside its own layers, so the header is removed here.
     Router::new()
         .fallback_service(router)
         .layer(middleware::map_response(keep_allowed_methods))
-        .layer(middleware::map_response_with_state(app.clone(), security_headers::add))
+        .layer(middleware::map_response_with_state(
+            app.clone(),
+            security_headers::add,
+        ))
 }
 
 /// The router of a listener that serves only the probes.
 pub(crate) fn probes(app: &App) -> Router {
-    Router::new().route("/healthz", get(health::live)).route("/readyz", get(health::ready)).with_state(app.clone())
+    Router::new()
+        .route("/healthz", get(health::live))
+        .route("/readyz", get(health::ready))
+        .with_state(app.clone())
 }
 
 /// The route that the router knows under another path, with its documented path.
@@ -100,11 +117,19 @@ async fn keep_allowed_methods(mut response: Response) -> Response {
 }
 
 async fn not_found() -> Problem {
-    Problem::new(guestlane::error::ErrorCode::NotFound, "there is nothing at this path", "/docs lists all paths")
+    Problem::new(
+        guestlane::error::ErrorCode::NotFound,
+        "there is nothing at this path",
+        "/docs lists all paths",
+    )
 }
 
 async fn method_not_allowed() -> Problem {
-    Problem::new(guestlane::error::ErrorCode::MethodNotAllowed, "this path does not take this method", "/docs lists all methods")
+    Problem::new(
+        guestlane::error::ErrorCode::MethodNotAllowed,
+        "this path does not take this method",
+        "/docs lists all methods",
+    )
 }
 
 fn internal_error() -> Problem {

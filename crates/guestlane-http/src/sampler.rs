@@ -8,7 +8,10 @@ use guestlane::{
 };
 
 use crate::{
-    model::{AuditStatus, ClientQuota, Latency, OutboxStatus, Overview, RecentError, Series, SessionCounts, SigningKeyStatus},
+    model::{
+        AuditStatus, ClientQuota, Latency, OutboxStatus, Overview, RecentError, Series,
+        SessionCounts, SigningKeyStatus,
+    },
     service::Service,
 };
 
@@ -85,27 +88,43 @@ pub(crate) struct Sampler<'a> {
 
 impl<'a> Sampler<'a> {
     pub(crate) fn new(service: &'a Service) -> Self {
-        Self { service, latencies: Ring::new(LATENCY), failures: 0, client_calls: Vec::new() }
+        Self {
+            service,
+            latencies: Ring::new(LATENCY),
+            failures: 0,
+            client_calls: Vec::new(),
+        }
     }
 
     /// Takes samples for as long as it is polled.
     pub(crate) async fn run(mut self) {
-        let mut watched = Snapshot::at(self.service.clock().now(), self.service.clock().monotonic());
+        let mut watched =
+            Snapshot::at(self.service.clock().now(), self.service.clock().monotonic());
         let mut before = self.service.engine().metrics().latency();
         loop {
             self.service.clock().sleep(SECOND).await;
             let engine = self.service.engine();
             let now = engine.metrics().latency();
             let second = now.since(&before);
-            let failures = engine.metrics().failures_by_code().values().map(|problem| problem.count).sum::<u64>();
+            let failures = engine
+                .metrics()
+                .failures_by_code()
+                .values()
+                .map(|problem| problem.count)
+                .sum::<u64>();
             let calls: Vec<_> = engine.clients().iter().map(|client| client.calls).collect();
             watched.opened.push(second.count());
             watched.failed.push(failures - self.failures);
             watched.p50_ms.push(second.quantile(0.5).map(millis));
             watched.p99_ms.push(second.quantile(0.99).map(millis));
             let five_minutes_ago = self.latencies.iter().next().cloned().flatten();
-            watched.latency = latency(&five_minutes_ago.map_or_else(|| now.clone(), |then| now.since(&then)));
-            watched.calls = calls.iter().zip(self.client_calls.iter().chain(std::iter::repeat(&0))).map(|(n, b)| n - b).collect();
+            watched.latency =
+                latency(&five_minutes_ago.map_or_else(|| now.clone(), |then| now.since(&then)));
+            watched.calls = calls
+                .iter()
+                .zip(self.client_calls.iter().chain(std::iter::repeat(&0)))
+                .map(|(n, b)| n - b)
+                .collect();
             (self.failures, self.client_calls) = (failures, calls);
             self.latencies.push(Some(before));
             before = now;
@@ -116,13 +135,20 @@ impl<'a> Sampler<'a> {
                     watched.read_at = self.service.clock().monotonic();
                 }
                 Err(error) => {
-                    log_failure(&error, "the store could not be read; its figures are missing");
+                    log_failure(
+                        &error,
+                        "the store could not be read; its figures are missing",
+                    );
                     watched.standing = None;
                 }
             }
             let written = watched.standing.and_then(|standing| standing.audit);
-            watched.audit_behind = written.map_or(0, |(log, size)| size.saturating_sub(engine.audit_signed(log).unwrap_or(0)));
-            self.service.snapshot().send_replace(Arc::new(watched.clone()));
+            watched.audit_behind = written.map_or(0, |(log, size)| {
+                size.saturating_sub(engine.audit_signed(log).unwrap_or(0))
+            });
+            self.service
+                .snapshot()
+                .send_replace(Arc::new(watched.clone()));
         }
     }
 }
@@ -133,7 +159,12 @@ fn millis(seconds: f64) -> f64 {
 
 fn latency(counted: &HistogramSnapshot) -> Option<Latency> {
     let quantile = |share| counted.quantile(share).map(millis);
-    Some(Latency { count: counted.count(), p50_ms: quantile(0.5)?, p90_ms: quantile(0.9)?, p99_ms: quantile(0.99)? })
+    Some(Latency {
+        count: counted.count(),
+        p50_ms: quantile(0.5)?,
+        p90_ms: quantile(0.9)?,
+        p99_ms: quantile(0.99)?,
+    })
 }
 
 /// The overview of the service, for a caller whose API key has `scopes`.
@@ -144,21 +175,33 @@ pub(crate) fn overview(service: &Service, scopes: Vec<&'static str>) -> Overview
     let since = |moment: Option<Timestamp>| moment.map(|moment| now.since(moment).as_secs_f64());
     let mut problems: Vec<_> = engine.metrics().failures_by_code().into_iter().collect();
     problems.sort_by_key(|(_, problem)| std::cmp::Reverse(problem.last_at));
-    let clients = engine.clients().into_iter().zip(1..).map(|(client, number)| ClientQuota {
-        client: number.to_string(),
-        limit_per_second: client.allowed.map(|rate| rate.per_second()),
-        used_share: client.allowed.map_or(0.0, |rate| f64::from(client.used) / f64::from(rate.calls())),
-        calls_per_second: watched.calls.get(number - 1).copied().unwrap_or(0) as f64,
-        throttled: client.throttled,
-        left_out: client.left_out.then_some("it was refused, or could not sign in"),
-    });
-    let keys = engine.keyring().list(now).into_iter().map(|key| SigningKeyStatus {
-        age_seconds: now.since(key.created_at).as_secs_f64(),
-        active_from: key.active_from,
-        kid: key.kid,
-        state: key.state.name(),
-        created_at: key.created_at,
-    });
+    let clients = engine
+        .clients()
+        .into_iter()
+        .zip(1..)
+        .map(|(client, number)| ClientQuota {
+            client: number.to_string(),
+            limit_per_second: client.allowed.map(|rate| rate.per_second()),
+            used_share: client
+                .allowed
+                .map_or(0.0, |rate| f64::from(client.used) / f64::from(rate.calls())),
+            calls_per_second: watched.calls.get(number - 1).copied().unwrap_or(0) as f64,
+            throttled: client.throttled,
+            left_out: client
+                .left_out
+                .then_some("it was refused, or could not sign in"),
+        });
+    let keys = engine
+        .keyring()
+        .list(now)
+        .into_iter()
+        .map(|key| SigningKeyStatus {
+            age_seconds: now.since(key.created_at).as_secs_f64(),
+            active_from: key.active_from,
+            kid: key.kid,
+            state: key.state.name(),
+            created_at: key.created_at,
+        });
     Overview {
         now,
         version: env!("CARGO_PKG_VERSION"),
@@ -182,14 +225,22 @@ pub(crate) fn overview(service: &Service, scopes: Vec<&'static str>) -> Overview
         latency: watched.latency.clone(),
         clients: clients.collect(),
         errors: engine.error_counts().into(),
-        problems: problems.into_iter().map(|(code, problem)| RecentError::new(code, problem)).collect(),
+        problems: problems
+            .into_iter()
+            .map(|(code, problem)| RecentError::new(code, problem))
+            .collect(),
         outbox: OutboxStatus {
             pending: standing.pending_events,
             dead: standing.dead_events,
             oldest_pending_seconds: since(standing.oldest_event),
-            receivers: engine.outbox().map_or(0, guestlane::outbox::Outbox::receivers),
+            receivers: engine
+                .outbox()
+                .map_or(0, guestlane::outbox::Outbox::receivers),
         },
-        audit: AuditStatus { size: standing.audit.map_or(0, |(_, size)| size), behind: watched.audit_behind },
+        audit: AuditStatus {
+            size: standing.audit.map_or(0, |(_, size)| size),
+            behind: watched.audit_behind,
+        },
         keys: keys.collect(),
     }
 }

@@ -91,9 +91,13 @@ impl Server {
     /// A setting is invalid, the certificate cannot be used, or an address cannot be bound. An
     /// address other than loopback also requires an active API key: without one, every request
     /// would be answered 401, and listening there is probably a mistake.
-    pub async fn bind(service: Arc<Service>, settings: &ServiceSettings) -> Result<Self, BindError> {
+    pub async fn bind(
+        service: Arc<Service>,
+        settings: &ServiceSettings,
+    ) -> Result<Self, BindError> {
         if !settings.listen.ip().is_loopback() && !service.has_keys() {
-            let fix = "make one first: guestlane api-keys create --name NAME --scope sessions:write";
+            let fix =
+                "make one first: guestlane api-keys create --name NAME --scope sessions:write";
             return Err(ValidationError::new(
                 "GUESTLANE_LISTEN",
                 "is beyond this machine, and there is no API key that is good",
@@ -106,8 +110,16 @@ impl Server {
             None => None,
         };
         let listener = listen("GUESTLANE_LISTEN", settings.listen)?;
-        let metrics = settings.metrics.map(|address| listen("GUESTLANE_METRICS_LISTEN", address)).transpose()?;
-        Ok(Self { service, listener, metrics, tls })
+        let metrics = settings
+            .metrics
+            .map(|address| listen("GUESTLANE_METRICS_LISTEN", address))
+            .transpose()?;
+        Ok(Self {
+            service,
+            listener,
+            metrics,
+            tls,
+        })
     }
 
     /// The address of the service's listener, with the port that the system chose.
@@ -123,7 +135,10 @@ impl Server {
     /// # Errors
     /// The socket's address cannot be read.
     pub fn metrics_address(&self) -> io::Result<Option<SocketAddr>> {
-        self.metrics.as_ref().map(TcpListener::local_addr).transpose()
+        self.metrics
+            .as_ref()
+            .map(TcpListener::local_addr)
+            .transpose()
     }
 
     /// The handle that reloads the certificate.
@@ -137,25 +152,43 @@ impl Server {
     /// # Errors
     /// A listener cannot be set up, or a background task ended early, which is a defect.
     pub async fn serve(self, end: impl Future<Output = ()>) -> io::Result<()> {
-        let Self { service, listener, metrics, tls } = self;
+        let Self {
+            service,
+            listener,
+            metrics,
+            tls,
+        } = self;
         let scheme = if tls.is_some() { "https" } else { "http" };
         let (address, surface) = (listener.local_addr()?, service.engine().surface().name());
-        info!(address = format!("{scheme}://{address}"), surface, "the service listens");
+        info!(
+            address = format!("{scheme}://{address}"),
+            surface, "the service listens"
+        );
         let handle = Handle::new();
         let app = router(&service);
         let mut serving = match &tls {
             Some((config, _)) => {
                 let door = door(&service, RustlsAcceptor::new(config.clone()));
-                let server = apply_limits(axum_server::from_tcp(listener)?.handle(handle.clone()).acceptor(door));
+                let server = apply_limits(
+                    axum_server::from_tcp(listener)?
+                        .handle(handle.clone())
+                        .acceptor(door),
+                );
                 tokio::spawn(server.serve(app.into_make_service()))
             }
             None => {
                 let door = door(&service, DefaultAcceptor::new());
-                let server = apply_limits(axum_server::from_tcp(listener)?.handle(handle.clone()).acceptor(door));
+                let server = apply_limits(
+                    axum_server::from_tcp(listener)?
+                        .handle(handle.clone())
+                        .acceptor(door),
+                );
                 tokio::spawn(server.serve(app.into_make_service()))
             }
         };
-        let metrics = metrics.map(|listener| MetricsServer::start(&service, listener, scheme)).transpose()?;
+        let metrics = metrics
+            .map(|listener| MetricsServer::start(&service, listener, scheme))
+            .transpose()?;
         let mut work = tokio::spawn(Arc::clone(&service).work());
         let certificate = reload_tls_loop(&service, tls.as_ref());
         let failed = tokio::select! {
@@ -165,20 +198,38 @@ impl Server {
         };
         if failed.is_none() {
             let seconds = service.drain_period().as_secs_f64();
-            info!(seconds, "draining: the node is not ready any more, and goes on serving");
+            info!(
+                seconds,
+                "draining: the node is not ready any more, and goes on serving"
+            );
             service.drain();
             service.clock().sleep(service.drain_period()).await;
         }
-        info!(seconds = DRAIN_TIMEOUT.as_secs(), "the service takes nothing new, and finishes what was begun");
+        info!(
+            seconds = DRAIN_TIMEOUT.as_secs(),
+            "the service takes nothing new, and finishes what was begun"
+        );
         service.begin_shutdown();
         // This stops recovery: the next process resumes sessions that other processes abandoned.
         work.abort();
         handle.graceful_shutdown(Some(DRAIN_TIMEOUT));
-        if service.clock().timeout(DRAIN_TIMEOUT, service.wait_for_tasks()).await.is_err() {
-            warn!("not all sessions could be finished in time: they are recorded, and the next process completes them");
+        if service
+            .clock()
+            .timeout(DRAIN_TIMEOUT, service.wait_for_tasks())
+            .await
+            .is_err()
+        {
+            warn!(
+                "not all sessions could be finished in time: they are recorded, and the next process completes them"
+            );
         }
         // No session is in flight any more; idle connections get `CLOSE_TIMEOUT` to close.
-        if service.clock().timeout(CLOSE_TIMEOUT, &mut serving).await.is_err() {
+        if service
+            .clock()
+            .timeout(CLOSE_TIMEOUT, &mut serving)
+            .await
+            .is_err()
+        {
             handle.shutdown();
             let _ = serving.await;
         }
@@ -215,16 +266,39 @@ impl MetricsServer {
         Ok(Self::start(service, listener, "http")?)
     }
 
-    fn start(service: &Arc<Service>, listener: TcpListener, scheme: &'static str) -> io::Result<Self> {
+    fn start(
+        service: &Arc<Service>,
+        listener: TcpListener,
+        scheme: &'static str,
+    ) -> io::Result<Self> {
         let (handle, address) = (Handle::new(), listener.local_addr()?);
-        let limits = Limits { connections: METRICS_CONNECTIONS, per_address: None };
+        let limits = Limits {
+            connections: METRICS_CONNECTIONS,
+            per_address: None,
+        };
         let clock = service.clock().clone();
         let connections = Connections::new(limits, clock.clone());
-        let door = LimitingAcceptor { inner: DefaultAcceptor::new(), connections, clock, limit: HEADER_READ_TIMEOUT };
-        let server = apply_limits(axum_server::from_tcp(listener)?.handle(handle.clone()).acceptor(door));
-        let stalls = axum::middleware::from_fn_with_state(Arc::clone(service), request_log::limit_stalls);
-        let router = metrics::router(service, scheme).merge(probes(service)).layer(stalls);
-        Ok(Self { handle, serving: tokio::spawn(server.serve(router.into_make_service())), address })
+        let door = LimitingAcceptor {
+            inner: DefaultAcceptor::new(),
+            connections,
+            clock,
+            limit: HEADER_READ_TIMEOUT,
+        };
+        let server = apply_limits(
+            axum_server::from_tcp(listener)?
+                .handle(handle.clone())
+                .acceptor(door),
+        );
+        let stalls =
+            axum::middleware::from_fn_with_state(Arc::clone(service), request_log::limit_stalls);
+        let router = metrics::router(service, scheme)
+            .merge(probes(service))
+            .layer(stalls);
+        Ok(Self {
+            handle,
+            serving: tokio::spawn(server.serve(router.into_make_service())),
+            address,
+        })
     }
 
     /// The address of the listener, with the port that the system chose.
@@ -241,19 +315,33 @@ impl MetricsServer {
 
 fn door<A>(service: &Service, inner: A) -> LimitingAcceptor<A> {
     let connections = Arc::clone(service.connections());
-    LimitingAcceptor { inner, connections, clock: service.clock().clone(), limit: HEADER_READ_TIMEOUT }
+    LimitingAcceptor {
+        inner,
+        connections,
+        clock: service.clock().clone(),
+        limit: HEADER_READ_TIMEOUT,
+    }
 }
 
 fn listen(setting: &str, address: SocketAddr) -> Result<TcpListener, BindError> {
     let cannot = |error: io::Error| {
-        let flag = if setting == "GUESTLANE_LISTEN" { "--listen" } else { "--metrics-listen" };
+        let flag = if setting == "GUESTLANE_LISTEN" {
+            "--listen"
+        } else {
+            "--metrics-listen"
+        };
         let fix = match error.kind() {
             io::ErrorKind::AddrInUse => format!(
                 "choose another port by {setting} or {flag}, or end the process that has it: perhaps another `guestlane serve` or `guestlane demo --serve`"
             ),
             _ => format!("choose another address by {setting} or {flag}"),
         };
-        ValidationError::new(setting, format!("{address} cannot be listened on: {error}"), fix).may_pass()
+        ValidationError::new(
+            setting,
+            format!("{address} cannot be listened on: {error}"),
+            fix,
+        )
+        .may_pass()
     };
     let listener = TcpListener::bind(address).map_err(cannot)?;
     listener.set_nonblocking(true)?;
@@ -262,9 +350,15 @@ fn listen(setting: &str, address: SocketAddr) -> Result<TcpListener, BindError> 
 
 /// Sets limits on headers, streams and silence, so that a slow client cannot hold a connection
 /// open.
-fn apply_limits<A: axum_server::Address, Acceptor>(mut server: AxumServer<A, Acceptor>) -> AxumServer<A, Acceptor> {
+fn apply_limits<A: axum_server::Address, Acceptor>(
+    mut server: AxumServer<A, Acceptor>,
+) -> AxumServer<A, Acceptor> {
     let builder = server.http_builder();
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_READ_TIMEOUT).max_buf_size(MAX_HEADERS + 48 * 1024);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_READ_TIMEOUT)
+        .max_buf_size(MAX_HEADERS + 48 * 1024);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -296,9 +390,17 @@ async fn read_certificate(files: &TlsFiles) -> Result<RustlsConfig, ValidationEr
     read.await.map_err(|error| {
         let field = format!("GUESTLANE_TLS_CERT_FILE {}", files.cert.display());
         let error = tls_error::explain(&error).unwrap_or_else(|| error.to_string());
-        let reason = format!("and its key {} cannot be used: {error}", files.key.display());
+        let reason = format!(
+            "and its key {} cannot be used: {error}",
+            files.key.display()
+        );
         // A certificate file that is being replaced may be readable a moment later.
-        ValidationError::new(field, reason, "name the chain and its private key, both in PEM").may_pass()
+        ValidationError::new(
+            field,
+            reason,
+            "name the chain and its private key, both in PEM",
+        )
+        .may_pass()
     })
 }
 
@@ -323,9 +425,15 @@ async fn reload(config: &RustlsConfig, files: &TlsFiles) -> bool {
 
 /// Reloads the certificate when its files change. Never returns, with or without TLS.
 async fn reload_tls_loop(service: &Service, tls: Option<&(RustlsConfig, TlsFiles)>) {
-    let Some((config, files)) = tls else { return std::future::pending().await };
+    let Some((config, files)) = tls else {
+        return std::future::pending().await;
+    };
     let changed = || {
-        let of = |path| std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
+        let of = |path| {
+            std::fs::metadata(path)
+                .and_then(|metadata| metadata.modified())
+                .ok()
+        };
         (of(&files.cert), of(&files.key))
     };
     let mut known = changed();

@@ -111,7 +111,10 @@ impl Service {
         Ok(Arc::new(Self {
             queue,
             callers: AdmissionController::new(Arc::clone(&engine), settings.max_sessions),
-            rows: AdmissionController::new(Arc::clone(&engine), AdmissionController::MAX_CONCURRENCY.min(settings.max_sessions)),
+            rows: AdmissionController::new(
+                Arc::clone(&engine),
+                AdmissionController::MAX_CONCURRENCY.min(settings.max_sessions),
+            ),
             hash_key,
             keys_read_at: AtomicI64::new(clock.monotonic().unix_micros()),
             keys: ArcSwap::from_pointee(keys),
@@ -222,7 +225,10 @@ impl Service {
     pub(crate) fn problem(&self, error: impl Into<guestlane::Error>) -> Problem {
         let error = error.into();
         let problem = Problem::of(&error, self.clock().now());
-        let about_the_request = matches!(&error, Error::Store(StoreError::Busy | StoreError::ReadTimeout(_)));
+        let about_the_request = matches!(
+            &error,
+            Error::Store(StoreError::Busy | StoreError::ReadTimeout(_))
+        );
         if problem.code() != ErrorCode::StoreFailed.name() || about_the_request {
             return problem;
         }
@@ -306,7 +312,9 @@ impl Service {
         loop {
             self.clock().sleep(LOOK_AT_PLATFORM).await;
             if self.engine.platform_down_for().is_some() {
-                self.engine.probe_platform(self.queue.unwrap_or(QueueId(Uuid::nil()))).await;
+                self.engine
+                    .probe_platform(self.queue.unwrap_or(QueueId(Uuid::nil())))
+                    .await;
             }
         }
     }
@@ -325,7 +333,10 @@ impl Service {
             let asked_at = self.clock().monotonic();
             match self.engine.store().api_keys().await {
                 Ok(keys) => self.keep_keys(ApiKeySet::new(self.hash_key.clone(), keys), asked_at),
-                Err(error) => log_failure(&error, "API keys could not be read again; after 30 seconds every request is refused"),
+                Err(error) => log_failure(
+                    &error,
+                    "API keys could not be read again; after 30 seconds every request is refused",
+                ),
             }
         }
     }
@@ -333,15 +344,21 @@ impl Service {
     fn keep_keys(&self, keys: ApiKeySet, asked_at: Timestamp) {
         let unreadable = keys.unreadable();
         if unreadable > self.keys.load().unreadable() {
-            warn!(unreadable, "API keys have rows that this version cannot read; they are refused");
+            warn!(
+                unreadable,
+                "API keys have rows that this version cannot read; they are refused"
+            );
         }
         self.keys.store(Arc::new(keys));
-        self.keys_read_at.store(asked_at.unix_micros(), Ordering::Relaxed);
+        self.keys_read_at
+            .store(asked_at.unix_micros(), Ordering::Relaxed);
     }
 
     /// The age of the list of API keys.
     pub(crate) fn keys_age(&self) -> Duration {
-        self.clock().monotonic().since(Timestamp::from_unix_micros(self.keys_read_at.load(Ordering::Relaxed)))
+        self.clock().monotonic().since(Timestamp::from_unix_micros(
+            self.keys_read_at.load(Ordering::Relaxed),
+        ))
     }
 
     /// Whether the list of API keys is older than [`MAX_KEYS_AGE`].
@@ -355,15 +372,25 @@ impl Service {
         let mut written: HashMap<String, Timestamp> = HashMap::new();
         loop {
             self.clock().sleep(LOOK_AT_KEYS).await;
-            let used = self.used.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            let new: Vec<_> =
-                used.iter().filter(|(id, at)| written.get(*id) != Some(at)).map(|(id, at)| (id.clone(), *at)).collect();
+            let used = self
+                .used
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone();
+            let new: Vec<_> = used
+                .iter()
+                .filter(|(id, at)| written.get(*id) != Some(at))
+                .map(|(id, at)| (id.clone(), *at))
+                .collect();
             if new.is_empty() {
                 continue;
             }
             match self.engine.store().touch_api_keys(new).await {
                 Ok(()) => written = used,
-                Err(error) => log_failure(&error, "when API keys were used could not be written; it is tried again"),
+                Err(error) => log_failure(
+                    &error,
+                    "when API keys were used could not be written; it is tried again",
+                ),
             }
         }
     }
@@ -382,10 +409,18 @@ const PART_OF_ONE_ADDRESS: usize = 8;
 /// at least half of it, and at most [`MAX_CONNECTIONS`]. There is no limit per address behind a
 /// proxy or on loopback, where all clients have the same address.
 fn limits(settings: &ServiceSettings) -> Limits {
-    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
-    let most = files.saturating_sub(RESERVED_FILES).max(files / 2).min(MAX_CONNECTIONS);
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile)
+        .current
+        .unwrap_or(u64::MAX);
+    let most = files
+        .saturating_sub(RESERVED_FILES)
+        .max(files / 2)
+        .min(MAX_CONNECTIONS);
     let connections = usize::try_from(most).unwrap_or(usize::MAX);
     let shared = settings.behind_proxy || settings.listen.ip().is_loopback();
     let per_address = (!shared).then_some((connections / PART_OF_ONE_ADDRESS).max(1));
-    Limits { connections, per_address }
+    Limits {
+        connections,
+        per_address,
+    }
 }

@@ -14,19 +14,41 @@ use crate::model::{Entry, EntryStatus, Session, Timeline};
 ///
 /// # Errors
 /// The store cannot be read.
-pub async fn timeline(store: &Store, session: &session::SessionRecord) -> Result<Timeline, StoreError> {
+pub async fn timeline(
+    store: &Store,
+    session: &session::SessionRecord,
+) -> Result<Timeline, StoreError> {
     let calls = store.calls(session.id).await?;
-    let records = store.records(RecordFilter { session: Some(session.id), guest: None, limit: 200 }).await?;
+    let records = store
+        .records(RecordFilter {
+            session: Some(session.id),
+            guest: None,
+            limit: 200,
+        })
+        .await?;
     let events = store.event(event_id(session.id.0)).await?;
     Ok(of(session, &calls, &records, &events))
 }
 
-fn of(session: &session::SessionRecord, calls: &[CallRecord], records: &[StoredRecord], events: &[Delivery]) -> Timeline {
-    let mut entries = vec![plain(session.admitted_at, "admitted", "Recorded", EntryStatus::Ok)];
+fn of(
+    session: &session::SessionRecord,
+    calls: &[CallRecord],
+    records: &[StoredRecord],
+    events: &[Delivery],
+) -> Timeline {
+    let mut entries = vec![plain(
+        session.admitted_at,
+        "admitted",
+        "Recorded",
+        EntryStatus::Ok,
+    )];
     let last = calls.len().saturating_sub(1);
-    entries.extend(
-        calls.iter().enumerate().map(|(at, call)| of_call(call, at < last || session.state == session::SessionState::Open)),
-    );
+    entries.extend(calls.iter().enumerate().map(|(at, call)| {
+        of_call(
+            call,
+            at < last || session.state == session::SessionState::Open,
+        )
+    }));
     entries.extend(records.iter().filter_map(of_record));
     if let Some(opened_at) = session.opened_at {
         entries.push(plain(opened_at, "opened", "Open", EntryStatus::Ok));
@@ -40,16 +62,28 @@ fn of(session: &session::SessionRecord, calls: &[CallRecord], records: &[StoredR
             _ => ("Goes on later", EntryStatus::Waiting),
         };
         let detail = Some(format!("{}: {}", failure.code, failure.message));
-        entries.push(Entry { detail, ..plain(at, "failed", title, status) });
+        entries.push(Entry {
+            detail,
+            ..plain(at, "failed", title, status)
+        });
     }
     entries.extend(events.iter().map(of_event));
     // The sort is stable: entries of the same moment stay in causal order (recorded, called,
     // opened, delivered).
     entries.sort_by_key(|entry| entry.at);
-    Timeline { session: Session::stored(session), entries, trace_id: session.trace.map(|trace| trace.trace_id()) }
+    Timeline {
+        session: Session::stored(session),
+        entries,
+        trace_id: session.trace.map(|trace| trace.trace_id()),
+    }
 }
 
-fn plain(at: Timestamp, kind: &'static str, title: impl Into<String>, status: EntryStatus) -> Entry {
+fn plain(
+    at: Timestamp,
+    kind: &'static str,
+    title: impl Into<String>,
+    status: EntryStatus,
+) -> Entry {
     Entry {
         at,
         kind,
@@ -119,7 +153,16 @@ fn of_record(record: &StoredRecord) -> Option<Entry> {
         detail: Some(format!("{} {status}", line.action).trim().to_owned()),
         audit_log: Some(record.log),
         audit_index: Some(record.index),
-        ..plain(at, "audit", "On record", if status == "failed" { EntryStatus::Failed } else { EntryStatus::Ok })
+        ..plain(
+            at,
+            "audit",
+            "On record",
+            if status == "failed" {
+                EntryStatus::Failed
+            } else {
+                EntryStatus::Ok
+            },
+        )
     })
 }
 
@@ -127,17 +170,32 @@ fn of_event(delivery: &Delivery) -> Entry {
     let (title, status) = match delivery.state {
         DeliveryState::Delivered => ("The CRM was told", EntryStatus::Ok),
         DeliveryState::Pending => ("The CRM is to be told", EntryStatus::Waiting),
-        DeliveryState::Dead => ("The CRM was not told: all tries are used up", EntryStatus::Failed),
+        DeliveryState::Dead => (
+            "The CRM was not told: all tries are used up",
+            EntryStatus::Failed,
+        ),
         DeliveryState::Erased => ("The event was erased with its guest", EntryStatus::Ok),
     };
     let tries = match delivery.event.tries {
         1 => "1 try".to_owned(),
         tries => format!("{tries} tries"),
     };
-    let error = delivery.last_error.as_ref().map(|error| format!("; {error}")).unwrap_or_default();
+    let error = delivery
+        .last_error
+        .as_ref()
+        .map(|error| format!("; {error}"))
+        .unwrap_or_default();
     Entry {
-        detail: Some(format!("receiver {}, {tries}{error}", delivery.event.receiver)),
+        detail: Some(format!(
+            "receiver {}, {tries}{error}",
+            delivery.event.receiver
+        )),
         event_id: Some(delivery.event.id.clone()),
-        ..plain(delivery.ended_at.unwrap_or(delivery.created_at), "delivery", title, status)
+        ..plain(
+            delivery.ended_at.unwrap_or(delivery.created_at),
+            "delivery",
+            title,
+            status,
+        )
     }
 }

@@ -43,9 +43,15 @@ fn act(world: &Simulation, agent: &Agent) -> Result<Response<Body>, Refusal> {
     let now = world.now();
     let mut organization = lock(&world.organization);
     match (&agent.say, agent.conversation_id, agent.disconnect) {
-        (Some(text), Some(conversation), None) => organization.agent_says(conversation, text, now)?,
+        (Some(text), Some(conversation), None) => {
+            organization.agent_says(conversation, text, now)?
+        }
         (None, None, Some(conversation)) => organization.agent_leaves(conversation, now)?,
-        _ => return Err(Refusal::bad_request("An agent says something in a conversationId, or disconnects one.")),
+        _ => {
+            return Err(Refusal::bad_request(
+                "An agent says something in a conversationId, or disconnects one.",
+            ));
+        }
     }
     Ok(response::empty(StatusCode::NO_CONTENT))
 }
@@ -53,12 +59,21 @@ fn act(world: &Simulation, agent: &Agent) -> Result<Response<Body>, Refusal> {
 pub(crate) fn handle(world: &Simulation, request: &Incoming) -> Response<Body> {
     let answer = match (&request.method, request.path.as_str()) {
         (&Method::GET, "/_sim/state") => Ok(response::json(StatusCode::OK, &world.state())),
-        (&Method::GET, "/_sim/journal") => Ok(response::json(StatusCode::OK, &lock(&world.journal).entries())),
-        (&Method::GET, "/_sim/crm-events") => Ok(response::json(StatusCode::OK, &lock(&world.crm).events())),
+        (&Method::GET, "/_sim/journal") => Ok(response::json(
+            StatusCode::OK,
+            &lock(&world.journal).entries(),
+        )),
+        (&Method::GET, "/_sim/crm-events") => {
+            Ok(response::json(StatusCode::OK, &lock(&world.crm).events()))
+        }
         (&Method::GET, "/_sim/faults") => Ok(faults(world)),
         (&Method::PUT, "/_sim/faults") => parse::<NewFaults>(request).and_then(|new| {
-            let parsed: Result<Vec<Fault>, _> = new.faults.iter().map(|spec| spec.parse()).collect();
-            world.set_faults(parsed.map_err(|error| Refusal::bad_request(error.to_string()))?, new.seed);
+            let parsed: Result<Vec<Fault>, _> =
+                new.faults.iter().map(|spec| spec.parse()).collect();
+            world.set_faults(
+                parsed.map_err(|error| Refusal::bad_request(error.to_string()))?,
+                new.seed,
+            );
             Ok(faults(world))
         }),
         (&Method::PUT, "/_sim/guest-keys") => register_keys(world, request),
@@ -68,13 +83,16 @@ pub(crate) fn handle(world: &Simulation, request: &Incoming) -> Response<Body> {
         }
         (&Method::POST, "/_sim/clock") => parse::<Advance>(request).and_then(|advance| {
             if advance.advance_seconds > MAX_ADVANCE {
-                let message = format!("advanceSeconds is more than {MAX_ADVANCE}, which are 100 years.");
+                let message =
+                    format!("advanceSeconds is more than {MAX_ADVANCE}, which are 100 years.");
                 return Err(Refusal::bad_request(message));
             }
             world.advance(Duration::from_secs(advance.advance_seconds));
             Ok(response::json(StatusCode::OK, &json!({"now": world.now()})))
         }),
-        (&Method::POST, "/_sim/agent") => parse::<Agent>(request).and_then(|agent| act(world, &agent)),
+        (&Method::POST, "/_sim/agent") => {
+            parse::<Agent>(request).and_then(|agent| act(world, &agent))
+        }
         _ => Err(Refusal::not_found()),
     };
     answer.unwrap_or_else(|refusal| refusal.answer(Uuid::nil()))
@@ -90,7 +108,11 @@ fn faults(world: &Simulation) -> Response<Body> {
 fn register_keys(world: &Simulation, request: &Incoming) -> Result<Response<Body>, Refusal> {
     let keys = &mut lock(&world.organization).guest_keys;
     let registered = if request.body.starts_with(b"-----BEGIN") {
-        let kid = request.query.as_deref().and_then(|query| query.strip_prefix("kid=")).unwrap_or_default();
+        let kid = request
+            .query
+            .as_deref()
+            .and_then(|query| query.strip_prefix("kid="))
+            .unwrap_or_default();
         if kid.is_empty() {
             return Err(Refusal::bad_request("A PEM needs ?kid=, the key's id."));
         }
@@ -99,7 +121,10 @@ fn register_keys(world: &Simulation, request: &Incoming) -> Result<Response<Body
         keys.replace_by_jwks(&request.body)
     };
     let registered = registered.map_err(Refusal::bad_request)?;
-    Ok(response::json(StatusCode::OK, &json!({"registered": registered})))
+    Ok(response::json(
+        StatusCode::OK,
+        &json!({"registered": registered}),
+    ))
 }
 
 fn parse<T: serde::de::DeserializeOwned>(request: &Incoming) -> Result<T, Refusal> {

@@ -66,7 +66,11 @@ impl DuplicateCounter {
     }
 
     fn forget_empty(&mut self, guest_id: &str) {
-        if self.0.get(&guest_address(guest_id)).is_some_and(|share| share.contacts + share.conversations == 0) {
+        if self
+            .0
+            .get(&guest_address(guest_id))
+            .is_some_and(|share| share.contacts + share.conversations == 0)
+        {
             self.0.remove(&guest_address(guest_id));
         }
     }
@@ -77,7 +81,10 @@ impl DuplicateCounter {
 
     /// Returns the guest that has a contact with this address.
     pub(crate) fn guest_at(&self, address: &str) -> Option<&str> {
-        self.0.get(address).filter(|share| share.contacts > 0).map(|share| share.guest_id.as_str())
+        self.0
+            .get(address)
+            .filter(|share| share.contacts > 0)
+            .map(|share| share.guest_id.as_str())
     }
 
     pub(crate) fn contacts(&self) -> u64 {
@@ -94,7 +101,11 @@ impl DuplicateCounter {
 
     pub(crate) fn duplicates(&self) -> Duplicates {
         let mut found = Duplicates::default();
-        for share in self.0.values().filter(|share| share.contacts > 1 || share.conversations > 1) {
+        for share in self
+            .0
+            .values()
+            .filter(|share| share.contacts > 1 || share.conversations > 1)
+        {
             found.contacts += share.contacts.saturating_sub(1);
             found.conversations += share.conversations.saturating_sub(1);
             found.guests.push(GuestCounts {

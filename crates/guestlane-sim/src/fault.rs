@@ -96,7 +96,9 @@ pub struct Fault {
 
 /// Not a fault spec.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{spec}` is not a fault: {reason}; write ROUTE:KIND[:WHEN], for example conversation:answer-lost:nth=3")]
+#[error(
+    "`{spec}` is not a fault: {reason}; write ROUTE:KIND[:WHEN], for example conversation:answer-lost:nth=3"
+)]
 pub struct InvalidFault {
     spec: String,
     reason: String,
@@ -106,7 +108,10 @@ impl FromStr for Fault {
     type Err = InvalidFault;
 
     fn from_str(spec: &str) -> Result<Self, InvalidFault> {
-        let invalid = |reason: &str| InvalidFault { spec: spec.to_owned(), reason: reason.to_owned() };
+        let invalid = |reason: &str| InvalidFault {
+            spec: spec.to_owned(),
+            reason: reason.to_owned(),
+        };
         let mut parts = spec.splitn(3, ':');
         let route = match parts.next() {
             Some("any") => None,
@@ -117,30 +122,60 @@ impl FromStr for Fault {
             None => return Err(invalid("it is empty")),
         };
         let name = parts.next().unwrap_or_default();
-        let kind = FaultKind::ALL.iter().find(|kind| kind.name() == name).ok_or_else(|| {
-            let names: Vec<_> = FaultKind::ALL.iter().map(|kind| kind.name()).collect();
-            invalid(&format!("KIND is one of {}", names.join(", ")))
-        })?;
-        let mut fault = Self { route, kind: *kind, when: When::Always, retry_after: None, seconds: None };
+        let kind = FaultKind::ALL
+            .iter()
+            .find(|kind| kind.name() == name)
+            .ok_or_else(|| {
+                let names: Vec<_> = FaultKind::ALL.iter().map(|kind| kind.name()).collect();
+                invalid(&format!("KIND is one of {}", names.join(", ")))
+            })?;
+        let mut fault = Self {
+            route,
+            kind: *kind,
+            when: When::Always,
+            retry_after: None,
+            seconds: None,
+        };
         let mut whens = 0;
-        for setting in parts.next().into_iter().flat_map(|settings| settings.split(',')) {
-            let (name, value) = setting.split_once('=').ok_or_else(|| invalid("WHEN is name=value, separated by commas"))?;
-            let count = || value.parse::<u64>().ok().filter(|n| *n > 0).ok_or_else(|| invalid("a count is a number from 1"));
+        for setting in parts
+            .next()
+            .into_iter()
+            .flat_map(|settings| settings.split(','))
+        {
+            let (name, value) = setting
+                .split_once('=')
+                .ok_or_else(|| invalid("WHEN is name=value, separated by commas"))?;
+            let count = || {
+                value
+                    .parse::<u64>()
+                    .ok()
+                    .filter(|n| *n > 0)
+                    .ok_or_else(|| invalid("a count is a number from 1"))
+            };
             whens += u32::from(matches!(name, "nth" | "first" | "p"));
             match name {
                 "nth" => fault.when = When::Nth(count()?),
                 "first" => fault.when = When::First(count()?),
                 "p" => {
                     let p = value.parse().ok().filter(|p| (0.0..=1.0).contains(p));
-                    fault.when = When::Probability(p.ok_or_else(|| invalid("p is a number from 0 to 1"))?);
+                    fault.when =
+                        When::Probability(p.ok_or_else(|| invalid("p is a number from 0 to 1"))?);
                 }
                 "retry-after" if kind.has_retry_after() => {
-                    let seconds: u32 = value.parse().map_err(|_| invalid("retry-after is in seconds"))?;
+                    let seconds: u32 = value
+                        .parse()
+                        .map_err(|_| invalid("retry-after is in seconds"))?;
                     fault.retry_after = Some(Duration::from_secs(seconds.into()));
                 }
-                "retry-after" => return Err(invalid("only 429, 429-date, 429-sentence and 503 have a retry-after")),
+                "retry-after" => {
+                    return Err(invalid(
+                        "only 429, 429-date, 429-sentence and 503 have a retry-after",
+                    ));
+                }
                 "seconds" if kind.takes_time() => {
-                    let seconds: i32 = value.parse().map_err(|_| invalid("seconds is a whole number"))?;
+                    let seconds: i32 = value
+                        .parse()
+                        .map_err(|_| invalid("seconds is a whole number"))?;
                     fault.seconds = Some(seconds.into());
                 }
                 "seconds" => return Err(invalid("only slow and clock-skew have seconds")),
@@ -154,8 +189,15 @@ impl FromStr for Fault {
             return Err(invalid("only clock-skew goes back in time"));
         }
         if *kind == FaultKind::Stale && !route.is_none_or(Route::reads) {
-            let reads: Vec<_> = Route::ALL.iter().filter(|route| route.reads()).map(|route| route.name()).collect();
-            return Err(invalid(&format!("stale is for {}: the others read nothing that may be new", reads.join(", "))));
+            let reads: Vec<_> = Route::ALL
+                .iter()
+                .filter(|route| route.reads())
+                .map(|route| route.name())
+                .collect();
+            return Err(invalid(&format!(
+                "stale is for {}: the others read nothing that may be new",
+                reads.join(", ")
+            )));
         }
         Ok(fault)
     }
@@ -163,23 +205,40 @@ impl FromStr for Fault {
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.route.map_or("any", Route::name), self.kind.name())?;
+        write!(
+            f,
+            "{}:{}",
+            self.route.map_or("any", Route::name),
+            self.kind.name()
+        )?;
         let when = match self.when {
             When::Always => None,
             When::Nth(n) => Some(format!("nth={n}")),
             When::First(n) => Some(format!("first={n}")),
             When::Probability(p) => Some(format!("p={p}")),
         };
-        let retry_after = self.retry_after.map(|wait| format!("retry-after={}", wait.as_secs()));
+        let retry_after = self
+            .retry_after
+            .map(|wait| format!("retry-after={}", wait.as_secs()));
         let seconds = self.seconds.map(|seconds| format!("seconds={seconds}"));
         let settings: Vec<_> = [when, retry_after, seconds].into_iter().flatten().collect();
-        if settings.is_empty() { Ok(()) } else { write!(f, ":{}", settings.join(",")) }
+        if settings.is_empty() {
+            Ok(())
+        } else {
+            write!(f, ":{}", settings.join(","))
+        }
     }
 }
 
 impl FaultKind {
     fn has_retry_after(self) -> bool {
-        matches!(self, Self::TooManyRequests | Self::TooManyRequestsDate | Self::TooManyRequestsSentence | Self::Unavailable)
+        matches!(
+            self,
+            Self::TooManyRequests
+                | Self::TooManyRequestsDate
+                | Self::TooManyRequestsSentence
+                | Self::Unavailable
+        )
     }
 
     fn takes_time(self) -> bool {
@@ -202,8 +261,9 @@ impl Fault {
 
 /// A number from 0 to 1 that looks random and depends only on its arguments (SplitMix64).
 fn unit(seed: u64, route: Route, nth: u64, salt: u64) -> f64 {
-    let mut z =
-        [route as u64, nth, salt].into_iter().fold(seed, |z, part| mix(z ^ mix(part.wrapping_add(0x9e37_79b9_7f4a_7c15))));
+    let mut z = [route as u64, nth, salt].into_iter().fold(seed, |z, part| {
+        mix(z ^ mix(part.wrapping_add(0x9e37_79b9_7f4a_7c15)))
+    });
     z = mix(z);
     (z >> 11) as f64 / (1_u64 << 53) as f64
 }
@@ -255,17 +315,27 @@ mod tests {
             "any:slow:seconds=-1",
         ] {
             let message = spec.parse::<Fault>().unwrap_err().to_string();
-            assert!(message.contains(&format!("`{spec}`")) && message.contains("ROUTE:KIND"), "{message}");
+            assert!(
+                message.contains(&format!("`{spec}`")) && message.contains("ROUTE:KIND"),
+                "{message}"
+            );
         }
     }
 
     #[test]
     fn five_percent_are_about_five_percent_and_the_same_with_the_same_seed() {
         let fault: Fault = "any:answer-lost:p=0.05".parse().unwrap();
-        let hits = |seed| (1..=20_000).filter(|nth| fault.hits(Route::Contact, *nth, seed, 0)).collect::<Vec<_>>();
+        let hits = |seed| {
+            (1..=20_000)
+                .filter(|nth| fault.hits(Route::Contact, *nth, seed, 0))
+                .collect::<Vec<_>>()
+        };
         assert!((800..1200).contains(&hits(7).len()), "{}", hits(7).len());
         assert_eq!(hits(7), hits(7));
         assert_ne!(hits(7), hits(8));
-        assert!(!fault.hits(Route::Crm, 1, 7, 0), "any means any route of the platform");
+        assert!(
+            !fault.hits(Route::Crm, 1, 7, 0),
+            "any means any route of the platform"
+        );
     }
 }

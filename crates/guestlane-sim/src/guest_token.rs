@@ -25,11 +25,15 @@ struct Claims {
 impl GuestKeys {
     /// Replaces all registered keys by this JWK set.
     pub(crate) fn replace_by_jwks(&mut self, jwks: &[u8]) -> Result<usize, String> {
-        let set: JwkSet = serde_json::from_slice(jwks).map_err(|error| format!("not a JWK set: {error}"))?;
+        let set: JwkSet =
+            serde_json::from_slice(jwks).map_err(|error| format!("not a JWK set: {error}"))?;
         let mut keys = HashMap::new();
         for jwk in &set.keys {
             let kid = jwk.common.key_id.clone().ok_or("a key has no kid")?;
-            keys.insert(kid, DecodingKey::from_jwk(jwk).map_err(|error| error.to_string())?);
+            keys.insert(
+                kid,
+                DecodingKey::from_jwk(jwk).map_err(|error| error.to_string())?,
+            );
         }
         self.0 = keys;
         Ok(self.0.len())
@@ -46,17 +50,27 @@ impl GuestKeys {
     pub(crate) fn check(&self, token: &str, guest_id: &str, now: Timestamp) -> Result<(), Refusal> {
         let header = jsonwebtoken::decode_header(token).map_err(|_| malformed())?;
         if header.alg != Algorithm::RS256 {
-            return Err(refuse("guest.token.algorithm", "The guest token is not signed by RS256."));
+            return Err(refuse(
+                "guest.token.algorithm",
+                "The guest token is not signed by RS256.",
+            ));
         }
         let claims = self.claims(token, &header)?;
         if claims.exp.is_none_or(|exp| exp <= now.unix_seconds()) {
-            return Err(refuse("guest.token.expired", "The guest token has expired."));
+            return Err(refuse(
+                "guest.token.expired",
+                "The guest token has expired.",
+            ));
         }
         match claims.guest_id {
-            None => Err(refuse("guest.token.no.guest.id", "The guest token has no claim guestId.")),
-            Some(id) if id != guest_id => {
-                Err(refuse("guest.token.mismatch", "The guest token names another guest than the request."))
-            }
+            None => Err(refuse(
+                "guest.token.no.guest.id",
+                "The guest token has no claim guestId.",
+            )),
+            Some(id) if id != guest_id => Err(refuse(
+                "guest.token.mismatch",
+                "The guest token names another guest than the request.",
+            )),
             Some(_) => Ok(()),
         }
     }
@@ -66,14 +80,22 @@ impl GuestKeys {
             return jsonwebtoken::dangerous::insecure_decode_claims(token).map_err(|_| malformed());
         }
         let key = header.kid.as_ref().and_then(|kid| self.0.get(kid));
-        let key =
-            key.ok_or_else(|| refuse("guest.token.unknown.key", "The guest token's kid is not that of a registered key."))?;
+        let key = key.ok_or_else(|| {
+            refuse(
+                "guest.token.unknown.key",
+                "The guest token's kid is not that of a registered key.",
+            )
+        })?;
         let mut validation = Validation::new(Algorithm::RS256);
         validation.validate_exp = false; // the simulator has a clock of its own
         validation.validate_aud = false;
         validation.required_spec_claims.clear();
-        let data = jsonwebtoken::decode(token, key, &validation)
-            .map_err(|_| refuse("guest.token.signature", "The guest token's signature does not match the registered key."))?;
+        let data = jsonwebtoken::decode(token, key, &validation).map_err(|_| {
+            refuse(
+                "guest.token.signature",
+                "The guest token's signature does not match the registered key.",
+            )
+        })?;
         Ok(data.claims)
     }
 }
@@ -83,5 +105,8 @@ fn refuse(code: &'static str, message: &str) -> Refusal {
 }
 
 fn malformed() -> Refusal {
-    refuse("guest.token.malformed", "The guest token is not a JSON Web Token.")
+    refuse(
+        "guest.token.malformed",
+        "The guest token is not a JSON Web Token.",
+    )
 }

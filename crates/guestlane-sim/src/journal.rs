@@ -77,7 +77,9 @@ impl Journal {
         self.bytes += record.bytes();
         self.records.push_back(record);
         while self.records.len() > KEPT || self.bytes > KEPT_BYTES {
-            let Some(oldest) = self.records.pop_front() else { return };
+            let Some(oldest) = self.records.pop_front() else {
+                return;
+            };
             self.bytes -= oldest.bytes();
         }
     }
@@ -96,7 +98,11 @@ impl Journal {
 
 impl Record {
     fn bytes(&self) -> usize {
-        let headers: usize = self.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let headers: usize = self
+            .headers
+            .iter()
+            .map(|(name, value)| name.len() + value.len())
+            .sum();
         size_of::<Self>() + self.path.len() + self.body.len() + headers
     }
 
@@ -118,7 +124,9 @@ impl Record {
 
 /// Returns path and query without the signatures and secrets in them.
 pub(crate) fn path(path: &str, query: Option<&str>) -> String {
-    let Some(query) = query else { return path.to_owned() };
+    let Some(query) = query else {
+        return path.to_owned();
+    };
     let query = without(query, &["sig", "client_secret"]);
     format!("{path}?{query}")
 }
@@ -127,7 +135,14 @@ pub(crate) fn path(path: &str, query: Option<&str>) -> String {
 pub(crate) fn headers(headers: &HeaderMap) -> Vec<(String, String)> {
     let shown = |(name, value): (&http::HeaderName, &http::HeaderValue)| {
         let text = String::from_utf8_lossy(value.as_bytes()).into_owned();
-        (name.to_string(), if name.as_str().ends_with("authorization") { scheme(&text) } else { text })
+        (
+            name.to_string(),
+            if name.as_str().ends_with("authorization") {
+                scheme(&text)
+            } else {
+                text
+            },
+        )
     };
     headers.iter().map(shown).collect()
 }
@@ -135,7 +150,9 @@ pub(crate) fn headers(headers: &HeaderMap) -> Vec<(String, String)> {
 /// Returns the scheme as written, followed by `***`, or nothing of an unknown scheme.
 fn scheme(value: &str) -> String {
     match value.split_once(' ') {
-        Some((scheme, _)) if ["basic", "bearer"].contains(&scheme.to_lowercase().as_str()) => format!("{scheme} ***"),
+        Some((scheme, _)) if ["basic", "bearer"].contains(&scheme.to_lowercase().as_str()) => {
+            format!("{scheme} ***")
+        }
         _ => "***".to_owned(),
     }
 }
@@ -163,8 +180,13 @@ fn exchange(text: &str) -> String {
     if text.is_empty() {
         return String::new();
     }
-    let Ok(mut value) = serde_json::from_str::<Value>(text) else { return "***".to_owned() };
-    mask(&mut value, &["code", "refreshToken", "idToken", "codeVerifier", "jwt"]);
+    let Ok(mut value) = serde_json::from_str::<Value>(text) else {
+        return "***".to_owned();
+    };
+    mask(
+        &mut value,
+        &["code", "refreshToken", "idToken", "codeVerifier", "jwt"],
+    );
     value.to_string()
 }
 
@@ -172,7 +194,11 @@ fn mask(value: &mut Value, secrets: &[&str]) {
     match value {
         Value::Object(fields) => {
             for (name, value) in fields {
-                if secrets.contains(&name.as_str()) { *value = Value::from("***") } else { mask(value, secrets) }
+                if secrets.contains(&name.as_str()) {
+                    *value = Value::from("***")
+                } else {
+                    mask(value, secrets)
+                }
             }
         }
         Value::Array(values) => values.iter_mut().for_each(|value| mask(value, secrets)),
@@ -194,8 +220,14 @@ fn without(pairs: &str, secrets: &[&str]) -> String {
             return format!("{name}=***");
         }
         // A body that is not a form may contain a secret as well.
-        let hides = secrets.iter().any(|secret| secret.len() > 3 && (plain.contains(secret) || inside.contains(secret)));
-        if hides { "***".to_owned() } else { pair.to_owned() }
+        let hides = secrets
+            .iter()
+            .any(|secret| secret.len() > 3 && (plain.contains(secret) || inside.contains(secret)));
+        if hides {
+            "***".to_owned()
+        } else {
+            pair.to_owned()
+        }
     };
     pairs.split('&').map(shown).collect::<Vec<_>>().join("&")
 }

@@ -42,8 +42,8 @@ pub use duplicates::{Duplicates, GuestCounts};
 pub use fault::{Fault, FaultKind, InvalidFault, When};
 pub use journal::Entry;
 pub use options::{
-    DEPLOYMENT_ID, Deployment, EXTERNAL_SOURCE_ID, Flow, INTEGRATION_ID, OAuthClient, Options, PERMISSIONS, SCOPE_CONTACTS,
-    SCOPE_CONVERSATIONS, Tls, UnknownDeployment,
+    DEPLOYMENT_ID, Deployment, EXTERNAL_SOURCE_ID, Flow, INTEGRATION_ID, OAuthClient, Options,
+    PERMISSIONS, SCOPE_CONTACTS, SCOPE_CONVERSATIONS, Tls, UnknownDeployment,
 };
 pub use route::Route;
 pub use simulation::Snapshot;
@@ -79,16 +79,37 @@ impl Simulator {
     /// Fails if an option is invalid or the address cannot be bound.
     pub async fn start(options: Options) -> Result<Self, StartError> {
         let listen = options.listen;
-        let tls = options.tls.as_ref().map(tls::Identity::new).transpose().map_err(StartError::Option)?;
-        let listener = server::bind(listen).await.map_err(|error| StartError::Listen(listen, error))?;
-        let address = listener.local_addr().map_err(|error| StartError::Listen(listen, error))?;
+        let tls = options
+            .tls
+            .as_ref()
+            .map(tls::Identity::new)
+            .transpose()
+            .map_err(StartError::Option)?;
+        let listener = server::bind(listen)
+            .await
+            .map_err(|error| StartError::Listen(listen, error))?;
+        let address = listener
+            .local_addr()
+            .map_err(|error| StartError::Listen(listen, error))?;
         // A listener on all interfaces includes loopback, which the base URL names.
-        let address = if address.ip().is_unspecified() { (Ipv4Addr::LOCALHOST, address.port()).into() } else { address };
-        let origin = format!("{}://{address}", if tls.is_some() { "https" } else { "http" });
+        let address = if address.ip().is_unspecified() {
+            (Ipv4Addr::LOCALHOST, address.port()).into()
+        } else {
+            address
+        };
+        let origin = format!(
+            "{}://{address}",
+            if tls.is_some() { "https" } else { "http" }
+        );
         let world = Arc::new(Simulation::new(options, origin.clone()).map_err(StartError::Option)?);
         let (acceptor, ca_pem) = tls.map(|tls| (tls.acceptor, tls.ca_pem)).unzip();
         let serving = tokio::spawn(server::serve(listener, acceptor, Arc::clone(&world)));
-        Ok(Self { world, origin, ca_pem, serving })
+        Ok(Self {
+            world,
+            origin,
+            ca_pem,
+            serving,
+        })
     }
 
     /// Returns the origin of all routes: the platform's, `/crm/events` and `/_sim/…`.
@@ -133,7 +154,9 @@ impl Simulator {
     ///
     /// Fails if `jwks` is not a valid JWK set.
     pub fn register_guest_keys(&self, jwks: &str) -> Result<usize, String> {
-        lock(&self.world.organization).guest_keys.replace_by_jwks(jwks.as_bytes())
+        lock(&self.world.organization)
+            .guest_keys
+            .replace_by_jwks(jwks.as_bytes())
     }
 
     /// Revokes every access token that was issued so far.

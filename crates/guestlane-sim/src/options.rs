@@ -178,8 +178,16 @@ pub(crate) const MAX_ATTRIBUTES: usize = 2048;
 impl OAuthClient {
     /// Returns a client with all permissions that the product needs.
     pub fn new(id: &str, secret: &str) -> Self {
-        let scopes = [SCOPE_CONTACTS, SCOPE_CONVERSATIONS].into_iter().chain(PERMISSIONS).map(str::to_owned).collect();
-        Self { id: id.to_owned(), secret: secret.to_owned(), scopes }
+        let scopes = [SCOPE_CONTACTS, SCOPE_CONVERSATIONS]
+            .into_iter()
+            .chain(PERMISSIONS)
+            .map(str::to_owned)
+            .collect();
+        Self {
+            id: id.to_owned(),
+            secret: secret.to_owned(),
+            scopes,
+        }
     }
 }
 
@@ -187,14 +195,26 @@ impl OAuthClient {
     /// Returns clients `sim-client`, `sim-client-2` and so on, each with all permissions that the
     /// product needs.
     pub fn several(number: u16) -> Vec<Self> {
-        let name = |n| if n == 1 { "sim-client".to_owned() } else { format!("sim-client-{n}") };
-        (1..=number).map(name).map(|id| Self::new(&id, &format!("{id}-secret"))).collect()
+        let name = |n| {
+            if n == 1 {
+                "sim-client".to_owned()
+            } else {
+                format!("sim-client-{n}")
+            }
+        };
+        (1..=number)
+            .map(name)
+            .map(|id| Self::new(&id, &format!("{id}-secret")))
+            .collect()
     }
 }
 
 impl Default for Options {
     fn default() -> Self {
-        let queue = |id, name: &str| Queue { id, name: name.to_owned() };
+        let queue = |id, name: &str| Queue {
+            id,
+            name: name.to_owned(),
+        };
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             clients: OAuthClient::several(1),
@@ -241,7 +261,9 @@ impl Default for Deployment {
             session_seconds: 259_200,
             read_only_on_disconnect: true,
             clear: true,
-            file_types: ["image/png", "image/jpeg", "application/pdf"].map(str::to_owned).to_vec(),
+            file_types: ["image/png", "image/jpeg", "application/pdf"]
+                .map(str::to_owned)
+                .to_vec(),
             max_file_kb: 10_240,
             authentication: true,
             session_upgrade: true,

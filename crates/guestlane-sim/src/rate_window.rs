@@ -21,12 +21,19 @@ pub(crate) struct RateHeaders {
 
 impl RateHeaders {
     /// The names of the rate-limit headers.
-    pub(crate) const NAMES: [&str; 3] = ["inin-ratelimit-count", "inin-ratelimit-allowed", "inin-ratelimit-reset"];
+    pub(crate) const NAMES: [&str; 3] = [
+        "inin-ratelimit-count",
+        "inin-ratelimit-allowed",
+        "inin-ratelimit-reset",
+    ];
 }
 
 impl Window {
     pub(crate) fn new(now: Timestamp) -> Self {
-        Self { began: now, calls: 0 }
+        Self {
+            began: now,
+            calls: 0,
+        }
     }
 
     /// Counts a call if the limit allows it, and reports whether it did.
@@ -40,7 +47,12 @@ impl Window {
     }
 
     /// The same for `allowed` calls in `span`.
-    pub(crate) fn take_of(&mut self, allowed: u32, span: Duration, now: Timestamp) -> (RateHeaders, bool) {
+    pub(crate) fn take_of(
+        &mut self,
+        allowed: u32,
+        span: Duration,
+        now: Timestamp,
+    ) -> (RateHeaders, bool) {
         if now.since(self.began) >= span {
             *self = Self::new(now);
         }
@@ -59,7 +71,14 @@ impl Window {
 
     fn headers(&self, allowed: u32, span: Duration, now: Timestamp) -> RateHeaders {
         let left = span.saturating_sub(now.since(self.began));
-        let reset = left.max(Duration::from_micros(1)).as_micros().div_ceil(1_000_000);
-        RateHeaders { count: self.calls, allowed, reset: u64::try_from(reset).unwrap_or(1) }
+        let reset = left
+            .max(Duration::from_micros(1))
+            .as_micros()
+            .div_ceil(1_000_000);
+        RateHeaders {
+            count: self.calls,
+            allowed,
+            reset: u64::try_from(reset).unwrap_or(1),
+        }
     }
 }

@@ -24,7 +24,12 @@ pub(crate) struct Refusal {
 
 impl Refusal {
     pub(crate) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), retry_after: None }
+        Self {
+            status,
+            code,
+            message: message.into(),
+            retry_after: None,
+        }
     }
 
     pub(crate) fn bad_request(message: impl Into<String>) -> Self {
@@ -32,14 +37,26 @@ impl Refusal {
     }
 
     pub(crate) fn not_found() -> Self {
-        Self::new(StatusCode::NOT_FOUND, "not.found", "The requested resource was not found.")
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "not.found",
+            "The requested resource was not found.",
+        )
     }
 
     /// 429 as it is since November 2021 (docs/platform.md#rate-limits).
     pub(crate) fn too_many_requests(seconds: u64) -> Self {
-        let message = format!("Rate limit exceeded the maximum. Retry the request in [{seconds}] seconds");
-        let refusal = Self::new(StatusCode::TOO_MANY_REQUESTS, "too.many.requests.retry.after", message);
-        Self { retry_after: Some(seconds), ..refusal }
+        let message =
+            format!("Rate limit exceeded the maximum. Retry the request in [{seconds}] seconds");
+        let refusal = Self::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "too.many.requests.retry.after",
+            message,
+        );
+        Self {
+            retry_after: Some(seconds),
+            ..refusal
+        }
     }
 
     /// `ErrorBody`; its `contextId` is the correlation id.
@@ -50,20 +67,28 @@ impl Refusal {
         });
         let mut response = json(self.status, &body);
         if let Some(seconds) = self.retry_after {
-            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, seconds.into());
         }
         response
     }
 }
 
 pub(crate) fn json(status: StatusCode, body: &impl Serialize) -> Response<Body> {
-    bytes(status, "application/json", serde_json::to_vec(body).unwrap_or_default().into())
+    bytes(
+        status,
+        "application/json",
+        serde_json::to_vec(body).unwrap_or_default().into(),
+    )
 }
 
 pub(crate) fn bytes(status: StatusCode, content_type: &'static str, body: Bytes) -> Response<Body> {
     let mut response = Response::new(Either::Left(Full::new(body)));
     *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
 }
 

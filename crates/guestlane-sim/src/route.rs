@@ -101,7 +101,13 @@ routes! {
 
 impl Route {
     /// The routes of the surface `rest`: the first ones.
-    pub const GATEWAY: [Self; 5] = [Self::Token, Self::Queue, Self::Contact, Self::Conversation, Self::Crm];
+    pub const GATEWAY: [Self; 5] = [
+        Self::Token,
+        Self::Queue,
+        Self::Contact,
+        Self::Conversation,
+        Self::Crm,
+    ];
 
     /// The route of a frame with this action.
     pub(crate) fn of_action(action: &str) -> Self {
@@ -118,7 +124,15 @@ impl Route {
 
     /// Whether it reads something that may not be visible yet: what a stale read is for.
     pub(crate) fn reads(self) -> bool {
-        matches!(self, Self::Queue | Self::Conversation | Self::Lookup | Self::Details | Self::ConversationRead | Self::History)
+        matches!(
+            self,
+            Self::Queue
+                | Self::Conversation
+                | Self::Lookup
+                | Self::Details
+                | Self::ConversationRead
+                | Self::History
+        )
     }
 }
 
@@ -132,7 +146,10 @@ impl FromStr for Route {
     type Err = ();
 
     fn from_str(name: &str) -> Result<Self, ()> {
-        Self::ALL.into_iter().find(|route| route.name() == name).ok_or(())
+        Self::ALL
+            .into_iter()
+            .find(|route| route.name() == name)
+            .ok_or(())
     }
 }
 
@@ -198,7 +215,10 @@ doors! {
 impl Op {
     /// Whether it asks for an access token.
     pub(crate) fn is_behind_a_token(self) -> bool {
-        let open = matches!(self.route(), Route::Token | Route::Crm | Route::Deployment | Route::History | Route::Exchange);
+        let open = matches!(
+            self.route(),
+            Route::Token | Route::Crm | Route::Deployment | Route::History | Route::Exchange
+        );
         !open && !matches!(self.route(), Route::Upload | Route::Socket)
     }
 }
@@ -207,11 +227,18 @@ pub(crate) fn door(method: &Method, path: &str) -> RouteMatch {
     if path.starts_with("/_sim/") {
         return RouteMatch::Admin;
     }
-    let Some((pattern, ids)) = DOORS.iter().find_map(|(_, _, pattern)| Some((pattern, matches(pattern, path)?))) else {
+    let Some((pattern, ids)) = DOORS
+        .iter()
+        .find_map(|(_, _, pattern)| Some((pattern, matches(pattern, path)?)))
+    else {
         return RouteMatch::Unknown;
     };
-    let op = DOORS.iter().find(|(_, wanted, other)| other == pattern && *wanted == method.as_str());
-    op.map_or(RouteMatch::WrongMethod, |(op, _, _)| RouteMatch::Route(*op, ids))
+    let op = DOORS
+        .iter()
+        .find(|(_, wanted, other)| other == pattern && *wanted == method.as_str());
+    op.map_or(RouteMatch::WrongMethod, |(op, _, _)| {
+        RouteMatch::Route(*op, ids)
+    })
 }
 
 /// What stands in the place of each `{}`, if the path is of this pattern.

@@ -70,9 +70,13 @@ pub(crate) async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, world
 }
 
 async fn begin(stream: TcpStream, tls: Option<TlsAcceptor>, world: Arc<Simulation>) {
-    let Some(tls) = tls else { return serve_connection(stream, world).await };
+    let Some(tls) = tls else {
+        return serve_connection(stream, world).await;
+    };
     match tls.accept(stream).await {
-        Ok(stream) if stream.get_ref().1.alpn_protocol() == Some(HTTP_2) => serve_http2(stream, world).await,
+        Ok(stream) if stream.get_ref().1.alpn_protocol() == Some(HTTP_2) => {
+            serve_http2(stream, world).await
+        }
         Ok(stream) => serve_connection(stream, world).await,
         Err(error) => debug!(%error, "a TLS handshake failed"),
     }
@@ -84,13 +88,18 @@ async fn serve_connection<S: Wire>(stream: S, world: Arc<Simulation>) {
         Box::pin(async {
             let answer = answer(&world, request).await;
             match &answer {
-                Ok(response) => agreed.store(response.extensions().get::<Agreed>().is_some(), Ordering::Relaxed),
+                Ok(response) => agreed.store(
+                    response.extensions().get::<Agreed>().is_some(),
+                    Ordering::Relaxed,
+                ),
                 Err(how) => *lock(&ending) = Some(*how),
             }
             answer
         })
     });
-    let mut connection = http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service);
+    let mut connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .serve_connection(TokioIo::new(stream), service);
     let served = poll_fn(|cx| connection.poll_without_shutdown(cx)).await;
     let parts = connection.into_parts();
     let mut stream = parts.io.into_inner();
@@ -122,15 +131,24 @@ async fn serve_http2<S: Wire>(stream: S, world: Arc<Simulation>) {
         async move { answer(&world, request).await }
     });
     let mut http2 = http2::Builder::new(TokioExecutor::new());
-    let http2 = http2.timer(TokioTimer::new()).max_concurrent_streams(MAX_STREAMS);
+    let http2 = http2
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_STREAMS);
     if let Err(error) = http2.serve_connection(TokioIo::new(stream), service).await {
         debug!(%error, "a connection ended");
     }
 }
 
-async fn answer(world: &Simulation, request: Request<body::Incoming>) -> Result<Response<Body>, Disconnect> {
+async fn answer(
+    world: &Simulation,
+    request: Request<body::Incoming>,
+) -> Result<Response<Body>, Disconnect> {
     let (head, body) = request.into_parts();
-    let max = if head.uri.path().starts_with("/_upload/") { MAX_FILE } else { MAX_REQUEST };
+    let max = if head.uri.path().starts_with("/_upload/") {
+        MAX_FILE
+    } else {
+        MAX_REQUEST
+    };
     let body = match Limited::new(body, max).collect().await {
         Ok(body) => body.to_bytes(),
         Err(_) => return Ok(world.too_large(&head, max).await),

@@ -144,7 +144,11 @@ impl Simulation {
         Ok(Self {
             crm: Mutex::new(Crm::new(options.crm_secret.as_deref())?),
             journal: Mutex::default(),
-            faults: Mutex::new(Faults { wanted: options.faults.clone(), seed: options.seed, ..Faults::default() }),
+            faults: Mutex::new(Faults {
+                wanted: options.faults.clone(),
+                seed: options.seed,
+                ..Faults::default()
+            }),
             calls: std::array::from_fn(|_| AtomicU64::new(0)),
             requests: AtomicU64::new(0),
             connections: AtomicU64::new(0),
@@ -166,7 +170,9 @@ impl Simulation {
     pub(crate) fn advance(&self, by: Duration) {
         let by = i64::try_from(by.as_micros()).unwrap_or(i64::MAX);
         let further = |ahead: i64| Some(ahead.saturating_add(by).min(MAX_CLOCK));
-        let _ = self.ahead.fetch_update(Ordering::Relaxed, Ordering::Relaxed, further);
+        let _ = self
+            .ahead
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, further);
         let now = self.now();
         lock(&self.organization).expire(now);
     }
@@ -206,7 +212,15 @@ impl Simulation {
             guests: organization.tally.guests(),
             duplicates: organization.tally.duplicates(),
             tokens_issued: organization.sign_in.issued,
-            calls: Route::ALL.iter().map(|route| (route.name(), self.calls[*route as usize].load(Ordering::Relaxed))).collect(),
+            calls: Route::ALL
+                .iter()
+                .map(|route| {
+                    (
+                        route.name(),
+                        self.calls[*route as usize].load(Ordering::Relaxed),
+                    )
+                })
+                .collect(),
             throttled: organization.sign_in.throttled,
             faults: lock(&self.faults).hits.clone(),
             hanging: self.hanging.load(Ordering::Relaxed),
@@ -232,7 +246,11 @@ impl Simulation {
             return Ok(admin::handle(self, &request));
         }
         let (n, correlation_id, at) = self.begin().await;
-        let route = if let RouteMatch::Route(op, _) = &door { Some(op.route()) } else { None };
+        let route = if let RouteMatch::Route(op, _) = &door {
+            Some(op.route())
+        } else {
+            None
+        };
         let fault = route.and_then(|route| self.fault(route));
         let is_file = route == Some(Route::Upload);
         // Record the request on arrival, so that the journal also has requests that never get a
@@ -244,12 +262,19 @@ impl Simulation {
             method: request.method.clone(),
             path: journal::path(&request.path, request.query.as_deref()),
             headers: journal::headers(&request.headers),
-            body: journal::body(route, &request.path, &request.headers, if is_file { &[] } else { &request.body }),
+            body: journal::body(
+                route,
+                &request.path,
+                &request.headers,
+                if is_file { &[] } else { &request.body },
+            ),
             status: None,
             fault,
             correlation_id,
         });
-        let mut answer = self.answer(door, fault.as_ref(), &request, correlation_id).await;
+        let mut answer = self
+            .answer(door, fault.as_ref(), &request, correlation_id)
+            .await;
         if let Ok(response) = &mut answer {
             lock(&self.journal).answered(n, response.status().as_u16());
             self.date(response);
@@ -258,11 +283,19 @@ impl Simulation {
     }
 
     /// Rejects a request that is too large to be read.
-    pub(crate) async fn too_large(&self, head: &http::request::Parts, max: usize) -> Response<Body> {
+    pub(crate) async fn too_large(
+        &self,
+        head: &http::request::Parts,
+        max: usize,
+    ) -> Response<Body> {
         let (n, correlation_id, at) = self.begin().await;
         let message = format!("The body is too large. Maximum bytes: {max}");
         let refusal = Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "request.too.large", message);
-        let route = if let RouteMatch::Route(op, _) = self.door(&head.method, head.uri.path()) { Some(op.route()) } else { None };
+        let route = if let RouteMatch::Route(op, _) = self.door(&head.method, head.uri.path()) {
+            Some(op.route())
+        } else {
+            None
+        };
         lock(&self.journal).add(Record {
             n,
             at,
@@ -275,15 +308,23 @@ impl Simulation {
             fault: None,
             correlation_id,
         });
-        let mut response = tagged(refusal.answer(correlation_id), correlation_id, RateHeaders::default());
+        let mut response = tagged(
+            refusal.answer(correlation_id),
+            correlation_id,
+            RateHeaders::default(),
+        );
         self.date(&mut response);
         response
     }
 
     fn door(&self, method: &Method, path: &str) -> RouteMatch {
         match door(method, path) {
-            RouteMatch::Route(Op::BriefToken | Op::BriefConversation, _) if !self.brief => RouteMatch::Unknown,
-            RouteMatch::WrongMethod if !self.brief && BRIEF_PATHS.contains(&path) => RouteMatch::Unknown,
+            RouteMatch::Route(Op::BriefToken | Op::BriefConversation, _) if !self.brief => {
+                RouteMatch::Unknown
+            }
+            RouteMatch::WrongMethod if !self.brief && BRIEF_PATHS.contains(&path) => {
+                RouteMatch::Unknown
+            }
             door => door,
         }
     }
@@ -322,21 +363,51 @@ impl Simulation {
         framed
     }
 
-    fn answer_frame(&self, connection: u64, given: &Given, wanted: Option<&Fault>) -> (FrameReply, Option<u16>) {
-        let only = |outcome| FrameReply { before: Vec::new(), outcome, after: Vec::new(), close: false };
+    fn answer_frame(
+        &self,
+        connection: u64,
+        given: &Given,
+        wanted: Option<&Fault>,
+    ) -> (FrameReply, Option<u16>) {
+        let only = |outcome| FrameReply {
+            before: Vec::new(),
+            outcome,
+            after: Vec::new(),
+            close: false,
+        };
         let Some(wanted) = wanted else {
-            let Reply { before, answer, after, close } = lock(&self.organization).frame(connection, given, self.now());
+            let Reply {
+                before,
+                answer,
+                after,
+                close,
+            } = lock(&self.organization).frame(connection, given, self.now());
             let code = Some(answer.code);
-            return (FrameReply { before, outcome: Outcome::Text(answer.to_text()), after, close }, code);
+            return (
+                FrameReply {
+                    before,
+                    outcome: Outcome::Text(answer.to_text()),
+                    after,
+                    close,
+                },
+                code,
+            );
         };
         match fault::before(wanted, given.tracing_id.clone()) {
             fault::PreFault::Work => {}
-            fault::PreFault::Answer(answer) => return (only(Outcome::Text(answer.to_text())), Some(answer.code)),
+            fault::PreFault::Answer(answer) => {
+                return (only(Outcome::Text(answer.to_text())), Some(answer.code));
+            }
             fault::PreFault::Reset => return (only(Outcome::Reset), None),
             fault::PreFault::Hang => return (only(Outcome::Hang), None),
         }
         let now = self.now_as_of(wanted);
-        let Reply { before, answer, after, close } = {
+        let Reply {
+            before,
+            answer,
+            after,
+            close,
+        } = {
             let mut organization = lock(&self.organization);
             if wanted.kind == FaultKind::TokenRevoked {
                 organization.sign_in.revoke_tokens();
@@ -346,15 +417,28 @@ impl Simulation {
         let (outcome, code) = fault::after(wanted, answer);
         // A lost response also loses the frames that would have been pushed after it.
         let goes_on = matches!(outcome, Outcome::Text(_) | Outcome::Later(..));
-        let (before, after) = if goes_on { (before, after) } else { Default::default() };
-        (FrameReply { before, outcome, after, close }, code)
+        let (before, after) = if goes_on {
+            (before, after)
+        } else {
+            Default::default()
+        };
+        (
+            FrameReply {
+                before,
+                outcome,
+                after,
+                close,
+            },
+            code,
+        )
     }
 
     /// Counts a request or a frame, and returns its number, its correlation ID and its arrival
     /// time.
     async fn begin(&self) -> (u64, Uuid, Timestamp) {
         let n = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
-        let correlation_id = Uuid::from_u64_pair(0xc0de_0000_0000_4000 | self.seed & 0xffff, (1 << 63) | n);
+        let correlation_id =
+            Uuid::from_u64_pair(0xc0de_0000_0000_4000 | self.seed & 0xffff, (1 << 63) | n);
         let at = self.now();
         if !self.latency.is_zero() {
             self.clock.sleep(self.latency).await;
@@ -364,7 +448,11 @@ impl Simulation {
 
     /// Returns the time that a call with this fault sees.
     fn now_as_of(&self, fault: &Fault) -> Timestamp {
-        let skew = if fault.kind == FaultKind::ClockSkew { fault.seconds.unwrap_or(3600) } else { 0 };
+        let skew = if fault.kind == FaultKind::ClockSkew {
+            fault.seconds.unwrap_or(3600)
+        } else {
+            0
+        };
         Timestamp::from_unix_micros(self.now().unix_micros() + skew * 1_000_000)
     }
 
@@ -372,7 +460,9 @@ impl Simulation {
         let nth = self.calls[route as usize].fetch_add(1, Ordering::Relaxed) + 1;
         let mut faults = lock(&self.faults);
         let nth = nth.saturating_sub(faults.before[route as usize]);
-        let hit = (0_u64..).zip(&faults.wanted).find(|(salt, fault)| fault.hits(route, nth, faults.seed, *salt));
+        let hit = (0_u64..)
+            .zip(&faults.wanted)
+            .find(|(salt, fault)| fault.hits(route, nth, faults.seed, *salt));
         let fault = *hit?.1;
         *faults.hits.entry(fault.kind.name()).or_default() += 1;
         Some(fault)
@@ -385,16 +475,28 @@ impl Simulation {
         request: &Incoming,
         correlation_id: Uuid,
     ) -> Result<Response<Body>, Disconnect> {
-        let refuse = |refusal: Refusal| Ok(tagged(refusal.answer(correlation_id), correlation_id, RateHeaders::default()));
+        let refuse = |refusal: Refusal| {
+            Ok(tagged(
+                refusal.answer(correlation_id),
+                correlation_id,
+                RateHeaders::default(),
+            ))
+        };
         let (op, ids) = match door {
             RouteMatch::Route(op, ids) => (op, ids),
             RouteMatch::WrongMethod => {
                 let message = "The method is not allowed on this path.";
-                return refuse(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method.not.allowed", message));
+                return refuse(Refusal::new(
+                    StatusCode::METHOD_NOT_ALLOWED,
+                    "method.not.allowed",
+                    message,
+                ));
             }
             RouteMatch::Unknown | RouteMatch::Admin => return refuse(Refusal::not_found()),
         };
-        let Some(fault) = fault else { return Ok(self.work(op, &ids, request, self.now(), correlation_id)) };
+        let Some(fault) = fault else {
+            return Ok(self.work(op, &ids, request, self.now(), correlation_id));
+        };
         let route = op.route();
         let slows = [
             FaultKind::TooManyRequests,
@@ -408,7 +510,9 @@ impl Simulation {
         };
         match fault_injection::before(fault, route, &request.body, self.now(), correlation_id) {
             PreFault::Proceed => {}
-            PreFault::Reject(refusal) => return Ok(tagged(refusal.answer(correlation_id), correlation_id, rate)),
+            PreFault::Reject(refusal) => {
+                return Ok(tagged(refusal.answer(correlation_id), correlation_id, rate));
+            }
             PreFault::Respond(response) => return Ok(tagged(response, correlation_id, rate)),
             PreFault::Disconnect(ending) => return Err(ending),
             PreFault::Hang => return self.hang().await,
@@ -421,8 +525,18 @@ impl Simulation {
         if revoked && route == Route::Token {
             lock(&self.organization).sign_in.revoke_tokens();
         }
-        match fault_injection::after(fault, answer, &self.clock, ConnectionGuard::new(&self.hanging), correlation_id).await {
-            PostFault::Respond(response) => Ok(tagged(response, correlation_id, RateHeaders::default())),
+        match fault_injection::after(
+            fault,
+            answer,
+            &self.clock,
+            ConnectionGuard::new(&self.hanging),
+            correlation_id,
+        )
+        .await
+        {
+            PostFault::Respond(response) => {
+                Ok(tagged(response, correlation_id, RateHeaders::default()))
+            }
             PostFault::Disconnect(ending) => Err(ending),
             PostFault::Hang => self.hang().await,
         }
@@ -433,15 +547,31 @@ impl Simulation {
         std::future::pending().await
     }
 
-    fn work(&self, op: Op, ids: &[String], request: &Incoming, now: Timestamp, correlation_id: Uuid) -> Response<Body> {
+    fn work(
+        &self,
+        op: Op,
+        ids: &[String],
+        request: &Incoming,
+        now: Timestamp,
+        correlation_id: Uuid,
+    ) -> Response<Body> {
         let (answer, rate) = if op == Op::Crm {
-            (lock(&self.crm).receive(&request.headers, &request.body, now), RateHeaders::default())
+            (
+                lock(&self.crm).receive(&request.headers, &request.body, now),
+                RateHeaders::default(),
+            )
         } else {
             lock(&self.organization).answer(op, ids, request, now)
         };
-        let mut response = tagged(answer.unwrap_or_else(|refusal| refusal.answer(correlation_id)), correlation_id, rate);
+        let mut response = tagged(
+            answer.unwrap_or_else(|refusal| refusal.answer(correlation_id)),
+            correlation_id,
+            rate,
+        );
         if self.brief && is_gateway(op, request) {
-            response.headers_mut().insert("guestlane-sim-route", HeaderValue::from_static("brief"));
+            response
+                .headers_mut()
+                .insert("guestlane-sim-route", HeaderValue::from_static("brief"));
         }
         response
     }

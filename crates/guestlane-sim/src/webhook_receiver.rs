@@ -47,7 +47,10 @@ const KEPT: usize = 1000;
 impl Crm {
     pub(crate) fn new(secret: Option<&str>) -> Result<Self, String> {
         let key = secret.map(parse_secret).transpose()?;
-        Ok(Self { key, ..Self::default() })
+        Ok(Self {
+            key,
+            ..Self::default()
+        })
     }
 
     pub(crate) fn counts(&self) -> CrmCounts {
@@ -58,8 +61,18 @@ impl Crm {
         &self.events
     }
 
-    pub(crate) fn receive(&mut self, headers: &HeaderMap, body: &[u8], now: Timestamp) -> Result<Response<Body>, Refusal> {
-        let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    pub(crate) fn receive(
+        &mut self,
+        headers: &HeaderMap,
+        body: &[u8],
+        now: Timestamp,
+    ) -> Result<Response<Body>, Refusal> {
+        let text = |name| {
+            headers
+                .get(name)
+                .and_then(|value| value.to_str().ok())
+                .unwrap_or_default()
+        };
         let id = text("webhook-id");
         if id.is_empty() {
             return Err(Refusal::bad_request("The header webhook-id is missing."));
@@ -67,13 +80,25 @@ impl Crm {
         match &self.key {
             None => self.counts.unchecked += 1,
             Some(key) => {
-                if let Err(reason) = verify(key, id, text("webhook-timestamp"), text("webhook-signature"), body, now) {
+                if let Err(reason) = verify(
+                    key,
+                    id,
+                    text("webhook-timestamp"),
+                    text("webhook-signature"),
+                    body,
+                    now,
+                ) {
                     self.counts.bad_signature += 1;
-                    return Err(Refusal::new(StatusCode::UNAUTHORIZED, "bad.signature", reason));
+                    return Err(Refusal::new(
+                        StatusCode::UNAUTHORIZED,
+                        "bad.signature",
+                        reason,
+                    ));
                 }
             }
         }
-        let event: Value = serde_json::from_slice(body).map_err(|_| Refusal::bad_request("The body is not JSON."))?;
+        let event: Value = serde_json::from_slice(body)
+            .map_err(|_| Refusal::bad_request("The body is not JSON."))?;
         if self.seen.insert(id.to_owned()) {
             self.counts.events += 1;
             if let Some(guest) = event["data"]["guestId"].as_str() {
@@ -92,13 +117,26 @@ impl Crm {
 }
 
 fn parse_secret(secret: &str) -> Result<hmac::Key, String> {
-    let encoded = secret.strip_prefix("whsec_").ok_or("the CRM's secret does not begin with whsec_")?;
-    let key = BASE64_STANDARD.decode(encoded).map_err(|_| "the CRM's secret is not base64 behind whsec_")?;
+    let encoded = secret
+        .strip_prefix("whsec_")
+        .ok_or("the CRM's secret does not begin with whsec_")?;
+    let key = BASE64_STANDARD
+        .decode(encoded)
+        .map_err(|_| "the CRM's secret is not base64 behind whsec_")?;
     Ok(hmac::Key::new(hmac::HMAC_SHA256, &key))
 }
 
-fn verify(key: &hmac::Key, id: &str, timestamp: &str, signatures: &str, body: &[u8], now: Timestamp) -> Result<(), &'static str> {
-    let sent: i64 = timestamp.parse().map_err(|_| "webhook-timestamp is no number")?;
+fn verify(
+    key: &hmac::Key,
+    id: &str,
+    timestamp: &str,
+    signatures: &str,
+    body: &[u8],
+    now: Timestamp,
+) -> Result<(), &'static str> {
+    let sent: i64 = timestamp
+        .parse()
+        .map_err(|_| "webhook-timestamp is no number")?;
     if (sent - now.unix_seconds()).abs() > TOLERANCE {
         return Err("webhook-timestamp is too far from now");
     }
@@ -106,8 +144,16 @@ fn verify(key: &hmac::Key, id: &str, timestamp: &str, signatures: &str, body: &[
     let good = signatures
         .split(' ')
         .filter_map(|signature| signature.strip_prefix("v1,"))
-        .any(|signature| BASE64_STANDARD.decode(signature).is_ok_and(|signature| hmac::verify(key, &signed, &signature).is_ok()));
-    if good { Ok(()) } else { Err("no signature matches") }
+        .any(|signature| {
+            BASE64_STANDARD
+                .decode(signature)
+                .is_ok_and(|signature| hmac::verify(key, &signed, &signature).is_ok())
+        });
+    if good {
+        Ok(())
+    } else {
+        Err("no signature matches")
+    }
 }
 
 #[cfg(test)]
@@ -123,8 +169,21 @@ mod tests {
         let now = Timestamp::from_unix_micros(1_795_361_029_000_000);
         let timestamp = now.unix_seconds().to_string();
         let signature = reference.sign("msg_1", now.unix_seconds(), b"{}").unwrap();
-        assert_eq!(verify(&key, "msg_1", &timestamp, &signature, b"{}", now), Ok(()));
-        assert!(verify(&key, "msg_1", &timestamp, &format!("v1,AAAA {signature}"), b"{}", now).is_ok());
+        assert_eq!(
+            verify(&key, "msg_1", &timestamp, &signature, b"{}", now),
+            Ok(())
+        );
+        assert!(
+            verify(
+                &key,
+                "msg_1",
+                &timestamp,
+                &format!("v1,AAAA {signature}"),
+                b"{}",
+                now
+            )
+            .is_ok()
+        );
         assert!(verify(&key, "msg_1", &timestamp, &signature, b"{ }", now).is_err());
         assert!(verify(&key, "msg_2", &timestamp, &signature, b"{}", now).is_err());
         assert!(verify(&key, "msg_1", "1", &signature, b"{}", now).is_err());

@@ -37,7 +37,11 @@ pub fn new_schema() -> String {
 /// As [`new_schema`], in a database that the caller looks after.
 pub fn schema_in(base: &str) -> String {
     static NUMBER: AtomicUsize = AtomicUsize::new(0);
-    let name = format!("test_{}_{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+    let name = format!(
+        "test_{}_{}",
+        std::process::id(),
+        NUMBER.fetch_add(1, Ordering::Relaxed)
+    );
     execute(base, &format!("CREATE SCHEMA {name}"));
     in_schema(base, &name)
 }
@@ -56,12 +60,22 @@ pub fn execute(url: &str, sql: &str) {
 /// The first column of each row, as text.
 pub fn column(url: &str, sql: &str) -> Vec<String> {
     let sql = format!("SELECT coalesce(c::text, '') FROM ({sql}) AS asked (c)");
-    ask(url, async |client| client.query(&sql, &[]).await.unwrap().iter().map(|row| row.get(0)).collect())
+    ask(url, async |client| {
+        client
+            .query(&sql, &[])
+            .await
+            .unwrap()
+            .iter()
+            .map(|row| row.get(0))
+            .collect()
+    })
 }
 
 fn ask<T: Send>(url: &str, work: impl AsyncFnOnce(&tokio_postgres::Client) -> T + Send) -> T {
     on_a_thread(|| async {
-        let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await.unwrap();
+        let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls)
+            .await
+            .unwrap();
         let connection = tokio::spawn(connection);
         let answer = work(&client).await;
         drop(client);
@@ -74,14 +88,22 @@ fn ask<T: Send>(url: &str, work: impl AsyncFnOnce(&tokio_postgres::Client) -> T 
 fn on_a_thread<T: Send, F: Future<Output = T>>(work: impl FnOnce() -> F + Send) -> T {
     std::thread::scope(|scope| {
         let worked = scope.spawn(|| {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
             runtime.block_on(work())
         });
         worked.join().unwrap()
     })
 }
 
-#[expect(clippy::disallowed_methods, reason = "the one setting of tests, read here alone")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one setting of tests, read here alone"
+)]
 fn named() -> Option<String> {
-    std::env::var("GUESTLANE_TEST_POSTGRES_URL").ok().filter(|url| !url.is_empty())
+    std::env::var("GUESTLANE_TEST_POSTGRES_URL")
+        .ok()
+        .filter(|url| !url.is_empty())
 }

@@ -19,7 +19,10 @@ pub struct TableLock {
 impl TableLock {
     /// Returns once the table is locked.
     pub fn hold(url: &str, table: &str) -> Self {
-        let (url, lock) = (url.to_owned(), format!("BEGIN; LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"));
+        let (url, lock) = (
+            url.to_owned(),
+            format!("BEGIN; LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"),
+        );
         let (release, released) = oneshot::channel::<()>();
         let (locked, is_locked) = mpsc::channel();
         let holder = thread::spawn(move || {
@@ -31,7 +34,10 @@ impl TableLock {
             });
         });
         is_locked.recv().unwrap();
-        Self { release: Some(release), holder: Some(holder) }
+        Self {
+            release: Some(release),
+            holder: Some(holder),
+        }
     }
 }
 

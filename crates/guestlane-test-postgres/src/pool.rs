@@ -36,12 +36,25 @@ impl Pool {
         fs::write(&file, settings).unwrap();
         // Debian's is where only root's PATH looks.
         let mut command = as_other_user(Path::new("/usr/sbin/pgbouncer"), directory.path());
-        let mut process = command.arg("-q").arg(&file).stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+        let mut process = command
+            .arg("-q")
+            .arg(&file)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(process.try_wait().unwrap().is_none(), "PgBouncer does not start");
+            assert!(
+                process.try_wait().unwrap().is_none(),
+                "PgBouncer does not start"
+            );
             pause();
         }
-        Self { _directory: directory, port, process }
+        Self {
+            _directory: directory,
+            port,
+            process,
+        }
     }
 
     /// `postgres://…/postgres`, through it.

@@ -40,17 +40,29 @@ impl Proxy {
     pub async fn to(server: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let (network, _) = watch::channel(Network { way: Direction::Open, breaks: 0 });
+        let (network, _) = watch::channel(Network {
+            way: Direction::Open,
+            breaks: 0,
+        });
         let (changes, round_trips) = (network.clone(), Arc::<AtomicU64>::default());
         let counted = Arc::clone(&round_trips);
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 if changes.borrow().way != Direction::Cut {
-                    tokio::spawn(forward(client, server, changes.subscribe(), Arc::clone(&counted)));
+                    tokio::spawn(forward(
+                        client,
+                        server,
+                        changes.subscribe(),
+                        Arc::clone(&counted),
+                    ));
                 }
             }
         });
-        Self { port, network, round_trips }
+        Self {
+            port,
+            network,
+            round_trips,
+        }
     }
 
     /// Returns the URL of the same database through this proxy.
@@ -70,22 +82,34 @@ impl Proxy {
 
     /// Breaks all connections, and rejects new ones until [`restore`](Self::restore).
     pub fn disconnect(&self) {
-        self.network.send_modify(|network| *network = Network { way: Direction::Cut, breaks: network.breaks + 1 });
+        self.network.send_modify(|network| {
+            *network = Network {
+                way: Direction::Cut,
+                breaks: network.breaks + 1,
+            }
+        });
     }
 
     /// Forwards no data until [`restore`](Self::restore), and breaks no connection. The outcome of
     /// what was sent is unknown.
     pub fn blackhole(&self) {
-        self.network.send_modify(|network| network.way = Direction::Silent);
+        self.network
+            .send_modify(|network| network.way = Direction::Silent);
     }
 
     /// Forwards all data again.
     pub fn restore(&self) {
-        self.network.send_modify(|network| network.way = Direction::Open);
+        self.network
+            .send_modify(|network| network.way = Direction::Open);
     }
 }
 
-async fn forward(mut client: TcpStream, server: u16, mut network: watch::Receiver<Network>, round_trips: Arc<AtomicU64>) {
+async fn forward(
+    mut client: TcpStream,
+    server: u16,
+    mut network: watch::Receiver<Network>,
+    round_trips: Arc<AtomicU64>,
+) {
     let breaks = network.borrow_and_update().breaks;
     if network
         .wait_for(|network| network.way == Direction::Open || network.breaks != breaks)
@@ -94,10 +118,13 @@ async fn forward(mut client: TcpStream, server: u16, mut network: watch::Receive
     {
         return;
     }
-    let Ok(mut server) = TcpStream::connect(("127.0.0.1", server)).await else { return };
+    let Ok(mut server) = TcpStream::connect(("127.0.0.1", server)).await else {
+        return;
+    };
     let _ = client.set_nodelay(true);
     let _ = server.set_nodelay(true);
-    let ((mut from_client, mut to_client), (mut from_server, mut to_server)) = (client.split(), server.split());
+    let ((mut from_client, mut to_client), (mut from_server, mut to_server)) =
+        (client.split(), server.split());
     let (mut asked, mut answered) = (vec![0; 64 * 1024], vec![0; 64 * 1024]);
     let mut waits = false;
     loop {

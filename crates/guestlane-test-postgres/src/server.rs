@@ -34,7 +34,11 @@ impl Server {
 
     /// With settings as they would stand in `postgresql.conf`.
     pub fn start_with(options: &[&str]) -> Self {
-        let place = if Path::new("/dev/shm").is_dir() { PathBuf::from("/dev/shm") } else { std::env::temp_dir() };
+        let place = if Path::new("/dev/shm").is_dir() {
+            PathBuf::from("/dev/shm")
+        } else {
+            std::env::temp_dir()
+        };
         Self::start_in(&place, options)
     }
 
@@ -44,11 +48,30 @@ impl Server {
         let directory = directory_in(place);
         let data = directory.path().join("data");
         let mut initdb = as_other_user(&binaries.join("initdb"), directory.path());
-        initdb.args(["--no-sync", "--auth=trust", "--username=guestlane", "--encoding=UTF8", "--locale=C", "-D"]).arg(&data);
+        initdb
+            .args([
+                "--no-sync",
+                "--auth=trust",
+                "--username=guestlane",
+                "--encoding=UTF8",
+                "--locale=C",
+                "-D",
+            ])
+            .arg(&data);
         let made = initdb.stdout(Stdio::null()).output().unwrap();
-        assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
+        assert!(
+            made.status.success(),
+            "initdb: {}",
+            String::from_utf8_lossy(&made.stderr)
+        );
         let options = options.iter().map(|option| (*option).to_owned()).collect();
-        let server = Self { binaries, directory, port: free_port(), options: Mutex::new(options), keeper: Mutex::new(None) };
+        let server = Self {
+            binaries,
+            directory,
+            port: free_port(),
+            options: Mutex::new(options),
+            keeper: Mutex::new(None),
+        };
         server.restart();
         server
     }
@@ -59,21 +82,50 @@ impl Server {
         let place = self.directory.path().parent().unwrap_or(Path::new("/tmp"));
         let directory = directory_in(place);
         let mut copy = as_other_user(Path::new("cp"), directory.path());
-        assert!(copy.arg("-r").arg(self.data()).arg("data").status().unwrap().success());
+        assert!(
+            copy.arg("-r")
+                .arg(self.data())
+                .arg("data")
+                .status()
+                .unwrap()
+                .success()
+        );
         let mut signal = as_other_user(Path::new("touch"), directory.path());
-        assert!(signal.arg("data/standby.signal").status().unwrap().success());
-        self.options.lock().unwrap().push("synchronous_standby_names=*".to_owned());
+        assert!(
+            signal
+                .arg("data/standby.signal")
+                .status()
+                .unwrap()
+                .success()
+        );
+        self.options
+            .lock()
+            .unwrap()
+            .push("synchronous_standby_names=*".to_owned());
         self.restart();
-        let primary = format!("primary_conninfo=host=127.0.0.1 port={} user=guestlane", self.port);
+        let primary = format!(
+            "primary_conninfo=host=127.0.0.1 port={} user=guestlane",
+            self.port
+        );
         let (binaries, options) = (self.binaries.clone(), Mutex::new(vec![primary]));
-        let standby = Self { binaries, directory, port: free_port(), options, keeper: Mutex::new(None) };
+        let standby = Self {
+            binaries,
+            directory,
+            port: free_port(),
+            options,
+            keeper: Mutex::new(None),
+        };
         standby.restart();
         standby
     }
 
     /// Ends it as a machine that loses its power: nothing is put in order.
     pub fn kill(&self) {
-        kill(Pid::from_raw(self.pid().try_into().unwrap()), Signal::SIGQUIT).unwrap();
+        kill(
+            Pid::from_raw(self.pid().try_into().unwrap()),
+            Signal::SIGQUIT,
+        )
+        .unwrap();
         self.stop();
     }
 
@@ -95,7 +147,10 @@ impl Server {
     /// Its first process: all others are children of that.
     pub fn pid(&self) -> u32 {
         let file = fs::read_to_string(self.data().join("postmaster.pid")).unwrap();
-        file.lines().next().and_then(|pid| pid.trim().parse().ok()).unwrap()
+        file.lines()
+            .next()
+            .and_then(|pid| pid.trim().parse().ok())
+            .unwrap()
     }
 
     /// Starts it, after [`stop`](Self::stop).
@@ -113,13 +168,34 @@ impl Server {
             .arg(self.binaries.join("postgres"))
             .arg("-D")
             .arg(self.data());
-        let (port, socket) = (self.port.to_string(), self.directory.path().display().to_string());
-        command.args(["-p", &port, "-k", &socket, "-c", "listen_addresses=127.0.0.1", "-c", "max_connections=200"]);
+        let (port, socket) = (
+            self.port.to_string(),
+            self.directory.path().display().to_string(),
+        );
+        command.args([
+            "-p",
+            &port,
+            "-k",
+            &socket,
+            "-c",
+            "listen_addresses=127.0.0.1",
+            "-c",
+            "max_connections=200",
+        ]);
         for option in self.options.lock().unwrap().iter() {
             command.args(["-c", option]);
         }
-        let log = fs::File::options().create(true).append(true).open(self.directory.path().join("log")).unwrap();
-        let child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        let log = fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.directory.path().join("log"))
+            .unwrap();
+        let child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
         *keeper = Some(child);
         drop(keeper);
         for _ in 0..600 {
@@ -128,13 +204,19 @@ impl Server {
             }
             pause();
         }
-        panic!("PostgreSQL does not start: {}", fs::read_to_string(self.directory.path().join("log")).unwrap_or_default());
+        panic!(
+            "PostgreSQL does not start: {}",
+            fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
+        );
     }
 
     /// Stops the server as a machine failure does: all clients are disconnected.
     pub fn stop(&self) {
         if let Some(mut keeper) = self.keeper.lock().unwrap().take() {
-            let _ = keeper.stdin.take().map(|mut pipe| pipe.write_all(b"stop\n"));
+            let _ = keeper
+                .stdin
+                .take()
+                .map(|mut pipe| pipe.write_all(b"stop\n"));
             keeper.wait().unwrap();
         }
     }
@@ -148,7 +230,10 @@ impl Drop for Server {
 
 /// It is whoever's who runs the server.
 pub(crate) fn directory_in(place: &Path) -> TempDir {
-    let directory = tempfile::Builder::new().prefix("guestlane-postgres-").tempdir_in(place).unwrap();
+    let directory = tempfile::Builder::new()
+        .prefix("guestlane-postgres-")
+        .tempdir_in(place)
+        .unwrap();
     if let Some((uid, gid)) = other_user() {
         chown(directory.path(), Some(uid.as_raw()), Some(gid.as_raw())).unwrap();
     }
@@ -156,14 +241,25 @@ pub(crate) fn directory_in(place: &Path) -> TempDir {
 }
 
 pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
 }
 
 fn is_ready(url: &str) -> bool {
-    crate::on_a_thread(|| async { tokio_postgres::connect(url, tokio_postgres::NoTls).await.is_ok() })
+    crate::on_a_thread(|| async {
+        tokio_postgres::connect(url, tokio_postgres::NoTls)
+            .await
+            .is_ok()
+    })
 }
 
-#[expect(clippy::disallowed_methods, reason = "a server on this machine is waited for, and it goes by no clock of ours")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a server on this machine is waited for, and it goes by no clock of ours"
+)]
 pub(crate) fn pause() {
     std::thread::sleep(std::time::Duration::from_millis(50));
 }
@@ -173,7 +269,9 @@ fn other_user() -> Option<(Uid, Gid)> {
     if !Uid::effective().is_root() {
         return None;
     }
-    let user = ["postgres", "nobody"].iter().find_map(|name| User::from_name(name).ok().flatten());
+    let user = ["postgres", "nobody"]
+        .iter()
+        .find_map(|name| User::from_name(name).ok().flatten());
     user.map(|user| (user.uid, user.gid))
 }
 
@@ -194,23 +292,47 @@ fn binaries() -> PathBuf {
     let install = "apt-get update -qq && apt-get install -y -qq --no-install-recommends postgresql > /dev/null";
     if Uid::effective().is_root() {
         // Without a cluster of its own on the usual port.
-        let _ = Command::new("sh").args(["-c", install]).env("DEBIAN_FRONTEND", "noninteractive").status();
+        let _ = Command::new("sh")
+            .args(["-c", install])
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .status();
     }
     find().unwrap_or_else(|| {
         panic!("PostgreSQL is needed, and is not here: install it (Debian: apt-get install postgresql), or name one by GUESTLANE_TEST_POSTGRES_URL")
     })
 }
 
-#[expect(clippy::disallowed_methods, reason = "the caller can put another version than Debian's there")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the caller can put another version than Debian's there"
+)]
 fn path() -> Option<std::ffi::OsString> {
     std::env::var_os("PATH")
 }
 
 fn find() -> Option<PathBuf> {
-    let has_all = |directory: &PathBuf| ["initdb", "postgres"].iter().all(|name| directory.join(name).is_file());
-    let mut debian: Vec<PathBuf> =
-        fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().map(|entry| entry.path().join("bin")).collect();
-    debian.sort_by_key(|path| path.to_string_lossy().split('/').find_map(|part| part.parse::<u32>().ok()));
-    let first: Vec<PathBuf> = path().map(|path| std::env::split_paths(&path).collect()).unwrap_or_default();
-    first.into_iter().chain(debian.into_iter().rev()).chain(["/usr/local/pgsql/bin".into()]).find(has_all)
+    let has_all = |directory: &PathBuf| {
+        ["initdb", "postgres"]
+            .iter()
+            .all(|name| directory.join(name).is_file())
+    };
+    let mut debian: Vec<PathBuf> = fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path().join("bin"))
+        .collect();
+    debian.sort_by_key(|path| {
+        path.to_string_lossy()
+            .split('/')
+            .find_map(|part| part.parse::<u32>().ok())
+    });
+    let first: Vec<PathBuf> = path()
+        .map(|path| std::env::split_paths(&path).collect())
+        .unwrap_or_default();
+    first
+        .into_iter()
+        .chain(debian.into_iter().rev())
+        .chain(["/usr/local/pgsql/bin".into()])
+        .find(has_all)
 }

@@ -5,7 +5,12 @@
 //! `GUESTLANE_BENCH_SESSIONS=10000000` makes it ten million. The store is in a directory of its own
 //! below the temporary directory, and is deleted afterwards. With `GUESTLANE_BENCH_KEEP=DIR` it
 //! stays in DIR and is used again. `GUESTLANE_BENCH_FRESH` sets how many sessions are timed.
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a benchmark may")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    missing_docs,
+    reason = "a benchmark may"
+)]
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_macros,
@@ -27,7 +32,9 @@ use guestlane::{
     outbox::{DeliveryOutcome, Event},
     request::{Attributes, ContactDetails, IdempotencyKey, SessionRequest},
     session::{self, SurfaceBinding},
-    store::{BeginOutcome, CommitRequest, DeliveryState, Pruned, RecordFilter, SessionFilter, Store},
+    store::{
+        BeginOutcome, CommitRequest, DeliveryState, Pruned, RecordFilter, SessionFilter, Store,
+    },
     token::TokenIdentity,
 };
 use rusqlite::{Connection, params};
@@ -56,15 +63,23 @@ fn main() {
     let sessions = number("GUESTLANE_BENCH_SESSIONS", 1_000_000);
     let fresh = usize::try_from(number("GUESTLANE_BENCH_FRESH", 10_000)).unwrap();
     let scratch = tempfile::tempdir().unwrap();
-    let full = std::env::var("GUESTLANE_BENCH_KEEP").map_or_else(|_| scratch.path().join("full"), PathBuf::from);
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let full = std::env::var("GUESTLANE_BENCH_KEEP")
+        .map_or_else(|_| scratch.path().join("full"), PathBuf::from);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
     runtime.block_on(async {
         let known = sessions_in(&full);
         if known == 0 {
             let started = Instant::now();
             write(&open(&full).await.store, Instant::now()).await;
             fill(&database(&full), sessions);
-            println!("filled with {sessions} sessions in {:.0} s\n", started.elapsed().as_secs_f64());
+            println!(
+                "filled with {sessions} sessions in {:.0} s\n",
+                started.elapsed().as_secs_f64()
+            );
         }
         sizes(&database(&full), sessions);
 
@@ -97,10 +112,15 @@ async fn open(directory: &Path) -> Workspace {
 }
 
 fn sessions_in(directory: &Path) -> u64 {
-    let Ok(connection) = Connection::open_with_flags(database(directory), rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY) else {
+    let Ok(connection) = Connection::open_with_flags(
+        database(directory),
+        rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY,
+    ) else {
         return 0;
     };
-    connection.query_row("SELECT count(*) FROM session", [], |row| row.get(0)).unwrap_or(0)
+    connection
+        .query_row("SELECT count(*) FROM session", [], |row| row.get(0))
+        .unwrap_or(0)
 }
 
 fn row(what: &str, took: Duration) {
@@ -123,13 +143,17 @@ async fn write(store: &Store, asked: Instant) -> Writes {
         guest: Uuid::new_v4().to_string().parse().unwrap(),
         contact_details: ContactDetails::default(),
         queue: "5e0c0000-0000-4000-8000-000000000001".parse().unwrap(),
-        attributes: Attributes::from_pairs([("source", "web-portal"), ("tier", "premium")]).unwrap(),
+        attributes: Attributes::from_pairs([("source", "web-portal"), ("tier", "premium")])
+            .unwrap(),
         key: IdempotencyKey::generate(),
     };
     let rates = ErrorCounts::default();
     let token = TokenIdentity::new("webchat-guest-key-v1", now);
-    let BeginOutcome::Acquired(session) =
-        store.begin(request, SurfaceBinding::Rest.into(), token, rates, now).await.unwrap().value
+    let BeginOutcome::Acquired(session) = store
+        .begin(request, SurfaceBinding::Rest.into(), token, rates, now)
+        .await
+        .unwrap()
+        .value
     else {
         panic!("a fresh key is taken")
     };
@@ -142,15 +166,33 @@ async fn write(store: &Store, asked: Instant) -> Writes {
         errors: rates,
         calls: Vec::new(),
     };
-    let after = session.clone().contact_created(Some(Uuid::new_v4().into()), 1, clock.now()).unwrap();
-    let session = store.commit_transition(step(&session, after, None, Vec::new())).await.unwrap().value.session;
-    let after = session.clone().completed(Uuid::new_v4().into(), 1, now, clock.now()).unwrap();
+    let after = session
+        .clone()
+        .contact_created(Some(Uuid::new_v4().into()), 1, clock.now())
+        .unwrap();
+    let session = store
+        .commit_transition(step(&session, after, None, Vec::new()))
+        .await
+        .unwrap()
+        .value
+        .session;
+    let after = session
+        .clone()
+        .completed(Uuid::new_v4().into(), 1, now, clock.now())
+        .unwrap();
     let record = AuditRecord::for_session(&after, Status::Success, rates, clock.now());
     let event = Event::session_created(&after, 1, clock.now());
-    let advanced = store.commit_transition(step(&session, after, Some(record), vec![event])).await.unwrap().value;
+    let advanced = store
+        .commit_transition(step(&session, after, Some(record), vec![event]))
+        .await
+        .unwrap()
+        .value;
     let whole = asked.elapsed(); // here the caller is answered
     for event in advanced.first {
-        store.record_delivery(event, DeliveryOutcome::Delivered, clock.now()).await.unwrap();
+        store
+            .record_delivery(event, DeliveryOutcome::Delivered, clock.now())
+            .await
+            .unwrap();
     }
     Writes { admit, whole }
 }
@@ -177,9 +219,15 @@ impl Names {
         let random = || Builder::from_random_bytes(fastrand::u128(..).to_be_bytes()).into_uuid();
         let millis = u64::try_from(at.unix_micros() / 1000).unwrap();
         let bytes = fastrand::u128(..).to_be_bytes();
-        let session = Builder::from_unix_timestamp_millis(millis, bytes.first_chunk().unwrap()).into_uuid();
+        let session =
+            Builder::from_unix_timestamp_millis(millis, bytes.first_chunk().unwrap()).into_uuid();
         let text = || random().to_string();
-        Self { session, guest: text(), contact: text(), conversation: text() }
+        Self {
+            session,
+            guest: text(),
+            contact: text(),
+            conversation: text(),
+        }
     }
 
     /// A text of the product, told of another session.
@@ -194,24 +242,46 @@ impl Names {
 /// Copies the one session that is there, written by the product, so often. Its sizes are the product's, its keys are as random.
 fn fill(path: &Path, sessions: u64) {
     let mut connection = Connection::open(path).unwrap();
-    connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
+    connection
+        .execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")
+        .unwrap();
     // If this breaks there is nothing to lose.
-    for pragma in ["journal_mode = off", "synchronous = off", "locking_mode = exclusive", "cache_size = -3000000"] {
-        connection.execute_batch(&format!("PRAGMA {pragma}")).unwrap();
+    for pragma in [
+        "journal_mode = off",
+        "synchronous = off",
+        "locking_mode = exclusive",
+        "cache_size = -3000000",
+    ] {
+        connection
+            .execute_batch(&format!("PRAGMA {pragma}"))
+            .unwrap();
     }
     let text = "SELECT id, guest_id, contact_id, conversation_id, admitted_at FROM session";
     let (template, last) = connection
         .query_row(text, [], |row| {
             let session = Uuid::from_bytes(row.get(0)?);
-            let names = Names { session, guest: row.get(1)?, contact: row.get(2)?, conversation: row.get(3)? };
+            let names = Names {
+                session,
+                guest: row.get(1)?,
+                contact: row.get(2)?,
+                conversation: row.get(3)?,
+            };
             Ok((names, Timestamp::from_unix_micros(row.get(4)?)))
         })
         .unwrap();
     let lines: Vec<String> = {
-        let mut select = connection.prepare("SELECT line FROM audit_record WHERE session_id IS NOT NULL ORDER BY idx").unwrap();
-        select.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+        let mut select = connection
+            .prepare("SELECT line FROM audit_record WHERE session_id IS NOT NULL ORDER BY idx")
+            .unwrap();
+        select
+            .query_map([], |row| row.get(0))
+            .unwrap()
+            .map(Result::unwrap)
+            .collect()
     };
-    let body: String = connection.query_row("SELECT body FROM outbox", [], |row| row.get(0)).unwrap();
+    let body: String = connection
+        .query_row("SELECT body FROM outbox", [], |row| row.get(0))
+        .unwrap();
     // The first log is the template's; these were full long ago, and are not on this disk any more.
     let (mut log, mut tree, mut bytes) = (2_u32, Frontier::default(), 0);
     let mut at = last - APART * u32::try_from(sessions).unwrap();
@@ -262,8 +332,11 @@ fn fill(path: &Path, sessions: u64) {
         {
             let mut session = transaction.prepare(&session_sql).unwrap();
             let mut event = transaction.prepare(&event_sql).unwrap();
-            let mut record =
-                transaction.prepare("INSERT INTO audit_record (log, idx, session_id, line) VALUES (?1, ?2, ?3, ?4)").unwrap();
+            let mut record = transaction
+                .prepare(
+                    "INSERT INTO audit_record (log, idx, session_id, line) VALUES (?1, ?2, ?3, ?4)",
+                )
+                .unwrap();
             for number in done..sessions.min(done + 50_000) {
                 at = at + APART;
                 let (names, micros) = (Names::fresh(at), at.unix_micros());
@@ -273,7 +346,10 @@ fn fill(path: &Path, sessions: u64) {
                     n if n % FAILED == 1 => "failed",
                     _ => "open",
                 };
-                let key = format!("webchat-session-{}", Builder::from_random_bytes(fastrand::u128(..).to_be_bytes()).into_uuid());
+                let key = format!(
+                    "webchat-session-{}",
+                    Builder::from_random_bytes(fastrand::u128(..).to_be_bytes()).into_uuid()
+                );
                 let latency = fastrand::i64(20_000..400_000);
                 let template_id = template.session.into_bytes();
                 session
@@ -302,9 +378,22 @@ fn fill(path: &Path, sessions: u64) {
                     (log, tree, bytes) = (log + 1, Frontier::default(), 0);
                 }
                 if state == "open" {
-                    let delivery = if number % DEAD_LETTER == 7 { "dead" } else { "delivered" };
+                    let delivery = if number % DEAD_LETTER == 7 {
+                        "dead"
+                    } else {
+                        "delivered"
+                    };
                     let body = names.put_into(&body, &template);
-                    event.execute(params![template_id, id, names.guest, body, delivery, micros]).unwrap();
+                    event
+                        .execute(params![
+                            template_id,
+                            id,
+                            names.guest,
+                            body,
+                            delivery,
+                            micros
+                        ])
+                        .unwrap();
                 }
             }
         }
@@ -315,25 +404,40 @@ fn fill(path: &Path, sessions: u64) {
         }
     }
     end_log(&connection, log, &tree, at.unix_micros());
-    connection.execute_batch("PRAGMA locking_mode = normal; PRAGMA journal_mode = wal").unwrap();
+    connection
+        .execute_batch("PRAGMA locking_mode = normal; PRAGMA journal_mode = wal")
+        .unwrap();
     drop(connection);
     File::open(path).unwrap().sync_all().unwrap();
 }
 
 fn end_log(connection: &Connection, log: u32, tree: &Frontier, at: i64) {
     let insert = "INSERT INTO audit_log (log, size, frontier, closed_at) VALUES (?1, ?2, ?3, ?4)";
-    connection.execute(insert, params![log, tree.size(), tree.to_bytes(), at]).unwrap();
+    connection
+        .execute(insert, params![log, tree.size(), tree.to_bytes(), at])
+        .unwrap();
 }
 
 fn columns_of(connection: &Connection, table: &str) -> String {
     let sql = "SELECT group_concat(name, ', ') FROM pragma_table_info(?1)";
-    connection.query_row(sql, [table], |row| row.get(0)).unwrap()
+    connection
+        .query_row(sql, [table], |row| row.get(0))
+        .unwrap()
 }
 
 /// The columns, with those of a copy that are not the template's.
 fn with(columns: &str, values: &[(&str, &str)]) -> String {
-    let value = |column| values.iter().find(|value| value.0 == column).map_or(column, |value| value.1);
-    columns.split(", ").map(value).collect::<Vec<_>>().join(", ")
+    let value = |column| {
+        values
+            .iter()
+            .find(|value| value.0 == column)
+            .map_or(column, |value| value.1)
+    };
+    columns
+        .split(", ")
+        .map(value)
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 // Measuring.
@@ -346,13 +450,24 @@ fn sizes(path: &Path, sessions: u64) {
     println!("| table or index | MB | bytes per session |\n|---|---|---|");
     while let Some(row) = rows.next().unwrap() {
         let (name, size): (String, u64) = (row.get(0).unwrap(), row.get(1).unwrap());
-        println!("| `{name}` | {:.1} | {:.0} |", size as f64 / 1e6, size as f64 / sessions as f64);
+        println!(
+            "| `{name}` | {:.1} | {:.0} |",
+            size as f64 / 1e6,
+            size as f64 / sessions as f64
+        );
     }
     let size = fs::metadata(path).unwrap().len();
-    println!("| the whole file | {:.1} | {:.0} |", size as f64 / 1e6, size as f64 / sessions as f64);
+    println!(
+        "| the whole file | {:.1} | {:.0} |",
+        size as f64 / 1e6,
+        size as f64 / sessions as f64
+    );
     let lines = "SELECT CAST(2 * avg(length(line) + 1 + 32) AS INTEGER) FROM (SELECT line FROM audit_record LIMIT 1000)";
     let lines: u64 = connection.query_row(lines, [], |row| row.get(0)).unwrap();
-    println!("| besides, `session-audit*.jsonl*` | {:.1} | {lines} |", (lines * sessions) as f64 / 1e6);
+    println!(
+        "| besides, `session-audit*.jsonl*` | {:.1} | {lines} |",
+        (lines * sessions) as f64 / 1e6
+    );
 }
 
 async fn timed<T>(what: &str, work: impl Future<Output = T>) -> T {
@@ -366,8 +481,12 @@ async fn timed<T>(what: &str, work: impl Future<Output = T>) -> T {
 async fn look(store: &Store, path: &Path) {
     let (keys, guest, id) = samples(path);
     let now = Clock::system().now();
-    timed("`recover`: how many are unfinished", store.unfinished()).await.unwrap();
-    timed("`recover`: taking up", store.claim_due(32, now)).await.unwrap();
+    timed("`recover`: how many are unfinished", store.unfinished())
+        .await
+        .unwrap();
+    timed("`recover`: taking up", store.claim_due(32, now))
+        .await
+        .unwrap();
     let mut took = Vec::new();
     for key in keys {
         let started = Instant::now();
@@ -375,22 +494,74 @@ async fn look(store: &Store, path: &Path) {
         took.push(started.elapsed());
     }
     took.sort();
-    row("a replay's look-up by key, median of 1,000", took[took.len() / 2]);
+    row(
+        "a replay's look-up by key, median of 1,000",
+        took[took.len() / 2],
+    );
     row("the same, 99 of 100 below", took[took.len() * 99 / 100]);
-    let sessions =
-        |guest: Option<String>, state| store.sessions(SessionFilter { guest, state, limit: 50, ..SessionFilter::default() });
-    timed("`sessions list`", sessions(None, None)).await.unwrap();
-    timed("`sessions list --guest`", sessions(Some(guest.clone()), None)).await.unwrap();
-    timed("`sessions list --state parked` (none)", sessions(None, Some(session::SessionState::Parked))).await.unwrap();
-    timed("`sessions list --state failed`", sessions(None, Some(session::SessionState::Failed))).await.unwrap();
-    timed("`sessions list --state needs_attention`", sessions(None, Some(session::SessionState::NeedsAttention))).await.unwrap();
-    timed("`outbox list`", store.events(None, None, 50)).await.unwrap();
-    timed("`outbox list --state dead`", store.events(Some(DeliveryState::Dead), None, 50)).await.unwrap();
-    timed("how many events wait", store.pending_events()).await.unwrap();
-    let of_session = RecordFilter { session: Some(session::SessionId(id)), guest: None, limit: 50 };
-    timed("`audit show --session`", store.records(of_session)).await.unwrap();
-    let of_guest = RecordFilter { session: None, guest: Some(guest.parse().unwrap()), limit: 50 };
-    timed("`audit show --guest`", store.records(of_guest)).await.unwrap();
+    let sessions = |guest: Option<String>, state| {
+        store.sessions(SessionFilter {
+            guest,
+            state,
+            limit: 50,
+            ..SessionFilter::default()
+        })
+    };
+    timed("`sessions list`", sessions(None, None))
+        .await
+        .unwrap();
+    timed(
+        "`sessions list --guest`",
+        sessions(Some(guest.clone()), None),
+    )
+    .await
+    .unwrap();
+    timed(
+        "`sessions list --state parked` (none)",
+        sessions(None, Some(session::SessionState::Parked)),
+    )
+    .await
+    .unwrap();
+    timed(
+        "`sessions list --state failed`",
+        sessions(None, Some(session::SessionState::Failed)),
+    )
+    .await
+    .unwrap();
+    timed(
+        "`sessions list --state needs_attention`",
+        sessions(None, Some(session::SessionState::NeedsAttention)),
+    )
+    .await
+    .unwrap();
+    timed("`outbox list`", store.events(None, None, 50))
+        .await
+        .unwrap();
+    timed(
+        "`outbox list --state dead`",
+        store.events(Some(DeliveryState::Dead), None, 50),
+    )
+    .await
+    .unwrap();
+    timed("how many events wait", store.pending_events())
+        .await
+        .unwrap();
+    let of_session = RecordFilter {
+        session: Some(session::SessionId(id)),
+        guest: None,
+        limit: 50,
+    };
+    timed("`audit show --session`", store.records(of_session))
+        .await
+        .unwrap();
+    let of_guest = RecordFilter {
+        session: None,
+        guest: Some(guest.parse().unwrap()),
+        limit: 50,
+    };
+    timed("`audit show --guest`", store.records(of_guest))
+        .await
+        .unwrap();
     timed("`stats`", store.summary()).await.unwrap();
 }
 
@@ -399,12 +570,21 @@ fn samples(path: &Path) -> (Vec<IdempotencyKey>, String, Uuid) {
     // A random id of UUID version 7 is rarely known; the next one is.
     let range = "SELECT min(id), max(id) FROM session";
     let edge = |bytes: [u8; 16]| u128::from_be_bytes(bytes);
-    let (first, last) = connection.query_row(range, [], |row| Ok((edge(row.get(0)?), edge(row.get(1)?)))).unwrap();
+    let (first, last) = connection
+        .query_row(range, [], |row| Ok((edge(row.get(0)?), edge(row.get(1)?))))
+        .unwrap();
     let next = "SELECT idempotency_key, guest_id, id FROM session WHERE id >= ?1 LIMIT 1";
     let mut next = connection.prepare(next).unwrap();
     let mut sample = || {
         let from = fastrand::u128(first..=last).to_be_bytes();
-        next.query_row([from], |row| Ok((row.get::<_, String>(0)?, row.get(1)?, Uuid::from_bytes(row.get(2)?)))).unwrap()
+        next.query_row([from], |row| {
+            Ok((
+                row.get::<_, String>(0)?,
+                row.get(1)?,
+                Uuid::from_bytes(row.get(2)?),
+            ))
+        })
+        .unwrap()
     };
     let keys = (0..1000).map(|_| sample().0.parse().unwrap()).collect();
     let (_, guest, id) = sample();
@@ -418,7 +598,9 @@ async fn compare(empty: &Store, full: &Store, fresh: usize) {
             of_empty.add(crowd(empty, ROUND, at_once).await);
             of_full.add(crowd(full, ROUND, at_once).await);
         }
-        println!("\n| {at_once} at once, {fresh} sessions each | empty | full | ratio |\n|---|---|---|---|");
+        println!(
+            "\n| {at_once} at once, {fresh} sessions each | empty | full | ratio |\n|---|---|---|---|"
+        );
         of_empty.beside(&mut of_full);
     }
 }
@@ -430,14 +612,20 @@ async fn cold(full: &Store, path: &Path) {
         fadvise(File::open(path).unwrap(), 0, None, Advice::DontNeed).unwrap();
         measured.add(crowd(full, 50, 1).await);
     }
-    println!("\n| the system has forgotten the store's file, one at a time, 500 sessions | full |\n|---|---|");
+    println!(
+        "\n| the system has forgotten the store's file, one at a time, 500 sessions | full |\n|---|---|"
+    );
     measured.alone();
 }
 
 /// Forgets the oldest sessions, in steps of the size that the product takes.
 async fn prune(full: &Store, path: &Path) {
-    let oldest = "SELECT min(admitted_at) FROM (SELECT admitted_at FROM session ORDER BY id LIMIT 1)";
-    let oldest: i64 = Connection::open(path).unwrap().query_row(oldest, [], |row| row.get(0)).unwrap();
+    let oldest =
+        "SELECT min(admitted_at) FROM (SELECT admitted_at FROM session ORDER BY id LIMIT 1)";
+    let oldest: i64 = Connection::open(path)
+        .unwrap()
+        .query_row(oldest, [], |row| row.get(0))
+        .unwrap();
     let until = Timestamp::from_unix_micros(oldest) + APART * 5000;
     let (mut took, mut sum) = (Vec::new(), Pruned::default());
     for _ in 0..40 {
@@ -446,7 +634,10 @@ async fn prune(full: &Store, path: &Path) {
         took.push(started.elapsed());
     }
     took.sort();
-    println!("\n| {} sessions forgotten, 100 in a step | ms |\n|---|---|", sum.sessions);
+    println!(
+        "\n| {} sessions forgotten, 100 in a step | ms |\n|---|---|",
+        sum.sessions
+    );
     row("a step, median", took[took.len() / 2]);
     row("the longest step", took[took.len() - 1]);
 }
@@ -475,8 +666,14 @@ impl Measured {
             ("admission, median, ms", ms(&self.admit, 50)),
             ("admission, 99 of 100 below, ms", ms(&self.admit, 99)),
             ("admission to open, median, ms", ms(&self.whole, 50)),
-            ("admission to open, 99 of 100 below, ms", ms(&self.whole, 99)),
-            ("a session with all its writes, ms", self.took.as_secs_f64() * 1000.0 / self.whole.len() as f64),
+            (
+                "admission to open, 99 of 100 below, ms",
+                ms(&self.whole, 99),
+            ),
+            (
+                "a session with all its writes, ms",
+                self.took.as_secs_f64() * 1000.0 / self.whole.len() as f64,
+            ),
         ]
     }
 
@@ -495,6 +692,9 @@ impl Measured {
 
 fn resident() -> String {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or("not known here");
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .unwrap_or("not known here");
     line.trim().to_owned()
 }

@@ -12,14 +12,33 @@ use guestlane::{
 
 fn tokens(criterion: &mut Criterion) {
     let now = Timestamp::from_unix_micros(1_795_361_029_000_000);
-    let master = MasterKey::parse(&"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=".to_owned().into(), "bench").unwrap();
-    let keyring = Keyring::open(&master, vec![SealedSigningKey::first(&master, now).unwrap()]).unwrap();
+    let master = MasterKey::parse(
+        &"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
+            .to_owned()
+            .into(),
+        "bench",
+    )
+    .unwrap();
+    let keyring = Keyring::open(
+        &master,
+        vec![SealedSigningKey::first(&master, now).unwrap()],
+    )
+    .unwrap();
     let guest: GuestId = "user-8842-xyz".parse().unwrap();
-    let attributes = Attributes::from_pairs([("source", "web-portal"), ("tier", "premium")]).unwrap();
+    let attributes =
+        Attributes::from_pairs([("source", "web-portal"), ("tier", "premium")]).unwrap();
     let identity = TokenIdentity::new(keyring.active(now).kid(), now);
 
     criterion.bench_function("sign, and verify after signing", |bencher| {
-        bencher.iter(|| token::sign(keyring.active(now), black_box(&guest), &attributes, &identity).unwrap());
+        bencher.iter(|| {
+            token::sign(
+                keyring.active(now),
+                black_box(&guest),
+                &attributes,
+                &identity,
+            )
+            .unwrap()
+        });
     });
     let signed = token::sign(keyring.active(now), &guest, &attributes, &identity).unwrap();
     criterion.bench_function("verify", |bencher| {

@@ -65,7 +65,8 @@ impl BurstDetector {
             return true;
         }
         let since = *self.since.get_or_insert(now);
-        let strict = now.since(since) > Self::BURST || self.strict_until.is_some_and(|until| now < until);
+        let strict =
+            now.since(since) > Self::BURST || self.strict_until.is_some_and(|until| now < until);
         if strict {
             self.strict_until = Some(now + Self::STEADY_WINDOW);
         }
@@ -116,7 +117,12 @@ impl AdmissionController {
     /// Creates a controller that admits at most `ceiling` batch rows or interactive sessions at
     /// once, and at least one.
     pub fn new(engine: Arc<SessionEngine>, ceiling: usize) -> Self {
-        Self { engine, ceiling: ceiling.max(1), crowd: Mutex::default(), shared: Arc::default() }
+        Self {
+            engine,
+            ceiling: ceiling.max(1),
+            crowd: Mutex::default(),
+            shared: Arc::default(),
+        }
     }
 
     /// How many rows may be ready to make a call, beyond those that await the platform. The second
@@ -125,7 +131,10 @@ impl AdmissionController {
     fn rows(&self) -> (usize, bool) {
         const MOST: f64 = 64.0;
         let quota = self.engine.platform.calls_in_a_second();
-        (quota.map_or(MOST, |calls| (calls / 5.0).clamp(4.0, MOST)) as usize, quota.is_some())
+        (
+            quota.map_or(MOST, |calls| (calls / 5.0).clamp(4.0, MOST)) as usize,
+            quota.is_some(),
+        )
     }
 
     /// How many interactive sessions may be ready to make a call: in steady state, and in a burst.
@@ -134,13 +143,20 @@ impl AdmissionController {
     /// two seconds. Without one, sessions wait for the local processor only, and more of them would
     /// only delay each other.
     fn interactive_limits(&self) -> QueueLimits {
-        let calls_each = if self.engine.surface.is_public_api() { 5.0 } else { 2.0 };
+        let calls_each = if self.engine.surface.is_public_api() {
+            5.0
+        } else {
+            2.0
+        };
         match self.engine.platform.calls_in_a_second() {
             Some(calls) => QueueLimits {
                 for_long: (calls / calls_each / 4.0).max(4.0) as usize,
                 in_a_burst: (calls / calls_each * 2.0).max(8.0) as usize,
             },
-            None => QueueLimits { for_long: 6, in_a_burst: 64 },
+            None => QueueLimits {
+                for_long: 6,
+                in_a_burst: 64,
+            },
         }
     }
 
@@ -158,16 +174,30 @@ impl AdmissionController {
         // Without a rate limit, the concurrency limit shows how many calls the platform takes.
         // Calls beyond it are waiting, so they count as ready.
         let paced = self.engine.platform.calls_in_a_second().is_some();
-        let ready = begun.saturating_sub(if paced { elsewhere } else { elsewhere.min(pulse.limit()) });
+        let ready = begun.saturating_sub(if paced {
+            elsewhere
+        } else {
+            elsewhere.min(pulse.limit())
+        });
         let now = self.engine.clock.monotonic();
-        if !self.crowd.lock().unwrap_or_else(PoisonError::into_inner).admit(ready, self.interactive_limits(), now) {
+        if !self
+            .crowd
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .admit(ready, self.interactive_limits(), now)
+        {
             return None;
         }
         loop {
             if begun >= self.ceiling {
                 return None;
             }
-            match self.shared.begun.compare_exchange_weak(begun, begun + 1, Ordering::Relaxed, Ordering::Relaxed) {
+            match self.shared.begun.compare_exchange_weak(
+                begun,
+                begun + 1,
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            ) {
                 Ok(_) => return Some(Permit(Arc::clone(&self.shared))),
                 Err(now) => begun = now,
             }
@@ -182,7 +212,11 @@ impl AdmissionController {
     /// # Errors
     /// Returns [`PlatformOutage`] if the circuit breaker is open and calls have been failing for
     /// more than 15 minutes. It does not wait for a platform on which no call has ever succeeded.
-    pub async fn acquire(&self, queue: QueueId, mut holding: impl FnMut(PauseEvent)) -> Result<Permit, PlatformOutage> {
+    pub async fn acquire(
+        &self,
+        queue: QueueId,
+        mut holding: impl FnMut(PauseEvent),
+    ) -> Result<Permit, PlatformOutage> {
         let mut held = false;
         loop {
             let pulse = self.engine.platform.pulse();
@@ -192,7 +226,10 @@ impl AdmissionController {
                 }
                 held = true;
                 holding(PauseEvent::Paused(lasted));
-                self.engine.clock.sleep(Self::PROBE_INTERVAL.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+                self.engine
+                    .clock
+                    .sleep(Self::PROBE_INTERVAL.mul_f64(0.5 + fastrand::f64() / 2.0))
+                    .await;
                 if pulse.open_for().is_some() {
                     self.engine.probe_platform(queue).await;
                 }
@@ -221,7 +258,10 @@ impl AdmissionController {
 mod tests {
     use super::*;
 
-    const ROOM: QueueLimits = QueueLimits { for_long: 6, in_a_burst: 64 };
+    const ROOM: QueueLimits = QueueLimits {
+        for_long: 6,
+        in_a_burst: 64,
+    };
 
     fn at(millis: i64) -> Timestamp {
         Timestamp::from_unix_micros(millis * 1000)
@@ -230,12 +270,18 @@ mod tests {
     #[test]
     fn a_burst_is_taken_and_an_overload_is_not() {
         let mut crowd = BurstDetector::default();
-        assert!((0..64).all(|waiting| crowd.admit(waiting, ROOM, at(0))), "64 at once");
+        assert!(
+            (0..64).all(|waiting| crowd.admit(waiting, ROOM, at(0))),
+            "64 at once"
+        );
         assert!(!crowd.admit(64, ROOM, at(0)));
         assert!(crowd.admit(30, ROOM, at(400)));
         assert!(!crowd.admit(30, ROOM, at(600)), "it has stayed too long");
         assert!(crowd.admit(5, ROOM, at(610)));
-        assert!(!crowd.admit(6, ROOM, at(620)), "and what follows an overload is none of a burst");
+        assert!(
+            !crowd.admit(6, ROOM, at(620)),
+            "and what follows an overload is none of a burst"
+        );
     }
 
     #[test]
@@ -252,7 +298,10 @@ mod tests {
         let mut crowd = BurstDetector::default();
         for burst in 0..100 {
             assert!(crowd.admit(0, ROOM, at(burst * 1000)));
-            assert!(crowd.admit(60, ROOM, at(burst * 1000 + 1)) && crowd.admit(60, ROOM, at(burst * 1000 + 400)));
+            assert!(
+                crowd.admit(60, ROOM, at(burst * 1000 + 1))
+                    && crowd.admit(60, ROOM, at(burst * 1000 + 400))
+            );
         }
     }
 }

@@ -65,10 +65,20 @@ impl BatchWorker {
     ) -> Result<(), Error> {
         engine.store().claim_rows(0, engine.clock().now()).await?;
         let (ended, ends) = mpsc::channel(1024);
-        let work = Arc::new(Self { engine, intake, held: Arc::default(), ended });
+        let work = Arc::new(Self {
+            engine,
+            intake,
+            held: Arc::default(),
+            ended,
+        });
         let (done, all_written) = oneshot::channel();
         let mut beside = JoinSet::new(); // These tasks are aborted when this function returns.
-        beside.spawn(complete_rows(Arc::clone(&work.engine), Arc::clone(&work.held), ends, done));
+        beside.spawn(complete_rows(
+            Arc::clone(&work.engine),
+            Arc::clone(&work.held),
+            ends,
+            done,
+        ));
         beside.spawn(renew(Arc::clone(&work.engine), Arc::clone(&work.held)));
         let mut rows = VecDeque::new();
         tokio::select! {
@@ -89,8 +99,16 @@ impl BatchWorker {
     async fn release(&self, rows: VecDeque<ClaimedRow>) {
         let places: Vec<_> = rows.into_iter().map(|row| row.place).collect();
         self.held().retain(|held| !places.contains(held));
-        if let Err(error) = self.engine.store().release_rows(places, self.engine.clock().now()).await {
-            crate::store::log_failure(&error, "rows could not be given back; they are taken again when their leases end");
+        if let Err(error) = self
+            .engine
+            .store()
+            .release_rows(places, self.engine.clock().now())
+            .await
+        {
+            crate::store::log_failure(
+                &error,
+                "rows could not be given back; they are taken again when their leases end",
+            );
         }
     }
 
@@ -112,7 +130,10 @@ impl BatchWorker {
                         },
                         Ok(taken) => rows.extend(taken),
                         Err(error) => {
-                            crate::store::log_failure(&error, "rows of batches could not be taken; it is tried again");
+                            crate::store::log_failure(
+                                &error,
+                                "rows of batches could not be taken; it is tried again",
+                            );
                             self.engine.clock().sleep(POLL_INTERVAL).await;
                         }
                     }
@@ -137,7 +158,11 @@ impl BatchWorker {
     /// Claims as many rows as are in flight now. That is about a second of work, or less.
     async fn claim(&self) -> Result<Vec<ClaimedRow>, StoreError> {
         let limit = self.intake.begun().clamp(MIN_CLAIM, MAX_CLAIM);
-        let taken = self.engine.store().claim_rows(u32::try_from(limit).unwrap_or(1), self.engine.clock().now()).await?;
+        let taken = self
+            .engine
+            .store()
+            .claim_rows(u32::try_from(limit).unwrap_or(1), self.engine.clock().now())
+            .await?;
         self.held().extend(taken.iter().map(|row| row.place));
         if !taken.is_empty() {
             self.engine.fail_points.hit(FailPoint::RowsTaken).await;
@@ -165,7 +190,10 @@ impl BatchWorker {
         let end = match created {
             Ok(opened) => {
                 let replayed = opened.replayed && opened.session.admitted_at < row.since;
-                RowOutcome::Open { session: opened.session.id, replayed }
+                RowOutcome::Open {
+                    session: opened.session.id,
+                    replayed,
+                }
             }
             Err(error) => failed(&error, row.tries, self.engine.clock().now()),
         };
@@ -176,12 +204,18 @@ impl BatchWorker {
 /// The outcome of a row whose session failed: retried after a backoff, or failed for good.
 fn failed(error: &Error, tries: u32, now: Timestamp) -> RowOutcome {
     let advice = error.advice();
-    let failure =
-        RowFailure { code: advice.code.name().to_owned(), message: display_chain(error), cause: advice.cause, fix: advice.fix };
+    let failure = RowFailure {
+        code: advice.code.name().to_owned(),
+        message: display_chain(error),
+        cause: advice.cause,
+        fix: advice.fix,
+    };
     if !advice.code.is_retryable() || tries + 1 >= MAX_ATTEMPTS {
         return RowOutcome::Failed(failure);
     }
-    let rest = INITIAL_BACKOFF.saturating_mul(1 << tries.min(8)).min(MAX_BACKOFF);
+    let rest = INITIAL_BACKOFF
+        .saturating_mul(1 << tries.min(8))
+        .min(MAX_BACKOFF);
     RowOutcome::Retry(now + rest, failure)
 }
 
@@ -200,8 +234,15 @@ async fn complete_rows(
         }
         engine.fail_points.hit(FailPoint::RowsEnded).await;
         let places: Vec<_> = ended.iter().map(|(place, _)| *place).collect();
-        if let Err(error) = engine.store().complete_rows(ended, engine.clock().now()).await {
-            crate::store::log_failure(&error, "what came of rows could not be written; they are looked at again");
+        if let Err(error) = engine
+            .store()
+            .complete_rows(ended, engine.clock().now())
+            .await
+        {
+            crate::store::log_failure(
+                &error,
+                "what came of rows could not be written; they are looked at again",
+            );
         }
         let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
         for place in &places {
@@ -216,12 +257,24 @@ async fn complete_rows(
 async fn renew(engine: Arc<SessionEngine>, held: Arc<Mutex<HashSet<RowLease>>>) {
     loop {
         engine.clock().sleep(LEASE_RENEW_INTERVAL).await;
-        let places: Vec<_> = held.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect();
+        let places: Vec<_> = held
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .copied()
+            .collect();
         if places.is_empty() {
             continue;
         }
-        if let Err(error) = engine.store().renew_rows(places, engine.clock().now()).await {
-            crate::store::log_failure(&error, "leases of rows could not be renewed; another process may take them");
+        if let Err(error) = engine
+            .store()
+            .renew_rows(places, engine.clock().now())
+            .await
+        {
+            crate::store::log_failure(
+                &error,
+                "leases of rows could not be renewed; another process may take them",
+            );
         }
     }
 }

@@ -14,12 +14,18 @@ use crate::request::ValidationError;
 
 /// The directory of a file.
 fn directory_of(path: &Path) -> PathBuf {
-    path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned()
+    path.parent()
+        .filter(|directory| !directory.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
+        .to_owned()
 }
 
 /// Creates the directory of a file if it is missing, with access for its owner only.
 pub(crate) fn make_directory(path: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(directory_of(path))
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory_of(path))
 }
 
 /// Synchronizes the directory of a file. Without it, a power failure can lose the name of a file
@@ -36,10 +42,15 @@ pub(crate) fn make_once(path: &Path, content: &[u8], drafted: impl FnOnce()) -> 
     make_directory(path)?;
     // The process ID would not be unique: containers that share a volume have the same one.
     let draft = path.with_extension(format!("{:016x}.draft", fastrand::u64(..)));
-    let written = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft).and_then(|mut file| {
-        file.write_all(content)?;
-        file.sync_all()
-    });
+    let written = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&draft)
+        .and_then(|mut file| {
+            file.write_all(content)?;
+            file.sync_all()
+        });
     drafted();
     let linked = written.and_then(|()| link(&draft, path));
     let _ = fs::remove_file(&draft);
@@ -68,7 +79,10 @@ impl Exposed {
     /// Returns the error for the setting that has the secret or names the file.
     pub(crate) fn named(&self, setting: &str) -> ValidationError {
         let path = self.path.display();
-        let reason = format!("{path} can be read or written by others (mode {:o})", self.mode);
+        let reason = format!(
+            "{path} can be read or written by others (mode {:o})",
+            self.mode
+        );
         ValidationError::new(setting, reason, format!("run `chmod o= {path}`")).may_pass()
     }
 }
@@ -77,10 +91,15 @@ impl Exposed {
 /// warning: the `fsGroup` of a volume and a mounted Secret grant it at each start. A missing file
 /// is accepted.
 pub(crate) fn expect_private(path: &Path) -> Result<(), Exposed> {
-    let Ok(metadata) = fs::metadata(path) else { return Ok(()) };
+    let Ok(metadata) = fs::metadata(path) else {
+        return Ok(());
+    };
     let mode = metadata.permissions().mode() & 0o777;
     if mode & 0o007 != 0 {
-        return Err(Exposed { path: path.to_owned(), mode });
+        return Err(Exposed {
+            path: path.to_owned(),
+            mode,
+        });
     }
     if mode & 0o070 != 0 {
         warn!(file = %path.display(), mode = format!("{mode:o}"), "a file with a secret can be read by its group");
@@ -97,5 +116,8 @@ pub(crate) fn mode_for_others(directory: &Path) -> Option<u32> {
 
 /// Whether an error says that a file or directory cannot be written.
 pub(crate) fn is_read_only(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
+    matches!(
+        error.kind(),
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+    )
 }

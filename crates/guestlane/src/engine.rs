@@ -9,8 +9,9 @@ use std::{
 
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, future::Shared, stream};
 use guestlane_genesys::{
-    ApiPath, AttemptError, AttemptLog, BaseUrl, CallError, CallPolicy, ClientMetrics, ClientUsage, Clock, Credentials,
-    ErrorCounts, FailPoint, FailPoints, GenesysClient, Operation, Priority, Rate, Timestamp, TlsRoots,
+    ApiPath, AttemptError, AttemptLog, BaseUrl, CallError, CallPolicy, ClientMetrics, ClientUsage,
+    Clock, Credentials, ErrorCounts, FailPoint, FailPoints, GenesysClient, Operation, Priority,
+    Rate, Timestamp, TlsRoots,
 };
 use http::StatusCode;
 use secrecy::SecretString;
@@ -20,14 +21,18 @@ use url::Url;
 
 use crate::{
     api_key::ApiKeyHasher,
-    audit::{AuditRecord, Checkpoint, NoteSigner, Status, VerifierKey, checkpoint_path, lines_path},
+    audit::{
+        AuditRecord, Checkpoint, NoteSigner, Status, VerifierKey, checkpoint_path, lines_path,
+    },
     error::{Error, SessionOutcome},
     executor::CreatedSession,
     key_rotation::KeyringCache,
     metrics::{ErrorCounters, SessionMetrics},
     outbox::{EgressPolicy, Outbox},
     request::{QueueId, SessionRequest},
-    session::{Failure, LEASE_RENEW_INTERVAL, LeaseRegistry, SessionContext, SessionRecord, SurfaceBinding},
+    session::{
+        Failure, LEASE_RENEW_INTERVAL, LeaseRegistry, SessionContext, SessionRecord, SurfaceBinding,
+    },
     store::{BeginOutcome, Database, Store},
     surface::{MessagingConfig, Surface},
     tenant_binding,
@@ -153,13 +158,20 @@ impl SessionEngine {
         let clock = state.store.clock();
         if config.surface.is_public_api() {
             // The store is bound to this platform only after the platform has answered.
-            state.check_platform_binding(&config.credentials.hosts.api).await?;
+            state
+                .check_platform_binding(&config.credentials.hosts.api)
+                .await?;
         } else {
             state.bind_platform(&config.credentials.hosts.api).await?;
         }
         let fail_points = config.places.fail_points.clone();
         fail_points.hit(FailPoint::PlatformStored).await;
-        let platform = GenesysClient::new(&config.credentials, config.patience, clock.clone(), fail_points.clone())?;
+        let platform = GenesysClient::new(
+            &config.credentials,
+            config.patience,
+            clock.clone(),
+            fail_points.clone(),
+        )?;
         if let Some(fleet) = state.store.fleet(Arc::clone(&state.master), clock.clone()) {
             platform.set_coordinator(&fleet);
         }
@@ -168,14 +180,29 @@ impl SessionEngine {
             Some(crm) => Some(Outbox::open(&state, &crm, clock.clone()).await?),
             None => None,
         };
-        state.store.release_stale_initial_leases(clock.now()).await?;
+        state
+            .store
+            .release_stale_initial_leases(clock.now())
+            .await?;
         let audit_key = state.audit_key().clone();
-        let errors = ErrorCounters::new(state.store.error_counts().await?, Arc::clone(platform.stats()));
+        let errors = ErrorCounters::new(
+            state.store.error_counts().await?,
+            Arc::clone(platform.stats()),
+        );
         let driving = LeaseRegistry::default();
-        let heartbeat = tokio::spawn(renew_leases(driving.clone(), state.store.clone(), clock.clone(), fail_points.clone()));
+        let heartbeat = tokio::spawn(renew_leases(
+            driving.clone(),
+            state.store.clone(),
+            clock.clone(),
+            fail_points.clone(),
+        ));
         let measuring_clock = tokio::spawn(measure_clock(state.store.clone()));
         let counted_seals = AtomicU64::new(state.store.seals(&state.master.id()).await?);
-        let keys = KeyringCache::new(state.keyring, Arc::clone(&state.master), state.store.clone());
+        let keys = KeyringCache::new(
+            state.keyring,
+            Arc::clone(&state.master),
+            state.store.clone(),
+        );
         let reading_keys = tokio::spawn(keys.clone().reload_loop(clock.clone()));
         Ok(Arc::new(Self {
             clock,
@@ -232,7 +259,8 @@ impl SessionEngine {
     /// The number of records that the checkpoint file of audit log number `log` covers. Returns
     /// `None` if the file does not exist, cannot be read, or does not verify.
     pub fn audit_signed(&self, log: u32) -> Option<u64> {
-        let note = std::fs::read_to_string(checkpoint_path(&lines_path(&self.audit_log, log))).ok()?;
+        let note =
+            std::fs::read_to_string(checkpoint_path(&lines_path(&self.audit_log, log))).ok()?;
         Some(Checkpoint::open(&note, &self.audit_key).ok()?.size)
     }
 
@@ -307,7 +335,12 @@ impl SessionEngine {
     /// recorded in the audit log.
     pub(crate) async fn verify_queue(&self, request: &SessionRequest) -> Result<(), Error> {
         let now = self.clock.now();
-        let known = self.queues.lock().unwrap_or_else(PoisonError::into_inner).get(&request.queue).cloned();
+        let known = self
+            .queues
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&request.queue)
+            .cloned();
         if matches!(known, Some(QueueCacheEntry::Exists { until }) if now < until) {
             return Ok(());
         }
@@ -323,7 +356,13 @@ impl SessionEngine {
                 let error = queue_error(request.queue, failed);
                 let advice = error.advice();
                 let text = format!("{}: {}", advice.code, error.redacted());
-                let entry = AuditRecord::refused(&request.guest, request.queue, text, self.errors.totals(), self.clock.now());
+                let entry = AuditRecord::refused(
+                    &request.guest,
+                    request.queue,
+                    text,
+                    self.errors.totals(),
+                    self.clock.now(),
+                );
                 self.store.record_refusal(entry, self.errors.take()).await?;
                 self.fail_points.hit(FailPoint::RefusalStored).await;
                 Err(error)
@@ -333,7 +372,10 @@ impl SessionEngine {
 
     /// Removes a queue from the cache, so that the next session looks it up again.
     pub(crate) fn forget_queue(&self, queue: QueueId) {
-        self.queues.lock().unwrap_or_else(PoisonError::into_inner).remove(&queue);
+        self.queues
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&queue);
     }
 
     /// Looks a queue up, in single flight: concurrent callers share one call.
@@ -341,14 +383,25 @@ impl SessionEngine {
         let asking = {
             let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
             match queues.get(&queue) {
-                Some(QueueCacheEntry::Exists { until }) if self.clock.now() < *until => return Ok(()),
-                Some(QueueCacheEntry::Fetching(asking)) if asking.peek().is_none() => asking.clone(),
+                Some(QueueCacheEntry::Exists { until }) if self.clock.now() < *until => {
+                    return Ok(());
+                }
+                Some(QueueCacheEntry::Fetching(asking)) if asking.peek().is_none() => {
+                    asking.clone()
+                }
                 _ => {
                     // The call runs in a task with its own deadline: the first caller may drop its
                     // future, and the other callers must still get a result.
-                    let (platform, deadline) = (Arc::clone(&self.platform), self.clock.now() + self.deadline);
-                    let asking = tokio::spawn(async move { platform.queue(queue.0, deadline).await.map(drop) });
-                    let asking = asking.map(|ended| ended.unwrap_or_else(|_| Err(interrupted()))).boxed().shared();
+                    let (platform, deadline) =
+                        (Arc::clone(&self.platform), self.clock.now() + self.deadline);
+                    let asking =
+                        tokio::spawn(
+                            async move { platform.queue(queue.0, deadline).await.map(drop) },
+                        );
+                    let asking = asking
+                        .map(|ended| ended.unwrap_or_else(|_| Err(interrupted())))
+                        .boxed()
+                        .shared();
                     queues.insert(queue, QueueCacheEntry::Fetching(asking.clone()));
                     asking
                 }
@@ -357,7 +410,12 @@ impl SessionEngine {
         let answer = asking.await;
         let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
         match &answer {
-            Ok(()) => queues.insert(queue, QueueCacheEntry::Exists { until: self.clock.now() + QUEUE_CACHE_TTL }),
+            Ok(()) => queues.insert(
+                queue,
+                QueueCacheEntry::Exists {
+                    until: self.clock.now() + QUEUE_CACHE_TTL,
+                },
+            ),
             Err(_) => queues.remove(&queue),
         };
         answer
@@ -367,7 +425,14 @@ impl SessionEngine {
     /// breaker, so an outage ends without user traffic.
     pub async fn probe_platform(&self, queue: QueueId) {
         let deadline = self.clock.now() + self.deadline;
-        match self.platform.probe_get(ApiPath::new("/api/v2/routing/queues").segment(queue), deadline).await {
+        match self
+            .platform
+            .probe_get(
+                ApiPath::new("/api/v2/routing/queues").segment(queue),
+                deadline,
+            )
+            .await
+        {
             Ok(seen) if !seen.status.is_server_error() => self.platform.pulse().record_success(),
             Ok(_) | Err(_) => {}
         }
@@ -394,21 +459,37 @@ impl SessionEngine {
     /// If the audit file cannot be written, the attempt ends here, before anything is created. A
     /// session that may have succeeded on the platform before is still returned, so that it is not
     /// hidden.
-    pub(crate) async fn begin_session(&self, request: &SessionRequest) -> Result<BeginOutcome, Error> {
+    pub(crate) async fn begin_session(
+        &self,
+        request: &SessionRequest,
+    ) -> Result<BeginOutcome, Error> {
         let now = self.clock.now();
         let identity = TokenIdentity::new(self.keyring().active(now).kid(), now);
-        let admitted =
-            self.store.begin(request.clone(), self.session_context(request)?, identity, self.errors.totals(), now).await?;
+        let admitted = self
+            .store
+            .begin(
+                request.clone(),
+                self.session_context(request)?,
+                identity,
+                self.errors.totals(),
+                now,
+            )
+            .await?;
         match (admitted.value, admitted.audit) {
             (BeginOutcome::Acquired(session), Err(error)) if !session.may_have_succeeded() => {
-                let failure = Failure { code: "audit_unavailable".to_owned(), message: crate::error::display_chain(&*error) };
+                let failure = Failure {
+                    code: "audit_unavailable".to_owned(),
+                    message: crate::error::display_chain(&*error),
+                };
                 let after = session.clone().refused(failure, 0)?;
-                self.commit(self.transition(&session, after, Some(Status::Failed))).await?;
+                self.commit(self.transition(&session, after, Some(Status::Failed)))
+                    .await?;
                 Err(Error::Audit(error))
             }
             (admission, _) => {
                 self.fail_points.hit(FailPoint::Admitted).await;
-                if let BeginOutcome::Acquired(session) | BeginOutcome::InProgress(session) = &admission
+                if let BeginOutcome::Acquired(session) | BeginOutcome::InProgress(session) =
+                    &admission
                     && let Some(trail) = AttemptLog::current()
                 {
                     trail.mark_admitted(session.id.0);
@@ -422,21 +503,34 @@ impl SessionEngine {
     fn session_context(&self, request: &SessionRequest) -> Result<SessionContext, Error> {
         let way = match self.surface {
             Surface::Rest => SurfaceBinding::Rest,
-            Surface::WebMessaging { deployment } => {
-                SurfaceBinding::WebMessaging { deployment, token: new_guest_session(&self.master)? }
-            }
+            Surface::WebMessaging { deployment } => SurfaceBinding::WebMessaging {
+                deployment,
+                token: new_guest_session(&self.master)?,
+            },
             Surface::OpenMessaging { integration } => SurfaceBinding::OpenMessaging { integration },
         };
-        let contact_without_identifier = self.surface.is_public_api() && self.cloud.identifiers(request).is_empty();
-        Ok(SessionContext { way, contact_without_identifier, trace: AttemptLog::current().and_then(|trail| trail.parent()) })
+        let contact_without_identifier =
+            self.surface.is_public_api() && self.cloud.identifiers(request).is_empty();
+        Ok(SessionContext {
+            way,
+            contact_without_identifier,
+            trace: AttemptLog::current().and_then(|trail| trail.parent()),
+        })
     }
 
     /// Waits until the session is finished, or its lease expires.
-    pub(crate) async fn wait_until_released(&self, session: &SessionRecord, deadline: Timestamp) -> Result<(), Error> {
+    pub(crate) async fn wait_until_released(
+        &self,
+        session: &SessionRecord,
+        deadline: Timestamp,
+    ) -> Result<(), Error> {
         let mut held = session.clone();
         while held.state.is_unfinished() && held.is_leased(self.clock.now()) {
             if self.clock.now() >= deadline {
-                return Err(Error::InProgress { session: held.id, retry_at: held.due_at });
+                return Err(Error::InProgress {
+                    session: held.id,
+                    retry_at: held.due_at,
+                });
             }
             self.clock.sleep(WAIT_POLL_INTERVAL).await;
             match self.store.session(session.id).await? {
@@ -453,16 +547,23 @@ impl SessionEngine {
     /// # Errors
     /// Returns an error if the store fails or the organization cannot be checked. The result of
     /// each session is in the vector.
-    pub async fn recover_abandoned(self: &Arc<Self>) -> Result<Vec<Result<CreatedSession, Error>>, Error> {
+    pub async fn recover_abandoned(
+        self: &Arc<Self>,
+    ) -> Result<Vec<Result<CreatedSession, Error>>, Error> {
         if self.store.unfinished().await? == 0 {
             return Ok(Vec::new());
         }
-        self.check_organization(self.clock.now() + self.deadline).await?;
+        self.check_organization(self.clock.now() + self.deadline)
+            .await?;
         // Resuming a session makes calls again. On a failing platform, the retry budget bounds them
         // like any other retry.
         let budget = self.platform.budget();
         let paid = budget.withdraw(RECOVERY_CONCURRENCY);
-        let taken = if paid == 0 { Vec::new() } else { self.store.claim_due(paid, self.clock.now()).await? };
+        let taken = if paid == 0 {
+            Vec::new()
+        } else {
+            self.store.claim_due(paid, self.clock.now()).await?
+        };
         budget.refund(paid - u32::try_from(taken.len()).unwrap_or(paid).min(paid));
         if !taken.is_empty() {
             self.fail_points.hit(FailPoint::TakenUp).await;
@@ -477,7 +578,10 @@ impl SessionEngine {
                 driven
             }
         });
-        Ok(driven.buffer_unordered(RECOVERY_CONCURRENCY as usize).collect().await)
+        Ok(driven
+            .buffer_unordered(RECOVERY_CONCURRENCY as usize)
+            .collect()
+            .await)
     }
 
     /// Runs the background work of a process; the future never completes. It resumes abandoned
@@ -497,9 +601,10 @@ impl SessionEngine {
                             );
                         }
                     }
-                    Err(error) => {
-                        crate::store::log_failure(&error, "unfinished sessions could not be looked for; it is tried again")
-                    }
+                    Err(error) => crate::store::log_failure(
+                        &error,
+                        "unfinished sessions could not be looked for; it is tried again",
+                    ),
                 }
                 self.clock.sleep(RECOVER_EVERY).await;
             }
@@ -510,7 +615,13 @@ impl SessionEngine {
                 None => std::future::pending().await,
             }
         };
-        tokio::join!(recover, deliver, self.prune_loop(), self.rotation_loop(), self.keep_counting_seals());
+        tokio::join!(
+            recover,
+            deliver,
+            self.prune_loop(),
+            self.rotation_loop(),
+            self.keep_counting_seals()
+        );
     }
 
     /// Writes the counters that no later transition will store. Call it before the process ends.
@@ -538,12 +649,21 @@ async fn measure_clock(store: Store) {
     loop {
         clock.sleep(MEASURE_CLOCK_EVERY).await;
         if let Err(error) = store.measure_clock().await {
-            crate::store::log_failure(&error, "the clocks could not be compared; the last comparison holds");
+            crate::store::log_failure(
+                &error,
+                "the clocks could not be compared; the last comparison holds",
+            );
         }
         let offset = store.clock_offset();
         match (may_claim, store.may_claim()) {
-            (true, false) => error!(offset, "this machine's clock differs from the database's; claiming and retention stop"),
-            (false, true) => info!(offset, "this machine's clock agrees with the database's again; claiming goes on"),
+            (true, false) => error!(
+                offset,
+                "this machine's clock differs from the database's; claiming and retention stop"
+            ),
+            (false, true) => info!(
+                offset,
+                "this machine's clock agrees with the database's again; claiming goes on"
+            ),
             (true, true) | (false, false) => {}
         }
         may_claim = store.may_claim();
@@ -560,9 +680,10 @@ async fn renew_leases(driving: LeaseRegistry, store: Store, clock: Clock, fail_p
         }
         match store.renew_leases(leases, clock.now()).await {
             Ok(()) => fail_points.hit(FailPoint::LeasesRenewed).await,
-            Err(error) => {
-                crate::store::log_failure(&error, "leases could not be renewed; another process may take these sessions over")
-            }
+            Err(error) => crate::store::log_failure(
+                &error,
+                "leases could not be renewed; another process may take these sessions over",
+            ),
         }
     }
 }
@@ -574,11 +695,23 @@ fn interrupted() -> CallError {
 
 fn queue_error(queue: QueueId, failed: CallError) -> Error {
     let refusal = failed.cause.refusal();
-    let unknown = refusal.is_some_and(|refusal| matches!(refusal.status, StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST));
+    let unknown = refusal.is_some_and(|refusal| {
+        matches!(
+            refusal.status,
+            StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST
+        )
+    });
     let signed_in = !matches!(failed.cause, AttemptError::AuthenticationFailed(_));
     if unknown && signed_in {
         let correlation_id = failed.cause.correlation_id().cloned();
-        return Error::UnknownQueue { queue, correlation_id };
+        return Error::UnknownQueue {
+            queue,
+            correlation_id,
+        };
     }
-    Error::Platform { session: None, then: SessionOutcome::NothingCreated, failed }
+    Error::Platform {
+        session: None,
+        then: SessionOutcome::NothingCreated,
+        failed,
+    }
 }

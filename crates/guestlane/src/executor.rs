@@ -1,6 +1,8 @@
 //! The executor of the saga: runs the steps of a session in order and commits each transition.
 
-use guestlane_genesys::{AttemptLog, Priority, Timestamp, guest::frame::SessionToken, trace_context};
+use guestlane_genesys::{
+    AttemptLog, Priority, Timestamp, guest::frame::SessionToken, trace_context,
+};
 
 use tracing::{Instrument, Span, field::Empty, info_span};
 
@@ -38,7 +40,12 @@ impl SessionEngine {
     pub async fn create(&self, request: SessionRequest) -> Result<CreatedSession, Error> {
         let trail = AttemptLog::current().unwrap_or_default();
         let span = self.span("create session");
-        self.record_outcome(trail.scope(self.create_or_replay(request)).instrument(span).await)
+        self.record_outcome(
+            trail
+                .scope(self.create_or_replay(request))
+                .instrument(span)
+                .await,
+        )
     }
 
     async fn create_or_replay(&self, request: SessionRequest) -> Result<CreatedSession, Error> {
@@ -55,19 +62,28 @@ impl SessionEngine {
         loop {
             let admission = self.begin_session(&request).await?;
             match admission {
-                BeginOutcome::Acquired(session) => match self.run_saga(session, asked_at, deadline).await {
-                    // Another process claimed the session after this lease expired. Loop to return
-                    // the result of that process.
-                    Err(Error::Store(StoreError::LeaseLost)) if self.clock.now() < deadline => {}
-                    driven => return driven,
-                },
+                BeginOutcome::Acquired(session) => {
+                    match self.run_saga(session, asked_at, deadline).await {
+                        // Another process claimed the session after this lease expired. Loop to return
+                        // the result of that process.
+                        Err(Error::Store(StoreError::LeaseLost)) if self.clock.now() < deadline => {
+                        }
+                        driven => return driven,
+                    }
+                }
                 BeginOutcome::AlreadyCompleted(session) => {
                     self.keys.ensure_loaded(&session.token.kid).await;
                     return self.created(session, true);
                 }
-                BeginOutcome::InProgress(session) => self.wait_until_released(&session, deadline).await?,
-                BeginOutcome::KeyReused(session) => return Err(key_reuse_error(&session, &request)),
-                BeginOutcome::NeedsAttention(session) => return Err(Error::needs_attention(&session)),
+                BeginOutcome::InProgress(session) => {
+                    self.wait_until_released(&session, deadline).await?
+                }
+                BeginOutcome::KeyReused(session) => {
+                    return Err(key_reuse_error(&session, &request));
+                }
+                BeginOutcome::NeedsAttention(session) => {
+                    return Err(Error::needs_attention(&session));
+                }
             }
         }
     }
@@ -77,7 +93,10 @@ impl SessionEngine {
     ///
     /// # Errors
     /// As for [`create`](Self::create).
-    pub async fn create_in_background(&self, request: SessionRequest) -> Result<CreatedSession, Error> {
+    pub async fn create_in_background(
+        &self,
+        request: SessionRequest,
+    ) -> Result<CreatedSession, Error> {
         Priority::Background.scope(self.create(request)).await
     }
 
@@ -111,7 +130,10 @@ impl SessionEngine {
         )
     }
 
-    fn record_outcome(&self, ended: Result<CreatedSession, Error>) -> Result<CreatedSession, Error> {
+    fn record_outcome(
+        &self,
+        ended: Result<CreatedSession, Error>,
+    ) -> Result<CreatedSession, Error> {
         if let Err(error) = &ended {
             self.figures.failed(error, self.clock.now());
         }
@@ -121,7 +143,12 @@ impl SessionEngine {
     /// Runs the steps of a session whose lease this process holds: the contact, then the
     /// conversation. These are two steps or more. Each step is retried alone, and its result is
     /// stored before the next step.
-    async fn run_saga(&self, mut session: SessionRecord, since: Timestamp, deadline: Timestamp) -> Result<CreatedSession, Error> {
+    async fn run_saga(
+        &self,
+        mut session: SessionRecord,
+        since: Timestamp,
+        deadline: Timestamp,
+    ) -> Result<CreatedSession, Error> {
         let _driving = self.driving.start(&session);
         if session.is_past_idempotency_window(self.clock.now()) {
             return Err(self.mark_needs_attention(session).await?);
@@ -133,9 +160,13 @@ impl SessionEngine {
             // public surfaces, no idempotency key is sent with the token. On `rest`, the platform
             // cannot have stored the key with the old token unless the outcome of a call is
             // unknown.
-            let may_renew = session.surface_binding != SurfaceBinding::Rest || !session.outcome_unknown;
+            let may_renew =
+                session.surface_binding != SurfaceBinding::Rest || !session.outcome_unknown;
             let revoked = self.keyring().is_revoked(&session.token.kid);
-            if may_renew && session.message_id.is_none() && (revoked || session.token.is_expired_at(self.clock.now())) {
+            if may_renew
+                && session.message_id.is_none()
+                && (revoked || session.token.is_expired_at(self.clock.now()))
+            {
                 session = self.reissue_guest_token(session, 0).await?;
             }
             // One signature serves all steps: signing is most of the processor time of a session.
@@ -146,20 +177,31 @@ impl SessionEngine {
             let identity = session.token.clone();
             session = match self.next_step(&session, &token, since, deadline).await {
                 Ok(transition) => self.commit(transition).await?,
-                Err(failed) if failed.is_of_expired_token() && !token_is_fresh(&session, self.clock.now()) => {
+                Err(failed)
+                    if failed.is_of_expired_token()
+                        && !token_is_fresh(&session, self.clock.now()) =>
+                {
                     self.reissue_guest_token(session, failed.tries()).await?
                 }
                 // A revoked key is no longer known to the platform, so the token must be signed
                 // with another. This cannot make a duplicate: a platform that knows the idempotency
                 // key does not look at the token.
-                Err(failed) if failed.is_of_guest_token() && self.keyring().is_revoked(&session.token.kid) => {
+                Err(failed)
+                    if failed.is_of_guest_token()
+                        && self.keyring().is_revoked(&session.token.kid) =>
+                {
                     self.reissue_guest_token(session, failed.tries()).await?
                 }
                 Err(failed) => return Err(self.record_failure(session, failed).await?),
             };
             if session.state == SessionState::Open {
                 let guest_session = open_guest_session(&self.master, &session)?;
-                return Ok(CreatedSession { session, guest_token: token, guest_session, replayed: false });
+                return Ok(CreatedSession {
+                    session,
+                    guest_token: token,
+                    guest_session,
+                    replayed: false,
+                });
             }
             signed = Some((identity, token));
         }

@@ -13,7 +13,11 @@ use crate::{
 
 impl SessionEngine {
     /// Stores how a step failed, and returns the error for the caller.
-    pub(crate) async fn record_failure(&self, session: SessionRecord, failed: StepError) -> Result<Error, Error> {
+    pub(crate) async fn record_failure(
+        &self,
+        session: SessionRecord,
+        failed: StepError,
+    ) -> Result<Error, Error> {
         let failed = match failed {
             StepError::Call(failed) => failed,
             StepError::Store(error) => return Err(error.into()),
@@ -21,7 +25,10 @@ impl SessionEngine {
             StepError::Transition(illegal) => return Err(illegal.into()),
         };
         self.fail_points.hit(FailPoint::StepFailed).await;
-        let over = failed.cause.refusal().is_some_and(ErrorResponse::is_conversation_ended);
+        let over = failed
+            .cause
+            .refusal()
+            .is_some_and(ErrorResponse::is_conversation_ended);
         if over && (session.outcome_unknown || failed.may_exist) {
             // The guest may have written in the conversation that ended. A retry would send that
             // message again, in a second conversation.
@@ -29,7 +36,9 @@ impl SessionEngine {
         }
         let now = self.clock.now();
         let setback = match (failed.cause.refusal(), failed.wait) {
-            (Some(_), _) => StepFailure::Rejected { about_us: failed.cause.is_authorization_failure() },
+            (Some(_), _) => StepFailure::Rejected {
+                about_us: failed.cause.is_authorization_failure(),
+            },
             (None, Some(wait)) => StepFailure::RetryAfter(wait),
             (None, None) => StepFailure::BackedOff,
         };
@@ -38,27 +47,43 @@ impl SessionEngine {
         } else {
             SessionOutcome::WillComplete
         };
-        let error = Error::Platform { session: Some(session.id), then, failed: failed.clone() };
-        let failure = Failure { code: error.advice().code.name().to_owned(), message: error.redacted() };
+        let error = Error::Platform {
+            session: Some(session.id),
+            then,
+            failed: failed.clone(),
+        };
+        let failure = Failure {
+            code: error.advice().code.name().to_owned(),
+            message: error.redacted(),
+        };
         let before = session.clone();
         let after = session.apply_failure(setback, failed.may_exist, failure, failed.tries, now)?;
-        self.commit(self.transition(&before, after, Some(Status::Failed))).await?;
+        self.commit(self.transition(&before, after, Some(Status::Failed)))
+            .await?;
         Ok(error)
     }
 
-    pub(crate) async fn mark_needs_attention(&self, session: SessionRecord) -> Result<Error, Error> {
+    pub(crate) async fn mark_needs_attention(
+        &self,
+        session: SessionRecord,
+    ) -> Result<Error, Error> {
         let failure = Failure {
             code: "needs_attention".to_owned(),
             message: "it cannot be told any more what the platform has done".to_owned(),
         };
         let error = Error::needs_attention(&session);
         let after = session.clone().expired(failure)?;
-        self.commit(self.transition(&session, after, Some(Status::Failed))).await?;
+        self.commit(self.transition(&session, after, Some(Status::Failed)))
+            .await?;
         Ok(error)
     }
 }
 
 pub(crate) fn key_reuse_error(known: &SessionRecord, request: &SessionRequest) -> Error {
     let fields = known.request.differences(request);
-    Error::IdempotencyKeyReused { key: request.key.clone(), fields, session: known.id }
+    Error::IdempotencyKeyReused {
+        key: request.key.clone(),
+        fields,
+        session: known.id,
+    }
 }

@@ -26,15 +26,31 @@ pub fn environment(text: &str) {
     let mut settings = Settings::default();
     settings.add_environment(|name| {
         let values = text.lines().filter_map(|line| line.split_once('='));
-        values.into_iter().find(|(found, _)| *found == name).map(|(_, value)| value.to_owned())
+        values
+            .into_iter()
+            .find(|(found, _)| *found == name)
+            .map(|(_, value)| value.to_owned())
     });
     read_all(&settings);
 }
 
 fn read_all(settings: &Settings) {
-    let _ = (settings.engine(true), settings.crm(), settings.service(), settings.traces(), settings.storage());
-    let _ = (settings.quota(), settings.key_schedule(), settings.surface(), settings.default_queue());
-    SETTINGS.iter().for_each(|setting| drop(settings.display_value(setting)));
+    let _ = (
+        settings.engine(true),
+        settings.crm(),
+        settings.service(),
+        settings.traces(),
+        settings.storage(),
+    );
+    let _ = (
+        settings.quota(),
+        settings.key_schedule(),
+        settings.surface(),
+        settings.default_queue(),
+    );
+    SETTINGS
+        .iter()
+        .for_each(|setting| drop(settings.display_value(setting)));
 }
 
 /// Parses `GUESTLANE_DATABASE_URL`, and formats it as it is shown, without its password.
@@ -48,11 +64,18 @@ pub fn database_url(text: &str) {
 /// parser behind the signature check is reached.
 pub fn audit(text: &str) {
     static SIGNER: OnceLock<Option<NoteSigner>> = OnceLock::new();
-    let Some(signer) = SIGNER.get_or_init(|| NoteSigner::from_seed(&[1; 32])) else { return };
+    let Some(signer) = SIGNER.get_or_init(|| NoteSigner::from_seed(&[1; 32])) else {
+        return;
+    };
     let key = signer.public();
     let _ = (text.parse::<VerifierKey>(), Checkpoint::open(text, key));
-    let checkpoints: Vec<_> = Checkpoint::open(&signer.sign(text), key).into_iter().collect();
-    let _ = (continued_by(text.as_bytes(), key), verify(text.as_bytes(), &checkpoints, &[]));
+    let checkpoints: Vec<_> = Checkpoint::open(&signer.sign(text), key)
+        .into_iter()
+        .collect();
+    let _ = (
+        continued_by(text.as_bytes(), key),
+        verify(text.as_bytes(), &checkpoints, &[]),
+    );
     if let Ok(proof) = serde_json::from_str::<SessionProof>(text) {
         let _ = proof.verify(key);
     }
@@ -66,7 +89,11 @@ pub fn token(text: &str) {
     static RING: OnceLock<Option<Keyring>> = OnceLock::new();
     let now = Timestamp::from_unix_micros(1_795_361_100_000_000);
     let ring = RING.get_or_init(|| {
-        let master = MasterKey::parse(&SecretString::from("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="), "fuzz").ok()?;
+        let master = MasterKey::parse(
+            &SecretString::from("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="),
+            "fuzz",
+        )
+        .ok()?;
         Keyring::open(&master, vec![SealedSigningKey::first(&master, now).ok()?]).ok()
     });
     let Some(ring) = ring else { return };

@@ -12,7 +12,10 @@ use crate::{
     error::Error,
     request::ValidationError,
     store::Store,
-    token::{KeyLifecycle, KeyState, Keyring, KeyringError, MasterKey, RevocationPlan, RotationPolicy, SealedSigningKey},
+    token::{
+        KeyLifecycle, KeyState, Keyring, KeyringError, MasterKey, RevocationPlan, RotationPolicy,
+        SealedSigningKey,
+    },
     workspace::{Workspace, count_seals},
 };
 
@@ -35,7 +38,12 @@ pub(crate) struct KeyringCache {
 
 impl KeyringCache {
     pub(crate) fn new(ring: Arc<Keyring>, master: Arc<MasterKey>, store: Store) -> Self {
-        Self { ring: Arc::new(ArcSwap::new(ring)), master, store, reading: Arc::default() }
+        Self {
+            ring: Arc::new(ArcSwap::new(ring)),
+            master,
+            store,
+            reading: Arc::default(),
+        }
     }
 
     pub(crate) fn ring(&self) -> Arc<Keyring> {
@@ -60,7 +68,10 @@ impl KeyringCache {
         if self.ring().by_kid(kid).is_none()
             && let Err(error) = self.reload().await
         {
-            crate::store::log_failure(&error, "a signing key is not known, and the store cannot be asked");
+            crate::store::log_failure(
+                &error,
+                "a signing key is not known, and the store cannot be asked",
+            );
         }
     }
 
@@ -78,7 +89,10 @@ impl KeyringCache {
                 Ok(()) => told = false,
                 Err(error) if told => drop(error),
                 Err(error) => {
-                    crate::store::log_failure(&error, "the signing keys cannot be read again; those that are known go on");
+                    crate::store::log_failure(
+                        &error,
+                        "the signing keys cannot be read again; those that are known go on",
+                    );
                     told = true;
                 }
             }
@@ -95,12 +109,16 @@ impl SessionEngine {
     pub async fn rotate_if_due(&self) -> Result<bool, Error> {
         let now = self.clock.now();
         let keys = self.keyring().list(now);
-        let active = keys.iter().find(|key| key.state == KeyState::Active).map(|key| key.active_from);
+        let active = keys
+            .iter()
+            .find(|key| key.state == KeyState::Active)
+            .map(|key| key.active_from);
         let waits = keys.iter().any(|key| key.state == KeyState::Next);
         if waits || !active.is_some_and(|since| self.key_schedule.is_due(since, now)) {
             return Ok(false);
         }
-        let made = generate_next_key(&self.store, &self.master, self.key_schedule, &self.clock).await?;
+        let made =
+            generate_next_key(&self.store, &self.master, self.key_schedule, &self.clock).await?;
         Ok(matches!(made, NextKey::Generated(_)))
     }
 
@@ -109,7 +127,10 @@ impl SessionEngine {
     pub(crate) async fn rotation_loop(&self) {
         while self.key_schedule.rotation_interval().is_some() {
             if let Err(error) = self.rotate_if_due().await {
-                crate::store::log_failure(&error, "the next signing key could not be made; it is tried again");
+                crate::store::log_failure(
+                    &error,
+                    "the next signing key could not be made; it is tried again",
+                );
             }
             self.clock.sleep(ROTATION_TICK).await;
         }
@@ -121,15 +142,23 @@ impl Workspace {
     ///
     /// # Errors
     /// Returns an error if a next key is already published, or the key cannot be stored.
-    pub async fn rotate_key(&self, schedule: RotationPolicy, clock: &Clock) -> Result<SealedSigningKey, Error> {
+    pub async fn rotate_key(
+        &self,
+        schedule: RotationPolicy,
+        clock: &Clock,
+    ) -> Result<SealedSigningKey, Error> {
         let made = generate_next_key(&self.store, &self.master, schedule, clock).await?;
         count_seals(&self.store, &self.master).await;
         match made {
             NextKey::Generated(key) => Ok(key),
             NextKey::AlreadyPublished(SealedSigningKey { kid, life, .. }) => {
-                let reason =
-                    format!("cannot make another key: {kid} is the next one already, and signs from {} on", life.active_from());
-                let fix = format!("wait until then; or revoke it first: guestlane signing-keys revoke {kid} --yes");
+                let reason = format!(
+                    "cannot make another key: {kid} is the next one already, and signs from {} on",
+                    life.active_from()
+                );
+                let fix = format!(
+                    "wait until then; or revoke it first: guestlane signing-keys revoke {kid} --yes"
+                );
                 Err(ValidationError::new("signing-keys rotate", reason, fix).into())
             }
         }
@@ -139,8 +168,15 @@ impl Workspace {
     ///
     /// # Errors
     /// Returns an error if the key is unknown or already revoked.
-    pub async fn preview_revocation(&self, kid: &str, now: Timestamp) -> Result<RevocationPlan, Error> {
-        check_revocable(kid, RevocationPlan::of(kid, self.store.signing_keys().await?, now))
+    pub async fn preview_revocation(
+        &self,
+        kid: &str,
+        now: Timestamp,
+    ) -> Result<RevocationPlan, Error> {
+        check_revocable(
+            kid,
+            RevocationPlan::of(kid, self.store.signing_keys().await?, now),
+        )
     }
 
     /// Revokes a key, so that tokens it signed are no longer accepted. If the key was active,
@@ -153,7 +189,12 @@ impl Workspace {
             let spare = match self.preview_revocation(kid, now).await? {
                 RevocationPlan::GenerateNew(new) => {
                     let master = Arc::clone(&self.master);
-                    Some(generate(move || SealedSigningKey::emergency_replacement(&master, new, now)).await?)
+                    Some(
+                        generate(move || {
+                            SealedSigningKey::emergency_replacement(&master, new, now)
+                        })
+                        .await?,
+                    )
                 }
                 RevocationPlan::Unknown
                 | RevocationPlan::AlreadyRevoked(_)
@@ -162,7 +203,11 @@ impl Workspace {
             };
             // `None` means that the keys changed meanwhile, and a new key is needed after all: plan
             // again.
-            if let Some(done) = self.store.revoke_signing_key(kid.to_owned(), spare, now).await? {
+            if let Some(done) = self
+                .store
+                .revoke_signing_key(kid.to_owned(), spare, now)
+                .await?
+            {
                 count_seals(&self.store, &self.master).await;
                 self.store.fail_points.hit(FailPoint::KeyRevoked).await;
                 return check_revocable(kid, done);
@@ -172,11 +217,20 @@ impl Workspace {
 }
 
 fn check_revocable(kid: &str, revocation: RevocationPlan) -> Result<RevocationPlan, Error> {
-    let invalid = |reason: String| ValidationError::new("KID", reason, "see `guestlane signing-keys list`").into();
+    let invalid = |reason: String| {
+        ValidationError::new("KID", reason, "see `guestlane signing-keys list`").into()
+    };
     match revocation {
-        RevocationPlan::Unknown => Err(invalid(format!("`{}` is no key of this store", crate::request::shorten(kid)))),
-        RevocationPlan::AlreadyRevoked(since) => Err(invalid(format!("{kid} is revoked since {since}"))),
-        RevocationPlan::NoSuccessorNeeded(_) | RevocationPlan::PromoteNext(..) | RevocationPlan::GenerateNew(_) => Ok(revocation),
+        RevocationPlan::Unknown => Err(invalid(format!(
+            "`{}` is no key of this store",
+            crate::request::shorten(kid)
+        ))),
+        RevocationPlan::AlreadyRevoked(since) => {
+            Err(invalid(format!("{kid} is revoked since {since}")))
+        }
+        RevocationPlan::NoSuccessorNeeded(_)
+        | RevocationPlan::PromoteNext(..)
+        | RevocationPlan::GenerateNew(_) => Ok(revocation),
     }
 }
 
@@ -196,7 +250,10 @@ async fn generate_next_key(
 ) -> Result<NextKey, Error> {
     let now = clock.now();
     let keys = store.signing_keys().await?;
-    if let Some(next) = keys.iter().find(|key| !key.life.is_revoked() && key.life.active_from() > now) {
+    if let Some(next) = keys
+        .iter()
+        .find(|key| !key.life.is_revoked() && key.life.active_from() > now)
+    {
         return Ok(NextKey::AlreadyPublished(next.clone()));
     }
     let (master, kid) = (Arc::clone(master), SealedSigningKey::new_kid(&keys));

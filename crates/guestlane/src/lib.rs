@@ -101,12 +101,14 @@ pub use engine::{EngineConfig, SessionEngine, WebhookConfig};
 pub use error::Error;
 pub use executor::CreatedSession;
 pub use guestlane_genesys::{
-    Attempt, AttemptLog, BaseUrl, CallPolicy, ClientMetrics, ClientUsage, Clock, Credentials, Endpoints, ErrorCounts, FailPoint,
-    FailPoints, Histogram, HistogramSnapshot, LatencySample, ManualClock, OAuthClient, Priority, Rate, ReferenceClock,
-    RetryPolicy, Timestamp, TlsRoots, TokenRequestAuth, TraceParent, guest::frame::SessionToken, trace_context,
+    Attempt, AttemptLog, BaseUrl, CallPolicy, ClientMetrics, ClientUsage, Clock, Credentials,
+    Endpoints, ErrorCounts, FailPoint, FailPoints, Histogram, HistogramSnapshot, LatencySample,
+    ManualClock, OAuthClient, Priority, Rate, ReferenceClock, RetryPolicy, Timestamp, TlsRoots,
+    TokenRequestAuth, TraceParent, guest::frame::SessionToken, trace_context,
 };
 pub use master_key_rotation::{
-    Resealed, reseal_by_given_keys, rotate_master_key, would_reseal_by_given_keys, would_rotate_master_key,
+    Resealed, reseal_by_given_keys, rotate_master_key, would_reseal_by_given_keys,
+    would_rotate_master_key,
 };
 pub use metrics::{FailureCount, SessionMetrics};
 pub use reload::Reloaded;

@@ -78,7 +78,9 @@ impl Workspace {
             sum += pass.replaced;
             if pass.found == 0 {
                 let (key, now) = (self.master.id(), self.store.clock().now());
-                self.store.record_change(ChangeAction::MasterKeyRotated, key, now).await?;
+                self.store
+                    .record_change(ChangeAction::MasterKeyRotated, key, now)
+                    .await?;
                 return Ok(sum);
             }
         }
@@ -106,7 +108,10 @@ impl Workspace {
     }
 
     /// Counts the sealed values for which `counts` returns true.
-    async fn count_sealed(&self, counts: impl Fn(&MasterKey, &Sealed) -> bool) -> Result<Resealed, Error> {
+    async fn count_sealed(
+        &self,
+        counts: impl Fn(&MasterKey, &Sealed) -> bool,
+    ) -> Result<Resealed, Error> {
         let mut sum = Resealed::default();
         visit_sealed(&self.store, |value| {
             let counted = u64::from(counts(&self.master, value));
@@ -123,17 +128,33 @@ impl Workspace {
 
     /// Seals again the values that are not sealed under the current key.
     async fn reseal_chunk(&self, values: Vec<Sealed>, pass: &mut Pass) -> Result<(), Error> {
-        let stale = values.into_iter().filter(|value| !self.master.is_current(&name(&value.place), &value.bytes));
-        let replacements = stale.map(|value| seal_again(&self.master, value)).collect::<Result<Vec<_>, _>>()?;
-        let Some(first) = replacements.first() else { return Ok(()) };
+        let stale = values
+            .into_iter()
+            .filter(|value| !self.master.is_current(&name(&value.place), &value.bytes));
+        let replacements = stale
+            .map(|value| seal_again(&self.master, value))
+            .collect::<Result<Vec<_>, _>>()?;
+        let Some(first) = replacements.first() else {
+            return Ok(());
+        };
         let are_sessions = matches!(first.place, SealedPlace::GuestSession(_));
-        let keys = replacements.iter().filter(|value| matches!(value.place, SealedPlace::SigningKey(_))).count() as u64;
+        let keys = replacements
+            .iter()
+            .filter(|value| matches!(value.place, SealedPlace::SigningKey(_)))
+            .count() as u64;
         pass.found += replacements.len() as u64;
         let replaced = self.store.replace_sealed(replacements).await?;
         pass.replaced += if are_sessions {
-            Resealed { guest_sessions: replaced, ..Resealed::default() }
+            Resealed {
+                guest_sessions: replaced,
+                ..Resealed::default()
+            }
         } else {
-            Resealed { signing_keys: keys.min(replaced), secrets: replaced.saturating_sub(keys), ..Resealed::default() }
+            Resealed {
+                signing_keys: keys.min(replaced),
+                secrets: replaced.saturating_sub(keys),
+                ..Resealed::default()
+            }
         };
         count_seals(&self.store, &self.master).await;
         self.store.fail_points.hit(FailPoint::ChunkResealed).await;
@@ -151,14 +172,19 @@ struct Pass {
 }
 
 /// Visits every sealed value of the store, until `visit` fails.
-async fn visit_sealed(store: &Store, mut visit: impl FnMut(&Sealed) -> Result<(), Error>) -> Result<(), Error> {
+async fn visit_sealed(
+    store: &Store,
+    mut visit: impl FnMut(&Sealed) -> Result<(), Error>,
+) -> Result<(), Error> {
     store.sealed_keys().await?.iter().try_for_each(&mut visit)?;
     let mut after = None;
     loop {
         let chunk = store.sealed_sessions(after, CHUNK).await?;
         chunk.iter().try_for_each(&mut visit)?;
         match chunk.last().map(|sealed| &sealed.place) {
-            Some(SealedPlace::GuestSession(id)) if chunk.len() == CHUNK as usize => after = Some(*id),
+            Some(SealedPlace::GuestSession(id)) if chunk.len() == CHUNK as usize => {
+                after = Some(*id)
+            }
             _ => return Ok(()),
         }
     }
@@ -170,7 +196,10 @@ async fn visit_sealed(store: &Store, mut visit: impl FnMut(&Sealed) -> Result<()
 /// Returns [`MasterKeyError::Wrong`] for the first value that it does not open, or an error of the
 /// store.
 pub(crate) async fn expect_opens_all(store: &Store, master: &MasterKey) -> Result<(), Error> {
-    visit_sealed(store, |value| Ok(master.open(&name(&value.place), &value.bytes).map(drop)?)).await
+    visit_sealed(store, |value| {
+        Ok(master.open(&name(&value.place), &value.bytes).map(drop)?)
+    })
+    .await
 }
 
 /// The name under which a value is sealed.
@@ -184,11 +213,19 @@ fn name(place: &SealedPlace) -> String {
 
 fn seal_again(master: &MasterKey, value: Sealed) -> Result<Replacement, MasterKeyError> {
     let name = name(&value.place);
-    let opened = master.open(&name, &value.bytes).map_err(|error| match (error, &value.place) {
-        (MasterKeyError::Wrong(_), SealedPlace::GuestSession(id)) => MasterKeyError::Wrong(format!("{name} (session {id})")),
-        (error, _) => error,
-    })?;
-    Ok(Replacement { after: master.seal(&name, &opened)?, place: value.place, before: value.bytes })
+    let opened = master
+        .open(&name, &value.bytes)
+        .map_err(|error| match (error, &value.place) {
+            (MasterKeyError::Wrong(_), SealedPlace::GuestSession(id)) => {
+                MasterKeyError::Wrong(format!("{name} (session {id})"))
+            }
+            (error, _) => error,
+        })?;
+    Ok(Replacement {
+        after: master.seal(&name, &opened)?,
+        place: value.place,
+        before: value.bytes,
+    })
 }
 
 /// Rotates a master key that is in a file: stores a new key, seals all values again, and deletes
@@ -204,7 +241,14 @@ pub async fn rotate_master_key(places: &StorageConfig, clock: &Clock) -> Result<
     Store::expect_unused(&places.database)?;
     let store = Store::open(&places.database, &places.home, clock, &places.fail_points).await?;
     // A key that does not open this store belongs to another store and must not be replaced.
-    let mut state = Workspace::with_key(places, clock, store, MasterKey::from_locked_file(path)?, false).await?;
+    let mut state = Workspace::with_key(
+        places,
+        clock,
+        store,
+        MasterKey::from_locked_file(path)?,
+        false,
+    )
+    .await?;
     MasterKey::replace_in_file(path, &places.fail_points)?;
     state.master = Arc::new(MasterKey::from_locked_file(path)?);
     let resealed = state.reseal().await?;
@@ -216,19 +260,34 @@ pub async fn rotate_master_key(places: &StorageConfig, clock: &Clock) -> Result<
 ///
 /// # Errors
 /// Returns an error if the master key is not in a file, or there is no store.
-pub async fn would_rotate_master_key(places: &StorageConfig, clock: &Clock) -> Result<Resealed, Error> {
+pub async fn would_rotate_master_key(
+    places: &StorageConfig,
+    clock: &Clock,
+) -> Result<Resealed, Error> {
     expect_key_in_file(places)?;
-    Workspace::open_read_only(places, clock).await?.count_sealed(|_, _| true).await
+    Workspace::open_read_only(places, clock)
+        .await?
+        .count_sealed(|_, _| true)
+        .await
 }
 
 fn expect_key_in_file(places: &StorageConfig) -> Result<(), Error> {
     if places.master_key.is_some() {
         let fix = "rotate it in the four steps of docs/tokens.md, of which `guestlane master-key reseal` is the third";
-        return Err(ValidationError::new("GUESTLANE_MASTER_KEY", "is set, so that the master key is in no file", fix).into());
+        return Err(ValidationError::new(
+            "GUESTLANE_MASTER_KEY",
+            "is set, so that the master key is in no file",
+            fix,
+        )
+        .into());
     }
     places.expect_store()?;
     let path = &places.master_key_file;
-    if path.exists() { Ok(()) } else { Err(MasterKeyError::Missing(path.clone()).into()) }
+    if path.exists() {
+        Ok(())
+    } else {
+        Err(MasterKeyError::Missing(path.clone()).into())
+    }
 }
 
 /// Seals again the values under a previous master key that was given beside the current one.
@@ -236,16 +295,25 @@ fn expect_key_in_file(places: &StorageConfig) -> Result<(), Error> {
 ///
 /// # Errors
 /// As for [`Workspace::reseal`]. Also returns an error if the two keys are not given.
-pub async fn reseal_by_given_keys(places: &StorageConfig, clock: &Clock) -> Result<Resealed, Error> {
+pub async fn reseal_by_given_keys(
+    places: &StorageConfig,
+    clock: &Clock,
+) -> Result<Resealed, Error> {
     expect_given_keys(places)?;
-    Workspace::open_read_only(places, clock).await?.reseal().await
+    Workspace::open_read_only(places, clock)
+        .await?
+        .reseal()
+        .await
 }
 
 /// The number of values that [`reseal_by_given_keys`] would seal again. Changes nothing.
 ///
 /// # Errors
 /// Returns an error if the two keys are not given, or there is no store.
-pub async fn would_reseal_by_given_keys(places: &StorageConfig, clock: &Clock) -> Result<Resealed, Error> {
+pub async fn would_reseal_by_given_keys(
+    places: &StorageConfig,
+    clock: &Clock,
+) -> Result<Resealed, Error> {
     expect_given_keys(places)?;
     Workspace::open_read_only(places, clock)
         .await?
@@ -256,11 +324,19 @@ pub async fn would_reseal_by_given_keys(places: &StorageConfig, clock: &Clock) -
 fn expect_given_keys(places: &StorageConfig) -> Result<(), Error> {
     if places.master_key.is_none() {
         let fix = "rotate a key in a file by `guestlane master-key rotate`";
-        return Err(ValidationError::new("GUESTLANE_MASTER_KEY", "is not set, so that the master key is in a file", fix).into());
+        return Err(ValidationError::new(
+            "GUESTLANE_MASTER_KEY",
+            "is not set, so that the master key is in a file",
+            fix,
+        )
+        .into());
     }
     if places.master_key_previous.is_none() {
-        let fix = "set it to the key that is replaced, on every node, and run the same command again";
-        return Err(ValidationError::new("GUESTLANE_MASTER_KEY_PREVIOUS", "is not set", fix).into());
+        let fix =
+            "set it to the key that is replaced, on every node, and run the same command again";
+        return Err(
+            ValidationError::new("GUESTLANE_MASTER_KEY_PREVIOUS", "is not set", fix).into(),
+        );
     }
     Ok(())
 }

@@ -18,9 +18,10 @@ use crate::{
 /// Upper bounds of the histogram of session latency, in seconds. Each is about a fifth larger than
 /// the one before, from a millisecond to two minutes.
 const SESSION_BOUNDS: &[f64] = &[
-    0.001, 0.0012, 0.0015, 0.0018, 0.0022, 0.0027, 0.0033, 0.0039, 0.0047, 0.0056, 0.0068, 0.0082, 0.01, 0.012, 0.015, 0.018,
-    0.022, 0.027, 0.033, 0.039, 0.047, 0.056, 0.068, 0.082, 0.1, 0.12, 0.15, 0.18, 0.22, 0.27, 0.33, 0.39, 0.47, 0.56, 0.68,
-    0.82, 1.0, 1.2, 1.5, 1.8, 2.2, 2.7, 3.3, 3.9, 4.7, 5.6, 6.8, 8.2, 10.0, 15.0, 22.0, 33.0, 47.0, 60.0, 90.0, 120.0,
+    0.001, 0.0012, 0.0015, 0.0018, 0.0022, 0.0027, 0.0033, 0.0039, 0.0047, 0.0056, 0.0068, 0.0082,
+    0.01, 0.012, 0.015, 0.018, 0.022, 0.027, 0.033, 0.039, 0.047, 0.056, 0.068, 0.082, 0.1, 0.12,
+    0.15, 0.18, 0.22, 0.27, 0.33, 0.39, 0.47, 0.56, 0.68, 0.82, 1.0, 1.2, 1.5, 1.8, 2.2, 2.7, 3.3,
+    3.9, 4.7, 5.6, 6.8, 8.2, 10.0, 15.0, 22.0, 33.0, 47.0, 60.0, 90.0, 120.0,
 ];
 
 /// Latencies and failures of the sessions of this process.
@@ -43,7 +44,10 @@ pub struct FailureCount {
 
 impl Default for SessionMetrics {
     fn default() -> Self {
-        Self { latency: Histogram::new(SESSION_BOUNDS), problems: Mutex::default() }
+        Self {
+            latency: Histogram::new(SESSION_BOUNDS),
+            problems: Mutex::default(),
+        }
     }
 }
 
@@ -56,8 +60,18 @@ impl SessionMetrics {
     pub(crate) fn failed(&self, error: &Error, now: Timestamp) {
         let advice = error.advice().for_others();
         let mut problems = self.problems.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = problems.get(&advice.code).map_or(0, |problem| problem.count) + 1;
-        problems.insert(advice.code, FailureCount { count, last_at: now, advice });
+        let count = problems
+            .get(&advice.code)
+            .map_or(0, |problem| problem.count)
+            + 1;
+        problems.insert(
+            advice.code,
+            FailureCount {
+                count,
+                last_at: now,
+                advice,
+            },
+        );
     }
 
     /// Latency of the sessions that were opened (requirement R13, docs/requirements.md).
@@ -67,7 +81,10 @@ impl SessionMetrics {
 
     /// Failures by code.
     pub fn failures_by_code(&self) -> BTreeMap<ErrorCode, FailureCount> {
-        self.problems.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.problems
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 }
 
@@ -81,7 +98,11 @@ pub(crate) struct ErrorCounters {
 
 impl ErrorCounters {
     pub(crate) fn new(before: ErrorCounts, stats: Arc<ClientMetrics>) -> Self {
-        Self { before, stats, written: Mutex::default() }
+        Self {
+            before,
+            stats,
+            written: Mutex::default(),
+        }
     }
 
     /// Returns the errors since the last call. The caller must store them.

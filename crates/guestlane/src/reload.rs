@@ -30,7 +30,10 @@ pub struct Reloaded {
 impl Reloaded {
     /// The number of replaced secrets.
     pub fn count(&self) -> usize {
-        self.client_secrets + usize::from(self.webhook_secret) + usize::from(self.database_url) + usize::from(self.master_key)
+        self.client_secrets
+            + usize::from(self.webhook_secret)
+            + usize::from(self.database_url)
+            + usize::from(self.master_key)
     }
 
     /// The names of the settings that have the replaced secrets.
@@ -41,7 +44,10 @@ impl Reloaded {
             (self.database_url, DATABASE_URL),
             (self.master_key, MASTER_KEY),
         ];
-        taken.into_iter().filter_map(|(taken, name)| taken.then_some(name)).collect()
+        taken
+            .into_iter()
+            .filter_map(|(taken, name)| taken.then_some(name))
+            .collect()
     }
 }
 
@@ -58,14 +64,21 @@ impl SessionEngine {
     /// Returns an error if a secret cannot be used, or the URL names another store. No secret is
     /// replaced then.
     pub async fn reload(&self, config: &EngineConfig) -> Result<Reloaded, Error> {
-        self.take_secrets(config).await.map_err(|error| match error {
-            Error::Invalid(invalid) => Error::Settings(vec![invalid]),
-            other => other,
-        })
+        self.take_secrets(config)
+            .await
+            .map_err(|error| match error {
+                Error::Invalid(invalid) => Error::Settings(vec![invalid]),
+                other => other,
+            })
     }
 
     async fn take_secrets(&self, config: &EngineConfig) -> Result<Reloaded, Error> {
-        let webhook = self.outbox.as_ref().map(|outbox| outbox.other_keys(config.crm.as_ref())).transpose()?.flatten();
+        let webhook = self
+            .outbox
+            .as_ref()
+            .map(|outbox| outbox.other_keys(config.crm.as_ref()))
+            .transpose()?
+            .flatten();
         let login = self.other_login(&config.places.database)?;
         let master = config.places.master_key_in_use()?;
         let master = Some(master).filter(|new| !self.master.has_keys_of(new));
@@ -91,16 +104,28 @@ impl SessionEngine {
     }
 
     /// Returns the URL in use and the new one if their logins differ.
-    fn other_login<'a>(&'a self, new: &'a Database) -> Result<Option<(&'a PostgresUrl, &'a PostgresUrl)>, Error> {
+    fn other_login<'a>(
+        &'a self,
+        new: &'a Database,
+    ) -> Result<Option<(&'a PostgresUrl, &'a PostgresUrl)>, Error> {
         let reason = match (&self.database, new) {
-            (Database::Postgres(in_use), Database::Postgres(new)) => match in_use.other_target(new) {
+            (Database::Postgres(in_use), Database::Postgres(new)) => match in_use.other_target(new)
+            {
                 None => return Ok((!in_use.has_login_of(new)).then_some((in_use, new))),
-                Some(part) => format!("has another {part} than the store in use, {}", self.database),
+                Some(part) => format!(
+                    "has another {part} than the store in use, {}",
+                    self.database
+                ),
             },
             (Database::Sqlite(in_use), Database::Sqlite(new)) if in_use == new => return Ok(None),
             _ => format!("names another store than the one in use, {}", self.database),
         };
-        Err(ValidationError::new(DATABASE_URL, reason, "restart guestlane to use another store, or take the change back").into())
+        Err(ValidationError::new(
+            DATABASE_URL,
+            reason,
+            "restart guestlane to use another store, or take the change back",
+        )
+        .into())
     }
 
     /// Opens connections with a login. It must reach this store, and be allowed to write to it.
@@ -113,21 +138,38 @@ impl SessionEngine {
             Store::try_to_write(&Database::Postgres(Box::new(new.clone()))).await?;
             Store::secret_at(new, AUDIT_KEY).await
         };
-        let found = tried.await.map_err(|error| refused(format!("cannot be used: {}", display_chain(&error))))?;
+        let found = tried
+            .await
+            .map_err(|error| refused(format!("cannot be used: {}", display_chain(&error))))?;
         let found = found.filter(|found| self.store.is_home_of(found));
         let masters = [Some(&*self.master), master];
-        let opened = |found: KeptSecret| masters.into_iter().flatten().find_map(|it| it.open(AUDIT_KEY, &found.sealed).ok());
-        let signer = found.and_then(opened).and_then(|seed| NoteSigner::from_seed(&seed));
+        let opened = |found: KeptSecret| {
+            masters
+                .into_iter()
+                .flatten()
+                .find_map(|it| it.open(AUDIT_KEY, &found.sealed).ok())
+        };
+        let signer = found
+            .and_then(opened)
+            .and_then(|seed| NoteSigner::from_seed(&seed));
         if signer.is_none_or(|signer| signer.public() != self.audit_key()) {
-            return Err(refused("leads to another store than the one in use".to_owned()));
+            return Err(refused(
+                "leads to another store than the one in use".to_owned(),
+            ));
         }
         Ok(())
     }
 
     /// Replaces the master key last: the previous key cannot open values sealed under the new key.
-    async fn take_sealed(&self, master: Option<&MasterKey>, webhook: Option<GivenKeys>) -> Result<(), Error> {
+    async fn take_sealed(
+        &self,
+        master: Option<&MasterKey>,
+        webhook: Option<GivenKeys>,
+    ) -> Result<(), Error> {
         if let Some(master) = master {
-            expect_opens_all(&self.store, master).await.map_err(refused_master_key)?;
+            expect_opens_all(&self.store, master)
+                .await
+                .map_err(refused_master_key)?;
         }
         if let (Some(outbox), Some(webhook)) = (&self.outbox, webhook) {
             outbox.use_keys(webhook).await?;

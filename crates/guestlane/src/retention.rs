@@ -33,7 +33,9 @@ impl SessionEngine {
     /// Returns an error if the store fails.
     pub async fn prune(&self) -> Result<Pruned, StoreError> {
         let mut sum = Pruned::default();
-        let Some(until) = self.store.advance_retention(self.keep_sessions).await? else { return Ok(sum) };
+        let Some(until) = self.store.advance_retention(self.keep_sessions).await? else {
+            return Ok(sum);
+        };
         while self.store.prune_batches(until).await? > 0 {
             self.clock.sleep(BATCH_PAUSE).await;
         }
@@ -51,8 +53,13 @@ impl SessionEngine {
         loop {
             match self.prune().await {
                 Ok(Pruned { sessions: 0, .. }) => {}
-                Ok(Pruned { sessions, events, .. }) => info!(sessions, events, "deleted sessions whose retention is over"),
-                Err(error) => crate::store::log_failure(&error, "retention failed; it is tried again in five minutes"),
+                Ok(Pruned {
+                    sessions, events, ..
+                }) => info!(sessions, events, "deleted sessions whose retention is over"),
+                Err(error) => crate::store::log_failure(
+                    &error,
+                    "retention failed; it is tried again in five minutes",
+                ),
             }
             self.clock.sleep(IDLE_INTERVAL).await;
         }

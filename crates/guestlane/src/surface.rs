@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, fmt};
 
 use guestlane_genesys::{
-    ContactIdentifier, ExternalContact, ExternalId, ExternalSourceRef, IdentifierKind, InboundMessage, OpenChannel, OpenMetadata,
-    OpenSender, PhoneNumber,
+    ContactIdentifier, ExternalContact, ExternalId, ExternalSourceRef, IdentifierKind,
+    InboundMessage, OpenChannel, OpenMetadata, OpenSender, PhoneNumber,
     guest::event::{Message, attribute_bytes},
 };
 use http::HeaderValue;
@@ -107,7 +107,11 @@ impl Default for MessagingConfig {
 impl MessagingConfig {
     /// The attributes for the inbound flow: the caller's attributes, the guest, and the queue. The
     /// guest token is added if it is enabled and fits.
-    pub fn attributes(&self, request: &SessionRequest, token: &GuestToken) -> BTreeMap<String, String> {
+    pub fn attributes(
+        &self,
+        request: &SessionRequest,
+        token: &GuestToken,
+    ) -> BTreeMap<String, String> {
         let mut attributes = without_token(request);
         let size = attribute_bytes(&attributes) + GUEST_TOKEN.len() + token.expose().len();
         if self.send_guest_token && size <= Attributes::MAX_BYTES {
@@ -146,23 +150,45 @@ impl MessagingConfig {
             first_name: person.first_name(),
             last_name: person.last_name(),
         };
-        let metadata = OpenMetadata { custom_attributes: self.attributes(request, token) };
-        let channel = OpenChannel { from, message_id: session_id.to_owned(), time: admitted_at.to_owned(), metadata };
+        let metadata = OpenMetadata {
+            custom_attributes: self.attributes(request, token),
+        };
+        let channel = OpenChannel {
+            from,
+            message_id: session_id.to_owned(),
+            time: admitted_at.to_owned(),
+            metadata,
+        };
         InboundMessage { channel, text }
     }
 
     /// The identifiers by which the contact of the guest is found. If empty, nothing prevents a
     /// second contact.
     pub fn identifiers(&self, request: &SessionRequest) -> Vec<ContactIdentifier> {
-        let identifier =
-            |kind, value: &str, external_source| ContactIdentifier { kind, value: value.to_owned(), external_source };
+        let identifier = |kind, value: &str, external_source| ContactIdentifier {
+            kind,
+            value: value.to_owned(),
+            external_source,
+        };
         if let Some(id) = self.external_source {
-            return vec![identifier(IdentifierKind::ExternalId, request.guest.as_str(), Some(ExternalSourceRef { id }))];
+            return vec![identifier(
+                IdentifierKind::ExternalId,
+                request.guest.as_str(),
+                Some(ExternalSourceRef { id }),
+            )];
         }
         // Send one identifier only: a telephone that two people share must not merge their contacts
         // where e-mail addresses distinguish them.
-        let email = request.contact_details.email().map(|email| identifier(IdentifierKind::Email, email, None));
-        let phone = || request.contact_details.phone_e164().map(|phone| identifier(IdentifierKind::Phone, &phone, None));
+        let email = request
+            .contact_details
+            .email()
+            .map(|email| identifier(IdentifierKind::Email, email, None));
+        let phone = || {
+            request
+                .contact_details
+                .phone_e164()
+                .map(|phone| identifier(IdentifierKind::Phone, &phone, None))
+        };
         email.or_else(phone).into_iter().collect()
     }
 
@@ -170,14 +196,20 @@ impl MessagingConfig {
     pub fn contact(&self, request: &SessionRequest) -> ExternalContact {
         let person = &request.contact_details;
         let text = |text: Option<&str>| text.map(str::to_owned);
-        let external_id = |id| ExternalId { external_source: ExternalSourceRef { id }, value: request.guest.to_string() };
+        let external_id = |id| ExternalId {
+            external_source: ExternalSourceRef { id },
+            value: request.guest.to_string(),
+        };
         let unnamed = self.external_source.is_none() && person.is_empty();
         ExternalContact {
             // If nothing else is known about the contact, its first name is the guest ID.
-            first_name: text(person.first_name()).or_else(|| unnamed.then(|| request.guest.to_string())),
+            first_name: text(person.first_name())
+                .or_else(|| unnamed.then(|| request.guest.to_string())),
             last_name: text(person.last_name()),
             personal_email: text(person.email()),
-            cell_phone: person.phone().map(|phone| PhoneNumber { display: phone.to_owned() }),
+            cell_phone: person.phone().map(|phone| PhoneNumber {
+                display: phone.to_owned(),
+            }),
             external_ids: self.external_source.into_iter().map(external_id).collect(),
         }
     }
@@ -201,13 +233,23 @@ impl Surface {
         if self.is_public_api() {
             let size = attribute_bytes(&without_token(request));
             if size > Attributes::MAX_BYTES {
-                let reason = format!("have {size} bytes with guestId and routingTarget, which the inbound flow needs");
-                let fix = format!("the platform takes {} bytes: shorten them", Attributes::MAX_BYTES);
+                let reason = format!(
+                    "have {size} bytes with guestId and routingTarget, which the inbound flow needs"
+                );
+                let fix = format!(
+                    "the platform takes {} bytes: shorten them",
+                    Attributes::MAX_BYTES
+                );
                 return Err(ValidationError::new("attributes", reason, fix));
             }
             return Ok(());
         }
-        match request.contact_details.fields().into_iter().find(|(_, value)| value.is_some()) {
+        match request
+            .contact_details
+            .fields()
+            .into_iter()
+            .find(|(_, value)| value.is_some())
+        {
             Some((field, _)) => Err(ValidationError::new(
                 field,
                 "has no place on the surface rest",

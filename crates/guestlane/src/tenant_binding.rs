@@ -19,35 +19,66 @@ impl SessionEngine {
         if !self.surface.is_public_api() {
             return Ok(());
         }
-        self.organization.get_or_try_init(|| self.fetch_organization(deadline)).await.map(drop)
+        self.organization
+            .get_or_try_init(|| self.fetch_organization(deadline))
+            .await
+            .map(drop)
     }
 
     async fn fetch_organization(&self, deadline: Timestamp) -> Result<(), Error> {
         let known = self.store.organization().await?;
-        if known.as_ref().is_some_and(|(client, _)| *client == self.client_ids) {
+        if known
+            .as_ref()
+            .is_some_and(|(client, _)| *client == self.client_ids)
+        {
             return Ok(());
         }
-        let answers = self.platform.fetch_organizations(deadline).await.map_err(unanswered)?;
+        let answers = self
+            .platform
+            .fetch_organizations(deadline)
+            .await
+            .map_err(unanswered)?;
         let clients = join(answers.iter().map(|(client, _)| client.as_str()));
-        let mut told = answers.into_iter().filter_map(|(client, id)| Some((client, id?)));
+        let mut told = answers
+            .into_iter()
+            .filter_map(|(client, id)| Some((client, id?)));
         let (client, id) = told.next().unzip();
         if let Some((other, _)) = told.find(|(_, other)| Some(other) != id.as_ref()) {
             let client = shorten(client.as_deref().unwrap_or_default());
-            let reason = format!("names OAuth clients of different organizations: {client} and {}", shorten(&other));
+            let reason = format!(
+                "names OAuth clients of different organizations: {client} and {}",
+                shorten(&other)
+            );
             let fix = "give clients of one organization only; what one of them creates, the other would not find";
-            return Err(Error::Settings(vec![ValidationError::new("GENESYS_CLIENT_ID", reason, fix)]));
+            return Err(Error::Settings(vec![ValidationError::new(
+                "GENESYS_CLIENT_ID",
+                reason,
+                fix,
+            )]));
         }
-        self.store.get_or_insert_platform(self.api.as_str().to_owned()).await?;
+        self.store
+            .get_or_insert_platform(self.api.as_str().to_owned())
+            .await?;
         let Some(id) = id else {
-            warn!("the platform does not say whose the OAuth client is; that it is the store's organization is not known");
+            warn!(
+                "the platform does not say whose the OAuth client is; that it is the store's organization is not known"
+            );
             return Ok(());
         };
         if let Some((_, organization)) = known
             && id != *organization
         {
-            let reason = format!("belongs to the organization {}, not to {}", shorten(&organization), shorten(&id));
+            let reason = format!(
+                "belongs to the organization {}, not to {}",
+                shorten(&organization),
+                shorten(&id)
+            );
             let fix = "choose another state directory for this organization; sessions of one are not sessions of the other";
-            return Err(Error::Settings(vec![ValidationError::new("GUESTLANE_STATE_DIR", reason, fix)]));
+            return Err(Error::Settings(vec![ValidationError::new(
+                "GUESTLANE_STATE_DIR",
+                reason,
+                fix,
+            )]));
         }
         self.store.set_organization(clients, id.to_string()).await?;
         self.fail_points.hit(FailPoint::OrganizationStored).await;
@@ -68,5 +99,9 @@ fn join<'a>(ids: impl Iterator<Item = &'a str>) -> String {
 }
 
 fn unanswered(failed: CallError) -> Error {
-    Error::Platform { session: None, then: SessionOutcome::NothingCreated, failed }
+    Error::Platform {
+        session: None,
+        then: SessionOutcome::NothingCreated,
+        failed,
+    }
 }

@@ -22,7 +22,9 @@ use crate::{
     error::Error,
     request::ValidationError,
     session::{SessionId, SessionRecord, SurfaceBinding},
-    store::{AuditSettings, BenchOverrides, Database, GuestIdMode, RecordFilter, Store, StoreError},
+    store::{
+        AuditSettings, BenchOverrides, Database, GuestIdMode, RecordFilter, Store, StoreError,
+    },
     token::{Keyring, MasterKey, MasterKeyError, SealedSigningKey},
 };
 
@@ -73,9 +75,14 @@ impl StorageConfig {
         const CURRENT: &str = "GUESTLANE_MASTER_KEY";
         const PREVIOUS: &str = "GUESTLANE_MASTER_KEY_PREVIOUS";
         match (&self.master_key, &self.master_key_previous) {
-            (Some(current), Some(previous)) => MasterKey::parse(current, CURRENT)?.with_previous(previous, PREVIOUS).map(Some),
+            (Some(current), Some(previous)) => MasterKey::parse(current, CURRENT)?
+                .with_previous(previous, PREVIOUS)
+                .map(Some),
             (Some(current), None) => MasterKey::parse(current, CURRENT).map(Some),
-            (None, Some(_)) => Err(MasterKeyError::PreviousAlone { previous: PREVIOUS.to_owned(), current: CURRENT.to_owned() }),
+            (None, Some(_)) => Err(MasterKeyError::PreviousAlone {
+                previous: PREVIOUS.to_owned(),
+                current: CURRENT.to_owned(),
+            }),
             (None, None) => Ok(None),
         }
     }
@@ -85,7 +92,8 @@ impl StorageConfig {
     /// # Errors
     /// Returns an error if a given key is damaged, or the key file cannot be read.
     pub(crate) fn master_key_in_use(&self) -> Result<MasterKey, MasterKeyError> {
-        self.given_master_key()?.map_or_else(|| MasterKey::from_file_in_use(&self.master_key_file), Ok)
+        self.given_master_key()?
+            .map_or_else(|| MasterKey::from_file_in_use(&self.master_key_file), Ok)
     }
 
     /// Checks that the store exists.
@@ -95,9 +103,12 @@ impl StorageConfig {
     pub(crate) fn expect_store(&self) -> Result<(), Error> {
         if self.database.file().is_some_and(|file| !file.exists()) {
             let reason = format!("has no store: there is no {}", self.database);
-            return Err(
-                ValidationError::new("the state directory", reason, "name it by --state-dir, or create a session first").into()
-            );
+            return Err(ValidationError::new(
+                "the state directory",
+                reason,
+                "name it by --state-dir, or create a session first",
+            )
+            .into());
         }
         Ok(())
     }
@@ -140,17 +151,24 @@ impl Workspace {
         let given = places.given_master_key()?;
         let store = match mend {
             true => Store::open(&places.database, &places.home, clock, &places.fail_points).await?,
-            false => Store::open_to_look(&places.database, &places.home, clock, &places.fail_points).await?,
+            false => {
+                Store::open_to_look(&places.database, &places.home, clock, &places.fail_points)
+                    .await?
+            }
         };
         if let Some(mode) = durable_fs::mode_for_others(&places.home) {
             let directory = places.home.display();
             warn!(%directory, mode = format!("{mode:o}"), "the state directory can be entered by others");
         }
-        if given.is_none() && !places.master_key_file.exists() && !store.signing_keys().await?.is_empty() {
+        if given.is_none()
+            && !places.master_key_file.exists()
+            && !store.signing_keys().await?.is_empty()
+        {
             // A new master key would open none of the stored signing keys.
             return Err(MasterKeyError::Missing(places.master_key_file.clone()).into());
         }
-        let from_file = || match MasterKey::from_file(&places.master_key_file, &places.fail_points) {
+        let from_file = || match MasterKey::from_file(&places.master_key_file, &places.fail_points)
+        {
             // A read-only file system has no place for a lock file; no process rotates the key
             // there either.
             Err(MasterKeyError::File(_, error)) if !mend && durable_fs::is_read_only(&error) => {
@@ -172,20 +190,32 @@ impl Workspace {
     ) -> Result<Self, Error> {
         let mut keys = store.signing_keys().await?;
         if keys.is_empty() {
-            store.add_signing_key(SealedSigningKey::first(&master, clock.now())?).await?;
+            store
+                .add_signing_key(SealedSigningKey::first(&master, clock.now())?)
+                .await?;
             places.fail_points.hit(FailPoint::SigningKeyStored).await;
             keys = store.signing_keys().await?;
-            info!(kid = SealedSigningKey::FIRST_KID, "made the first signing key");
+            info!(
+                kid = SealedSigningKey::FIRST_KID,
+                "made the first signing key"
+            );
         }
         let (keyring, master) = (Arc::new(Keyring::open(&master, keys)?), Arc::new(master));
         let audit_signer = Arc::new(audit_signer(&store, &master).await?);
         places.fail_points.hit(FailPoint::AuditKeyStored).await;
-        store.attach_audit_log(places.audit.clone(), Arc::clone(&audit_signer), mend).await?;
+        store
+            .attach_audit_log(places.audit.clone(), Arc::clone(&audit_signer), mend)
+            .await?;
         if mend {
             store.record_unrecorded(clock.now()).await?;
         }
         store.override_for_bench(places.guarantees).await?;
-        Ok(Self { store, keyring, audit_signer, master })
+        Ok(Self {
+            store,
+            keyring,
+            audit_signer,
+            master,
+        })
     }
 
     /// The public key that verifies the checkpoints of the audit log.
@@ -199,7 +229,11 @@ impl Workspace {
     /// # Errors
     /// Returns an error if the store fails, or an index in it is out of range.
     pub async fn prove_inclusion(&self, session: SessionId) -> Result<Option<SessionProof>, Error> {
-        let filter = RecordFilter { session: Some(session), guest: None, limit: u32::MAX };
+        let filter = RecordFilter {
+            session: Some(session),
+            guest: None,
+            limit: u32::MAX,
+        };
         let mut trees: HashMap<u32, (Vec<Hash>, String)> = HashMap::new();
         let mut records = Vec::new();
         for record in self.store.records(filter).await? {
@@ -207,19 +241,31 @@ impl Workspace {
                 hash_map::Entry::Occupied(known) => known.into_mut(),
                 hash_map::Entry::Vacant(new) => new.insert(self.tree(record.log).await?),
             };
-            let index = usize::try_from(record.index).map_err(|_| StoreError::Row("audit_record.idx"))?;
-            let path = audit::inclusion(leaves, index).ok_or(StoreError::Row("audit_record.idx"))?;
+            let index =
+                usize::try_from(record.index).map_err(|_| StoreError::Row("audit_record.idx"))?;
+            let path =
+                audit::inclusion(leaves, index).ok_or(StoreError::Row("audit_record.idx"))?;
             let proof = audit::proof::write(record.index, &path, note);
-            records.push(ProvenRecord { line: record.line, proof });
+            records.push(ProvenRecord {
+                line: record.line,
+                proof,
+            });
         }
-        Ok((!records.is_empty()).then(|| SessionProof { session_id: session.to_string(), records }))
+        Ok((!records.is_empty()).then(|| SessionProof {
+            session_id: session.to_string(),
+            records,
+        }))
     }
 
     /// The leaves of a log, and a signed checkpoint over them.
     async fn tree(&self, log: u32) -> Result<(Vec<Hash>, String), Error> {
         let leaves = self.store.leaves(log).await?;
         let origin = Checkpoint::origin_of(self.audit_key(), log);
-        let note = self.sign(&Checkpoint { origin, size: leaves.len() as u64, root: audit::root(&leaves) });
+        let note = self.sign(&Checkpoint {
+            origin,
+            size: leaves.len() as u64,
+            root: audit::root(&leaves),
+        });
         Ok((leaves, note))
     }
 
@@ -228,7 +274,10 @@ impl Workspace {
     ///
     /// # Errors
     /// Returns an error if the master key does not open the token.
-    pub fn guest_session(&self, session: &SessionRecord) -> Result<Option<SessionToken>, MasterKeyError> {
+    pub fn guest_session(
+        &self,
+        session: &SessionRecord,
+    ) -> Result<Option<SessionToken>, MasterKeyError> {
         open_guest_session(&self.master, session)
     }
 
@@ -248,14 +297,20 @@ impl Workspace {
     /// Binds the store to the first platform it is used with. Keys and IDs of the store mean
     /// nothing to another platform.
     pub(crate) async fn bind_platform(&self, base: &BaseUrl) -> Result<(), Error> {
-        let known = self.store.get_or_insert_platform(base.as_str().to_owned()).await?;
+        let known = self
+            .store
+            .get_or_insert_platform(base.as_str().to_owned())
+            .await?;
         same_platform(&known, base)
     }
 
     /// Like [`bind_platform`](Self::bind_platform), for a platform that has not responded yet. It
     /// does not bind the store, so that a mistyped host name does not claim it.
     pub(crate) async fn check_platform_binding(&self, base: &BaseUrl) -> Result<(), Error> {
-        self.store.platform().await?.map_or(Ok(()), |known| same_platform(&known, base))
+        self.store
+            .platform()
+            .await?
+            .map_or(Ok(()), |known| same_platform(&known, base))
     }
 }
 
@@ -267,13 +322,18 @@ pub(crate) fn new_guest_session(master: &MasterKey) -> Result<Vec<u8>, MasterKey
     master.seal(GUEST_SESSION, SessionToken::generate().expose().as_bytes())
 }
 
-pub(crate) fn open_guest_session(master: &MasterKey, session: &SessionRecord) -> Result<Option<SessionToken>, MasterKeyError> {
+pub(crate) fn open_guest_session(
+    master: &MasterKey,
+    session: &SessionRecord,
+) -> Result<Option<SessionToken>, MasterKeyError> {
     match &session.surface_binding {
         SurfaceBinding::WebMessaging { token, .. } if !token.is_empty() => {
             let opened = master.open(GUEST_SESSION, token)?;
             Ok(Some(SessionToken::new(String::from_utf8_lossy(&opened))))
         }
-        SurfaceBinding::WebMessaging { .. } | SurfaceBinding::Rest | SurfaceBinding::OpenMessaging { .. } => Ok(None),
+        SurfaceBinding::WebMessaging { .. }
+        | SurfaceBinding::Rest
+        | SurfaceBinding::OpenMessaging { .. } => Ok(None),
     }
 }
 
@@ -283,7 +343,11 @@ fn same_platform(known: &str, base: &BaseUrl) -> Result<(), Error> {
     }
     let reason = format!("belongs to the platform at {known}, not to {base}");
     let fix = "choose another state directory for this platform; sessions of one are not sessions of the other";
-    Err(Error::Settings(vec![ValidationError::new("GUESTLANE_STATE_DIR", reason, fix)]))
+    Err(Error::Settings(vec![ValidationError::new(
+        "GUESTLANE_STATE_DIR",
+        reason,
+        fix,
+    )]))
 }
 
 /// Returns a secret of the store, opened. It is created on first use.
@@ -298,7 +362,9 @@ async fn get_or_create_secret(
         // If two processes start at once, the store keeps the secret of the first one, and both use
         // it.
         None => {
-            let kept = store.get_or_insert_secret(name, Some(master.seal(name, &new()?)?)).await?;
+            let kept = store
+                .get_or_insert_secret(name, Some(master.seal(name, &new()?)?))
+                .await?;
             count_seals(store, master).await;
             kept.unwrap_or_default()
         }
@@ -310,10 +376,17 @@ async fn get_or_create_secret(
 /// store fails.
 pub(crate) async fn count_seals(store: &Store, master: &MasterKey) -> Option<u64> {
     let new = master.take_seals();
-    let counted = if new == 0 { store.seals(&master.id()).await } else { store.add_seals(&master.id(), new).await };
+    let counted = if new == 0 {
+        store.seals(&master.id()).await
+    } else {
+        store.add_seals(&master.id(), new).await
+    };
     if let Err(error) = &counted {
         master.give_back_seals(new);
-        crate::store::log_failure(error, "the seals of the master key could not be counted; they are counted later");
+        crate::store::log_failure(
+            error,
+            "the seals of the master key could not be counted; they are counted later",
+        );
     }
     counted.ok()
 }
@@ -324,14 +397,20 @@ pub(crate) async fn api_key_hash(store: &Store, master: &MasterKey) -> Result<Ap
         aws_lc_rs::rand::fill(&mut secret).map_err(|_| MasterKeyError::Unusable)?;
         Ok(secret)
     };
-    Ok(ApiKeyHasher::new(&get_or_create_secret(store, master, "the API keys' secret", new).await?))
+    Ok(ApiKeyHasher::new(
+        &get_or_create_secret(store, master, "the API keys' secret", new).await?,
+    ))
 }
 
 /// The name under which the audit key is stored and sealed.
 pub(crate) const AUDIT_KEY: &str = "the audit log's key";
 
 async fn audit_signer(store: &Store, master: &MasterKey) -> Result<NoteSigner, Error> {
-    let new = || NoteSigner::generate().map(|seed| seed.to_vec().into()).ok_or(MasterKeyError::Unusable.into());
+    let new = || {
+        NoteSigner::generate()
+            .map(|seed| seed.to_vec().into())
+            .ok_or(MasterKeyError::Unusable.into())
+    };
     let seed = get_or_create_secret(store, master, AUDIT_KEY, new).await?;
     NoteSigner::from_seed(&seed).ok_or_else(|| MasterKeyError::Wrong(AUDIT_KEY.to_owned()).into())
 }

@@ -18,20 +18,38 @@ use crate::{
 
 pub(crate) async fn run(global: &Global, args: &ApiKeys) -> anyhow::Result<ExitCode> {
     match args {
-        ApiKeys::Create { name, scopes, expires, replaces, overlap } => {
-            StoredApiKey::check_name(name).map_err(|invalid| ValidationError { field: "--name".to_owned(), ..invalid })?;
-            let scopes = if scopes.is_empty() { None } else { Some(scopes.join(" ").parse::<Scopes>().map_err(of_flag)?) };
+        ApiKeys::Create {
+            name,
+            scopes,
+            expires,
+            replaces,
+            overlap,
+        } => {
+            StoredApiKey::check_name(name).map_err(|invalid| ValidationError {
+                field: "--name".to_owned(),
+                ..invalid
+            })?;
+            let scopes = if scopes.is_empty() {
+                None
+            } else {
+                Some(scopes.join(" ").parse::<Scopes>().map_err(of_flag)?)
+            };
             let wish = Wish {
                 name: name.clone(),
                 scopes,
-                expires: expires.as_deref().map(|text| span("--expires", text)).transpose()?,
+                expires: expires
+                    .as_deref()
+                    .map(|text| span("--expires", text))
+                    .transpose()?,
                 replaces: replaces.clone(),
                 overlap: span("--overlap", overlap)?,
             };
             create(global, &open_state(global).await?, wish).await
         }
         ApiKeys::List => list(global, &open_state(global).await?).await,
-        ApiKeys::Revoke { id, confirmed } => revoke(global, &open_state(global).await?, id, *confirmed).await,
+        ApiKeys::Revoke { id, confirmed } => {
+            revoke(global, &open_state(global).await?, id, *confirmed).await
+        }
     }
 }
 
@@ -44,7 +62,10 @@ struct Wish {
 }
 
 fn of_flag(invalid: ValidationError) -> ValidationError {
-    ValidationError { field: "--scope".to_owned(), ..invalid }
+    ValidationError {
+        field: "--scope".to_owned(),
+        ..invalid
+    }
 }
 
 async fn create(global: &Global, state: &Workspace, wish: Wish) -> anyhow::Result<ExitCode> {
@@ -53,26 +74,54 @@ async fn create(global: &Global, state: &Workspace, wish: Wish) -> anyhow::Resul
         None => None,
         Some(id) => {
             let keys = state.store.api_keys().await?;
-            let known = keys.into_iter().find(|key| key.id == *id && key.is_active(now));
-            let unknown =
-                || ValidationError::new("--replaces", "is the id of no key that is good", "see `guestlane api-keys list`");
+            let known = keys
+                .into_iter()
+                .find(|key| key.id == *id && key.is_active(now));
+            let unknown = || {
+                ValidationError::new(
+                    "--replaces",
+                    "is the id of no key that is good",
+                    "see `guestlane api-keys list`",
+                )
+            };
             Some(known.ok_or_else(unknown)?)
         }
     };
-    let missing = || ValidationError::new("--scope", "is missing", "name what the key is for, like sessions:write");
-    let scopes = wish.scopes.or_else(|| replaced.as_ref().map(|key| key.scopes.clone())).ok_or_else(missing)?;
+    let missing = || {
+        ValidationError::new(
+            "--scope",
+            "is missing",
+            "name what the key is for, like sessions:write",
+        )
+    };
+    let scopes = wish
+        .scopes
+        .or_else(|| replaced.as_ref().map(|key| key.scopes.clone()))
+        .ok_or_else(missing)?;
     let key = ApiKey::generate()?;
     let hash_key = state.api_key_hash().await?;
     let expires_at = wish.expires.map(|life| now + life);
     let new = StoredApiKey::new(&key, &hash_key, wish.name, scopes, now);
     // A key that replaces another one keeps its owner, and with it the sessions of the old key.
-    let owner = replaced.as_ref().map_or_else(|| new.owner.clone(), |replaced| replaced.owner.clone());
-    let stored = StoredApiKey { expires_at, owner, ..new };
+    let owner = replaced
+        .as_ref()
+        .map_or_else(|| new.owner.clone(), |replaced| replaced.owner.clone());
+    let stored = StoredApiKey {
+        expires_at,
+        owner,
+        ..new
+    };
     let until = now + wish.overlap;
     // The key is printed before it is stored: if it cannot be printed, it does not exist, and the
     // key that it replaces stays valid.
     show(global, &key, &stored, now).context(NOT_PRINTED)?;
-    let added = state.store.add_api_key(stored.clone(), replaced.map(|replaced| (replaced.id, until))).await;
+    let added = state
+        .store
+        .add_api_key(
+            stored.clone(),
+            replaced.map(|replaced| (replaced.id, until)),
+        )
+        .await;
     added.context("the key that was printed is not stored, and is not accepted")?;
     if global.json {
         return Ok(ExitCode::SUCCESS);
@@ -89,8 +138,7 @@ async fn create(global: &Global, state: &Workspace, wish: Wish) -> anyhow::Resul
     Ok(ExitCode::SUCCESS)
 }
 
-const NOT_PRINTED: &str =
-    "standard output could not be written, so that no key was made; run the command again with an output that can be";
+const NOT_PRINTED: &str = "standard output could not be written, so that no key was made; run the command again with an output that can be";
 
 fn show(global: &Global, key: &ApiKey, stored: &StoredApiKey, now: Timestamp) -> io::Result<()> {
     if !global.json {
@@ -113,7 +161,9 @@ async fn list(global: &Global, state: &Workspace) -> anyhow::Result<ExitCode> {
     if global.json {
         keys.iter().for_each(|key| output::json(&as_json(key, now)));
     } else if keys.is_empty() {
-        output::stderr_line("There are no API keys. `guestlane api-keys create --name NAME --scope sessions:write` makes one.");
+        output::stderr_line(
+            "There are no API keys. `guestlane api-keys create --name NAME --scope sessions:write` makes one.",
+        );
     } else {
         let time = |time: Option<Timestamp>| time.map(|time| time.to_string()).unwrap_or_default();
         let row = |key: &StoredApiKey| {
@@ -127,26 +177,66 @@ async fn list(global: &Global, state: &Workspace) -> anyhow::Result<ExitCode> {
                 time(key.last_used_at),
             ]
         };
-        let headings = ["key", "name", "state", "scopes", "made", "expires", "last used"];
+        let headings = [
+            "key",
+            "name",
+            "state",
+            "scopes",
+            "made",
+            "expires",
+            "last used",
+        ];
         output::stdout_line(output::table(&headings, keys.iter().map(row)));
     }
     Ok(ExitCode::SUCCESS)
 }
 
-async fn revoke(global: &Global, state: &Workspace, id: &str, confirmed: Confirmed) -> anyhow::Result<ExitCode> {
-    let unknown =
-        || ValidationError::new("ID", "is the id of no key", "see `guestlane api-keys list`; the id is not the key itself");
+async fn revoke(
+    global: &Global,
+    state: &Workspace,
+    id: &str,
+    confirmed: Confirmed,
+) -> anyhow::Result<ExitCode> {
+    let unknown = || {
+        ValidationError::new(
+            "ID",
+            "is the id of no key",
+            "see `guestlane api-keys list`; the id is not the key itself",
+        )
+    };
     let now = Clock::system().now();
     if !confirmed.is_given() {
-        let key = state.store.api_keys().await?.into_iter().find(|key| key.id == id).ok_or_else(unknown)?;
-        let used = key.last_used_at.map_or_else(|| "was never used".to_owned(), |at| format!("was last used at {at}"));
+        let key = state
+            .store
+            .api_keys()
+            .await?
+            .into_iter()
+            .find(|key| key.id == id)
+            .ok_or_else(unknown)?;
+        let used = key.last_used_at.map_or_else(
+            || "was never used".to_owned(),
+            |at| format!("was last used at {at}"),
+        );
         let lines = [
-            format!("{} of {} ({}) would be revoked, for ever. It {used}.", key.id, output::printable(&key.name), key.scopes),
-            "Every request with it would be answered 401 within a second. Its sessions stay.".to_owned(),
+            format!(
+                "{} of {} ({}) would be revoked, for ever. It {used}.",
+                key.id,
+                output::printable(&key.name),
+                key.scopes
+            ),
+            "Every request with it would be answered 401 within a second. Its sessions stay."
+                .to_owned(),
         ];
         return Ok(confirm::preview(global, as_json(&key, now), lines));
     }
-    let key = state.store.revoke_api_key(id.to_owned(), now).await?.ok_or_else(unknown)?;
-    let line = format!("{} is revoked: no service accepts it from now on, at the latest in a second.", key.id);
+    let key = state
+        .store
+        .revoke_api_key(id.to_owned(), now)
+        .await?
+        .ok_or_else(unknown)?;
+    let line = format!(
+        "{} is revoked: no service accepts it from now on, at the latest in a second.",
+        key.id
+    );
     Ok(confirm::done(global, as_json(&key, now), [line]))
 }

@@ -11,7 +11,10 @@ use std::{
 use anyhow::Context;
 use guestlane::{
     Clock, Workspace,
-    audit::{self, ChangeAction, Checkpoint, Tampered, VerificationError, VerifierKey, proof::SessionProof},
+    audit::{
+        self, ChangeAction, Checkpoint, Tampered, VerificationError, VerifierKey,
+        proof::SessionProof,
+    },
     input::without_bom_str,
     request::{GuestId, ValidationError},
     store::{RecordFilter, RestoreOutcome, StoredRecord},
@@ -26,9 +29,22 @@ use crate::{
 
 pub(crate) async fn run(global: &Global, args: &Audit) -> anyhow::Result<ExitCode> {
     match args {
-        Audit::Show { session, guest, limit } => show(global, session.as_deref(), guest.as_deref(), *limit).await,
-        Audit::Verify { proof: Some(proof), key, .. } => verify_proof(global, proof, key.as_deref()).await,
-        Audit::Verify { files, key, checkpoint, .. } => verify(global, files, key.as_deref(), checkpoint).await,
+        Audit::Show {
+            session,
+            guest,
+            limit,
+        } => show(global, session.as_deref(), guest.as_deref(), *limit).await,
+        Audit::Verify {
+            proof: Some(proof),
+            key,
+            ..
+        } => verify_proof(global, proof, key.as_deref()).await,
+        Audit::Verify {
+            files,
+            key,
+            checkpoint,
+            ..
+        } => verify(global, files, key.as_deref(), checkpoint).await,
         Audit::Prove { session } => prove(global, session).await,
         Audit::Key => {
             output::stdout_line(open_state_read_only(global).await?.audit_key());
@@ -38,12 +54,27 @@ pub(crate) async fn run(global: &Global, args: &Audit) -> anyhow::Result<ExitCod
     }
 }
 
-async fn show(global: &Global, session: Option<&str>, guest: Option<&str>, limit: u32) -> anyhow::Result<ExitCode> {
+async fn show(
+    global: &Global,
+    session: Option<&str>,
+    guest: Option<&str>,
+    limit: u32,
+) -> anyhow::Result<ExitCode> {
     let guest = guest.map(GuestId::recorded).transpose()?;
-    let filter = RecordFilter { session: session.map(str::parse).transpose()?, guest, limit };
-    let records = open_state_read_only(global).await?.store.records(filter).await?;
+    let filter = RecordFilter {
+        session: session.map(str::parse).transpose()?,
+        guest,
+        limit,
+    };
+    let records = open_state_read_only(global)
+        .await?
+        .store
+        .records(filter)
+        .await?;
     if global.json {
-        records.iter().for_each(|record| output::stdout_line(&record.line));
+        records
+            .iter()
+            .for_each(|record| output::stdout_line(&record.line));
     } else if records.is_empty() {
         output::stderr_line("There are no such records.");
     } else {
@@ -55,34 +86,67 @@ async fn show(global: &Global, session: Option<&str>, guest: Option<&str>, limit
                 other => other.to_string(),
             };
             let place = format!("{}/{}", record.log, record.index);
-            let told = ["timestamp", "action", "status", "guestIdentifier", "sessionId", "error"].map(text);
+            let told = [
+                "timestamp",
+                "action",
+                "status",
+                "guestIdentifier",
+                "sessionId",
+                "error",
+            ]
+            .map(text);
             std::iter::once(place).chain(told).collect()
         };
-        let headings = ["record", "time", "action", "status", "guest", "session", "error"];
+        let headings = [
+            "record", "time", "action", "status", "guest", "session", "error",
+        ];
         output::stdout_line(output::table(&headings, records.iter().map(row)));
     }
     Ok(ExitCode::SUCCESS)
 }
 
 async fn prove(global: &Global, session: &str) -> anyhow::Result<ExitCode> {
-    let unknown = || ValidationError::new("SESSION", "has no record in the audit log", "see `guestlane sessions list`");
-    let proof = open_state_read_only(global).await?.prove_inclusion(session.parse()?).await?.ok_or_else(unknown)?;
+    let unknown = || {
+        ValidationError::new(
+            "SESSION",
+            "has no record in the audit log",
+            "see `guestlane sessions list`",
+        )
+    };
+    let proof = open_state_read_only(global)
+        .await?
+        .prove_inclusion(session.parse()?)
+        .await?
+        .ok_or_else(unknown)?;
     output::json(&proof);
     Ok(ExitCode::SUCCESS)
 }
 
 /// The verifier key that was given, as text or as a file, else that of the state directory.
 async fn key(global: &Global, given: Option<&str>) -> anyhow::Result<VerifierKey> {
-    let Some(given) = given else { return Ok(open_state_read_only(global).await?.audit_key().clone()) };
+    let Some(given) = given else {
+        return Ok(open_state_read_only(global).await?.audit_key().clone());
+    };
     let is_file = Path::new(given).is_file();
-    let text = if is_file { fs::read_to_string(given)? } else { given.to_owned() };
+    let text = if is_file {
+        fs::read_to_string(given)?
+    } else {
+        given.to_owned()
+    };
     let invalid = |_| {
         let reason = if is_file {
             format!("the file {given} has no verifier key")
         } else {
-            format!("`{}` is neither a verifier key nor a file that is there", output::printable(given))
+            format!(
+                "`{}` is neither a verifier key nor a file that is there",
+                output::printable(given)
+            )
         };
-        ValidationError::new("--key", reason, "give what `guestlane audit key` prints, or a file that has it")
+        ValidationError::new(
+            "--key",
+            reason,
+            "give what `guestlane audit key` prints, or a file that has it",
+        )
     };
     Ok(without_bom_str(&text).parse().map_err(invalid)?)
 }
@@ -93,7 +157,13 @@ async fn restore(global: &Global, log: u32) -> anyhow::Result<ExitCode> {
     let store = open_state_read_only(global).await?.store;
     match store.restore_log(log).await? {
         RestoreOutcome::Restored { path, records } => {
-            store.record_change(ChangeAction::AuditLogRestored, log.to_string(), store.clock().now()).await?;
+            store
+                .record_change(
+                    ChangeAction::AuditLogRestored,
+                    log.to_string(),
+                    store.clock().now(),
+                )
+                .await?;
             if global.json {
                 output::json(&json!({"file": path, "records": records}));
             } else {
@@ -105,24 +175,39 @@ async fn restore(global: &Global, log: u32) -> anyhow::Result<ExitCode> {
             }
             Ok(ExitCode::SUCCESS)
         }
-        RestoreOutcome::Unknown => refused(format!("{log} is no log of this store"), "`guestlane audit verify` lists them"),
+        RestoreOutcome::Unknown => refused(
+            format!("{log} is no log of this store"),
+            "`guestlane audit verify` lists them",
+        ),
         RestoreOutcome::FileExists(file) => refused(
             format!("{log} cannot be written: {} is there", file.display()),
             "move the file and its companions away, they may be evidence; then ask again",
         ),
-        RestoreOutcome::Busy => refused(format!("{log} is being written by another process"), "wait until it has ended"),
+        RestoreOutcome::Busy => refused(
+            format!("{log} is being written by another process"),
+            "wait until it has ended",
+        ),
         RestoreOutcome::Failed(error) => Err(anyhow::Error::new(guestlane::Error::Audit(error))),
     }
 }
 
-async fn verify_proof(global: &Global, file: &Path, given: Option<&str>) -> anyhow::Result<ExitCode> {
+async fn verify_proof(
+    global: &Global,
+    file: &Path,
+    given: Option<&str>,
+) -> anyhow::Result<ExitCode> {
     let key = key(global, given).await?;
     let refuse = |reason: String| {
-        ValidationError::new(format!("--proof {}", file.display()), reason, "give a file that `guestlane audit prove` printed")
+        ValidationError::new(
+            format!("--proof {}", file.display()),
+            reason,
+            "give a file that `guestlane audit prove` printed",
+        )
     };
-    let text = fs::read_to_string(file).map_err(|error| refuse(format!("cannot be read: {error}")))?;
-    let proof: SessionProof =
-        serde_json::from_str(without_bom_str(&text)).map_err(|error| refuse(format!("is no proof: {error}")))?;
+    let text =
+        fs::read_to_string(file).map_err(|error| refuse(format!("cannot be read: {error}")))?;
+    let proof: SessionProof = serde_json::from_str(without_bom_str(&text))
+        .map_err(|error| refuse(format!("is no proof: {error}")))?;
     match proof.verify(&key) {
         Ok(places) => {
             for (record, (index, checkpoint)) in proof.records.iter().zip(places) {
@@ -141,25 +226,46 @@ async fn verify_proof(global: &Global, file: &Path, given: Option<&str>) -> anyh
         }
         Err((number, invalid)) => {
             if global.json {
-                output::json(&json!({"record": number, "proven": false, "problem": invalid.to_string()}));
+                output::json(
+                    &json!({"record": number, "proven": false, "problem": invalid.to_string()}),
+                );
             }
-            output::stderr_line(format!("error: record {number} of the proof proves nothing: {invalid}"));
+            output::stderr_line(format!(
+                "error: record {number} of the proof proves nothing: {invalid}"
+            ));
             Ok(ExitCode::FAILURE)
         }
     }
 }
 
-async fn verify(global: &Global, files: &[PathBuf], given: Option<&str>, kept: &[PathBuf]) -> anyhow::Result<ExitCode> {
+async fn verify(
+    global: &Global,
+    files: &[PathBuf],
+    given: Option<&str>,
+    kept: &[PathBuf],
+) -> anyhow::Result<ExitCode> {
     // A shell pattern may also match the files beside a log: its checkpoint and its hashes.
-    let is_companion =
-        |path: &&PathBuf| ["checkpoint", "hashes"].iter().any(|ending| path.extension().is_some_and(|have| have == *ending));
+    let is_companion = |path: &&PathBuf| {
+        ["checkpoint", "hashes"]
+            .iter()
+            .any(|ending| path.extension().is_some_and(|have| have == *ending))
+    };
     let named: Vec<&PathBuf> = files.iter().filter(|path| !is_companion(path)).collect();
     if let Some(missing) = named.iter().find(|path| !path.is_file()) {
         let reason = format!("{} is no file", missing.display());
-        return Err(ValidationError::new("FILE", reason, "name files of lines, like audit/session-audit.jsonl").into());
+        return Err(ValidationError::new(
+            "FILE",
+            reason,
+            "name files of lines, like audit/session-audit.jsonl",
+        )
+        .into());
     }
     // Without file arguments, the logs of the state directory are verified.
-    let state = if files.is_empty() { Some(open_state_read_only(global).await?) } else { None };
+    let state = if files.is_empty() {
+        Some(open_state_read_only(global).await?)
+    } else {
+        None
+    };
     let key = match (&state, given) {
         (Some(state), None) => state.audit_key().clone(),
         _ => key(global, given).await?,
@@ -167,10 +273,18 @@ async fn verify(global: &Global, files: &[PathBuf], given: Option<&str>, kept: &
     let mut checkpoints = Vec::new();
     for path in kept {
         let refuse = |reason| {
-            ValidationError::new(format!("--checkpoint {}", path.display()), reason, "give a checkpoint of this log, unchanged")
+            ValidationError::new(
+                format!("--checkpoint {}", path.display()),
+                reason,
+                "give a checkpoint of this log, unchanged",
+            )
         };
-        let note = fs::read_to_string(path).map_err(|error| refuse(format!("cannot be read: {error}")))?;
-        checkpoints.push(Checkpoint::open(without_bom_str(&note), &key).map_err(|error| refuse(error.to_string()))?);
+        let note =
+            fs::read_to_string(path).map_err(|error| refuse(format!("cannot be read: {error}")))?;
+        checkpoints.push(
+            Checkpoint::open(without_bom_str(&note), &key)
+                .map_err(|error| refuse(error.to_string()))?,
+        );
     }
     match state {
         Some(state) => verify_ours(global, &state, checkpoints, &key).await,
@@ -186,11 +300,19 @@ async fn verify_files(
     key: &VerifierKey,
 ) -> anyhow::Result<ExitCode> {
     // Each log contains the last checkpoints of the logs before it.
-    kept.extend(files.iter().flat_map(|path| audit::rotation_checkpoints(path, key)));
+    kept.extend(
+        files
+            .iter()
+            .flat_map(|path| audit::rotation_checkpoints(path, key)),
+    );
     let mut origins = Vec::new();
     let mut good = true;
     for path in files {
-        match audit::retry_while_growing(&Clock::system(), async || audit::verify_log(path, key, &kept)).await {
+        match audit::retry_while_growing(&Clock::system(), async || {
+            audit::verify_log(path, key, &kept)
+        })
+        .await
+        {
             Ok(checkpoint) => {
                 tell(global, path, &checkpoint);
                 origins.push(checkpoint.origin);
@@ -201,26 +323,48 @@ async fn verify_files(
             }
         }
     }
-    let absent: BTreeSet<_> =
-        kept.iter().map(|checkpoint| &checkpoint.origin).filter(|origin| !origins.contains(origin)).collect();
+    let absent: BTreeSet<_> = kept
+        .iter()
+        .map(|checkpoint| &checkpoint.origin)
+        .filter(|origin| !origins.contains(origin))
+        .collect();
     if good {
         absent.iter().for_each(|origin| {
-            output::stderr_line(format!("note: the log {origin} is known, and was not given: it was not checked"))
+            output::stderr_line(format!(
+                "note: the log {origin} is known, and was not given: it was not checked"
+            ))
         });
     }
-    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if good {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// Verifies all logs of this state directory against the store that wrote them.
-async fn verify_ours(global: &Global, state: &Workspace, kept: Vec<Checkpoint>, key: &VerifierKey) -> anyhow::Result<ExitCode> {
+async fn verify_ours(
+    global: &Global,
+    state: &Workspace,
+    kept: Vec<Checkpoint>,
+    key: &VerifierKey,
+) -> anyhow::Result<ExitCode> {
     let first = settings::load(global)?.storage()?.audit.path;
-    let checked =
-        audit::verify_all(&state.store, &first, key, kept, &Clock::system()).await.context("the store cannot be read")?;
+    let checked = audit::verify_all(&state.store, &first, key, kept, &Clock::system())
+        .await
+        .context("the store cannot be read")?;
     if checked.is_empty() {
         output::stderr_line("There are no records yet.");
     }
-    if checked.iter().filter(|(log, _)| !log.closed && !log.elsewhere).count() > 1 {
-        output::stderr_line("note: there are several logs: processes that write at the same time each have their own");
+    if checked
+        .iter()
+        .filter(|(log, _)| !log.closed && !log.elsewhere)
+        .count()
+        > 1
+    {
+        output::stderr_line(
+            "note: there are several logs: processes that write at the same time each have their own",
+        );
     }
     let mut good = true;
     for (log, proven) in checked {
@@ -231,8 +375,11 @@ async fn verify_ours(global: &Global, state: &Workspace, kept: Vec<Checkpoint>, 
                 good = false;
                 tell_unproven(global, &log.path, &unproven);
                 if !log.path.exists() {
-                    let whole =
-                        if log.closed { " It was full, and may be in an archive: give the files from there." } else { "" };
+                    let whole = if log.closed {
+                        " It was full, and may be in an archive: give the files from there."
+                    } else {
+                        ""
+                    };
                     output::stderr_line(format!(
                         "  The file is not here.{whole} `guestlane audit rebuild {}` writes it anew from the store.",
                         log.log
@@ -241,25 +388,44 @@ async fn verify_ours(global: &Global, state: &Workspace, kept: Vec<Checkpoint>, 
             }
         }
     }
-    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if good {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 fn tell(global: &Global, path: &Path, checkpoint: &Checkpoint) {
-    let (origin, records, root) = (&checkpoint.origin, checkpoint.size, checkpoint.root_base64());
+    let (origin, records, root) = (
+        &checkpoint.origin,
+        checkpoint.size,
+        checkpoint.root_base64(),
+    );
     if global.json {
-        output::json(&json!({"file": path, "proven": true, "origin": origin, "records": records, "root": root}));
+        output::json(
+            &json!({"file": path, "proven": true, "origin": origin, "records": records, "root": root}),
+        );
     } else {
         let records = output::count(records, "record");
-        output::stdout_line(format!("{}: {records}, as they were written\n  log {origin}, root {root}", path.display()));
+        output::stdout_line(format!(
+            "{}: {records}, as they were written\n  log {origin}, root {root}",
+            path.display()
+        ));
     }
 }
 
 /// Reports a log whose files are on another machine: only its records in the database were
 /// verified.
 fn tell_elsewhere(global: &Global, checkpoint: &Checkpoint) {
-    let (origin, records, root) = (&checkpoint.origin, checkpoint.size, checkpoint.root_base64());
+    let (origin, records, root) = (
+        &checkpoint.origin,
+        checkpoint.size,
+        checkpoint.root_base64(),
+    );
     if global.json {
-        output::json(&json!({"file": null, "proven": true, "origin": origin, "records": records, "root": root}));
+        output::json(
+            &json!({"file": null, "proven": true, "origin": origin, "records": records, "root": root}),
+        );
     } else {
         let records = output::count(records, "record");
         output::stdout_line(format!(

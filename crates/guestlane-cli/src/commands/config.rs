@@ -15,7 +15,9 @@ pub(crate) fn run(global: &Global, args: &Config) -> anyhow::Result<ExitCode> {
     let settings = settings::load(global)?;
     let shown = SETTINGS.iter().map(|setting| {
         let shown = settings.display_value(setting);
-        let origin = shown.as_ref().map_or_else(|| "not set".to_owned(), |(_, origin)| origin.to_string());
+        let origin = shown
+            .as_ref()
+            .map_or_else(|| "not set".to_owned(), |(_, origin)| origin.to_string());
         (setting, shown.map(|(value, _)| value), origin)
     });
     if global.json {
@@ -25,7 +27,9 @@ pub(crate) fn run(global: &Global, args: &Config) -> anyhow::Result<ExitCode> {
             );
         }
     } else {
-        let rows = shown.map(|(setting, value, origin)| vec![setting.env.to_owned(), value.unwrap_or_default(), origin]);
+        let rows = shown.map(|(setting, value, origin)| {
+            vec![setting.env.to_owned(), value.unwrap_or_default(), origin]
+        });
         output::stdout_line(output::table(&["setting", "value", "from"], rows));
     }
     Ok(ExitCode::SUCCESS)

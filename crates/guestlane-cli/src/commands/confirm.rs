@@ -24,7 +24,11 @@ impl Confirmed {
 
 /// Prints what would happen: `lines` as text, or `data` as JSON with `"done": false`. Returns the
 /// exit code of wrong usage, so that a script does not continue as if the command had run.
-pub(crate) fn preview(global: &Global, data: Value, lines: impl IntoIterator<Item = String>) -> ExitCode {
+pub(crate) fn preview(
+    global: &Global,
+    data: Value,
+    lines: impl IntoIterator<Item = String>,
+) -> ExitCode {
     if global.json {
         show(data, false);
     } else {
@@ -35,7 +39,11 @@ pub(crate) fn preview(global: &Global, data: Value, lines: impl IntoIterator<Ite
 }
 
 /// Prints what was done, in the same form as [`preview`], with `"done": true`.
-pub(crate) fn done(global: &Global, data: Value, lines: impl IntoIterator<Item = String>) -> ExitCode {
+pub(crate) fn done(
+    global: &Global,
+    data: Value,
+    lines: impl IntoIterator<Item = String>,
+) -> ExitCode {
     if global.json {
         show(data, true);
     } else {

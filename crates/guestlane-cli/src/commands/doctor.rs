@@ -23,22 +23,42 @@ pub(crate) async fn run(global: &Global) -> anyhow::Result<ExitCode> {
             CheckStatus::Failed => "BAD ",
             CheckStatus::Skipped => "–   ",
         };
-        output::stdout_line(format!("{mark}  {}: {}", output::printable(&finding.check), output::printable(&finding.result)));
-        for (name, text) in [("cause", &finding.cause), ("fix", &finding.fix), ("correlation id", &finding.correlation_id)] {
+        output::stdout_line(format!(
+            "{mark}  {}: {}",
+            output::printable(&finding.check),
+            output::printable(&finding.result)
+        ));
+        for (name, text) in [
+            ("cause", &finding.cause),
+            ("fix", &finding.fix),
+            ("correlation id", &finding.correlation_id),
+        ] {
             if let Some(text) = text {
                 output::stdout_line(format!("        {name}: {}", output::printable(text)));
             }
         }
     }
-    let count = |outcome| findings.iter().filter(|finding| finding.outcome == outcome).count() as u64;
+    let count = |outcome| {
+        findings
+            .iter()
+            .filter(|finding| finding.outcome == outcome)
+            .count() as u64
+    };
     let (bad, warnings) = (count(CheckStatus::Failed), count(CheckStatus::Warning));
     if !global.json {
         let summary = match (bad, warnings) {
             (0, 0) => "All is well.".to_owned(),
             (0, n) => format!("Sessions can be created; {}.", output::count(n, "warning")),
-            (n, _) => format!("{} must be solved before sessions can be created.", output::count(n, "problem")),
+            (n, _) => format!(
+                "{} must be solved before sessions can be created.",
+                output::count(n, "problem")
+            ),
         };
         output::stdout_line(format!("\n{summary} Nothing was created or changed."));
     }
-    Ok(if bad == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if bad == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }

@@ -19,9 +19,15 @@ use crate::{
 pub(crate) async fn run(global: &Global, args: &Guests) -> anyhow::Result<ExitCode> {
     let Guests::Erase { id, confirmed } = args;
     let guest = GuestId::recorded(id)?;
-    let (store, now) = (open_state_read_only(global).await?.store, Clock::system().now());
-    let erased =
-        if confirmed.is_given() { store.erase_guest(guest, now).await? } else { store.would_erase_guest(guest, now).await? };
+    let (store, now) = (
+        open_state_read_only(global).await?.store,
+        Clock::system().now(),
+    );
+    let erased = if confirmed.is_given() {
+        store.erase_guest(guest, now).await?
+    } else {
+        store.would_erase_guest(guest, now).await?
+    };
     match erased {
         ErasureOutcome::Unknown => {
             let fix = "see `guestlane sessions list`; a guest who was erased is not found again";
@@ -30,12 +36,18 @@ pub(crate) async fn run(global: &Global, args: &Guests) -> anyhow::Result<ExitCo
         ErasureOutcome::Unfinished(sessions) => {
             let sessions: Vec<_> = sessions.iter().map(ToString::to_string).collect();
             let reason = format!("the guest has unfinished sessions: {}", sessions.join(", "));
-            let fix = "finish them by `guestlane sessions resume` first: that needs the guest's data";
+            let fix =
+                "finish them by `guestlane sessions resume` first: that needs the guest's data";
             Err(ValidationError::new("ID", reason, fix).into())
         }
         ErasureOutcome::InProgress => {
             let reason = "is the guest of an event that is on its way to the CRM";
-            Err(ValidationError::new("ID", reason, "try again in ten seconds, or after `guestlane outbox deliver`").into())
+            Err(ValidationError::new(
+                "ID",
+                reason,
+                "try again in ten seconds, or after `guestlane outbox deliver`",
+            )
+            .into())
         }
         ErasureOutcome::Erased(done) => tell(global, &done, *confirmed),
     }
@@ -43,35 +55,57 @@ pub(crate) async fn run(global: &Global, args: &Guests) -> anyhow::Result<ExitCo
 
 fn tell(global: &Global, done: &ErasureReport, confirmed: Confirmed) -> anyhow::Result<ExitCode> {
     let first = settings::load(global)?.storage()?.audit.path;
-    let plain: Vec<_> = done.plain_records.iter().map(|(log, records)| (lines_path(&first, *log), *records)).collect();
+    let plain: Vec<_> = done
+        .plain_records
+        .iter()
+        .map(|(log, records)| (lines_path(&first, *log), *records))
+        .collect();
     let mut data = json!({
         "sessions": done.sessions, "events": done.events, "eventsNotTold": done.untold, "pseudonym": done.pseudonym,
         "stillReadable": plain.iter().map(|(file, records)| json!({"file": file, "records": records})).collect::<Vec<_>>(),
     });
-    let (sessions, events) = (output::count(done.sessions, "session"), output::count(done.events, "event"));
+    let (sessions, events) = (
+        output::count(done.sessions, "session"),
+        output::count(done.events, "event"),
+    );
     if !confirmed.is_given() {
         note_what_stays(done, &plain, "would stay");
         return Ok(confirm::preview(
             global,
             data,
-            [format!("The guest would be erased from {sessions} and {events}, for ever.")],
+            [format!(
+                "The guest would be erased from {sessions} and {events}, for ever."
+            )],
         ));
     }
     data["bytesGone"] = done.bytes_gone.into();
-    let code = confirm::done(global, data, [format!("The guest was erased from {sessions} and {events}.")]);
+    let code = confirm::done(
+        global,
+        data,
+        [format!(
+            "The guest was erased from {sessions} and {events}."
+        )],
+    );
     note_what_stays(done, &plain, "stays");
     if !done.bytes_gone {
-        output::stderr_line("note: another process has the store open: the bytes leave its files at the next start without it");
+        output::stderr_line(
+            "note: another process has the store open: the bytes leave its files at the next start without it",
+        );
     }
     Ok(code)
 }
 
 fn note_what_stays(done: &ErasureReport, plain: &[(PathBuf, u64)], stays: &str) {
     if done.untold > 0 {
-        output::stderr_line(format!("note: not delivered, and never to be: {}", output::count(done.untold, "event")));
+        output::stderr_line(format!(
+            "note: not delivered, and never to be: {}",
+            output::count(done.untold, "event")
+        ));
     }
     if let Some(pseudonym) = &done.pseudonym {
-        output::stderr_line(format!("note: in the audit log {pseudonym} {stays}, which cannot be traced back to the guest"));
+        output::stderr_line(format!(
+            "note: in the audit log {pseudonym} {stays}, which cannot be traced back to the guest"
+        ));
     }
     for (file, records) in plain {
         output::stderr_line(format!(
@@ -82,5 +116,7 @@ fn note_what_stays(done: &ErasureReport, plain: &[(PathBuf, u64)], stays: &str) 
             output::count(*records, "record")
         ));
     }
-    output::stderr_line("note: what left this machine (the platform, the CRM, result files, backups) must be erased where it is");
+    output::stderr_line(
+        "note: what left this machine (the platform, the CRM, result files, backups) must be erased where it is",
+    );
 }

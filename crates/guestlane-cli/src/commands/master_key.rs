@@ -2,7 +2,10 @@
 
 use std::process::ExitCode;
 
-use guestlane::{Clock, Resealed, reseal_by_given_keys, rotate_master_key, would_reseal_by_given_keys, would_rotate_master_key};
+use guestlane::{
+    Clock, Resealed, reseal_by_given_keys, rotate_master_key, would_reseal_by_given_keys,
+    would_rotate_master_key,
+};
 
 use super::confirm;
 use crate::{
@@ -23,25 +26,41 @@ pub(crate) async fn run(global: &Global, command: &MasterKey) -> anyhow::Result<
                 ),
                 "Backups of the store from before would still need it: keep a copy of it with them.".to_owned(),
             ];
-            Ok(confirm::preview(global, serde_json::to_value(would)?, lines))
+            Ok(confirm::preview(
+                global,
+                serde_json::to_value(would)?,
+                lines,
+            ))
         }
         MasterKey::Rotate { .. } => {
             let code = show(global, rotate_master_key(&places, &clock).await?)?;
             let file = places.master_key_file.display();
             note(
                 global,
-                format!("The new master key is in {file}: back it up. Backups of the store from before need the old one."),
+                format!(
+                    "The new master key is in {file}: back it up. Backups of the store from before need the old one."
+                ),
             );
             Ok(code)
         }
         MasterKey::Reseal { confirmed } if !confirmed.is_given() => {
             let would = would_reseal_by_given_keys(&places, &clock).await?;
-            let line = format!("{} would be sealed again under GUESTLANE_MASTER_KEY.", counted(would));
-            Ok(confirm::preview(global, serde_json::to_value(would)?, [line]))
+            let line = format!(
+                "{} would be sealed again under GUESTLANE_MASTER_KEY.",
+                counted(would)
+            );
+            Ok(confirm::preview(
+                global,
+                serde_json::to_value(would)?,
+                [line],
+            ))
         }
         MasterKey::Reseal { .. } => {
             let code = show(global, reseal_by_given_keys(&places, &clock).await?)?;
-            note(global, "Remove GUESTLANE_MASTER_KEY_PREVIOUS from the settings of all nodes.");
+            note(
+                global,
+                "Remove GUESTLANE_MASTER_KEY_PREVIOUS from the settings of all nodes.",
+            );
             Ok(code)
         }
     }
@@ -57,8 +76,15 @@ fn counted(resealed: Resealed) -> String {
 }
 
 fn show(global: &Global, resealed: Resealed) -> anyhow::Result<ExitCode> {
-    let line = format!("{} were sealed again. The current master key alone opens everything.", counted(resealed));
-    Ok(confirm::done(global, serde_json::to_value(resealed)?, [line]))
+    let line = format!(
+        "{} were sealed again. The current master key alone opens everything.",
+        counted(resealed)
+    );
+    Ok(confirm::done(
+        global,
+        serde_json::to_value(resealed)?,
+        [line],
+    ))
 }
 
 /// Prints the next step, unless the output is JSON.

@@ -69,7 +69,11 @@ pub(crate) fn attributes(pairs: &[String]) -> Result<Attributes, ValidationError
     let split = pairs.iter().map(|pair| {
         pair.split_once('=').ok_or_else(|| {
             let shown: String = output::printable(pair).chars().take(40).collect();
-            ValidationError::new("--attr", format!("`{shown}` has no `=`"), "write NAME=VALUE, for example --attr tier=premium")
+            ValidationError::new(
+                "--attr",
+                format!("`{shown}` has no `=`"),
+                "write NAME=VALUE, for example --attr tier=premium",
+            )
         })
     });
     Attributes::from_pairs(split.collect::<Result<Vec<_>, _>>()?)
@@ -80,7 +84,9 @@ pub(crate) fn attributes(pairs: &[String]) -> Result<Attributes, ValidationError
 /// # Errors
 /// The text is neither.
 pub(crate) fn rate(flag: &str, text: &str) -> Result<Option<Rate>, ValidationError> {
-    Rate::parse(text).map_err(|error| ValidationError::new(flag, error.to_string(), "use the form N/s, N/min or off"))
+    Rate::parse(text).map_err(|error| {
+        ValidationError::new(flag, error.to_string(), "use the form N/s, N/min or off")
+    })
 }
 
 /// Parses a flag that is a duration in hours or days.
@@ -88,8 +94,13 @@ pub(crate) fn rate(flag: &str, text: &str) -> Result<Option<Rate>, ValidationErr
 /// # Errors
 /// The text is not such a duration.
 pub(crate) fn span(flag: &str, text: &str) -> Result<Duration, ValidationError> {
-    let invalid =
-        || ValidationError::new(flag, format!("`{}` is no span of time", output::printable(text)), "write it like 12h or 90d");
+    let invalid = || {
+        ValidationError::new(
+            flag,
+            format!("`{}` is no span of time", output::printable(text)),
+            "write it like 12h or 90d",
+        )
+    };
     parse_span(text).ok_or_else(invalid)
 }
 
@@ -102,7 +113,9 @@ pub(crate) fn argument(text: &str) -> anyhow::Result<String> {
         return Ok(text.trim().to_owned());
     }
     let mut input = String::new();
-    std::io::stdin().take(64 * 1024).read_to_string(&mut input)?;
+    std::io::stdin()
+        .take(64 * 1024)
+        .read_to_string(&mut input)?;
     Ok(without_bom_str(&input).trim().to_owned())
 }
 
@@ -116,17 +129,25 @@ pub(crate) async fn close(engine: &SessionEngine) {
         tell_unfinished(engine).await
     };
     if let Err(error) = closed.await {
-        output::stderr_line(format!("note: what is left for later could not be counted: {error:#}"));
+        output::stderr_line(format!(
+            "note: what is left for later could not be counted: {error:#}"
+        ));
     }
 }
 
 async fn warn_undelivered_events(engine: &SessionEngine) -> anyhow::Result<()> {
-    let Some(outbox) = engine.outbox() else { return Ok(()) };
+    let Some(outbox) = engine.outbox() else {
+        return Ok(());
+    };
     outbox.wait_for_initial_deliveries().await;
     match engine.store().pending_events().await? {
         0 => {}
-        1 => output::stderr_line("note: 1 event for the CRM waits; `guestlane outbox deliver` tries it now"),
-        n => output::stderr_line(format!("note: {n} events for the CRM wait; `guestlane outbox deliver` tries them now")),
+        1 => output::stderr_line(
+            "note: 1 event for the CRM waits; `guestlane outbox deliver` tries it now",
+        ),
+        n => output::stderr_line(format!(
+            "note: {n} events for the CRM wait; `guestlane outbox deliver` tries them now"
+        )),
     }
     Ok(())
 }
@@ -134,8 +155,12 @@ async fn warn_undelivered_events(engine: &SessionEngine) -> anyhow::Result<()> {
 async fn tell_unfinished(engine: &SessionEngine) -> anyhow::Result<()> {
     match engine.store().unfinished().await? {
         0 => {}
-        1 => output::stderr_line("note: 1 unfinished session waits; `guestlane sessions resume` finishes it"),
-        n => output::stderr_line(format!("note: {n} unfinished sessions wait; `guestlane sessions resume` finishes them")),
+        1 => output::stderr_line(
+            "note: 1 unfinished session waits; `guestlane sessions resume` finishes it",
+        ),
+        n => output::stderr_line(format!(
+            "note: {n} unfinished sessions wait; `guestlane sessions resume` finishes them"
+        )),
     }
     Ok(())
 }

@@ -34,25 +34,34 @@ impl HangUp {
 
 /// Applies the log level, the rate limit and all secrets, or none of them. All other settings
 /// require a restart.
-async fn reload(global: &Global, load: &impl Fn() -> anyhow::Result<Settings>, engine: &SessionEngine) {
+async fn reload(
+    global: &Global,
+    load: &impl Fn() -> anyhow::Result<Settings>,
+    engine: &SessionEngine,
+) {
     match read_again(global, load, engine).await {
         Ok((quota, reloaded)) => {
             let quota = quota.map_or_else(|| "off".to_owned(), |rate| rate.to_string());
             let (new_secrets, secrets) = (reloaded.count(), reloaded.names().join(" "));
             info!(quota, new_secrets, secrets, "settings were read again");
         }
-        Err(error) => warn!(error = on_one_line(&format!("{error:#}")), "settings cannot be used, and stay as they were"),
+        Err(error) => warn!(
+            error = on_one_line(&format!("{error:#}")),
+            "settings cannot be used, and stay as they were"
+        ),
     }
 }
 
 /// Joins the lines of an error text for the log. The text is formatted for a terminal, with the fix
 /// on a line of its own.
 fn on_one_line(text: &str) -> String {
-    text.lines().map(str::trim).fold(String::new(), |line, next| match line.as_str() {
-        "" => next.to_owned(),
-        heading if heading.ends_with(':') => format!("{line} {next}"),
-        _ => format!("{line}; {next}"),
-    })
+    text.lines()
+        .map(str::trim)
+        .fold(String::new(), |line, next| match line.as_str() {
+            "" => next.to_owned(),
+            heading if heading.ends_with(':') => format!("{line} {next}"),
+            _ => format!("{line}; {next}"),
+        })
 }
 
 async fn read_again(

@@ -34,13 +34,25 @@ pub(crate) async fn run(global: &Global, args: &Serve) -> anyhow::Result<ExitCod
     raise_open_files();
     let hang_up = HangUp::new()?;
     let engine = SessionEngine::open(config, Clock::system()).await?;
-    let service = Service::open(Arc::clone(&engine), &service_settings, settings.default_queue()?).await?;
-    let listening = Server::bind(Arc::clone(&service), &service_settings).await.map_err(cannot_listen)?;
+    let service = Service::open(
+        Arc::clone(&engine),
+        &service_settings,
+        settings.default_queue()?,
+    )
+    .await?;
+    let listening = Server::bind(Arc::clone(&service), &service_settings)
+        .await
+        .map_err(cannot_listen)?;
     let reload = {
         let (global, args, engine) = (global.clone(), args.clone(), Arc::clone(&engine));
         let certificate = listening.reload_handle();
         let from = global.clone();
-        hang_up.keep_reloading(global, move || load(&from, &args), engine, async move || certificate.reload().await)
+        hang_up.keep_reloading(
+            global,
+            move || load(&from, &args),
+            engine,
+            async move || certificate.reload().await,
+        )
     };
     let reloading = tokio::spawn(reload);
     let interrupted = interrupted()?.boxed().shared();
@@ -49,7 +61,11 @@ pub(crate) async fn run(global: &Global, args: &Serve) -> anyhow::Result<ExitCod
             Arc::clone(&engine),
             AdmissionController::MAX_CONCURRENCY.min(service_settings.max_sessions),
         ));
-        tokio::spawn(BatchWorker::run(Arc::clone(&engine), intake, interrupted.clone()))
+        tokio::spawn(BatchWorker::run(
+            Arc::clone(&engine),
+            intake,
+            interrupted.clone(),
+        ))
     });
     // The signal handlers are installed before this line is printed: a program that reads it may
     // send a signal at once.
@@ -67,7 +83,9 @@ pub(crate) async fn run(global: &Global, args: &Serve) -> anyhow::Result<ExitCod
 pub(crate) fn cannot_listen(error: BindError) -> anyhow::Error {
     match error {
         BindError::Invalid(invalid) => anyhow::Error::new(invalid),
-        BindError::Socket(error) => anyhow::Error::new(error).context("the service's socket failed"),
+        BindError::Socket(error) => {
+            anyhow::Error::new(error).context("the service's socket failed")
+        }
     }
 }
 
@@ -82,12 +100,16 @@ fn load(global: &Global, args: &Serve) -> anyhow::Result<Settings> {
 fn tell(global: &Global, service: &Service, listening: &Server, tls: bool) -> anyhow::Result<()> {
     let scheme = if tls { "https" } else { "http" };
     let address = format!("{scheme}://{}", listening.address()?);
-    let metrics = listening.metrics_address()?.map(|address| format!("http://{address}/metrics"));
+    let metrics = listening
+        .metrics_address()?
+        .map(|address| format!("http://{address}/metrics"));
     if global.json {
         output::json(&json!({"address": address, "metrics": metrics}));
         return Ok(());
     }
-    output::stdout_line(format!("guestlane serves at {address} (dashboard: {address}/, documentation: {address}/docs)"));
+    output::stdout_line(format!(
+        "guestlane serves at {address} (dashboard: {address}/, documentation: {address}/docs)"
+    ));
     if let Some(metrics) = metrics {
         output::stdout_line(format!("metrics: {metrics}"));
     }
@@ -105,7 +127,10 @@ fn tell(global: &Global, service: &Service, listening: &Server, tls: bool) -> an
 /// # Errors
 /// A handler cannot be installed.
 pub(crate) fn interrupted() -> std::io::Result<impl Future<Output = ()>> {
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let (mut terminate, mut interrupt) = (
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+    );
     Ok(async move {
         tokio::select! {
             _ = terminate.recv() => {}
@@ -116,8 +141,13 @@ pub(crate) fn interrupted() -> std::io::Result<impl Future<Output = ()>> {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
-            output::stderr_line("Ended at once; what was begun is recorded, and the next process completes it.");
-            #[expect(clippy::disallowed_methods, reason = "the second signal does not wait for work in flight")]
+            output::stderr_line(
+                "Ended at once; what was begun is recorded, and the next process completes it.",
+            );
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "the second signal does not wait for work in flight"
+            )]
             std::process::exit(130);
         });
     })

@@ -21,24 +21,53 @@ use crate::{
 
 pub(crate) async fn run(global: &Global, args: &Sessions) -> anyhow::Result<ExitCode> {
     match args {
-        Sessions::List { guest, state, limit } => list(global, guest.clone(), state.as_deref(), *limit).await,
+        Sessions::List {
+            guest,
+            state,
+            limit,
+        } => list(global, guest.clone(), state.as_deref(), *limit).await,
         Sessions::Show { id, show_token } => show(global, id, *show_token).await,
         Sessions::Timeline { id } => timeline(global, id).await,
         Sessions::Resume { id } => resume(global, id.as_deref()).await,
     }
 }
 
-async fn list(global: &Global, guest: Option<String>, state: Option<&str>, limit: u32) -> anyhow::Result<ExitCode> {
-    let names = session::SessionState::ALL.map(session::SessionState::name).join(", ");
+async fn list(
+    global: &Global,
+    guest: Option<String>,
+    state: Option<&str>,
+    limit: u32,
+) -> anyhow::Result<ExitCode> {
+    let names = session::SessionState::ALL
+        .map(session::SessionState::name)
+        .join(", ");
     let parse = |name: &str| {
-        let invalid = || ValidationError::new("--state", format!("`{name}` is no state"), format!("use one of {names}"));
+        let invalid = || {
+            ValidationError::new(
+                "--state",
+                format!("`{name}` is no state"),
+                format!("use one of {names}"),
+            )
+        };
         session::SessionState::from_name(name).ok_or_else(invalid)
     };
-    let filter = SessionFilter { guest, state: state.map(parse).transpose()?, limit, ..SessionFilter::default() };
-    let sessions = open_state_read_only(global).await?.store.sessions(filter).await?.sessions;
+    let filter = SessionFilter {
+        guest,
+        state: state.map(parse).transpose()?,
+        limit,
+        ..SessionFilter::default()
+    };
+    let sessions = open_state_read_only(global)
+        .await?
+        .store
+        .sessions(filter)
+        .await?
+        .sessions;
     output::note_of_limit(sessions.len(), limit);
     if global.json {
-        sessions.iter().for_each(|session| output::json(&SessionJson::stored(session)));
+        sessions
+            .iter()
+            .for_each(|session| output::json(&SessionJson::stored(session)));
     } else if sessions.is_empty() {
         output::stderr_line("There are no such sessions.");
     } else {
@@ -47,17 +76,28 @@ async fn list(global: &Global, guest: Option<String>, state: Option<&str>, limit
                 session.id.to_string(),
                 session.state.to_string(),
                 session.request.guest.to_string(),
-                session.conversation_id.as_deref().unwrap_or_default().to_owned(),
+                session
+                    .conversation_id
+                    .as_deref()
+                    .unwrap_or_default()
+                    .to_owned(),
                 session.admitted_at.to_string(),
             ]
         };
-        output::stdout_line(output::table(&["session", "state", "guest", "conversation", "admitted"], sessions.iter().map(row)));
+        output::stdout_line(output::table(
+            &["session", "state", "guest", "conversation", "admitted"],
+            sessions.iter().map(row),
+        ));
     }
     Ok(ExitCode::SUCCESS)
 }
 
 fn unknown(id: impl std::fmt::Display) -> ValidationError {
-    ValidationError::new("sessionId", format!("{id} is no session of this store"), "see `guestlane sessions list`")
+    ValidationError::new(
+        "sessionId",
+        format!("{id} is no session of this store"),
+        "see `guestlane sessions list`",
+    )
 }
 
 /// Finds the session with that ID, or the newest one with that guest ID, idempotency key,
@@ -68,27 +108,46 @@ async fn find(store: &Store, text: &str) -> anyhow::Result<SessionRecord> {
     {
         return Ok(session);
     }
-    let of_guest = SessionFilter { guest: Some(text.to_owned()), limit: 2, ..SessionFilter::default() };
+    let of_guest = SessionFilter {
+        guest: Some(text.to_owned()),
+        limit: 2,
+        ..SessionFilter::default()
+    };
     let mut found = store.sessions(of_guest).await?.sessions;
     if found.is_empty() {
         found = find_by_ids(store, text).await?;
     }
     if found.len() > 1 {
-        output::stderr_line("note: there are several such sessions; this is the newest, and `guestlane sessions list` shows all");
+        output::stderr_line(
+            "note: there are several such sessions; this is the newest, and `guestlane sessions list` shows all",
+        );
     }
     let shown = output::printable(text);
-    Ok(found.into_iter().next().ok_or_else(|| unknown(format!("`{shown}`")))?)
+    Ok(found
+        .into_iter()
+        .next()
+        .ok_or_else(|| unknown(format!("`{shown}`")))?)
 }
 
 /// Scans all sessions, newest first, because these IDs have no index.
 async fn find_by_ids(store: &Store, text: &str) -> anyhow::Result<Vec<SessionRecord>> {
     let has = |session: &SessionRecord| {
-        let ids = [session.conversation_id.as_deref(), session.contact_id.as_deref(), Some(session.request.key.as_str())];
+        let ids = [
+            session.conversation_id.as_deref(),
+            session.contact_id.as_deref(),
+            Some(session.request.key.as_str()),
+        ];
         ids.contains(&Some(text))
     };
     let mut before = None;
     loop {
-        let page = store.sessions(SessionFilter { before, limit: 500, ..SessionFilter::default() }).await?;
+        let page = store
+            .sessions(SessionFilter {
+                before,
+                limit: 500,
+                ..SessionFilter::default()
+            })
+            .await?;
         let found: Vec<_> = page.sessions.into_iter().filter(has).collect();
         if !found.is_empty() || page.next.is_none() {
             return Ok(found);
@@ -102,14 +161,24 @@ async fn show(global: &Global, id: &str, show_token: bool) -> anyhow::Result<Exi
     let session = find(&state.store, id).await?;
     let mut shown = SessionJson::stored(&session);
     if show_token {
-        let token = state.keyring.sign(&session.request.guest, &session.request.attributes, &session.token)?;
-        shown = shown.with_tokens(&session, token.expose().to_owned(), state.guest_session(&session)?.as_ref());
+        let token = state.keyring.sign(
+            &session.request.guest,
+            &session.request.attributes,
+            &session.token,
+        )?;
+        shown = shown.with_tokens(
+            &session,
+            token.expose().to_owned(),
+            state.guest_session(&session)?.as_ref(),
+        );
     }
     if global.json {
         output::json(&shown);
     } else if let serde_json::Value::Object(fields) = serde_json::to_value(&shown)? {
         for (name, value) in fields {
-            let text = value.as_str().map_or_else(|| value.to_string(), output::printable);
+            let text = value
+                .as_str()
+                .map_or_else(|| value.to_string(), output::printable);
             output::stdout_line(format!("{name:<16} {text}"));
         }
     }
@@ -126,17 +195,34 @@ async fn timeline(global: &Global, id: &str) -> anyhow::Result<ExitCode> {
     }
     let row = |entry: &Entry| {
         let after = entry.at.since(session.admitted_at).as_secs_f64() * 1000.0;
-        let place = entry.audit_log.zip(entry.audit_index).map(|(log, index)| format!("record {index} of log {log}"));
+        let place = entry
+            .audit_log
+            .zip(entry.audit_index)
+            .map(|(log, index)| format!("record {index} of log {log}"));
         vec![
             format!("+{after:.1} ms"),
             entry.title.clone(),
-            entry.milliseconds.map(|milliseconds| format!("{milliseconds:.1} ms")).unwrap_or_default(),
+            entry
+                .milliseconds
+                .map(|milliseconds| format!("{milliseconds:.1} ms"))
+                .unwrap_or_default(),
             entry.detail.clone().unwrap_or_default(),
-            entry.correlation_id.clone().or(place).or_else(|| entry.event_id.clone()).unwrap_or_default(),
+            entry
+                .correlation_id
+                .clone()
+                .or(place)
+                .or_else(|| entry.event_id.clone())
+                .unwrap_or_default(),
         ]
     };
     output::stdout_line(output::table(
-        &["after", "what", "took", "how it went", "correlation id, record, event"],
+        &[
+            "after",
+            "what",
+            "took",
+            "how it went",
+            "correlation id, record, event",
+        ],
         timeline.entries.iter().map(row),
     ));
     Ok(ExitCode::SUCCESS)
@@ -153,7 +239,10 @@ async fn resume(global: &Global, id: Option<&str>) -> anyhow::Result<ExitCode> {
         Ok(opened) => {
             let session = &opened.session;
             let conversation = session.conversation_id.as_deref().unwrap_or_default();
-            output::stdout_line(format!("{}  open  {}  {conversation}", session.id, session.request.guest));
+            output::stdout_line(format!(
+                "{}  open  {}  {conversation}",
+                session.id, session.request.guest
+            ));
         }
         Err(error) => {
             failed += 1;
@@ -165,7 +254,11 @@ async fn resume(global: &Global, id: Option<&str>) -> anyhow::Result<ExitCode> {
     };
     let mut held = 0;
     if let Some(id) = id {
-        let session = engine.store().session(id).await?.ok_or_else(|| unknown(id))?;
+        let session = engine
+            .store()
+            .session(id)
+            .await?
+            .ok_or_else(|| unknown(id))?;
         if session.is_erased() {
             let reason = format!("{id} is a session of a guest who was erased");
             return Err(ValidationError::new("sessionId", reason, "it cannot be resumed").into());
@@ -188,7 +281,10 @@ async fn resume(global: &Global, id: Option<&str>) -> anyhow::Result<ExitCode> {
                 }
                 match engine.store().claim(id, clock.now()).await? {
                     Some(session) => tell(&engine.resume(session).await),
-                    None => tell(&Err(guestlane::Error::InProgress { session: id, retry_at: session.due_at })),
+                    None => tell(&Err(guestlane::Error::InProgress {
+                        session: id,
+                        retry_at: session.due_at,
+                    })),
                 }
             }
         }
@@ -197,7 +293,9 @@ async fn resume(global: &Global, id: Option<&str>) -> anyhow::Result<ExitCode> {
     }
     match held {
         0 => {}
-        1 => output::stderr_line("1 session is driven by another process, or waits for the platform; try again in a while."),
+        1 => output::stderr_line(
+            "1 session is driven by another process, or waits for the platform; try again in a while.",
+        ),
         n => output::stderr_line(format!(
             "{n} sessions are driven by other processes, or wait for the platform; try again in a while."
         )),
@@ -206,7 +304,11 @@ async fn resume(global: &Global, id: Option<&str>) -> anyhow::Result<ExitCode> {
         output::stderr_line("No session is unfinished.");
     }
     close(&engine).await;
-    Ok(if failed + held == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if failed + held == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// Resumes each unfinished session once, including those in backoff. Returns how many are leased by
@@ -222,9 +324,14 @@ async fn resume_all(
     let give_up_at = clock.now() + session::LEASE_TTL;
     loop {
         let unfinished = engine.store().unfinished_sessions(u32::MAX).await?;
-        let left: Vec<_> = unfinished.into_iter().filter(|session| !tried.contains(&session.id)).collect();
+        let left: Vec<_> = unfinished
+            .into_iter()
+            .filter(|session| !tried.contains(&session.id))
+            .collect();
         let next_due = left.iter().map(|session| session.due_at).min();
-        let (free, held): (Vec<_>, Vec<_>) = left.into_iter().partition(|session| !session.is_leased(clock.now()));
+        let (free, held): (Vec<_>, Vec<_>) = left
+            .into_iter()
+            .partition(|session| !session.is_leased(clock.now()));
         if free.is_empty() {
             match next_due {
                 Some(due) if due <= give_up_at => {

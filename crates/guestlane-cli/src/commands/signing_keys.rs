@@ -19,23 +19,50 @@ pub(crate) async fn run(global: &Global, args: &SigningKeys) -> anyhow::Result<E
     let clock = Clock::system();
     match args {
         SigningKeys::List => list(global, &open_state(global).await?.keyring, clock.now()),
-        SigningKeys::Export { format: Format::Pem, kid } => {
-            export_pem(global, &open_state(global).await?.keyring, kid.as_deref(), clock.now())?;
+        SigningKeys::Export {
+            format: Format::Pem,
+            kid,
+        } => {
+            export_pem(
+                global,
+                &open_state(global).await?.keyring,
+                kid.as_deref(),
+                clock.now(),
+            )?;
         }
-        SigningKeys::Export { format: Format::Jwks, kid: None } => {
-            output::json(&open_state(global).await?.keyring.jwks(clock.now()))
-        }
-        SigningKeys::Export { format: Format::Jwks, kid: Some(_) } => {
+        SigningKeys::Export {
+            format: Format::Jwks,
+            kid: None,
+        } => output::json(&open_state(global).await?.keyring.jwks(clock.now())),
+        SigningKeys::Export {
+            format: Format::Jwks,
+            kid: Some(_),
+        } => {
             let reason = "goes with --format pem: a JWK set has all keys that are published";
-            return Err(ValidationError::new("--kid", reason, "leave it out, or write --format pem").into());
+            return Err(ValidationError::new(
+                "--kid",
+                reason,
+                "leave it out, or write --format pem",
+            )
+            .into());
         }
         SigningKeys::Rotate => {
             let schedule = settings::load(global)?.key_schedule()?;
-            let made = open_state_read_only(global).await?.rotate_key(schedule, &clock).await?;
+            let made = open_state_read_only(global)
+                .await?
+                .rotate_key(schedule, &clock)
+                .await?;
             tell_made(global, &made);
         }
         SigningKeys::Revoke { kid, confirmed } => {
-            return revoke(global, &open_state_read_only(global).await?, kid, *confirmed, clock.now()).await;
+            return revoke(
+                global,
+                &open_state_read_only(global).await?,
+                kid,
+                *confirmed,
+                clock.now(),
+            )
+            .await;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -44,7 +71,8 @@ pub(crate) async fn run(global: &Global, args: &SigningKeys) -> anyhow::Result<E
 /// Formats a time to the second, without its fraction.
 fn second(moment: Timestamp) -> String {
     let text = moment.to_string();
-    text.split_once('.').map_or(text.clone(), |(second, _)| format!("{second}Z"))
+    text.split_once('.')
+        .map_or(text.clone(), |(second, _)| format!("{second}Z"))
 }
 
 fn list(global: &Global, keyring: &Keyring, now: Timestamp) {
@@ -54,12 +82,26 @@ fn list(global: &Global, keyring: &Keyring, now: Timestamp) {
     }
     let row = |key: KeyInfo| {
         let until = key.until.map(second).unwrap_or_default();
-        vec![key.kid, key.state.name().to_owned(), second(key.created_at), second(key.active_from), until]
+        vec![
+            key.kid,
+            key.state.name().to_owned(),
+            second(key.created_at),
+            second(key.active_from),
+            until,
+        ]
     };
-    output::stdout_line(output::table(&["kid", "state", "made", "signs from", "until"], keys.into_iter().map(row)));
+    output::stdout_line(output::table(
+        &["kid", "state", "made", "signs from", "until"],
+        keys.into_iter().map(row),
+    ));
 }
 
-fn export_pem(global: &Global, keyring: &Keyring, kid: Option<&str>, now: Timestamp) -> anyhow::Result<()> {
+fn export_pem(
+    global: &Global,
+    keyring: &Keyring,
+    kid: Option<&str>,
+    now: Timestamp,
+) -> anyhow::Result<()> {
     let unknown = |kid: &str| {
         let reason = format!("`{}` is no key of this store", output::printable(kid));
         ValidationError::new("--kid", reason, "see `guestlane signing-keys list`")
@@ -67,12 +109,21 @@ fn export_pem(global: &Global, keyring: &Keyring, kid: Option<&str>, now: Timest
     let published = keyring.published(now);
     let key = match kid {
         Some(kid) => keyring.by_kid(kid).ok_or_else(|| unknown(kid))?,
-        None => published.last().copied().unwrap_or_else(|| keyring.active(now)),
+        None => published
+            .last()
+            .copied()
+            .unwrap_or_else(|| keyring.active(now)),
     };
-    let info = keyring.list(now).into_iter().find(|info| info.kid == key.kid()).ok_or_else(|| unknown(key.kid()))?;
+    let info = keyring
+        .list(now)
+        .into_iter()
+        .find(|info| info.kid == key.kid())
+        .ok_or_else(|| unknown(key.kid()))?;
     let pem = key.public_pem()?;
     if global.json {
-        output::json(&json!({"kid": info.kid, "state": info.state, "activeFrom": info.active_from, "pem": pem}));
+        output::json(
+            &json!({"kid": info.kid, "state": info.state, "activeFrom": info.active_from, "pem": pem}),
+        );
         return Ok(());
     }
     output::stdout_line(pem.trim_end());
@@ -84,9 +135,16 @@ fn export_pem(global: &Global, keyring: &Keyring, kid: Option<&str>, now: Timest
         ),
         KeyState::Active => format!("kid: {}", info.kid),
         KeyState::Retiring | KeyState::Retired => {
-            format!("kid: {}, which is {}: it signs nothing new", info.kid, info.state.name())
+            format!(
+                "kid: {}, which is {}: it signs nothing new",
+                info.kid,
+                info.state.name()
+            )
         }
-        KeyState::Revoked => format!("kid: {}, which is revoked: remove it from the admin console", info.kid),
+        KeyState::Revoked => format!(
+            "kid: {}, which is revoked: remove it from the admin console",
+            info.kid
+        ),
     });
     Ok(())
 }
@@ -94,27 +152,51 @@ fn export_pem(global: &Global, keyring: &Keyring, kid: Option<&str>, now: Timest
 fn tell_made(global: &Global, made: &SealedSigningKey) {
     let signs_from = made.life.active_from();
     if global.json {
-        return output::json(&json!({"kid": made.kid, "state": KeyState::Next, "activeFrom": signs_from}));
+        return output::json(
+            &json!({"kid": made.kid, "state": KeyState::Next, "activeFrom": signs_from}),
+        );
     }
-    output::stdout_line(format!("{} is published now, and signs from {} on.", made.kid, second(signs_from)));
+    output::stdout_line(format!(
+        "{} is published now, and signs from {} on.",
+        made.kid,
+        second(signs_from)
+    ));
     output::stderr_line(format!(
         "Before then, register its public half in the admin console under this kid, beside the one that is there:\n  guestlane signing-keys export --kid {}",
         made.kid
     ));
 }
 
-async fn revoke(global: &Global, state: &Workspace, kid: &str, confirmed: Confirmed, now: Timestamp) -> anyhow::Result<ExitCode> {
+async fn revoke(
+    global: &Global,
+    state: &Workspace,
+    kid: &str,
+    confirmed: Confirmed,
+    now: Timestamp,
+) -> anyhow::Result<ExitCode> {
     let yes = confirmed.is_given();
-    let revocation = if yes { state.revoke_key(kid, now).await? } else { state.preview_revocation(kid, now).await? };
+    let revocation = if yes {
+        state.revoke_key(kid, now).await?
+    } else {
+        state.preview_revocation(kid, now).await?
+    };
     let follows = match &revocation {
         RevocationPlan::PromoteNext(next, _) => Some(next),
         RevocationPlan::GenerateNew(new) => Some(new),
-        RevocationPlan::Unknown | RevocationPlan::AlreadyRevoked(_) | RevocationPlan::NoSuccessorNeeded(_) => None,
+        RevocationPlan::Unknown
+        | RevocationPlan::AlreadyRevoked(_)
+        | RevocationPlan::NoSuccessorNeeded(_) => None,
     };
     let data = json!({"kid": kid, "signsNow": follows});
-    let (is, signs) = if yes { ("is", "signs from now on") } else { ("would be", "would sign at once") };
+    let (is, signs) = if yes {
+        ("is", "signs from now on")
+    } else {
+        ("would be", "would sign at once")
+    };
     let lines = [
-        format!("{kid} {is} revoked: it {is} published no more, and none of its tokens {is} believed."),
+        format!(
+            "{kid} {is} revoked: it {is} published no more, and none of its tokens {is} believed."
+        ),
         match &revocation {
             RevocationPlan::PromoteNext(next, since) => format!(
                 "{next}, published since {}, {signs}. Verifiers that fetched the key set before that\nrefuse its tokens until they fetch it again.",
@@ -124,7 +206,9 @@ async fn revoke(global: &Global, state: &Workspace, kid: &str, confirmed: Confir
                 "No key is published that could take over: {new} {is} made, and {signs}.\nVerifiers that cache the key set \
                  refuse its tokens until they fetch it again, and the platform does until its public half is registered."
             ),
-            RevocationPlan::Unknown | RevocationPlan::AlreadyRevoked(_) | RevocationPlan::NoSuccessorNeeded(_) => {
+            RevocationPlan::Unknown
+            | RevocationPlan::AlreadyRevoked(_)
+            | RevocationPlan::NoSuccessorNeeded(_) => {
                 "It does not sign: the key that signs goes on.".to_owned()
             }
         },
@@ -134,7 +218,9 @@ async fn revoke(global: &Global, state: &Workspace, kid: &str, confirmed: Confir
     }
     let code = confirm::done(global, data, lines);
     if !global.json {
-        output::stderr_line("Now: remove its public half from the admin console, and have verifiers fetch the key set again.");
+        output::stderr_line(
+            "Now: remove its public half from the admin console, and have verifiers fetch the key set again.",
+        );
     }
     Ok(code)
 }

@@ -3,7 +3,9 @@
 use std::{path::Path, process::ExitCode, time::Duration};
 
 use guestlane::{Rate, request::ValidationError};
-use guestlane_sim::{DEPLOYMENT_ID, Deployment, Flow, OAuthClient, Options, Route, Simulator, StartError, Tls};
+use guestlane_sim::{
+    DEPLOYMENT_ID, Deployment, Flow, OAuthClient, Options, Route, Simulator, StartError, Tls,
+};
 use serde_json::json;
 
 use crate::{
@@ -13,7 +15,11 @@ use crate::{
 
 pub(crate) async fn run(global: &Global, args: &Simulate) -> anyhow::Result<ExitCode> {
     let quota = super::rate("--rate-limit", &args.rate_limit)?;
-    let endpoint_quotas = args.endpoint_quotas.iter().map(|text| endpoint_quota(text)).collect::<Result<_, _>>()?;
+    let endpoint_quotas = args
+        .endpoint_quotas
+        .iter()
+        .map(|text| endpoint_quota(text))
+        .collect::<Result<_, _>>()?;
     let options = Options {
         clients: OAuthClient::several(args.clients),
         endpoint_quotas,
@@ -37,24 +43,39 @@ pub(crate) async fn run(global: &Global, args: &Simulate) -> anyhow::Result<Exit
             allowed_domains: args.allow_origin.clone(),
             ..Deployment::default()
         },
-        tls: args.tls.then(|| Tls { region: args.region.clone() }),
+        tls: args.tls.then(|| Tls {
+            region: args.region.clone(),
+        }),
         ..Options::default()
     };
     // The settings take several clients separated by spaces.
-    let joined = |part: fn(&OAuthClient) -> &str| options.clients.iter().map(part).collect::<Vec<_>>().join(" ");
+    let joined = |part: fn(&OAuthClient) -> &str| {
+        options
+            .clients
+            .iter()
+            .map(part)
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
     let (client_id, client_secret) = (joined(|client| &client.id), joined(|client| &client.secret));
     let queues = options.queues.clone();
     let (integration, source) = (options.integration, options.external_source);
     let refused = |error: StartError| match &error {
-        StartError::Listen(..) => {
-            ValidationError::new("--listen", error.to_string(), "choose another port, or 127.0.0.1:0 for a free one")
-        }
-        StartError::Option(reason) if reason.contains("secret") => {
-            ValidationError::new("--crm-secret", reason.clone(), "write whsec_ and base64, like `guestlane outbox secret`")
-        }
-        StartError::Option(reason) => {
-            ValidationError::new("--region", reason.clone(), "give a domain, like mypurecloud.ie or localhost")
-        }
+        StartError::Listen(..) => ValidationError::new(
+            "--listen",
+            error.to_string(),
+            "choose another port, or 127.0.0.1:0 for a free one",
+        ),
+        StartError::Option(reason) if reason.contains("secret") => ValidationError::new(
+            "--crm-secret",
+            reason.clone(),
+            "write whsec_ and base64, like `guestlane outbox secret`",
+        ),
+        StartError::Option(reason) => ValidationError::new(
+            "--region",
+            reason.clone(),
+            "give a domain, like mypurecloud.ie or localhost",
+        ),
     };
     let simulator = Simulator::start(options).await.map_err(refused)?;
     let base = simulator.base_url();
@@ -71,11 +92,22 @@ pub(crate) async fn run(global: &Global, args: &Simulate) -> anyhow::Result<Exit
         }
         output::json(&says);
     } else {
-        output::stderr_line("The platform and a CRM are simulated here until you press Ctrl-C. In another terminal:\n");
+        output::stderr_line(
+            "The platform and a CRM are simulated here until you press Ctrl-C. In another terminal:\n",
+        );
         output::stdout_line(format!("export GENESYS_BASE_URL={base}"));
-        let quoted = |text: &str| if text.contains(' ') { format!("'{text}'") } else { text.to_owned() };
+        let quoted = |text: &str| {
+            if text.contains(' ') {
+                format!("'{text}'")
+            } else {
+                text.to_owned()
+            }
+        };
         output::stdout_line(format!("export GENESYS_CLIENT_ID={}", quoted(&client_id)));
-        output::stdout_line(format!("export GENESYS_CLIENT_SECRET={}", quoted(&client_secret)));
+        output::stdout_line(format!(
+            "export GENESYS_CLIENT_SECRET={}",
+            quoted(&client_secret)
+        ));
         if let Some(queue) = queues.first() {
             output::stdout_line(format!("export GENESYS_QUEUE_ID={}", queue.id));
         }
@@ -96,7 +128,10 @@ pub(crate) async fn run(global: &Global, args: &Simulate) -> anyhow::Result<Exit
         for queue in &queues {
             output::stderr_line(format!("  {}  {}", queue.id, queue.name));
         }
-        let trust = ca_file.as_ref().map(|file| format!("--cacert {file} ")).unwrap_or_default();
+        let trust = ca_file
+            .as_ref()
+            .map(|file| format!("--cacert {file} "))
+            .unwrap_or_default();
         output::stderr_line(format!("What it counted: curl {trust}{base}/_sim/state"));
     }
     interrupted().await?;
@@ -105,21 +140,42 @@ pub(crate) async fn run(global: &Global, args: &Simulate) -> anyhow::Result<Exit
 
 /// Parses a rate limit of one route, such as `contact:60/min`.
 fn endpoint_quota(text: &str) -> Result<(Route, Rate), ValidationError> {
-    let parsed = text.split_once(':').and_then(|(route, rate)| Some((route.parse().ok()?, rate.parse().ok()?)));
-    let names = || Route::ALL.iter().map(|route| route.name()).collect::<Vec<_>>().join(", ");
+    let parsed = text
+        .split_once(':')
+        .and_then(|(route, rate)| Some((route.parse().ok()?, rate.parse().ok()?)));
+    let names = || {
+        Route::ALL
+            .iter()
+            .map(|route| route.name())
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
     parsed.ok_or_else(|| {
-        let fix = format!("write ROUTE:RATE, like contact:60/min; the routes are {}", names());
-        ValidationError::new("--endpoint-quota", format!("`{}` cannot be used", output::printable(text)), fix)
+        let fix = format!(
+            "write ROUTE:RATE, like contact:60/min; the routes are {}",
+            names()
+        );
+        ValidationError::new(
+            "--endpoint-quota",
+            format!("`{}` cannot be used", output::printable(text)),
+            fix,
+        )
     })
 }
 
 /// Writes the certificate of the simulator's own certificate authority, for clients that should
 /// trust it.
 fn write_ca(simulator: &Simulator, path: &Path) -> anyhow::Result<Option<String>> {
-    let Some(pem) = simulator.ca_pem() else { return Ok(None) };
+    let Some(pem) = simulator.ca_pem() else {
+        return Ok(None);
+    };
     let path = std::path::absolute(path)?;
     std::fs::write(&path, pem).map_err(|error| {
-        ValidationError::new("--ca-file", format!("{} cannot be written: {error}", path.display()), "name another file")
+        ValidationError::new(
+            "--ca-file",
+            format!("{} cannot be written: {error}", path.display()),
+            "name another file",
+        )
     })?;
     Ok(Some(path.display().to_string()))
 }

@@ -26,18 +26,35 @@ pub(crate) async fn run(global: &Global) -> anyhow::Result<ExitCode> {
         ("rateLimit", errors.rate_limit),
         ("auth", errors.auth),
         ("network", errors.network),
-        ("other", errors.total - errors.token_validation - errors.rate_limit - errors.auth - errors.network),
+        (
+            "other",
+            errors.total
+                - errors.token_validation
+                - errors.rate_limit
+                - errors.auth
+                - errors.network,
+        ),
     ] {
         output::stdout_line(format!("  {name:<20} {count}"));
     }
-    output::stdout_line(format!("  {:<20} {}", "tokenValidationRate", errors.token_validation_rate));
+    output::stdout_line(format!(
+        "  {:<20} {}",
+        "tokenValidationRate", errors.token_validation_rate
+    ));
     output::stdout_line("Initialization latency in ms:");
-    for (name, value) in
-        [("p50", latency.p50), ("p90", latency.p90), ("p99", latency.p99), ("max", latency.max), ("mean", latency.mean)]
-    {
+    for (name, value) in [
+        ("p50", latency.p50),
+        ("p90", latency.p90),
+        ("p99", latency.p99),
+        ("max", latency.max),
+        ("mean", latency.mean),
+    ] {
         output::stdout_line(format!("  {name:<20} {value:.1}"));
     }
-    for (title, counts) in [("Sessions:", &summary.sessions), ("CRM events:", &summary.events)] {
+    for (title, counts) in [
+        ("Sessions:", &summary.sessions),
+        ("CRM events:", &summary.events),
+    ] {
         output::stdout_line(title);
         if counts.is_empty() {
             output::stdout_line("  none");

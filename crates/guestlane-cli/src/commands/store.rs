@@ -19,12 +19,19 @@ use crate::{
 };
 
 pub(crate) async fn run(global: &Global, command: &args::Store) -> anyhow::Result<ExitCode> {
-    let args::Store::Migrate { from, to, abandon, yes } = command;
+    let args::Store::Migrate {
+        from,
+        to,
+        abandon,
+        yes,
+    } = command;
     let fix = "a store is copied --from sqlite:PATH --to postgres://…, and not back";
     let Database::Sqlite(file) = parse("--from", from)? else {
         return Err(ValidationError::new("--from", "is no file", fix).into());
     };
-    let Some(to) = to.as_ref().filter(|_| !abandon) else { return abandon_move(global, file, *yes).await };
+    let Some(to) = to.as_ref().filter(|_| !abandon) else {
+        return abandon_move(global, file, *yes).await;
+    };
     let Database::Postgres(database) = parse("--to", to)? else {
         return Err(ValidationError::new("--to", "is no database of PostgreSQL", fix).into());
     };
@@ -33,14 +40,25 @@ pub(crate) async fn run(global: &Global, command: &args::Store) -> anyhow::Resul
 
 fn parse(flag: &'static str, text: &str) -> Result<Database, ValidationError> {
     // White space at the ends is ignored, as in other settings.
-    text.trim().parse().map_err(|invalid: InvalidDatabase| ValidationError::new(flag, invalid.reason, invalid.fix))
+    text.trim()
+        .parse()
+        .map_err(|invalid: InvalidDatabase| ValidationError::new(flag, invalid.reason, invalid.fix))
 }
 
-async fn move_store(global: &Global, file: PathBuf, database: PostgresUrl) -> anyhow::Result<ExitCode> {
+async fn move_store(
+    global: &Global,
+    file: PathBuf,
+    database: PostgresUrl,
+) -> anyhow::Result<ExitCode> {
     let to = database.to_string();
     if !file.is_file() {
         let reason = format!("{} is no file", file.display());
-        return Err(ValidationError::new("--from", reason, "name the store, like sqlite:.guestlane/guestlane.db").into());
+        return Err(ValidationError::new(
+            "--from",
+            reason,
+            "name the store, like sqlite:.guestlane/guestlane.db",
+        )
+        .into());
     }
     let places = settings::load(global)?.storage()?;
     let moving = tokio::task::spawn_blocking(move || {
@@ -51,12 +69,26 @@ async fn move_store(global: &Global, file: PathBuf, database: PostgresUrl) -> an
             }
             last = table;
         };
-        migrate_store(&file, &database, &places.home, &places.audit.path, Clock::system().now(), &FailPoints::default(), progress)
+        migrate_store(
+            &file,
+            &database,
+            &places.home,
+            &places.audit.path,
+            Clock::system().now(),
+            &FailPoints::default(),
+            progress,
+        )
     });
     let copied = moving.await?.map_err(advised)?;
     if global.json {
-        let logs: Vec<_> = copied.logs.iter().map(|(log, size)| json!({"log": log, "records": size})).collect();
-        output::json(&json!({"rows": copied.rows, "sha256": copied.digests, "copiedNow": copied.copied_now, "logs": logs}));
+        let logs: Vec<_> = copied
+            .logs
+            .iter()
+            .map(|(log, size)| json!({"log": log, "records": size}))
+            .collect();
+        output::json(
+            &json!({"rows": copied.rows, "sha256": copied.digests, "copiedNow": copied.copied_now, "logs": logs}),
+        );
     } else {
         let rows: u64 = copied.rows.values().sum();
         output::stdout_line(format!(
@@ -65,19 +97,31 @@ async fn move_store(global: &Global, file: PathBuf, database: PostgresUrl) -> an
             copied.copied_now,
             output::count(copied.logs.len() as u64, "log")
         ));
-        output::stderr_line(format!("The file is refused from now on. Set GUESTLANE_DATABASE_URL to the database: {to}"));
+        output::stderr_line(format!(
+            "The file is refused from now on. Set GUESTLANE_DATABASE_URL to the database: {to}"
+        ));
     }
     Ok(ExitCode::SUCCESS)
 }
 
 async fn abandon_move(global: &Global, file: PathBuf, yes: bool) -> anyhow::Result<ExitCode> {
     let shown = file.display().to_string();
-    let giving_up = move || if yes { abandon(&file) } else { unfinished(&file) };
-    let to = tokio::task::spawn_blocking(giving_up).await?.map_err(advised)?;
+    let giving_up = move || {
+        if yes {
+            abandon(&file)
+        } else {
+            unfinished(&file)
+        }
+    };
+    let to = tokio::task::spawn_blocking(giving_up)
+        .await?
+        .map_err(advised)?;
     let data = json!({"abandoned": to});
     if !yes {
         let lines = [
-            format!("The move of {shown} to {to} would be given up, and the file would be used again."),
+            format!(
+                "The move of {shown} to {to} would be given up, and the file would be used again."
+            ),
             "The database would stay refused, and would keep the rows that were copied.".to_owned(),
         ];
         return Ok(confirm::preview(global, data, lines));
@@ -97,14 +141,22 @@ fn advised(error: MigrationError) -> anyhow::Error {
     let (flag, fix) = match error {
         MigrationError::Store(error) => return guestlane::Error::from(error).into(),
         MigrationError::Differs { .. } => {
-            return anyhow::Error::new(error).context("neither store is used; the same command copies what differs again");
+            return anyhow::Error::new(error)
+                .context("neither store is used; the same command copies what differs again");
         }
-        MigrationError::NotEmpty => ("--to", "name an empty database; the same command finishes a move that was interrupted"),
+        MigrationError::NotEmpty => (
+            "--to",
+            "name an empty database; the same command finishes a move that was interrupted",
+        ),
         MigrationError::InUse(_) => ("--from", "stop all processes on it first"),
-        MigrationError::AlreadyMigrated => ("--to", "use the database: set GUESTLANE_DATABASE_URL to it; nothing was changed"),
-        MigrationError::WrongTarget { .. } => {
-            ("--to", "name that database, or give that move up first: `guestlane store migrate --abandon --yes`")
-        }
+        MigrationError::AlreadyMigrated => (
+            "--to",
+            "use the database: set GUESTLANE_DATABASE_URL to it; nothing was changed",
+        ),
+        MigrationError::WrongTarget { .. } => (
+            "--to",
+            "name that database, or give that move up first: `guestlane store migrate --abandon --yes`",
+        ),
         MigrationError::NotStarted(_) => ("--abandon", "leave it out; the file can be used"),
         MigrationError::NoAuditFile(_) => (
             "--state-dir",

@@ -14,13 +14,18 @@ use crate::{
 pub(crate) async fn run(global: &Global, args: &Token) -> anyhow::Result<ExitCode> {
     let now = Clock::system().now();
     match args {
-        Token::Sign { guest, attributes: pairs } => {
+        Token::Sign {
+            guest,
+            attributes: pairs,
+        } => {
             let (guest, attributes): (GuestId, _) = (guest.parse()?, attributes(pairs)?);
             let keyring = open_state(global).await?.keyring;
             let identity = token::TokenIdentity::new(keyring.active(now).kid(), now);
             let token = keyring.sign(&guest, &attributes, &identity)?;
             if global.json {
-                output::json(&json!({"guestToken": token.expose(), "kid": identity.kid, "expiresAt": identity.expires_at()}));
+                output::json(
+                    &json!({"guestToken": token.expose(), "kid": identity.kid, "expiresAt": identity.expires_at()}),
+                );
             } else {
                 output::stdout_line(token.expose());
             }
@@ -46,7 +51,9 @@ pub(crate) async fn run(global: &Global, args: &Token) -> anyhow::Result<ExitCod
             } else {
                 output::stdout_line(serde_json::to_string_pretty(&header)?);
                 output::stdout_line(serde_json::to_string_pretty(&claims)?);
-                output::stderr_line("note: nothing was checked; `guestlane token verify` does that");
+                output::stderr_line(
+                    "note: nothing was checked; `guestlane token verify` does that",
+                );
             }
         }
     }

@@ -28,15 +28,26 @@ pub(crate) async fn run(global: &Global, args: &args::Worker) -> anyhow::Result<
     is_shared(&settings)?;
     let service_settings = settings.service()?;
     // By default a worker has no listener, so that several can share a machine with a service.
-    let metrics = service_settings.metrics.filter(|_| !settings.is_default(METRICS_LISTEN));
+    let metrics = service_settings
+        .metrics
+        .filter(|_| !settings.is_default(METRICS_LISTEN));
     let hang_up = HangUp::new()?;
     let engine = SessionEngine::open(settings.engine(false)?, Clock::system()).await?;
     let intake = Arc::new(AdmissionController::new(
         Arc::clone(&engine),
-        args.max_concurrency.map_or(AdmissionController::MAX_CONCURRENCY, usize::from),
+        args.max_concurrency
+            .map_or(AdmissionController::MAX_CONCURRENCY, usize::from),
     ));
-    let service = Service::open(Arc::clone(&engine), &service_settings, settings.default_queue()?).await?;
-    let metrics = metrics.map(|address| MetricsServer::bind(&service, address)).transpose().map_err(cannot_listen)?;
+    let service = Service::open(
+        Arc::clone(&engine),
+        &service_settings,
+        settings.default_queue()?,
+    )
+    .await?;
+    let metrics = metrics
+        .map(|address| MetricsServer::bind(&service, address))
+        .transpose()
+        .map_err(cannot_listen)?;
     let (draining, interrupted) = (Arc::clone(&service), interrupted()?);
     let interrupted = async move {
         interrupted.await;
@@ -44,7 +55,12 @@ pub(crate) async fn run(global: &Global, args: &args::Worker) -> anyhow::Result<
     };
     let reload = {
         let (from, args) = (global.clone(), args.clone());
-        hang_up.keep_reloading(global.clone(), move || load(&from, &args), Arc::clone(&engine), async || {})
+        hang_up.keep_reloading(
+            global.clone(),
+            move || load(&from, &args),
+            Arc::clone(&engine),
+            async || {},
+        )
     };
     let reloading = tokio::spawn(reload);
     // The signal handlers are installed before this line is printed: a program that reads it may

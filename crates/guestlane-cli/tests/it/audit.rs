@@ -11,15 +11,37 @@ const LOG: &str = "audit/session-audit.jsonl";
 /// Copies the log files and the verifier key to an otherwise empty directory.
 fn handed_over(office: &Office) -> tempfile::TempDir {
     let elsewhere = tempfile::tempdir().unwrap();
-    for file in [LOG, "audit/session-audit.jsonl.checkpoint", "audit/session-audit.jsonl.hashes"] {
-        fs::copy(office.directory.path().join(file), elsewhere.path().join(Path::new(file).file_name().unwrap())).unwrap();
+    for file in [
+        LOG,
+        "audit/session-audit.jsonl.checkpoint",
+        "audit/session-audit.jsonl.hashes",
+    ] {
+        fs::copy(
+            office.directory.path().join(file),
+            elsewhere.path().join(Path::new(file).file_name().unwrap()),
+        )
+        .unwrap();
     }
-    fs::write(elsewhere.path().join("auditor.key"), office.run(&["audit", "key"]).ok().stdout).unwrap();
+    fs::write(
+        elsewhere.path().join("auditor.key"),
+        office.run(&["audit", "key"]).ok().stdout,
+    )
+    .unwrap();
     elsewhere
 }
 
 fn verify(directory: &tempfile::TempDir, arguments: &[&str]) -> Ended {
-    let arguments = [&["audit", "verify", "session-audit.jsonl", "--key", "auditor.key"], arguments].concat();
+    let arguments = [
+        &[
+            "audit",
+            "verify",
+            "session-audit.jsonl",
+            "--key",
+            "auditor.key",
+        ],
+        arguments,
+    ]
+    .concat();
     run_in(directory.path(), &arguments, &[])
 }
 
@@ -34,11 +56,23 @@ fn office_with_sessions(guests: &[&str]) -> Office {
 #[test]
 fn a_stranger_with_files_and_a_key_finds_what_was_changed() {
     let office = office_with_sessions(&["ann", "bob", "cy"]);
-    assert!(office.run(&["audit", "verify"]).ok().stdout.contains("6 records, as they were written"));
+    assert!(
+        office
+            .run(&["audit", "verify"])
+            .ok()
+            .stdout
+            .contains("6 records, as they were written")
+    );
     let elsewhere = handed_over(&office);
     let good = verify(&elsewhere, &["--json"]).ok().json();
-    assert_eq!((&good["proven"], &good["records"]), (&json!(true), &json!(6)));
-    assert!(!elsewhere.path().join(".guestlane").exists(), "no state directory is made");
+    assert_eq!(
+        (&good["proven"], &good["records"]),
+        (&json!(true), &json!(6))
+    );
+    assert!(
+        !elsewhere.path().join(".guestlane").exists(),
+        "no state directory is made"
+    );
 
     let path = elsewhere.path().join("session-audit.jsonl");
     let written = fs::read_to_string(&path).unwrap();
@@ -49,16 +83,47 @@ fn a_stranger_with_files_and_a_key_finds_what_was_changed() {
     let appended = format!("{written}{}\n", written.lines().next().unwrap());
     for (changed, problem, line) in [
         (edited, "line 3 was changed", 3),
-        (dropped.join("\n") + "\n", "line 2 is not in its place: the record that was written as line 3 stands there", 2),
-        (lines.join("\n") + "\n", "line 3 is not in its place: the record that was written as line 5 stands there", 3),
-        (appended, "line 7 is not covered by the checkpoint, which was signed for 6 records", 7),
-        (written[..written.len() - 5].to_owned(), "line 6 is not whole", 6),
-        (written.lines().take(4).map(|line| format!("{line}\n")).collect(), "line 5 is missing: the log had 6 records", 5),
+        (
+            dropped.join("\n") + "\n",
+            "line 2 is not in its place: the record that was written as line 3 stands there",
+            2,
+        ),
+        (
+            lines.join("\n") + "\n",
+            "line 3 is not in its place: the record that was written as line 5 stands there",
+            3,
+        ),
+        (
+            appended,
+            "line 7 is not covered by the checkpoint, which was signed for 6 records",
+            7,
+        ),
+        (
+            written[..written.len() - 5].to_owned(),
+            "line 6 is not whole",
+            6,
+        ),
+        (
+            written
+                .lines()
+                .take(4)
+                .map(|line| format!("{line}\n"))
+                .collect(),
+            "line 5 is missing: the log had 6 records",
+            5,
+        ),
     ] {
         fs::write(&path, changed).unwrap();
         let told = verify(&elsewhere, &["--json"]);
-        assert!(told.code == 1 && told.stderr.contains(problem), "{problem}: {}", told.stderr);
-        assert_eq!((&told.json()["line"], &told.json()["proven"]), (&json!(line), &json!(false)));
+        assert!(
+            told.code == 1 && told.stderr.contains(problem),
+            "{problem}: {}",
+            told.stderr
+        );
+        assert_eq!(
+            (&told.json()["line"], &told.json()["proven"]),
+            (&json!(line), &json!(false))
+        );
     }
     fs::write(&path, &written).unwrap();
     verify(&elsewhere, &[]).ok();
@@ -73,7 +138,14 @@ fn a_checkpoint_that_somebody_kept_tells_of_a_log_that_was_rolled_back_with_its_
     let kept = late.path().join("session-audit.jsonl.checkpoint");
     verify(&early, &[]).ok();
     let told = verify(&early, &["--checkpoint", kept.to_str().unwrap()]);
-    assert!(told.code == 1 && told.stderr.contains("line 3 is missing: the log had 4 records"), "{}", told.stderr);
+    assert!(
+        told.code == 1
+            && told
+                .stderr
+                .contains("line 3 is missing: the log had 4 records"),
+        "{}",
+        told.stderr
+    );
     let kept = early.path().join("session-audit.jsonl.checkpoint");
     verify(&late, &["--checkpoint", kept.to_str().unwrap()]).ok();
 }
@@ -81,44 +153,106 @@ fn a_checkpoint_that_somebody_kept_tells_of_a_log_that_was_rolled_back_with_its_
 #[test]
 fn a_proof_is_checked_offline_and_a_changed_one_proves_nothing() {
     let office = office_with_sessions(&["ann", "bob"]);
-    let session = office.run(&["sessions", "list", "--guest", "ann", "--json"]).ok().json();
-    let proof = office.run(&["audit", "prove", session["sessionId"].as_str().unwrap()]).ok().stdout;
+    let session = office
+        .run(&["sessions", "list", "--guest", "ann", "--json"])
+        .ok()
+        .json();
+    let proof = office
+        .run(&["audit", "prove", session["sessionId"].as_str().unwrap()])
+        .ok()
+        .stdout;
     let elsewhere = handed_over(&office);
     let check = |proof: &str| {
         fs::write(elsewhere.path().join("proof.json"), proof).unwrap();
-        run_in(elsewhere.path(), &["audit", "verify", "--proof", "proof.json", "--key", "auditor.key"], &[])
+        run_in(
+            elsewhere.path(),
+            &[
+                "audit",
+                "verify",
+                "--proof",
+                "proof.json",
+                "--key",
+                "auditor.key",
+            ],
+            &[],
+        )
     };
     let good = check(&proof).ok().stdout;
-    assert!(good.contains("record 0 of guestlane/") && good.contains("record 1 of guestlane/"), "{good}");
+    assert!(
+        good.contains("record 0 of guestlane/") && good.contains("record 1 of guestlane/"),
+        "{good}"
+    );
     let changed = check(&proof.replace("success", "failed"));
-    assert!(changed.code == 1 && changed.stderr.contains("the line is not in the log"), "{}", changed.stderr);
+    assert!(
+        changed.code == 1 && changed.stderr.contains("the line is not in the log"),
+        "{}",
+        changed.stderr
+    );
     assert_eq!(check("no proof").code, 2);
     let unknown = office.run(&["audit", "prove", "01a20456-5ef0-7960-b447-2fcf8756fb41"]);
-    assert!(unknown.code == 2 && unknown.stderr.contains("has no record in the audit log"), "{}", unknown.stderr);
+    assert!(
+        unknown.code == 2 && unknown.stderr.contains("has no record in the audit log"),
+        "{}",
+        unknown.stderr
+    );
 }
 
 #[test]
 fn what_cannot_be_checked_is_told_by_its_name() {
     let office = office_with_sessions(&["ann"]);
     let elsewhere = handed_over(&office);
-    let bad = |arguments: &[&str]| run_in(elsewhere.path(), &[&["audit", "verify"], arguments].concat(), &[]);
+    let bad = |arguments: &[&str]| {
+        run_in(
+            elsewhere.path(),
+            &[&["audit", "verify"], arguments].concat(),
+            &[],
+        )
+    };
     let (log, key) = ("session-audit.jsonl", "auditor.key");
-    let other = office_with_sessions(&["ann"]).run(&["audit", "key"]).ok().stdout;
+    let other = office_with_sessions(&["ann"])
+        .run(&["audit", "key"])
+        .ok()
+        .stdout;
     for (arguments, code, told) in [
         (vec![log, "--key", "nonsense"], 2, "--key"),
         (vec!["gone.jsonl", "--key", key], 2, "gone.jsonl is no file"),
-        (vec![log, "--key", "gone.key"], 2, "neither a verifier key nor a file"),
+        (
+            vec![log, "--key", "gone.key"],
+            2,
+            "neither a verifier key nor a file",
+        ),
         (vec![log], 2, "has no store"),
-        (vec![log, "--key", other.trim()], 1, "not signed by this key"),
-        (vec![log, "--key", key, "--checkpoint", "gone"], 2, "--checkpoint gone"),
-        (vec![log, "--key", key, "--checkpoint", log], 2, "not signed by this key"),
+        (
+            vec![log, "--key", other.trim()],
+            1,
+            "not signed by this key",
+        ),
+        (
+            vec![log, "--key", key, "--checkpoint", "gone"],
+            2,
+            "--checkpoint gone",
+        ),
+        (
+            vec![log, "--key", key, "--checkpoint", log],
+            2,
+            "not signed by this key",
+        ),
         (vec!["--proof", "gone", "--key", key], 2, "--proof gone"),
     ] {
         let ended = bad(&arguments);
-        assert!(ended.code == code && ended.stderr.contains(told), "{arguments:?}: {} {}", ended.code, ended.stderr);
+        assert!(
+            ended.code == code && ended.stderr.contains(told),
+            "{arguments:?}: {} {}",
+            ended.code,
+            ended.stderr
+        );
     }
     fs::remove_file(elsewhere.path().join("session-audit.jsonl.checkpoint")).unwrap();
-    assert!(bad(&[log, "--key", key]).stderr.contains("without a checkpoint nothing is proven"));
+    assert!(
+        bad(&[log, "--key", key])
+            .stderr
+            .contains("without a checkpoint nothing is proven")
+    );
 }
 
 #[test]
@@ -128,7 +262,11 @@ fn on_the_machine_that_wrote_it_verify_mends_nothing_and_finds_what_files_alone_
     office.run(&["create", "--guest", "bob"]).ok();
     let here = |name: &str| office.directory.path().join("audit").join(name);
     // A log that was rolled back together with its checkpoint is consistent in itself.
-    for name in ["session-audit.jsonl", "session-audit.jsonl.checkpoint", "session-audit.jsonl.hashes"] {
+    for name in [
+        "session-audit.jsonl",
+        "session-audit.jsonl.checkpoint",
+        "session-audit.jsonl.hashes",
+    ] {
         fs::copy(early.path().join(name), here(name)).unwrap();
     }
     for look in [
@@ -139,16 +277,35 @@ fn on_the_machine_that_wrote_it_verify_mends_nothing_and_finds_what_files_alone_
         vec!["audit", "verify", "--json"],
     ] {
         let looked = office.run(&look);
-        assert_eq!(looked.code, i32::from(look[1] == "verify"), "{look:?} {}", looked.stderr);
-        assert_eq!(office.read(LOG).lines().count(), 2, "{look:?} changed the file");
+        assert_eq!(
+            looked.code,
+            i32::from(look[1] == "verify"),
+            "{look:?} {}",
+            looked.stderr
+        );
+        assert_eq!(
+            office.read(LOG).lines().count(),
+            2,
+            "{look:?} changed the file"
+        );
         if look[1] == "verify" {
-            assert!(looked.stderr.contains("ends with record 2, the store has 4"), "{}", looked.stderr);
+            assert!(
+                looked
+                    .stderr
+                    .contains("ends with record 2, the store has 4"),
+                "{}",
+                looked.stderr
+            );
             assert_eq!(looked.json()["line"], 3);
         }
     }
     // The next command that writes repairs the log, and reports it.
     let mended = office.run(&["create", "--guest", "cy"]).ok();
-    assert!(mended.stderr.contains("were behind the store"), "{}", mended.stderr);
+    assert!(
+        mended.stderr.contains("were behind the store"),
+        "{}",
+        mended.stderr
+    );
     office.run(&["audit", "verify"]).ok();
 
     // Replace the log by another log of the same key.
@@ -162,48 +319,96 @@ fn on_the_machine_that_wrote_it_verify_mends_nothing_and_finds_what_files_alone_
     )
     .ok();
     for ending in ["", ".checkpoint", ".hashes"] {
-        fs::copy(here(&format!("session-audit.2.jsonl{ending}")), here(&format!("session-audit.jsonl{ending}"))).unwrap();
+        fs::copy(
+            here(&format!("session-audit.2.jsonl{ending}")),
+            here(&format!("session-audit.jsonl{ending}")),
+        )
+        .unwrap();
     }
     let told = office.run(&["audit", "verify"]);
-    assert!(told.code == 1 && told.stderr.contains("/2, not guestlane/"), "{}", told.stderr);
+    assert!(
+        told.code == 1 && told.stderr.contains("/2, not guestlane/"),
+        "{}",
+        told.stderr
+    );
 }
 
 #[test]
 fn a_record_that_was_changed_in_the_store_is_proven_to_nobody() {
     let office = office_with_sessions(&["ann"]);
     let session = office.run(&["sessions", "list", "--json"]).ok().json();
-    let store = rusqlite::Connection::open(office.directory.path().join(".guestlane/guestlane.db")).unwrap();
-    store.execute("UPDATE audit_record SET line = replace(line, 'ann', 'eve')", []).unwrap();
-    for command in [vec!["audit", "prove", session["sessionId"].as_str().unwrap()], vec!["audit", "verify"]] {
+    let store = rusqlite::Connection::open(office.directory.path().join(".guestlane/guestlane.db"))
+        .unwrap();
+    store
+        .execute(
+            "UPDATE audit_record SET line = replace(line, 'ann', 'eve')",
+            [],
+        )
+        .unwrap();
+    for command in [
+        vec!["audit", "prove", session["sessionId"].as_str().unwrap()],
+        vec!["audit", "verify"],
+    ] {
         let refused = office.run(&command);
-        assert!(refused.code == 1 && refused.stderr.contains("they were changed"), "{command:?}: {}", refused.stderr);
+        assert!(
+            refused.code == 1 && refused.stderr.contains("they were changed"),
+            "{command:?}: {}",
+            refused.stderr
+        );
     }
 }
 
 #[test]
 fn files_that_were_moved_away_are_restored_from_the_store() {
     let office = office_with_sessions(&["ann"]);
-    let rotating =
-        |arguments: &[&str]| Ended::of(office.command(arguments).env("GUESTLANE_AUDIT_MAX_FILE_SIZE", "1KiB").output().unwrap());
+    let rotating = |arguments: &[&str]| {
+        Ended::of(
+            office
+                .command(arguments)
+                .env("GUESTLANE_AUDIT_MAX_FILE_SIZE", "1KiB")
+                .output()
+                .unwrap(),
+        )
+    };
     office.write("rows.csv", "guest_id\nbob\ncy\ndan\neve\n");
     rotating(&["batch", "rows.csv", "--max-concurrency", "1"]).ok();
     let written = office.read(LOG);
     office.run(&["audit", "verify"]).ok();
 
     // A closed log file, which is not opened again at a start.
-    fs::write(office.directory.path().join(LOG), written.replace("ann", "eve")).unwrap();
+    fs::write(
+        office.directory.path().join(LOG),
+        written.replace("ann", "eve"),
+    )
+    .unwrap();
     rotating(&["create", "--guest", "fay"]).ok();
     let told = office.run(&["audit", "verify"]);
-    assert!(told.code == 1 && told.stderr.contains("line 1 was changed"), "{}", told.stderr);
+    assert!(
+        told.code == 1 && told.stderr.contains("line 1 was changed"),
+        "{}",
+        told.stderr
+    );
     let in_the_way = office.run(&["audit", "rebuild", "1"]);
-    assert!(in_the_way.code == 2 && in_the_way.stderr.contains("is there"), "{}", in_the_way.stderr);
+    assert!(
+        in_the_way.code == 2 && in_the_way.stderr.contains("is there"),
+        "{}",
+        in_the_way.stderr
+    );
     for ending in ["", ".checkpoint", ".hashes"] {
         let file = office.directory.path().join(format!("{LOG}{ending}"));
         fs::rename(&file, file.with_extension("evidence")).unwrap();
     }
     let missed = office.run(&["audit", "verify", "--json"]);
-    assert!(missed.code == 1 && missed.stderr.contains("audit rebuild 1"), "{}", missed.stderr);
-    assert!(missed.stdout.contains(r#""proven":false"#), "{}", missed.stdout);
+    assert!(
+        missed.code == 1 && missed.stderr.contains("audit rebuild 1"),
+        "{}",
+        missed.stderr
+    );
+    assert!(
+        missed.stdout.contains(r#""proven":false"#),
+        "{}",
+        missed.stdout
+    );
     office.run(&["audit", "rebuild", "1"]).ok();
     assert_eq!(office.read(LOG), written);
     office.run(&["audit", "verify"]).ok();
@@ -222,7 +427,11 @@ fn who_looks_where_there_is_no_store_makes_none() {
         vec!["guests", "erase", "ann", "--yes"],
     ] {
         let refused = run_in(directory.path(), &command, &[]);
-        assert!(refused.code == 2 && refused.stderr.contains("has no store"), "{command:?}: {}", refused.stderr);
+        assert!(
+            refused.code == 2 && refused.stderr.contains("has no store"),
+            "{command:?}: {}",
+            refused.stderr
+        );
     }
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
 }
@@ -231,13 +440,34 @@ fn who_looks_where_there_is_no_store_makes_none() {
 fn a_guest_is_erased_by_name_and_what_stays_is_said() {
     let office = office_with_sessions(&["ann", "bob"]);
     let unknown = office.run(&["guests", "erase", "nobody"]);
-    assert!(unknown.code == 2 && unknown.stderr.contains("is no guest of this store"), "{}", unknown.stderr);
+    assert!(
+        unknown.code == 2 && unknown.stderr.contains("is no guest of this store"),
+        "{}",
+        unknown.stderr
+    );
     let erased = office.run(&["guests", "erase", "ann", "--yes"]).ok();
-    assert!(erased.stdout.contains("erased from 1 session and 1 event"), "{}", erased.stdout);
-    assert!(erased.stderr.contains("2 records with the guest's id in plain"), "{}", erased.stderr);
-    let json = office.run(&["guests", "erase", "bob", "--json", "--yes"]).ok().json();
+    assert!(
+        erased.stdout.contains("erased from 1 session and 1 event"),
+        "{}",
+        erased.stdout
+    );
+    assert!(
+        erased
+            .stderr
+            .contains("2 records with the guest's id in plain"),
+        "{}",
+        erased.stderr
+    );
+    let json = office
+        .run(&["guests", "erase", "bob", "--json", "--yes"])
+        .ok()
+        .json();
     assert_eq!(
-        (&json["sessions"], &json["stillReadable"][0]["records"], &json["bytesGone"]),
+        (
+            &json["sessions"],
+            &json["stillReadable"][0]["records"],
+            &json["bytesGone"]
+        ),
         (&json!(1), &json!(2), &json!(true))
     );
     office.run(&["audit", "verify"]).ok();
@@ -245,19 +475,36 @@ fn a_guest_is_erased_by_name_and_what_stays_is_said() {
     // The refused session of an erased guest cannot be resumed.
     office.faults(&["conversation:403"]);
     office.run(&["create", "--guest", "dan"]);
-    let session = office.run(&["sessions", "list", "--guest", "dan", "--json"]).ok().json();
+    let session = office
+        .run(&["sessions", "list", "--guest", "dan", "--json"])
+        .ok()
+        .json();
     office.run(&["guests", "erase", "dan", "--yes"]).ok();
     office.faults(&[]);
     let before = office.state()["contacts"].clone();
     let refused = office.run(&["sessions", "resume", session["sessionId"].as_str().unwrap()]);
-    assert!(refused.code == 2 && refused.stderr.contains("who was erased"), "{}", refused.stderr);
+    assert!(
+        refused.code == 2 && refused.stderr.contains("who was erased"),
+        "{}",
+        refused.stderr
+    );
     assert_eq!(office.state()["contacts"], before);
 
     office.faults(&["conversation:500"]);
     let settings = [("GUESTLANE_MAX_RETRIES", "0")];
-    Ended::of(office.command(&["create", "--guest", "cy"]).envs(settings).output().unwrap());
+    Ended::of(
+        office
+            .command(&["create", "--guest", "cy"])
+            .envs(settings)
+            .output()
+            .unwrap(),
+    );
     let unfinished = office.run(&["guests", "erase", "cy"]);
-    assert!(unfinished.code == 2 && unfinished.stderr.contains("sessions resume"), "{}", unfinished.stderr);
+    assert!(
+        unfinished.code == 2 && unfinished.stderr.contains("sessions resume"),
+        "{}",
+        unfinished.stderr
+    );
 }
 
 #[test]
@@ -265,22 +512,52 @@ fn events_of_a_time_are_counted_first_and_sent_again_when_that_is_said() {
     let office = office_with_sessions(&["ann", "bob"]);
     let replay = |arguments: &[&str]| office.run(&[&["outbox", "replay"], arguments].concat());
     let since = ["--since", "2020-01-01T00:00:00Z"];
-    assert!(replay(&since).stdout.contains("2 events would be sent again"));
-    assert_eq!(replay(&[&since[..], &["--json"]].concat()).json(), json!({"events": 2, "done": false}));
+    assert!(
+        replay(&since)
+            .stdout
+            .contains("2 events would be sent again")
+    );
+    assert_eq!(
+        replay(&[&since[..], &["--json"]].concat()).json(),
+        json!({"events": 2, "done": false})
+    );
     assert_eq!(office.state()["crm"]["repeated"], 0);
-    assert!(replay(&[&since[..], &["--yes"]].concat()).ok().stdout.contains("2 events are pending again"));
+    assert!(
+        replay(&[&since[..], &["--yes"]].concat())
+            .ok()
+            .stdout
+            .contains("2 events are pending again")
+    );
     office.run(&["outbox", "deliver"]).ok();
     assert_eq!(office.state()["crm"]["repeated"], 2);
     assert!(
-        replay(&["--since", "2020-01-01T00:00:00Z", "--until", "2020-01-02T00:00:00Z"]).ok().stderr.contains("no such events")
+        replay(&[
+            "--since",
+            "2020-01-01T00:00:00Z",
+            "--until",
+            "2020-01-02T00:00:00Z"
+        ])
+        .ok()
+        .stderr
+        .contains("no such events")
     );
     for (arguments, told) in [
         (vec!["--since", "yesterday"], "--since"),
-        (vec!["--since", "2020-01-01T00:00:00Z", "--state", "erased"], "--state"),
+        (
+            vec!["--since", "2020-01-01T00:00:00Z", "--state", "erased"],
+            "--state",
+        ),
         (vec![], "required"),
-        (vec!["msg_1", "--since", "2020-01-01T00:00:00Z"], "cannot be used with"),
+        (
+            vec!["msg_1", "--since", "2020-01-01T00:00:00Z"],
+            "cannot be used with",
+        ),
     ] {
         let refused = replay(&arguments);
-        assert!(refused.code == 2 && refused.stderr.contains(told), "{arguments:?}: {}", refused.stderr);
+        assert!(
+            refused.code == 2 && refused.stderr.contains(told),
+            "{arguments:?}: {}",
+            refused.stderr
+        );
     }
 }

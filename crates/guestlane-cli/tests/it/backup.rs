@@ -22,7 +22,12 @@ fn back_up(state: &Path, copy: &Path) {
     fs::create_dir_all(copy.join("audit")).unwrap();
     copy_files(&state.join("audit"), &copy.join("audit"));
     let store = Connection::open(state.join("guestlane.db")).unwrap();
-    store.execute("VACUUM INTO ?1", [copy.join("guestlane.db").to_str().unwrap()]).unwrap();
+    store
+        .execute(
+            "VACUUM INTO ?1",
+            [copy.join("guestlane.db").to_str().unwrap()],
+        )
+        .unwrap();
     fs::copy(state.join("master.key"), copy.join("master.key")).unwrap();
 }
 
@@ -34,7 +39,10 @@ fn copy_files(from: &Path, to: &Path) {
 
 /// Creates sessions while `meanwhile` runs. Returns the key and conversation of each created
 /// session.
-fn while_guests_come(serving: &Serving, meanwhile: impl FnOnce(&Mutex<Vec<(String, Value)>>)) -> Vec<(String, Value)> {
+fn while_guests_come(
+    serving: &Serving,
+    meanwhile: impl FnOnce(&Mutex<Vec<(String, Value)>>),
+) -> Vec<(String, Value)> {
     let (answered, done) = (Mutex::new(Vec::new()), AtomicBool::new(false));
     std::thread::scope(|scope| {
         for caller in 0..3 {
@@ -47,7 +55,10 @@ fn while_guests_come(serving: &Serving, meanwhile: impl FnOnce(&Mutex<Vec<(Strin
                     let name = format!("{caller}-{number}");
                     let (status, session) = serving.create(&name, &name);
                     assert_eq!(status, 201, "{session}");
-                    answered.lock().unwrap().push((name, session["conversationId"].clone()));
+                    answered
+                        .lock()
+                        .unwrap()
+                        .push((name, session["conversationId"].clone()));
                 }
             });
         }
@@ -66,14 +77,18 @@ fn wait_for(answered: &Mutex<Vec<(String, Value)>>, more: usize) -> usize {
 }
 
 #[test]
-fn a_backup_of_a_running_service_has_every_session_that_was_answered_before_it_and_no_guest_comes_twice() {
+fn a_backup_of_a_running_service_has_every_session_that_was_answered_before_it_and_no_guest_comes_twice()
+ {
     let office = Office::open(&["--rate-limit", "off"]);
     let settings = [("GUESTLANE_PLATFORM_RATE_LIMIT", "off")];
     let serving = Serving::start(&office, "state", &settings);
     let (mut before, mut after) = (0, 0);
     let answered = while_guests_come(&serving, |answered| {
         before = wait_for(answered, 40);
-        back_up(&office.directory.path().join("state"), &office.directory.path().join("restored"));
+        back_up(
+            &office.directory.path().join("state"),
+            &office.directory.path().join("restored"),
+        );
         // Sessions that were in flight during the backup.
         wait_for(answered, 3);
         after = wait_for(answered, 20);
@@ -84,7 +99,11 @@ fn a_backup_of_a_running_service_has_every_session_that_was_answered_before_it_a
     let restored = Serving::start(&office, "restored", &settings);
     for (key, conversation) in &answered[..before] {
         let (status, session) = restored.create(key, key);
-        assert_eq!((status, &session["conversationId"]), (200, conversation), "{key}: {session}");
+        assert_eq!(
+            (status, &session["conversationId"]),
+            (200, conversation),
+            "{key}: {session}"
+        );
     }
     // The restored store does not know later sessions. The platform remembers their idempotency
     // keys for 24 hours, and creates no duplicates.
@@ -98,20 +117,47 @@ fn a_backup_of_a_running_service_has_every_session_that_was_answered_before_it_a
             assert_eq!(&session["conversationId"], conversation, "{key}: {session}");
         }
     }
-    assert!(forgotten >= answered.len() - after, "{forgotten} of {}", answered.len());
+    assert!(
+        forgotten >= answered.len() - after,
+        "{forgotten} of {}",
+        answered.len()
+    );
     assert_eq!(restored.create("somebody-new", "somebody-new").0, 201);
     let state = office.state();
-    assert_eq!(state["duplicates"]["guests"], serde_json::json!([]), "{state}");
-    assert_eq!(state["conversations"].as_u64().unwrap(), answered.len() as u64 + 1, "{state}");
+    assert_eq!(
+        state["duplicates"]["guests"],
+        serde_json::json!([]),
+        "{state}"
+    );
+    assert_eq!(
+        state["conversations"].as_u64().unwrap(),
+        answered.len() as u64 + 1,
+        "{state}"
+    );
     restored.end();
-    office.run(&["audit", "verify", "--state-dir", "restored"]).ok();
+    office
+        .run(&["audit", "verify", "--state-dir", "restored"])
+        .ok();
 }
 
 #[test]
-fn audit_files_that_are_ahead_of_the_restored_store_are_left_alone_until_somebody_moves_them_away() {
+fn audit_files_that_are_ahead_of_the_restored_store_are_left_alone_until_somebody_moves_them_away()
+{
     let office = Office::open(&["--rate-limit", "off"]);
-    let (state, restored) = (office.directory.path().join("state"), office.directory.path().join("restored"));
-    let create = |guest: &str, directory: &str| office.run(&["create", "--guest", guest, "--state-dir", directory, "--json"]);
+    let (state, restored) = (
+        office.directory.path().join("state"),
+        office.directory.path().join("restored"),
+    );
+    let create = |guest: &str, directory: &str| {
+        office.run(&[
+            "create",
+            "--guest",
+            guest,
+            "--state-dir",
+            directory,
+            "--json",
+        ])
+    };
     create("ann", "state").ok();
     back_up(&state, &restored);
     create("bob", "state").ok();
@@ -120,27 +166,62 @@ fn audit_files_that_are_ahead_of_the_restored_store_are_left_alone_until_somebod
     let ahead = fs::read(restored.join("audit/session-audit.jsonl")).unwrap();
 
     let refused = create("carol", "restored");
-    assert!(refused.code == 1 && refused.stdout.contains("audit_unavailable"), "{}{}", refused.stdout, refused.stderr);
-    assert!(refused.stderr.contains("its last record is not in the store"), "{}", refused.stderr);
+    assert!(
+        refused.code == 1 && refused.stdout.contains("audit_unavailable"),
+        "{}{}",
+        refused.stdout,
+        refused.stderr
+    );
+    assert!(
+        refused
+            .stderr
+            .contains("its last record is not in the store"),
+        "{}",
+        refused.stderr
+    );
     assert_eq!(office.state()["conversations"], 2, "nothing was created");
-    assert_eq!(fs::read(restored.join("audit/session-audit.jsonl")).unwrap(), ahead, "it may be evidence");
+    assert_eq!(
+        fs::read(restored.join("audit/session-audit.jsonl")).unwrap(),
+        ahead,
+        "it may be evidence"
+    );
 
     fs::rename(restored.join("audit"), restored.join("audit-before")).unwrap();
     create("dora", "restored").ok();
-    let verified = office.run(&["audit", "verify", "--state-dir", "restored"]).ok().stdout;
-    assert!(verified.contains("6 records, as they were written"), "ann's, carol's and dora's: {verified}");
+    let verified = office
+        .run(&["audit", "verify", "--state-dir", "restored"])
+        .ok()
+        .stdout;
+    assert!(
+        verified.contains("6 records, as they were written"),
+        "ann's, carol's and dora's: {verified}"
+    );
 }
 
 #[test]
 fn on_web_messaging_a_key_that_the_backup_lacks_opens_another_conversation_with_the_same_contact() {
     let office = Office::open(&["--rate-limit", "off"]);
     let create = |directory: &str| {
-        let mut create = office.command(&["create", "--guest", "bob", "--idempotency-key", "order-1", "--json"]);
-        let create = create.envs([("GUESTLANE_SURFACE", "web-messaging"), ("GUESTLANE_STATE_DIR", directory)]);
+        let mut create = office.command(&[
+            "create",
+            "--guest",
+            "bob",
+            "--idempotency-key",
+            "order-1",
+            "--json",
+        ]);
+        let create = create.envs([
+            ("GUESTLANE_SURFACE", "web-messaging"),
+            ("GUESTLANE_STATE_DIR", directory),
+        ]);
         Ended::of(create.output().unwrap()).ok().json()
     };
     let first = create("state");
-    assert_eq!(create("state")["conversationId"], first["conversationId"], "the store knows the key");
+    assert_eq!(
+        create("state")["conversationId"],
+        first["conversationId"],
+        "the store knows the key"
+    );
     // The restored store does not know the key.
     let lost = create("restored");
     assert_eq!(lost["contactId"], first["contactId"]);

@@ -23,20 +23,82 @@ fn each_bad_argument_or_setting_is_told_by_its_name_and_nothing_is_sent_or_left_
     let cases: &[Case<'_>] = &[
         (&["--guest", ""], &[], "guestId is empty"),
         (&["--guest", &long], &[], "guestId has 129 characters"),
-        (&["--guest", "a\u{1}b"], &[], "guestId has a control character (U+0001) at position 2"),
-        (&["--guest", "ann", "--queue", "sales"], &[], "queueId `sales` is not a UUID"),
-        (&["--guest", "ann", "--attr", "tier"], &[], "--attr `tier` has no `=`"),
-        (&["--guest", "ann", "--attr", "guestToken=x"], &[], "attributes.guestToken: the name is reserved"),
-        (&["--guest", "ann", "--attr", "exp=1"], &[], "attributes.exp: the name is reserved"),
-        (&["--guest", "ann", "--attr", "a=1", "--attr", "a=2"], &[], "attributes.a is given twice"),
-        (&["--guest", "ann", "--attr", &large], &[], "attributes have 2049 bytes"),
-        (&["--guest", "ann", "--idempotency-key", &long_key], &[], "idempotencyKey has 256 characters"),
-        (&["--guest", "ann"], &[("GENESYS_BASE_URL", "http://acme.example")], "plain http to another machine"),
-        (&["--guest", "ann"], &[("GENESYS_BASE_URL", ""), ("GENESYS_ORG_DOMAIN", "https://acme.example")], "has a scheme"),
-        (&["--guest", "ann"], &[("GENESYS_BASE_URL", ""), ("GENESYS_ORG_DOMAIN", "acme.example/api")], "has a path"),
-        (&["--guest", "ann"], &[("GENESYS_QUEUE_ID", "sales")], "GENESYS_QUEUE_ID"),
-        (&["--guest", "ann"], &[("GUESTLANE_MASTER_KEY", "c2hvcnQ=")], "the master key in GUESTLANE_MASTER_KEY is damaged"),
-        (&["--guest", "ann"], &[("CRM_WEBHOOK_SECRET", "hush")], "CRM_WEBHOOK_SECRET"),
+        (
+            &["--guest", "a\u{1}b"],
+            &[],
+            "guestId has a control character (U+0001) at position 2",
+        ),
+        (
+            &["--guest", "ann", "--queue", "sales"],
+            &[],
+            "queueId `sales` is not a UUID",
+        ),
+        (
+            &["--guest", "ann", "--attr", "tier"],
+            &[],
+            "--attr `tier` has no `=`",
+        ),
+        (
+            &["--guest", "ann", "--attr", "guestToken=x"],
+            &[],
+            "attributes.guestToken: the name is reserved",
+        ),
+        (
+            &["--guest", "ann", "--attr", "exp=1"],
+            &[],
+            "attributes.exp: the name is reserved",
+        ),
+        (
+            &["--guest", "ann", "--attr", "a=1", "--attr", "a=2"],
+            &[],
+            "attributes.a is given twice",
+        ),
+        (
+            &["--guest", "ann", "--attr", &large],
+            &[],
+            "attributes have 2049 bytes",
+        ),
+        (
+            &["--guest", "ann", "--idempotency-key", &long_key],
+            &[],
+            "idempotencyKey has 256 characters",
+        ),
+        (
+            &["--guest", "ann"],
+            &[("GENESYS_BASE_URL", "http://acme.example")],
+            "plain http to another machine",
+        ),
+        (
+            &["--guest", "ann"],
+            &[
+                ("GENESYS_BASE_URL", ""),
+                ("GENESYS_ORG_DOMAIN", "https://acme.example"),
+            ],
+            "has a scheme",
+        ),
+        (
+            &["--guest", "ann"],
+            &[
+                ("GENESYS_BASE_URL", ""),
+                ("GENESYS_ORG_DOMAIN", "acme.example/api"),
+            ],
+            "has a path",
+        ),
+        (
+            &["--guest", "ann"],
+            &[("GENESYS_QUEUE_ID", "sales")],
+            "GENESYS_QUEUE_ID",
+        ),
+        (
+            &["--guest", "ann"],
+            &[("GUESTLANE_MASTER_KEY", "c2hvcnQ=")],
+            "the master key in GUESTLANE_MASTER_KEY is damaged",
+        ),
+        (
+            &["--guest", "ann"],
+            &[("CRM_WEBHOOK_SECRET", "hush")],
+            "CRM_WEBHOOK_SECRET",
+        ),
         (
             &["--guest", "ann"],
             &[("GUESTLANE_DATABASE_URL", "mysql://x/y")],
@@ -44,20 +106,38 @@ fn each_bad_argument_or_setting_is_told_by_its_name_and_nothing_is_sent_or_left_
         ),
         (
             &["--guest", "ann"],
-            &[("GUESTLANE_DATABASE_URL", "postgres://u:pw@db.example/y?sslmode=disable")],
+            &[(
+                "GUESTLANE_DATABASE_URL",
+                "postgres://u:pw@db.example/y?sslmode=disable",
+            )],
             "on another machine",
         ),
-        (&["--guest", "ann"], &[("GUESTLANE_DATABASE_URL", "postgres://u:pw@localhost")], "names no database"),
-        (&["--guest", "ann", "--config", "nowhere.toml"], &[], "--config nowhere.toml: cannot be read"),
+        (
+            &["--guest", "ann"],
+            &[("GUESTLANE_DATABASE_URL", "postgres://u:pw@localhost")],
+            "names no database",
+        ),
+        (
+            &["--guest", "ann", "--config", "nowhere.toml"],
+            &[],
+            "--config nowhere.toml: cannot be read",
+        ),
     ];
     for (arguments, settings, part) in cases {
-        let ended = office.command(&[&["create"], *arguments].concat()).envs(settings.iter().copied()).output().unwrap();
+        let ended = office
+            .command(&[&["create"], *arguments].concat())
+            .envs(settings.iter().copied())
+            .output()
+            .unwrap();
         let stderr = String::from_utf8(ended.stderr).unwrap();
         // A missing file is not a usage error, because it may exist at the next attempt.
         let code = if part.starts_with("--config") { 1 } else { 2 };
         assert_eq!(ended.status.code(), Some(code), "{part}\n{stderr}");
         assert!(stderr.contains(part), "{part}\n{stderr}");
-        assert!(ended.stdout.is_empty() && !stderr.contains("panicked"), "{stderr}");
+        assert!(
+            ended.stdout.is_empty() && !stderr.contains("panicked"),
+            "{stderr}"
+        );
     }
     assert_eq!(office.state()["calls"]["token"], 0);
 }
@@ -68,7 +148,9 @@ fn a_state_directory_that_cannot_be_written_is_told() {
     office.write("file", "not a directory");
     let ended = office.run(&["create", "--guest", "ann", "--state-dir", "file"]);
     assert!(
-        ended.code == 1 && ended.stderr.contains("cannot be opened") && ended.stderr.contains("--state-dir"),
+        ended.code == 1
+            && ended.stderr.contains("cannot be opened")
+            && ended.stderr.contains("--state-dir"),
         "{}",
         ended.stderr
     );
@@ -80,10 +162,16 @@ fn a_database_of_a_newer_version_is_left_alone() {
     let office = Office::open(&[]);
     office.run(&["signing-keys", "list"]).ok();
     let path = office.directory.path().join(".guestlane/guestlane.db");
-    rusqlite::Connection::open(path).unwrap().pragma_update(None, "user_version", 99).unwrap();
+    rusqlite::Connection::open(path)
+        .unwrap()
+        .pragma_update(None, "user_version", 99)
+        .unwrap();
     let ended = office.run(&["create", "--guest", "ann"]);
     assert!(
-        ended.code == 2 && ended.stderr.contains("newer version of guestlane (format 99; this one knows 1)"),
+        ended.code == 2
+            && ended
+                .stderr
+                .contains("newer version of guestlane (format 99; this one knows 1)"),
         "{}",
         ended.stderr
     );
@@ -94,37 +182,66 @@ fn a_master_key_file_that_is_damaged_or_open_to_others_is_told() {
     let office = Office::open(&[]);
     office.run(&["signing-keys", "list"]).ok();
     let path = office.directory.path().join(".guestlane/master.key");
-    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(
+        fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
     let good = fs::read_to_string(&path).unwrap();
 
     fs::remove_file(&path).unwrap();
     let ended = office.run(&["create", "--guest", "ann"]);
-    assert!(ended.code == 1 && ended.stderr.contains("is missing, and the store has keys"), "{}", ended.stderr);
+    assert!(
+        ended.code == 1 && ended.stderr.contains("is missing, and the store has keys"),
+        "{}",
+        ended.stderr
+    );
     assert!(!path.exists(), "no new one stands in for it");
 
     fs::write(&path, "damaged").unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
     let ended = office.run(&["create", "--guest", "ann"]);
-    assert!(ended.code == 2 && ended.stderr.contains("is damaged"), "{}", ended.stderr);
+    assert!(
+        ended.code == 2 && ended.stderr.contains("is damaged"),
+        "{}",
+        ended.stderr
+    );
 
     // 32 bytes of zero.
     let another = format!("{}=", "A".repeat(43));
     fs::write(&path, another).unwrap();
     let ended = office.run(&["create", "--guest", "ann"]);
-    assert!(ended.code == 2 && ended.stderr.contains("encrypted under another master key"), "{}", ended.stderr);
+    assert!(
+        ended.code == 2 && ended.stderr.contains("encrypted under another master key"),
+        "{}",
+        ended.stderr
+    );
 
     fs::write(&path, good).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
     let ended = office.run(&["create", "--guest", "ann"]);
-    assert!(ended.code == 1 && ended.stderr.contains("chmod 600"), "{}", ended.stderr);
+    assert!(
+        ended.code == 1 && ended.stderr.contains("chmod 600"),
+        "{}",
+        ended.stderr
+    );
     assert_eq!(office.state()["calls"]["token"], 0);
 }
 
 #[test]
 fn data_that_cannot_be_written_is_not_a_success() {
     let office = Office::open(&[]);
-    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
-    let ended = office.command(&["create", "--guest", "ann", "--json"]).stdout(full).output().unwrap();
+    let full = fs::OpenOptions::new()
+        .write(true)
+        .open("/dev/full")
+        .unwrap();
+    let ended = office
+        .command(&["create", "--guest", "ann", "--json"])
+        .stdout(full)
+        .output()
+        .unwrap();
     let stderr = String::from_utf8(ended.stderr).unwrap();
-    assert!(ended.status.code() == Some(1) && stderr.contains("standard output could not be written"), "{stderr}");
+    assert!(
+        ended.status.code() == Some(1) && stderr.contains("standard output could not be written"),
+        "{stderr}"
+    );
 }

@@ -2,14 +2,20 @@ use serde_json::{Value, json};
 
 use crate::harness::{Office, SUPPORT};
 
-const GUESTS: &str =
-    "guest_id,queue_id,idempotency_key,attr.tier\nann,,,gold\nbob,5e0c0000-0000-4000-8000-000000000002,order-2,\ncy,,,basic\n";
+const GUESTS: &str = "guest_id,queue_id,idempotency_key,attr.tier\nann,,,gold\nbob,5e0c0000-0000-4000-8000-000000000002,order-2,\ncy,,,basic\n";
 
 fn summary(office: &Office, arguments: &[&str]) -> (i32, Value) {
     let ended = office.run(&[&["batch"], arguments, &["--json"]].concat());
     let mut summary = ended.json();
     for name in ["seconds", "perSecond"] {
-        assert!(summary.as_object_mut().unwrap().remove(name).unwrap().is_number());
+        assert!(
+            summary
+                .as_object_mut()
+                .unwrap()
+                .remove(name)
+                .unwrap()
+                .is_number()
+        );
     }
     (ended.code, summary)
 }
@@ -20,15 +26,24 @@ fn a_file_run_twice_makes_nothing_twice() {
     office.write("guests.csv", GUESTS);
     let (code, first) = summary(&office, &["guests.csv"]);
     assert_eq!(code, 0);
-    assert_eq!(first, json!({"rows": 3, "opened": 3, "replayed": 0, "failed": 0, "calls": 9, "throttled": 0}));
+    assert_eq!(
+        first,
+        json!({"rows": 3, "opened": 3, "replayed": 0, "failed": 0, "calls": 9, "throttled": 0})
+    );
     office.write("guests.csv", &format!("{GUESTS}dee,,,gold\n"));
     let (code, second) = summary(&office, &["guests.csv"]);
     assert_eq!(code, 0);
-    assert_eq!((&second["opened"], &second["replayed"]), (&json!(1), &json!(3)));
+    assert_eq!(
+        (&second["opened"], &second["replayed"]),
+        (&json!(1), &json!(3))
+    );
     office.assert_each_guest_once(4);
     assert_eq!(office.state()["crm"]["events"], 4);
-    let to_support =
-        office.journal("conversation").iter().filter(|entry| entry["body"].as_str().unwrap().contains(SUPPORT)).count();
+    let to_support = office
+        .journal("conversation")
+        .iter()
+        .filter(|entry| entry["body"].as_str().unwrap().contains(SUPPORT))
+        .count();
     assert_eq!(to_support, 1);
 }
 
@@ -39,14 +54,39 @@ fn the_same_out_file_again_does_only_what_is_missing() {
     office.faults(&["conversation:500"]);
     let mut command = office.command(&["batch", "guests.csv", "--output", "out.jsonl"]);
     let output = command.env("GUESTLANE_MAX_RETRIES", "0").output().unwrap();
-    assert_eq!(output.status.code(), Some(3), "{}", String::from_utf8_lossy(&output.stderr));
-    let lines = || office.read("out.jsonl").lines().map(|line| serde_json::from_str::<Value>(line).unwrap()).collect::<Vec<_>>();
-    assert!(lines().iter().all(|line| line["error"]["code"] == "platform_failing" && line["row"].is_number()), "{:?}", lines());
+    assert_eq!(
+        output.status.code(),
+        Some(3),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let lines = || {
+        office
+            .read("out.jsonl")
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap())
+            .collect::<Vec<_>>()
+    };
+    assert!(
+        lines()
+            .iter()
+            .all(|line| line["error"]["code"] == "platform_failing" && line["row"].is_number()),
+        "{:?}",
+        lines()
+    );
 
     office.faults(&[]);
     let (code, second) = summary(&office, &["guests.csv", "--output", "out.jsonl"]);
-    assert_eq!((code, &second["opened"], &second["failed"]), (0, &json!(3), &json!(0)));
-    assert!(lines().len() == 3 && lines().iter().all(|line| line["state"] == "open" && line["guestToken"].is_string()));
+    assert_eq!(
+        (code, &second["opened"], &second["failed"]),
+        (0, &json!(3), &json!(0))
+    );
+    assert!(
+        lines().len() == 3
+            && lines()
+                .iter()
+                .all(|line| line["state"] == "open" && line["guestToken"].is_string())
+    );
     let before = office.state()["calls"].clone();
     let (code, third) = summary(&office, &["guests.csv", "--output", "out.jsonl"]);
     assert_eq!((code, &third["replayed"]), (0, &json!(3)));
@@ -64,10 +104,20 @@ fn json_lines_from_standard_input_and_bad_rows_that_do_not_stop_the_others() {
          {\"guest\":\"x\"}\n{\"guestId\":\"cy\",\"attributes\":{\"guestToken\":\"x\"}}\n{\"guestId\":\"cy\",\"attributes\":{\"a\":\"1\",\"a\":\"2\"}}\n{\"guestId\":\"dee\"}\n",
     );
     let input = std::fs::File::open(office.directory.path().join("rows.jsonl")).unwrap();
-    let output = office.command(&["batch", "-"]).stdin(input).output().unwrap();
-    let (stdout, stderr) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    let output = office
+        .command(&["batch", "-"])
+        .stdin(input)
+        .output()
+        .unwrap();
+    let (stdout, stderr) = (
+        String::from_utf8(output.stdout).unwrap(),
+        String::from_utf8(output.stderr).unwrap(),
+    );
     assert_eq!(output.status.code(), Some(3), "{stderr}");
-    assert!(stdout.starts_with("7 rows: 2 opened, 0 replayed, 5 failed"), "{stdout}");
+    assert!(
+        stdout.starts_with("7 rows: 2 opened, 0 replayed, 5 failed"),
+        "{stdout}"
+    );
     for part in [
         "row 3: guestId is empty",
         "row 4: queueId `sales` is not a UUID",
@@ -84,13 +134,23 @@ fn json_lines_from_standard_input_and_bad_rows_that_do_not_stop_the_others() {
 fn a_heading_with_an_unknown_column_stops_before_anything_is_sent() {
     let office = Office::open(&[]);
     for (text, part) in [
-        ("guest_id,queue\nann,x\n", "heading has the unknown column `queue`"),
+        (
+            "guest_id,queue\nann,x\n",
+            "heading has the unknown column `queue`",
+        ),
         ("queue_id\nx\n", "heading has no column guest_id"),
-        ("guest_id,guest_id\nx,y\n", "heading has the column `guest_id` twice"),
+        (
+            "guest_id,guest_id\nx,y\n",
+            "heading has the column `guest_id` twice",
+        ),
     ] {
         office.write("guests.csv", text);
         let ended = office.run(&["batch", "guests.csv"]);
-        assert!(ended.code == 2 && ended.stderr.contains(part), "{part}\n{}", ended.stderr);
+        assert!(
+            ended.code == 2 && ended.stderr.contains(part),
+            "{part}\n{}",
+            ended.stderr
+        );
     }
     assert_eq!(office.run(&["batch", "nowhere.csv"]).code, 2);
     assert_eq!(office.state()["calls"]["token"], 0);
@@ -102,14 +162,31 @@ fn a_result_file_that_is_the_input_or_somebody_elses_is_left_alone() {
     let rows = "{\"guestId\":\"ann\"}\n{\"guestId\":\"bob\"}\n";
     office.write("rows.jsonl", rows);
     office.write("letter.txt", "Dear Ann,\nhow are you?\n");
-    for (out, part) in
-        [("rows.jsonl", "is the input itself"), ("letter.txt", "is not a result file"), ("/dev/null", "is not a regular file")]
-    {
+    for (out, part) in [
+        ("rows.jsonl", "is the input itself"),
+        ("letter.txt", "is not a result file"),
+        ("/dev/null", "is not a regular file"),
+    ] {
         let ended = office.run(&["batch", "rows.jsonl", "--output", out]);
-        assert!(ended.code == 2 && ended.stderr.contains(part), "{out}: {}", ended.stderr);
+        assert!(
+            ended.code == 2 && ended.stderr.contains(part),
+            "{out}: {}",
+            ended.stderr
+        );
     }
-    assert_eq!((office.read("rows.jsonl").as_str(), office.read("letter.txt").lines().count()), (rows, 2));
-    assert_eq!(office.run(&["batch", "rows.jsonl", "--output", "/nowhere/out.jsonl"]).code, 2);
+    assert_eq!(
+        (
+            office.read("rows.jsonl").as_str(),
+            office.read("letter.txt").lines().count()
+        ),
+        (rows, 2)
+    );
+    assert_eq!(
+        office
+            .run(&["batch", "rows.jsonl", "--output", "/nowhere/out.jsonl"])
+            .code,
+        2
+    );
     assert_eq!(office.state()["contacts"], 0);
 }
 
@@ -117,12 +194,16 @@ fn a_result_file_that_is_the_input_or_somebody_elses_is_left_alone() {
 fn a_result_file_that_broke_off_is_continued() {
     let office = Office::open(&[]);
     office.write("guests.csv", GUESTS);
-    office.run(&["batch", "guests.csv", "--output", "out.jsonl"]).ok();
+    office
+        .run(&["batch", "guests.csv", "--output", "out.jsonl"])
+        .ok();
     let whole = office.read("out.jsonl");
     // The last byte is the first half of an `é`.
     let cut = [whole.as_bytes()[..whole.len() / 2].to_vec(), vec![0xc3]].concat();
     std::fs::write(office.directory.path().join("out.jsonl"), cut).unwrap();
-    office.run(&["batch", "guests.csv", "--output", "out.jsonl"]).ok();
+    office
+        .run(&["batch", "guests.csv", "--output", "out.jsonl"])
+        .ok();
     assert_eq!(office.read("out.jsonl").lines().count(), 3);
     office.assert_each_guest_once(3);
 }
@@ -132,7 +213,16 @@ fn a_mismatch_is_told_again_on_every_run_although_its_key_is_done() {
     let office = Office::open(&[]);
     office.write("guests.csv", "guest_id,idempotency_key\nann,k\nbob,k\n");
     for _ in 0..2 {
-        let (code, summary) = summary(&office, &["guests.csv", "--output", "out.jsonl", "--max-concurrency", "1"]);
+        let (code, summary) = summary(
+            &office,
+            &[
+                "guests.csv",
+                "--output",
+                "out.jsonl",
+                "--max-concurrency",
+                "1",
+            ],
+        );
         assert_eq!((code, &summary["failed"]), (3, &json!(1)));
     }
     office.assert_each_guest_once(1);
@@ -141,11 +231,16 @@ fn a_mismatch_is_told_again_on_every_run_although_its_key_is_done() {
 #[test]
 fn a_quotation_mark_that_is_not_closed_loses_nobody_without_a_word() {
     let office = Office::open(&[]);
-    office.write("guests.csv", "guest_id,attr.note\nann,x\nbob,\"half\ncy,x\ndee,x\n");
+    office.write(
+        "guests.csv",
+        "guest_id,attr.note\nann,x\nbob,\"half\ncy,x\ndee,x\n",
+    );
     let ended = office.run(&["batch", "guests.csv"]);
     assert_eq!(ended.code, 3, "{}", ended.stdout);
     assert!(
-        ended.stderr.contains("takes the lines 3 to 5: a quotation mark is not closed; none of these lines was used"),
+        ended.stderr.contains(
+            "takes the lines 3 to 5: a quotation mark is not closed; none of these lines was used"
+        ),
         "{}",
         ended.stderr
     );
@@ -161,7 +256,10 @@ fn a_check_reads_every_row_and_sends_nothing() {
     );
     let ended = office.run(&["batch", "guests.csv", "--dry-run"]);
     assert_eq!(ended.code, 3);
-    assert_eq!(ended.stdout.trim(), "4 rows: 1 good, 3 bad; nothing was sent");
+    assert_eq!(
+        ended.stdout.trim(),
+        "4 rows: 1 good, 3 bad; nothing was sent"
+    );
     for part in [
         "row 2 (line 3): guestId is empty",
         "row 3 (line 4): queueId `sales` is not a UUID",
@@ -170,13 +268,35 @@ fn a_check_reads_every_row_and_sends_nothing() {
         assert!(ended.stderr.contains(part), "{part}\n{}", ended.stderr);
     }
     let json = office.run(&["batch", "guests.csv", "--dry-run", "--json"]);
-    let lines: Vec<Value> = json.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!((lines.len(), &lines[3]), (4, &json!({"rows": 4, "good": 1, "bad": 3})));
-    assert_eq!((&lines[0]["row"], &lines[0]["line"], &lines[0]["error"]["field"]), (&json!(2), &json!(3), &json!("guestId")));
+    let lines: Vec<Value> = json
+        .stdout
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(
+        (lines.len(), &lines[3]),
+        (4, &json!({"rows": 4, "good": 1, "bad": 3}))
+    );
+    assert_eq!(
+        (
+            &lines[0]["row"],
+            &lines[0]["line"],
+            &lines[0]["error"]["field"]
+        ),
+        (&json!(2), &json!(3), &json!("guestId"))
+    );
     // A dry run needs neither credentials nor a store, and creates none.
-    let bare =
-        crate::harness::bare().current_dir(office.directory.path()).args(["batch", "guests.csv", "--dry-run"]).output().unwrap();
-    assert_eq!(bare.status.code(), Some(3), "{}", String::from_utf8_lossy(&bare.stderr));
+    let bare = crate::harness::bare()
+        .current_dir(office.directory.path())
+        .args(["batch", "guests.csv", "--dry-run"])
+        .output()
+        .unwrap();
+    assert_eq!(
+        bare.status.code(),
+        Some(3),
+        "{}",
+        String::from_utf8_lossy(&bare.stderr)
+    );
     assert!(!office.directory.path().join(".guestlane").exists());
     assert_eq!(office.state()["calls"]["token"], 0);
     office.write("good.csv", "guest_id\nann\n");
@@ -184,12 +304,19 @@ fn a_check_reads_every_row_and_sends_nothing() {
 }
 
 /// A batch in a process of its own, so that the test can send signals and read its output.
-struct Running(std::process::Child, std::io::BufReader<std::process::ChildStderr>);
+struct Running(
+    std::process::Child,
+    std::io::BufReader<std::process::ChildStderr>,
+);
 
 impl Running {
     fn start(office: &Office, arguments: &[&str]) -> Self {
         let mut command = office.command(&[&["batch"], arguments].concat());
-        let mut child = command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+        let mut child = command
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
         let stderr = std::io::BufReader::new(child.stderr.take().unwrap());
         Self(child, stderr)
     }
@@ -203,7 +330,11 @@ impl Running {
         let mut line = String::new();
         while !line.contains(part) {
             line.clear();
-            assert_ne!(std::io::BufRead::read_line(&mut self.1, &mut line).unwrap(), 0, "it ended without: {part}");
+            assert_ne!(
+                std::io::BufRead::read_line(&mut self.1, &mut line).unwrap(),
+                0,
+                "it ended without: {part}"
+            );
         }
     }
 
@@ -211,7 +342,12 @@ impl Running {
         use std::io::Read;
         let (mut stdout, mut stderr) = (String::new(), String::new());
         self.1.read_to_string(&mut stderr).unwrap();
-        self.0.stdout.take().unwrap().read_to_string(&mut stdout).unwrap();
+        self.0
+            .stdout
+            .take()
+            .unwrap()
+            .read_to_string(&mut stdout)
+            .unwrap();
         (self.0.wait().unwrap().code().unwrap(), stdout, stderr)
     }
 }
@@ -237,12 +373,25 @@ fn ctrl_c_finishes_what_is_under_way_and_the_same_command_goes_on() {
     batch.wait_for("Finishing ");
     let (code, stdout, stderr) = batch.end();
     assert_eq!(code, 3, "{stdout}{stderr}");
-    assert!(stderr.contains("Interrupted. To go on, run the same command again: nothing is made twice."), "{stderr}");
+    assert!(
+        stderr
+            .contains("Interrupted. To go on, run the same command again: nothing is made twice."),
+        "{stderr}"
+    );
     assert!(stdout.contains(" 0 failed"), "{stdout}");
     let state = office.state();
-    assert_eq!(state["contacts"], state["conversations"], "nothing was left half way");
+    assert_eq!(
+        state["contacts"], state["conversations"],
+        "nothing was left half way"
+    );
     let (code, second) = summary(&office, &["guests.csv", "--output", "out.jsonl"]);
-    assert_eq!((code, second["opened"].as_u64().unwrap() + second["replayed"].as_u64().unwrap()), (0, 300));
+    assert_eq!(
+        (
+            code,
+            second["opened"].as_u64().unwrap() + second["replayed"].as_u64().unwrap()
+        ),
+        (0, 300)
+    );
     office.assert_each_guest_once(300);
     assert_eq!(office.read("out.jsonl").lines().count(), 300);
 }
@@ -259,7 +408,10 @@ fn a_second_ctrl_c_stops_at_once_and_nobody_is_made_twice() {
     batch.interrupt();
     let (code, _, stderr) = batch.end();
     assert_eq!(code, 3);
-    assert!(stderr.contains(" under way; what they did is on record."), "{stderr}");
+    assert!(
+        stderr.contains(" under way; what they did is on record."),
+        "{stderr}"
+    );
     office.faults(&[]);
     let (code, second) = summary(&office, &["guests.csv"]);
     assert_eq!((code, &second["failed"]), (0, &json!(0)), "{second}");
@@ -272,15 +424,27 @@ fn a_platform_that_is_not_there_ends_a_batch_before_its_rows_are_spent() {
     office.write("guests.csv", &rows(2000));
     let mut command = office.command(&["batch", "guests.csv", "--json"]);
     office.faults(&["any:500"]);
-    command.env("GUESTLANE_RETRY_INITIAL_BACKOFF", "10ms").env("GUESTLANE_RETRY_MAX_BACKOFF", "20ms");
+    command
+        .env("GUESTLANE_RETRY_INITIAL_BACKOFF", "10ms")
+        .env("GUESTLANE_RETRY_MAX_BACKOFF", "20ms");
     let output = command.output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(3), "{stderr}");
     assert!(stderr.contains("the other rows were not begun"), "{stderr}");
-    let summary: Value = serde_json::from_str(String::from_utf8(output.stdout).unwrap().lines().last().unwrap()).unwrap();
+    let summary: Value = serde_json::from_str(
+        String::from_utf8(output.stdout)
+            .unwrap()
+            .lines()
+            .last()
+            .unwrap(),
+    )
+    .unwrap();
     assert_eq!(summary["stopped"], "outage");
     assert!(stderr.contains("HTTP 500"), "why, is told: {stderr}");
-    assert!(summary["rows"].as_u64() < Some(2000) && summary["rows"].as_u64() >= Some(10), "{summary}");
+    assert!(
+        summary["rows"].as_u64() < Some(2000) && summary["rows"].as_u64() >= Some(10),
+        "{summary}"
+    );
     assert_eq!(summary["rows"], summary["failed"]);
     // Once the platform recovers, the same command completes all rows.
     office.faults(&[]);
@@ -296,9 +460,15 @@ fn rows_that_failed_for_no_fault_of_theirs_are_tried_once_more() {
     office.faults(&["contact:500:first=8"]);
     let mut command = office.command(&["batch", "guests.csv"]);
     let output = command.env("GUESTLANE_MAX_RETRIES", "0").output().unwrap();
-    let (stdout, stderr) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    let (stdout, stderr) = (
+        String::from_utf8(output.stdout).unwrap(),
+        String::from_utf8(output.stderr).unwrap(),
+    );
     assert!(stderr.contains("tried once more"), "{stderr}");
-    assert!(stdout.starts_with("20 rows: 20 opened, 0 replayed, 0 failed"), "{stdout}");
+    assert!(
+        stdout.starts_with("20 rows: 20 opened, 0 replayed, 0 failed"),
+        "{stdout}"
+    );
     office.assert_each_guest_once(20);
 }
 
@@ -310,13 +480,21 @@ fn a_pool_of_oauth_clients_is_given_as_a_list() {
     assert_eq!((code, &summary["opened"]), (0, &json!(200)));
     assert!(office.state()["tokensIssued"].as_u64() > Some(1));
     let mut command = office.command(&["batch", "guests.csv"]);
-    let refused = command.env("GENESYS_CLIENT_SECRET", "one two").output().unwrap();
+    let refused = command
+        .env("GENESYS_CLIENT_SECRET", "one two")
+        .output()
+        .unwrap();
     let stderr = String::from_utf8(refused.stderr).unwrap();
     assert!(
-        refused.status.code() == Some(2) && stderr.contains("names 2 secrets of OAuth clients, and GENESYS_CLIENT_ID 3 ids"),
+        refused.status.code() == Some(2)
+            && stderr.contains("names 2 secrets of OAuth clients, and GENESYS_CLIENT_ID 3 ids"),
         "{stderr}"
     );
     let mut command = office.command(&["batch", "guests.csv"]);
     let refused = command.env("GENESYS_CLIENT_ID", "a b a").output().unwrap();
-    assert!(String::from_utf8(refused.stderr).unwrap().contains("names `a` twice"));
+    assert!(
+        String::from_utf8(refused.stderr)
+            .unwrap()
+            .contains("names `a` twice")
+    );
 }

@@ -6,7 +6,13 @@ use crate::harness::{Ended, Office};
 
 /// Runs a command without and with `--yes`, and compares the preview with the report.
 #[track_caller]
-fn assert_previewed(office: &Office, arguments: &[&str], says: &str, settings: &[(&str, &str)], changed: impl Fn() -> bool) {
+fn assert_previewed(
+    office: &Office,
+    arguments: &[&str],
+    says: &str,
+    settings: &[(&str, &str)],
+    changed: impl Fn() -> bool,
+) {
     let run = |more: &[&str]| {
         let mut command = office.command(&[arguments, more].concat());
         Ended::of(command.envs(settings.iter().copied()).output().unwrap())
@@ -20,14 +26,24 @@ fn assert_previewed(office: &Office, arguments: &[&str], says: &str, settings: &
         text.stderr
     );
     let would = run(&["--json"]);
-    assert_eq!((would.code, &would.json()["done"]), (2, &Value::Bool(false)), "{arguments:?}: {}", would.stdout);
+    assert_eq!(
+        (would.code, &would.json()["done"]),
+        (2, &Value::Bool(false)),
+        "{arguments:?}: {}",
+        would.stdout
+    );
     assert!(!changed(), "{arguments:?} changed something");
     let done = run(&["--json", "--yes"]).ok().json();
     assert_eq!(done["done"], true, "{arguments:?}: {done}");
     assert!(changed(), "{arguments:?} changed nothing");
     for (name, value) in would.json().as_object().unwrap() {
-        let may_differ = ["done", "state", "revokedAt", "waiting", "cancelled"].contains(&name.as_str());
-        assert!(may_differ || done[name] == *value, "{arguments:?}: {name} {value} {}", done[name]);
+        let may_differ =
+            ["done", "state", "revokedAt", "waiting", "cancelled"].contains(&name.as_str());
+        assert!(
+            may_differ || done[name] == *value,
+            "{arguments:?}: {name} {value} {}",
+            done[name]
+        );
     }
 }
 
@@ -36,34 +52,103 @@ fn nothing_is_destroyed_before_it_was_confirmed() {
     let office = Office::open(&[]);
     office.run(&["create", "--guest", "ann"]).ok();
     let session = office.run(&["sessions", "list", "--json"]).ok().json();
-    let event = office.run(&["outbox", "list", "--json"]).ok().json()["id"].as_str().unwrap().to_owned();
-    office.run(&["api-keys", "create", "--name", "shop", "--scope", "admin"]).ok();
-    let key = office.run(&["api-keys", "list", "--json"]).ok().json()["id"].as_str().unwrap().to_owned();
-    let state = |arguments: &[&str], name: &str| office.run(arguments).ok().json()[name].as_str().unwrap_or_default().to_owned();
+    let event = office.run(&["outbox", "list", "--json"]).ok().json()["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    office
+        .run(&["api-keys", "create", "--name", "shop", "--scope", "admin"])
+        .ok();
+    let key = office.run(&["api-keys", "list", "--json"]).ok().json()["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let state = |arguments: &[&str], name: &str| {
+        office.run(arguments).ok().json()[name]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
+    };
 
     let pending = || state(&["outbox", "list", "--json"], "state") == "pending";
-    assert_previewed(&office, &["outbox", "replay", &event], "1 event would be sent again", &[], pending);
+    assert_previewed(
+        &office,
+        &["outbox", "replay", &event],
+        "1 event would be sent again",
+        &[],
+        pending,
+    );
     office.run(&["outbox", "deliver"]).ok();
-    assert_previewed(&office, &["outbox", "replay", "--since", "2020-01-01T00:00:00Z"], "1 event would be sent", &[], pending);
+    assert_previewed(
+        &office,
+        &["outbox", "replay", "--since", "2020-01-01T00:00:00Z"],
+        "1 event would be sent",
+        &[],
+        pending,
+    );
     office.run(&["outbox", "deliver"]).ok();
 
     let revoked = || state(&["api-keys", "list", "--json"], "state") == "revoked";
-    assert_previewed(&office, &["api-keys", "revoke", &key], "of shop (admin) would be revoked", &[], revoked);
+    assert_previewed(
+        &office,
+        &["api-keys", "revoke", &key],
+        "of shop (admin) would be revoked",
+        &[],
+        revoked,
+    );
     let kid = ["signing-keys", "revoke", "webchat-guest-key-v1"];
-    let revoked = || office.run(&["signing-keys", "list", "--json"]).ok().stdout.contains(r#""state":"revoked""#);
+    let revoked = || {
+        office
+            .run(&["signing-keys", "list", "--json"])
+            .ok()
+            .stdout
+            .contains(r#""state":"revoked""#)
+    };
     assert_previewed(&office, &kid, "would be revoked", &[], revoked);
 
     let master_key = office.read(".guestlane/master.key");
     let rotated = || office.read(".guestlane/master.key") != master_key;
-    assert_previewed(&office, &["master-key", "rotate"], "would be sealed again", &[], rotated);
+    assert_previewed(
+        &office,
+        &["master-key", "rotate"],
+        "would be sealed again",
+        &[],
+        rotated,
+    );
 
-    let erased = || state(&["sessions", "show", session["sessionId"].as_str().unwrap(), "--json"], "guestId") != "ann";
+    let erased = || {
+        state(
+            &[
+                "sessions",
+                "show",
+                session["sessionId"].as_str().unwrap(),
+                "--json",
+            ],
+            "guestId",
+        ) != "ann"
+    };
     let erase = ["guests", "erase", "ann"];
     let would = office.run(&erase);
-    assert!(would.stderr.contains("2 records with the guest's id in plain"), "{}", would.stderr);
-    assert_previewed(&office, &erase, "would be erased from 1 session and 1 event", &[], erased);
+    assert!(
+        would
+            .stderr
+            .contains("2 records with the guest's id in plain"),
+        "{}",
+        would.stderr
+    );
+    assert_previewed(
+        &office,
+        &erase,
+        "would be erased from 1 session and 1 event",
+        &[],
+        erased,
+    );
     let again = office.run(&erase);
-    assert!(again.code == 2 && again.stderr.contains("is no guest"), "{}", again.stderr);
+    assert!(
+        again.code == 2 && again.stderr.contains("is no guest"),
+        "{}",
+        again.stderr
+    );
 }
 
 #[test]
@@ -73,22 +158,43 @@ fn a_move_and_a_batch_are_given_up_once_that_was_confirmed() {
     let store = office.directory.path().join(".guestlane/guestlane.db");
     let marks = || -> u32 {
         let store = rusqlite::Connection::open(&store).unwrap();
-        store.query_row("SELECT count(*) FROM maintenance_task", [], |row| row.get(0)).unwrap()
+        store
+            .query_row("SELECT count(*) FROM maintenance_task", [], |row| {
+                row.get(0)
+            })
+            .unwrap()
     };
     let mark = "INSERT INTO maintenance_task (name) VALUES ('moving to localhost:5432/guestlane, schema public')";
-    rusqlite::Connection::open(&store).unwrap().execute(mark, []).unwrap();
+    rusqlite::Connection::open(&store)
+        .unwrap()
+        .execute(mark, [])
+        .unwrap();
     let from = format!("sqlite:{}", store.display());
     let abandon = ["store", "migrate", "--from", &from, "--abandon"];
     assert_previewed(&office, &abandon, "would be given up", &[], || marks() == 0);
 
     let database = guestlane_test_postgres::new_schema();
-    let shared = [("GUESTLANE_DATABASE_URL", database.as_str()), ("GUESTLANE_STATE_DIR", "shared")];
+    let shared = [
+        ("GUESTLANE_DATABASE_URL", database.as_str()),
+        ("GUESTLANE_STATE_DIR", "shared"),
+    ];
     office.write("rows.csv", "guest_id\nbob\neve\n");
     let mut enqueue = office.command(&["batch", "enqueue", "rows.csv", "--json"]);
-    let batch = Ended::of(enqueue.envs(shared).output().unwrap()).ok().json()["batchId"].as_str().unwrap().to_owned();
+    let batch = Ended::of(enqueue.envs(shared).output().unwrap())
+        .ok()
+        .json()["batchId"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let cancelled = || {
         let mut status = office.command(&["batch", "status", &batch, "--json"]);
         Ended::of(status.envs(shared).output().unwrap()).ok().json()["cancelled"] == 2
     };
-    assert_previewed(&office, &["batch", "cancel", &batch], "2 waiting rows would never begin", &shared, cancelled);
+    assert_previewed(
+        &office,
+        &["batch", "cancel", &batch],
+        "2 waiting rows would never begin",
+        &shared,
+        cancelled,
+    );
 }

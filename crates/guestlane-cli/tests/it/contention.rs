@@ -28,15 +28,27 @@ impl Contended {
         let url = schema_in(&server.url());
         let office = Office::open(&["--rate-limit", "off"]);
         let settings = [("GUESTLANE_DATABASE_URL", url.as_str())];
-        let create = ["api-keys", "create", "--name", "test", "--scope", scope, "--json"];
-        let made = Ended::of(office.command(&create).envs(settings).output().unwrap()).ok().json();
+        let create = [
+            "api-keys", "create", "--name", "test", "--scope", scope, "--json",
+        ];
+        let made = Ended::of(office.command(&create).envs(settings).output().unwrap())
+            .ok()
+            .json();
         let served = office.serve(&[], &settings);
-        Self { served, key: made["key"].as_str().unwrap().to_owned(), url, _office: office, _server: server }
+        Self {
+            served,
+            key: made["key"].as_str().unwrap().to_owned(),
+            url,
+            _office: office,
+            _server: server,
+        }
     }
 
     /// Number of statements that wait for a lock on the table.
     fn waiting(&self, table: &str) -> usize {
-        let waiting = format!("SELECT pid FROM pg_locks WHERE relation = '{table}'::regclass AND NOT granted");
+        let waiting = format!(
+            "SELECT pid FROM pg_locks WHERE relation = '{table}'::regclass AND NOT granted"
+        );
         column(&self.url, &waiting).len()
     }
 }
@@ -53,17 +65,39 @@ fn reads_that_are_refused_or_too_slow_have_advice_of_their_own() {
         for _ in 0..100 {
             let (answered, contended) = (answered.clone(), &contended);
             scope.spawn(move || {
-                answered.send(contended.served.ask("GET", "/v1/sessions", &contended.key, "", "")).unwrap();
+                answered
+                    .send(
+                        contended
+                            .served
+                            .ask("GET", "/v1/sessions", &contended.key, "", ""),
+                    )
+                    .unwrap();
             });
         }
         let advice = |answer: &Answer| {
             let problem = answer.json();
-            assert_eq!((answer.status, &problem["code"]), (503, &json!("store_failed")), "{problem}");
-            assert_eq!((answer.headers["retry-after"].as_str(), &problem["retryAfter"]), ("1", &json!(1)));
-            (problem["detail"].as_str().unwrap().to_owned(), problem["fix"].as_str().unwrap().to_owned())
+            assert_eq!(
+                (answer.status, &problem["code"]),
+                (503, &json!("store_failed")),
+                "{problem}"
+            );
+            assert_eq!(
+                (
+                    answer.headers["retry-after"].as_str(),
+                    &problem["retryAfter"]
+                ),
+                ("1", &json!(1))
+            );
+            (
+                problem["detail"].as_str().unwrap().to_owned(),
+                problem["fix"].as_str().unwrap().to_owned(),
+            )
         };
         let is = |detail: &str, fix: &str| (detail.to_owned(), fix.to_owned());
-        let refused = is("the store is busy with other reads", "send the request again a little later, with fewer reads at once");
+        let refused = is(
+            "the store is busy with other reads",
+            "send the request again a little later, with fewer reads at once",
+        );
         let too_slow = is(
             "the read took longer than 5 s and was ended",
             "narrow the filter or lower the limit; docs/scaling.md names the reads that use an index",
@@ -77,7 +111,10 @@ fn reads_that_are_refused_or_too_slow_have_advice_of_their_own() {
         drop(lock);
     });
     drop(answered);
-    assert!(answers.iter().any(|answer| answer.status == 200), "reads that waited meanwhile are answered");
+    assert!(
+        answers.iter().any(|answer| answer.status == 200),
+        "reads that waited meanwhile are answered"
+    );
     let log = contended.served.log.lock().unwrap().clone();
     assert!(!log.contains("the store failed"), "{log}");
 }
@@ -98,17 +135,33 @@ fn the_audit_log_is_verified_by_one_request_at_a_time_also_when_callers_hang_up(
     }
     drop(hangs_up);
     thread::scope(|scope| {
-        let verify = || contended.served.ask("POST", "/v1/audit:verify", key, "", "");
+        let verify = || {
+            contended
+                .served
+                .ask("POST", "/v1/audit:verify", key, "", "")
+        };
         let others = [scope.spawn(verify), scope.spawn(verify)];
         for _ in 0..40 {
-            assert_eq!(contended.waiting("audit_record"), 1, "verifications at once");
+            assert_eq!(
+                contended.waiting("audit_record"),
+                1,
+                "verifications at once"
+            );
             pause(20);
         }
-        assert!(others.iter().all(|other| !other.is_finished()), "the others wait for their turn");
+        assert!(
+            others.iter().all(|other| !other.is_finished()),
+            "the others wait for their turn"
+        );
         drop(lock);
         for other in others {
             let answer = other.join().unwrap();
-            assert_eq!((answer.status, &answer.json()["verified"]), (200, &json!(true)), "{}", answer.body);
+            assert_eq!(
+                (answer.status, &answer.json()["verified"]),
+                (200, &json!(true)),
+                "{}",
+                answer.body
+            );
         }
     });
 }

@@ -15,23 +15,44 @@ use crate::{harness::bare, service_process::ask};
 fn demo(arguments: &[&str]) -> (i32, String, String) {
     let output = bare().arg("demo").args(arguments).output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
-    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+    (
+        output.status.code().unwrap(),
+        text(output.stdout),
+        text(output.stderr),
+    )
 }
 
 #[test]
 fn the_demo_shows_guests_in_queues_one_lost_answer_survived_and_where_the_audit_log_is() {
     let (code, stdout, stderr) = demo(&[]);
     assert_eq!(code, 0, "{stdout}{stderr}");
-    for part in ["user-8842-xyz", "Sales", "Support", "Billing", "one answer lost", "0 guests exist twice", "told of 12 sessions"]
-    {
+    for part in [
+        "user-8842-xyz",
+        "Sales",
+        "Support",
+        "Billing",
+        "one answer lost",
+        "0 guests exist twice",
+        "told of 12 sessions",
+    ] {
         assert!(stdout.contains(part), "{part}\n{stdout}");
     }
     assert_eq!(stderr, "", "a first look begins without a warning");
-    assert!(stdout.contains("The audit log has 24 records, as they were written"), "{stdout}");
+    assert!(
+        stdout.contains("The audit log has 24 records, as they were written"),
+        "{stdout}"
+    );
     // The command in the last line of output works.
     let directory = stdout.split_whitespace().last().unwrap();
-    let verified = bare().args(["audit", "verify", "--state-dir", directory]).output().unwrap();
-    assert!(verified.status.success() && String::from_utf8_lossy(&verified.stdout).contains("24 records"), "{verified:?}");
+    let verified = bare()
+        .args(["audit", "verify", "--state-dir", directory])
+        .output()
+        .unwrap();
+    assert!(
+        verified.status.success()
+            && String::from_utf8_lossy(&verified.stdout).contains("24 records"),
+        "{verified:?}"
+    );
     std::fs::remove_dir_all(directory).unwrap();
 }
 
@@ -43,7 +64,8 @@ fn the_demo_takes_a_file_of_ones_own_and_says_what_is_wrong_with_it() {
     let (code, _, stderr) = demo(&["--guests", path.to_str().unwrap()]);
     assert_eq!(code, 2);
     assert!(
-        stderr.contains("line 3: queue `Nowhere` is no queue of the demo") && stderr.contains("Sales, Support, Billing"),
+        stderr.contains("line 3: queue `Nowhere` is no queue of the demo")
+            && stderr.contains("Sales, Support, Billing"),
         "{stderr}"
     );
     let (code, _, stderr) = demo(&["--guests", "/nonexistent"]);
@@ -55,20 +77,30 @@ fn the_demo_takes_a_file_of_ones_own_and_says_what_is_wrong_with_it() {
 #[test]
 fn an_interrupted_demo_accounts_for_every_guest() {
     let mut demo = bare();
-    demo.args(["demo", "--serve", "--listen", "127.0.0.1:0", "--json"]).stdout(Stdio::piped());
+    demo.args(["demo", "--serve", "--listen", "127.0.0.1:0", "--json"])
+        .stdout(Stdio::piped());
     let mut demo = demo.spawn().unwrap();
     let mut lines = BufReader::new(demo.stdout.take().unwrap()).lines();
     let begun: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
     let platform = begun["platform"].as_str().unwrap();
-    let state = || -> Value { serde_json::from_str(&ask(platform, "GET /_sim/state", "", "").unwrap().body).unwrap() };
+    let state = || -> Value {
+        serde_json::from_str(&ask(platform, "GET /_sim/state", "", "").unwrap().body).unwrap()
+    };
     while state()["contacts"].as_u64().unwrap() < 12 {
         std::thread::park_timeout(Duration::from_millis(10));
     }
-    kill(Pid::from_raw(i32::try_from(demo.id()).unwrap()), Signal::SIGINT).unwrap();
+    kill(
+        Pid::from_raw(i32::try_from(demo.id()).unwrap()),
+        Signal::SIGINT,
+    )
+    .unwrap();
     let ended: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
     assert!(demo.wait().unwrap().success());
     let count = |value: &Value| value.as_u64().unwrap();
     let (platform, unfinished) = (&ended["platform"], count(&ended["unfinished"]));
-    assert!(count(&platform["conversations"]) + unfinished >= count(&platform["guests"]), "{ended}");
+    assert!(
+        count(&platform["conversations"]) + unfinished >= count(&platform["guests"]),
+        "{ended}"
+    );
     std::fs::remove_dir_all(begun["stateDir"].as_str().unwrap()).unwrap();
 }

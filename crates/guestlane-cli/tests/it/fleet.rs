@@ -31,10 +31,17 @@ use crate::{
 
 #[expect(clippy::disallowed_methods, reason = "a test's own settings")]
 fn setting(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+    std::env::var(name)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(default)
 }
 
-#[expect(clippy::disallowed_macros, clippy::print_stdout, reason = "the lines that `--nocapture` shows")]
+#[expect(
+    clippy::disallowed_macros,
+    clippy::print_stdout,
+    reason = "the lines that `--nocapture` shows"
+)]
 fn tell(line: &str) {
     println!("{line}");
 }
@@ -63,7 +70,11 @@ struct Fleet {
 
 impl Drop for Fleet {
     fn drop(&mut self) {
-        for process in self.machines.iter_mut().filter_map(|machine| machine.process.as_mut()) {
+        for process in self
+            .machines
+            .iter_mut()
+            .filter_map(|machine| machine.process.as_mut())
+        {
             let _ = process.kill();
             let _ = process.wait();
         }
@@ -73,16 +84,29 @@ impl Drop for Fleet {
 impl Fleet {
     fn of(machines: usize, quota: &str) -> Self {
         let office = Office::open(&["--rate-limit", quota]);
-        let server = Server::start_with(&["fsync=off", "full_page_writes=off", "track_functions=pl"]);
+        let server =
+            Server::start_with(&["fsync=off", "full_page_writes=off", "track_functions=pl"]);
         let schema = schema_in(&server.url());
         let runtime = Runtime::new().unwrap();
         let machines = (0..machines).map(|n| {
             let proxy = runtime.block_on(Proxy::to(server.port()));
             let home = office.directory.path().join(format!("machine-{n}"));
-            Machine { home, url: proxy.url(&schema, server.port()), proxy, process: None }
+            Machine {
+                home,
+                url: proxy.url(&schema, server.port()),
+                proxy,
+                process: None,
+            }
         });
         let machines = machines.collect();
-        let mut fleet = Self { office, server, schema, master_key: String::new(), machines, _runtime: runtime };
+        let mut fleet = Self {
+            office,
+            server,
+            schema,
+            master_key: String::new(),
+            machines,
+            _runtime: runtime,
+        };
         let first = fleet.run(&["sessions", "resume"]);
         assert_eq!(first.code, 0, "{}", first.stderr);
         fleet.master_key = fleet.office.read(".guestlane/master.key").trim().to_owned();
@@ -101,10 +125,20 @@ impl Fleet {
     fn start(&mut self, machine: usize, quota: &str) {
         let Machine { home, url, .. } = &self.machines[machine];
         std::fs::create_dir_all(home).unwrap();
-        let log = std::fs::File::options().create(true).append(true).open(home.join("stderr")).unwrap();
-        let mut command = self.office.command(&["worker", "--rate-limit", quota, "--state-dir"]);
-        command.arg(home).env("GUESTLANE_DATABASE_URL", url).env("GUESTLANE_MASTER_KEY", &self.master_key);
-        self.machines[machine].process = Some(command.stdout(Stdio::null()).stderr(log).spawn().unwrap());
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(home.join("stderr"))
+            .unwrap();
+        let mut command = self
+            .office
+            .command(&["worker", "--rate-limit", quota, "--state-dir"]);
+        command
+            .arg(home)
+            .env("GUESTLANE_DATABASE_URL", url)
+            .env("GUESTLANE_MASTER_KEY", &self.master_key);
+        self.machines[machine].process =
+            Some(command.stdout(Stdio::null()).stderr(log).spawn().unwrap());
     }
 
     fn signal(&self, machine: usize, signal: Signal) {
@@ -114,7 +148,12 @@ impl Fleet {
 
     fn kill(&mut self, machine: usize) {
         self.signal(machine, Signal::SIGKILL);
-        self.machines[machine].process.take().unwrap().wait().unwrap();
+        self.machines[machine]
+            .process
+            .take()
+            .unwrap()
+            .wait()
+            .unwrap();
     }
 
     fn status(&self, batch: &str) -> Value {
@@ -134,8 +173,14 @@ impl Fleet {
 
     /// Number of calls to the platform.
     fn calls(&self) -> u64 {
-        let Value::Object(calls) = &self.office.state()["calls"] else { panic!() };
-        calls.iter().filter(|(route, _)| *route != "crm" && *route != "token").filter_map(|(_, count)| count.as_u64()).sum()
+        let Value::Object(calls) = &self.office.state()["calls"] else {
+            panic!()
+        };
+        calls
+            .iter()
+            .filter(|(route, _)| *route != "crm" && *route != "token")
+            .filter_map(|(_, count)| count.as_u64())
+            .sum()
     }
 
     fn verify_logs(&self) {
@@ -143,22 +188,52 @@ impl Fleet {
             let log = home.join("audit/session-audit.jsonl");
             let arguments = ["audit", "verify", "--state-dir"].map(Path::new);
             let mut command = self.office.command(&[]);
-            command.args(arguments).arg(home).env("GUESTLANE_DATABASE_URL", &self.schema);
-            let verified = Ended::of(command.env("GUESTLANE_MASTER_KEY", &self.master_key).output().unwrap());
-            assert_eq!(verified.code, 0, "{}: {}{}", log.display(), verified.stdout, verified.stderr);
+            command
+                .args(arguments)
+                .arg(home)
+                .env("GUESTLANE_DATABASE_URL", &self.schema);
+            let verified = Ended::of(
+                command
+                    .env("GUESTLANE_MASTER_KEY", &self.master_key)
+                    .output()
+                    .unwrap(),
+            );
+            assert_eq!(
+                verified.code,
+                0,
+                "{}: {}{}",
+                log.display(),
+                verified.stdout,
+                verified.stderr
+            );
         }
     }
 }
 
 #[test]
-fn processes_that_are_killed_stopped_and_cut_off_with_a_database_that_restarts_lose_nobody_and_make_nobody_twice() {
+fn processes_that_are_killed_stopped_and_cut_off_with_a_database_that_restarts_lose_nobody_and_make_nobody_twice()
+ {
     let rows = setting("GUESTLANE_TEST_FLEET_ROWS", 1500);
     let stopped_for = setting("GUESTLANE_TEST_FLEET_STOP", 7) * 1000;
     let rounds = setting("GUESTLANE_TEST_FLEET_ROUNDS", 1);
     const QUOTA: &str = "100/s";
     let mut fleet = Fleet::of(4, QUOTA);
-    fleet.office.write("rows.csv", &format!("guest_id\n{}", (0..rows).map(|row| format!("guest-{row}\n")).collect::<String>()));
-    let batch = fleet.run(&["batch", "enqueue", "rows.csv", "--json"]).ok().json()["batchId"].as_str().unwrap().to_owned();
+    fleet.office.write(
+        "rows.csv",
+        &format!(
+            "guest_id\n{}",
+            (0..rows)
+                .map(|row| format!("guest-{row}\n"))
+                .collect::<String>()
+        ),
+    );
+    let batch = fleet
+        .run(&["batch", "enqueue", "rows.csv", "--json"])
+        .ok()
+        .json()["batchId"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     for machine in 0..4 {
         fleet.start(machine, QUOTA);
     }
@@ -169,8 +244,13 @@ fn processes_that_are_killed_stopped_and_cut_off_with_a_database_that_restarts_l
     let (calls, seconds) = (fleet.calls() - before, now().since(since).as_secs_f64());
     let slices = fleet.slices() - slices;
     let used = calls as f64 / seconds;
-    tell(&format!("while nothing is down: {calls} calls in {seconds:.1} s, {used:.1} % of the quota, {slices} slices asked for"));
-    assert!(slices * 20 <= calls + 10 * 20, "one round trip for 20 calls; and a few, while each makes room for the others");
+    tell(&format!(
+        "while nothing is down: {calls} calls in {seconds:.1} s, {used:.1} % of the quota, {slices} slices asked for"
+    ));
+    assert!(
+        slices * 20 <= calls + 10 * 20,
+        "one round trip for 20 calls; and a few, while each makes room for the others"
+    );
     for round in 0..rounds {
         fleet.kill(0);
         pause(2000);
@@ -188,7 +268,10 @@ fn processes_that_are_killed_stopped_and_cut_off_with_a_database_that_restarts_l
         pause(stopped_for.saturating_sub(4500));
         fleet.signal(1, Signal::SIGCONT);
         fleet.machines[3].proxy.restore();
-        fleet.machines.iter().for_each(|machine| machine.proxy.break_all());
+        fleet
+            .machines
+            .iter()
+            .for_each(|machine| machine.proxy.break_all());
         fleet.kill(3);
         fleet.start(3, QUOTA);
         pause(2000);
@@ -209,16 +292,39 @@ fn processes_that_are_killed_stopped_and_cut_off_with_a_database_that_restarts_l
         fleet.signal(machine, Signal::SIGTERM);
     }
     for machine in 0..4 {
-        assert!(fleet.machines[machine].process.take().unwrap().wait().unwrap().success(), "machine {machine}");
+        assert!(
+            fleet.machines[machine]
+                .process
+                .take()
+                .unwrap()
+                .wait()
+                .unwrap()
+                .success(),
+            "machine {machine}"
+        );
     }
     let status = fleet.status(&batch);
-    assert_eq!((&status["open"], &status["failed"]), (&rows.into(), &0.into()), "{status}");
+    assert_eq!(
+        (&status["open"], &status["failed"]),
+        (&rows.into(), &0.into()),
+        "{status}"
+    );
     fleet.office.assert_each_guest_once(rows);
     let state = fleet.office.state();
-    assert_eq!((&state["crm"]["events"], &state["crm"]["guestsToldTwice"]), (&rows.into(), &0.into()), "{state}");
+    assert_eq!(
+        (&state["crm"]["events"], &state["crm"]["guestsToldTwice"]),
+        (&rows.into(), &0.into()),
+        "{state}"
+    );
     let counted = |sql: &str| column(&fleet.schema, sql)[0].parse::<u64>().unwrap();
-    assert_eq!(counted("SELECT count(*) FROM session WHERE state = 'open'"), rows);
-    assert_eq!(counted(r#"SELECT count(*) FROM audit_record WHERE line LIKE '%"status":"success"%'"#), rows);
+    assert_eq!(
+        counted("SELECT count(*) FROM session WHERE state = 'open'"),
+        rows
+    );
+    assert_eq!(
+        counted(r#"SELECT count(*) FROM audit_record WHERE line LIKE '%"status":"success"%'"#),
+        rows
+    );
     fleet.verify_logs();
     let calls = fleet.calls();
     tell(&format!(
@@ -227,22 +333,40 @@ fn processes_that_are_killed_stopped_and_cut_off_with_a_database_that_restarts_l
         state["tokensIssued"],
         counted("SELECT count(*) FROM audit_log")
     ));
-    assert!(state["throttled"].as_u64().unwrap() * 100 <= calls, "{state}");
+    assert!(
+        state["throttled"].as_u64().unwrap() * 100 <= calls,
+        "{state}"
+    );
 }
 
 /// Behind a transaction pool, an in-doubt commit could not be resolved.
 #[test]
 #[ignore = "needs PgBouncer (.ci/run installs it)"]
-fn behind_a_pool_of_sessions_all_is_well_and_one_of_transactions_is_refused_before_anything_is_made() {
+fn behind_a_pool_of_sessions_all_is_well_and_one_of_transactions_is_refused_before_anything_is_made()
+ {
     let office = Office::open(&["--rate-limit", "off"]);
     let server = Server::start();
     let run = |pool: &Pool, arguments: &[&str]| {
-        Ended::of(office.command(arguments).env("GUESTLANE_DATABASE_URL", pool.url()).output().unwrap())
+        Ended::of(
+            office
+                .command(arguments)
+                .env("GUESTLANE_DATABASE_URL", pool.url())
+                .output()
+                .unwrap(),
+        )
     };
     let transactions = Pool::before(&server, "transaction");
-    for arguments in [&["create", "--guest", "ann"] as &[&str], &["sessions", "resume"], &["doctor"]] {
+    for arguments in [
+        &["create", "--guest", "ann"] as &[&str],
+        &["sessions", "resume"],
+        &["doctor"],
+    ] {
         let refused = run(&transactions, arguments);
-        assert_ne!(refused.code, 0, "{arguments:?}: {}{}", refused.stdout, refused.stderr);
+        assert_ne!(
+            refused.code, 0,
+            "{arguments:?}: {}{}",
+            refused.stdout, refused.stderr
+        );
         assert!(
             format!("{}{}", refused.stdout, refused.stderr).contains("pool_mode = session"),
             "{arguments:?}: {}{}",
@@ -251,7 +375,15 @@ fn behind_a_pool_of_sessions_all_is_well_and_one_of_transactions_is_refused_befo
         );
     }
     assert_eq!(office.state()["guests"], 0);
-    office.write("rows.csv", &format!("guest_id\n{}", (0..100).map(|row| format!("guest-{row}\n")).collect::<String>()));
+    office.write(
+        "rows.csv",
+        &format!(
+            "guest_id\n{}",
+            (0..100)
+                .map(|row| format!("guest-{row}\n"))
+                .collect::<String>()
+        ),
+    );
     let sessions = Pool::before(&server, "session");
     run(&sessions, &["batch", "rows.csv", "--rate-limit", "off"]).ok();
     run(&sessions, &["batch", "rows.csv", "--rate-limit", "off"]).ok();

@@ -32,14 +32,27 @@ impl Office {
         let directory = tempfile::tempdir().unwrap();
         let mut simulator = bare()
             .current_dir(directory.path())
-            .args(["simulate", "--listen", "127.0.0.1:0", "--json", "--crm-secret", CRM_SECRET])
+            .args([
+                "simulate",
+                "--listen",
+                "127.0.0.1:0",
+                "--json",
+                "--crm-secret",
+                CRM_SECRET,
+            ])
             .args(flags)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
         let mut line = String::new();
-        BufReader::new(simulator.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-        Self { simulator, says: serde_json::from_str(&line).unwrap(), directory }
+        BufReader::new(simulator.stdout.as_mut().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        Self {
+            simulator,
+            says: serde_json::from_str(&line).unwrap(),
+            directory,
+        }
     }
 
     /// A command with all required settings.
@@ -51,7 +64,10 @@ impl Office {
             .env("GENESYS_BASE_URL", text("baseUrl"))
             .env("GENESYS_CLIENT_ID", text("clientId"))
             .env("GENESYS_CLIENT_SECRET", text("clientSecret"))
-            .env("GENESYS_QUEUE_ID", self.says["queueIds"][0].as_str().unwrap())
+            .env(
+                "GENESYS_QUEUE_ID",
+                self.says["queueIds"][0].as_str().unwrap(),
+            )
             .env("CRM_WEBHOOK_URL", text("crmUrl"))
             .env("CRM_WEBHOOK_SECRET", CRM_SECRET)
             .env("CRM_ALLOW_PRIVATE_NETWORKS", "true")
@@ -82,12 +98,21 @@ impl Office {
     }
 
     pub(crate) fn journal(&self, route: &str) -> Vec<Value> {
-        let Value::Array(entries) = self.admin("GET", "/_sim/journal", "") else { panic!() };
-        entries.into_iter().filter(|entry| entry["route"] == route).collect()
+        let Value::Array(entries) = self.admin("GET", "/_sim/journal", "") else {
+            panic!()
+        };
+        entries
+            .into_iter()
+            .filter(|entry| entry["route"] == route)
+            .collect()
     }
 
     pub(crate) fn faults(&self, specs: &[&str]) {
-        self.admin("PUT", "/_sim/faults", &serde_json::json!({"faults": specs}).to_string());
+        self.admin(
+            "PUT",
+            "/_sim/faults",
+            &serde_json::json!({"faults": specs}).to_string(),
+        );
     }
 
     /// Sends a request to the simulator's admin API over a plain socket.
@@ -110,8 +135,16 @@ impl Office {
 
     pub(crate) fn assert_each_guest_once(&self, guests: u64) {
         let state = self.state();
-        assert_eq!((&state["contacts"], &state["conversations"]), (&guests.into(), &guests.into()), "{state}");
-        assert_eq!(state["duplicates"]["guests"], serde_json::json!([]), "{state}");
+        assert_eq!(
+            (&state["contacts"], &state["conversations"]),
+            (&guests.into(), &guests.into()),
+            "{state}"
+        );
+        assert_eq!(
+            state["duplicates"]["guests"],
+            serde_json::json!([]),
+            "{state}"
+        );
     }
 }
 
@@ -119,18 +152,29 @@ impl Office {
 /// build.
 #[expect(clippy::disallowed_methods, reason = "a test's own setting")]
 fn executable() -> String {
-    std::env::var("GUESTLANE_TEST_EXECUTABLE").unwrap_or_else(|_| env!("CARGO_BIN_EXE_guestlane").to_owned())
+    std::env::var("GUESTLANE_TEST_EXECUTABLE")
+        .unwrap_or_else(|_| env!("CARGO_BIN_EXE_guestlane").to_owned())
 }
 
 /// A command without settings.
 pub(crate) fn bare() -> Command {
     let mut command = Command::new(executable());
-    command.env_clear().stdin(Stdio::null()).stderr(Stdio::piped());
+    command
+        .env_clear()
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped());
     command
 }
 
 pub(crate) fn run_in(directory: &Path, arguments: &[&str], settings: &[(&str, &str)]) -> Ended {
-    Ended::of(bare().current_dir(directory).args(arguments).envs(settings.iter().copied()).output().unwrap())
+    Ended::of(
+        bare()
+            .current_dir(directory)
+            .args(arguments)
+            .envs(settings.iter().copied())
+            .output()
+            .unwrap(),
+    )
 }
 
 /// Exit code and output of a process.
@@ -158,6 +202,7 @@ impl Ended {
     #[track_caller]
     pub(crate) fn json(&self) -> Value {
         let last = self.stdout.lines().last().unwrap_or_default();
-        serde_json::from_str(last).unwrap_or_else(|_| panic!("no JSON: {}\n{}", self.stdout, self.stderr))
+        serde_json::from_str(last)
+            .unwrap_or_else(|_| panic!("no JSON: {}\n{}", self.stdout, self.stderr))
     }
 }

@@ -20,7 +20,10 @@ use crate::{
 fn batch(office: &Office, file: &str) -> (i32, Value) {
     let ended = office.run(&["batch", file, "--json", "--quiet"]);
     let summary = ended.json();
-    (ended.code, json!([summary["opened"], summary["replayed"], summary["failed"]]))
+    (
+        ended.code,
+        json!([summary["opened"], summary["replayed"], summary["failed"]]),
+    )
 }
 
 /// Replaces a symbolic link atomically, as kubelet does.
@@ -32,9 +35,12 @@ fn point(link: &Path, target: &str) {
 
 #[test]
 fn a_batch_keeps_its_name_when_a_link_leads_elsewhere() {
-    for (file, in_directory) in
-        [("vol/guests.csv", "."), ("vol/..data/guests.csv", "."), ("guests.csv", "vol/..data"), ("./../vol/guests.csv", "vol")]
-    {
+    for (file, in_directory) in [
+        ("vol/guests.csv", "."),
+        ("vol/..data/guests.csv", "."),
+        ("guests.csv", "vol/..data"),
+        ("./../vol/guests.csv", "vol"),
+    ] {
         let office = Office::open(&[]);
         let home = office.directory.path();
         let release = |name: &str, rows: &str| {
@@ -45,14 +51,26 @@ fn a_batch_keeps_its_name_when_a_link_leads_elsewhere() {
         let run = || {
             let here = home.join(in_directory);
             let state = home.join("st").display().to_string();
-            let mut command = office.command(&["batch", file, "--json", "--quiet", "--state-dir", &state]);
-            let summary = Ended::of(command.current_dir(&here).env("PWD", &here).output().unwrap()).ok().json();
+            let mut command =
+                office.command(&["batch", file, "--json", "--quiet", "--state-dir", &state]);
+            let summary = Ended::of(
+                command
+                    .current_dir(&here)
+                    .env("PWD", &here)
+                    .output()
+                    .unwrap(),
+            )
+            .ok()
+            .json();
             (summary["opened"].as_u64(), summary["replayed"].as_u64())
         };
         release("..1", "guest_id,first_name,attr.a\nk-ann,,1\nk-bob,,1\n");
         symlink("..data/guests.csv", home.join("vol/guests.csv")).unwrap();
         assert_eq!(run(), (Some(2), Some(0)), "{file} in {in_directory}");
-        release("..2", "guest_id,first_name,attr.a\nk-ann,,1\nk-bob,,1\nk-cy,,1\n");
+        release(
+            "..2",
+            "guest_id,first_name,attr.a\nk-ann,,1\nk-bob,,1\nk-cy,,1\n",
+        );
         fs::remove_dir_all(home.join("vol/..1")).unwrap();
         assert_eq!(run(), (Some(1), Some(2)), "{file} in {in_directory}");
         office.assert_each_guest_once(3);
@@ -64,9 +82,23 @@ fn one_file_has_one_name_however_its_path_is_written() {
     let office = Office::open(&[]);
     fs::create_dir(office.directory.path().join("sub")).unwrap();
     office.write("guests.csv", "guest_id\nann\n");
-    let full = office.directory.path().canonicalize().unwrap().join("guests.csv").display().to_string();
-    for (n, file) in ["guests.csv", "./guests.csv", "sub/../guests.csv", &full].into_iter().enumerate() {
-        assert_eq!(batch(&office, file).1, json!([u8::from(n == 0), u8::from(n > 0), 0]), "{file}");
+    let full = office
+        .directory
+        .path()
+        .canonicalize()
+        .unwrap()
+        .join("guests.csv")
+        .display()
+        .to_string();
+    for (n, file) in ["guests.csv", "./guests.csv", "sub/../guests.csv", &full]
+        .into_iter()
+        .enumerate()
+    {
+        assert_eq!(
+            batch(&office, file).1,
+            json!([u8::from(n == 0), u8::from(n > 0), 0]),
+            "{file}"
+        );
     }
     office.assert_each_guest_once(1);
 }
@@ -75,13 +107,24 @@ fn one_file_has_one_name_however_its_path_is_written() {
 fn an_open_quotation_mark_refuses_its_lines_with_any_line_break() {
     for line_break in ["\n", "\r", "\r\n"] {
         let office = Office::open(&[]);
-        office.write("guests.csv", &["guest_id,attr.note", "ann,\"unclosed", "bob,x", "cy,y", ""].join(line_break));
+        office.write(
+            "guests.csv",
+            &["guest_id,attr.note", "ann,\"unclosed", "bob,x", "cy,y", ""].join(line_break),
+        );
         let check = office.run(&["batch", "guests.csv", "--dry-run"]);
-        assert_eq!((check.code, check.stdout.trim()), (3, "1 row: 0 good, 1 bad; nothing was sent"), "{line_break:?}");
+        assert_eq!(
+            (check.code, check.stdout.trim()),
+            (3, "1 row: 0 good, 1 bad; nothing was sent"),
+            "{line_break:?}"
+        );
         let ended = office.run(&["batch", "guests.csv"]);
         assert_eq!(ended.code, 3);
         let part = "row 1 (line 2): row takes the lines 2 to 4: a quotation mark is not closed; none of these lines was used";
-        assert!(ended.stderr.contains(part), "{line_break:?}: {}", ended.stderr);
+        assert!(
+            ended.stderr.contains(part),
+            "{line_break:?}: {}",
+            ended.stderr
+        );
         office.assert_each_guest_once(0);
     }
 }
@@ -91,26 +134,67 @@ fn csv_that_does_not_follow_rfc_4180_is_refused_and_never_repaired() {
     // The rows between a valid first and a valid last one, the expected message, and whether the
     // last row is used.
     let cases = [
-        ("\"bob\", \"bob@example.org\"", "row 2 (line 3): row has white space in front of a quotation mark in column 2", true),
-        (" \"bob\",x", "row 2 (line 3): row has white space in front of a quotation mark in column 1", true),
-        ("\"bob\"by,x", "row 2 (line 3): row has text after a closing quotation mark in column 1", true),
-        ("bob,6\" heel\"", "row 2 (line 3): row has a quotation mark inside a cell without quotation marks in column 2", true),
+        (
+            "\"bob\", \"bob@example.org\"",
+            "row 2 (line 3): row has white space in front of a quotation mark in column 2",
+            true,
+        ),
+        (
+            " \"bob\",x",
+            "row 2 (line 3): row has white space in front of a quotation mark in column 1",
+            true,
+        ),
+        (
+            "\"bob\"by,x",
+            "row 2 (line 3): row has text after a closing quotation mark in column 1",
+            true,
+        ),
+        (
+            "bob,6\" heel\"",
+            "row 2 (line 3): row has a quotation mark inside a cell without quotation marks in column 2",
+            true,
+        ),
         (
             "bob,\"6\\\" heel\"",
             "has a quotation mark behind a backslash in column 2; where the row ends cannot be told, so that none of the lines 3 to 4 was used",
             false,
         ),
-        ("bob,\"two\nlines\"", "row takes the lines 3 to 4: a cell in quotation marks has a line break", true),
-        ("bob", "row 2 (line 3): row has 1 columns, and the heading has 2", true),
-        ("bob,x,y", "row 2 (line 3): row has 3 columns, and the heading has 2", true),
+        (
+            "bob,\"two\nlines\"",
+            "row takes the lines 3 to 4: a cell in quotation marks has a line break",
+            true,
+        ),
+        (
+            "bob",
+            "row 2 (line 3): row has 1 columns, and the heading has 2",
+            true,
+        ),
+        (
+            "bob,x,y",
+            "row 2 (line 3): row has 3 columns, and the heading has 2",
+            true,
+        ),
     ];
     for (row, part, last_is_used) in cases {
         let office = Office::open(&[]);
-        office.write("guests.csv", &format!("guest_id,attr.a\nann,x\n{row}\ncy,y"));
+        office.write(
+            "guests.csv",
+            &format!("guest_id,attr.a\nann,x\n{row}\ncy,y"),
+        );
         let ended = office.run(&["batch", "guests.csv"]);
-        assert!(ended.code == 3 && ended.stderr.contains(part), "{row}: {}", ended.stderr);
+        assert!(
+            ended.code == 3 && ended.stderr.contains(part),
+            "{row}: {}",
+            ended.stderr
+        );
         office.assert_each_guest_once(1 + u64::from(last_is_used));
-        assert!(!office.journal("contact").iter().any(|entry| entry["body"].as_str().unwrap().contains("bob")), "{row}");
+        assert!(
+            !office
+                .journal("contact")
+                .iter()
+                .any(|entry| entry["body"].as_str().unwrap().contains("bob")),
+            "{row}"
+        );
     }
     let office = Office::open(&[]);
     office.write("cut.csv", "guest_id,first_name,attr.a\nann,,x\nbob,");
@@ -122,7 +206,14 @@ fn csv_that_does_not_follow_rfc_4180_is_refused_and_never_repaired() {
     );
     office.write("heading.csv", "guest_id, \"email\"\nann,x\n");
     let ended = office.run(&["batch", "heading.csv"]);
-    assert!(ended.code == 2 && ended.stderr.contains("heading has white space in front of a quotation mark"), "{}", ended.stderr);
+    assert!(
+        ended.code == 2
+            && ended
+                .stderr
+                .contains("heading has white space in front of a quotation mark"),
+        "{}",
+        ended.stderr
+    );
 }
 
 #[test]
@@ -141,39 +232,80 @@ fn characters_that_no_reader_sees_are_refused_in_identifiers() {
     office.assert_each_guest_once(2);
     let cases: &[(&[&str], &str)] = &[
         (
-            &["create", "--guest", "ann", "--email", "zw@example.org\u{200b}"],
+            &[
+                "create",
+                "--guest",
+                "ann",
+                "--email",
+                "zw@example.org\u{200b}",
+            ],
             "email has an invisible character (U+200B) at position 15",
         ),
         (
-            &["create", "--guest", "ann", "--phone", "+31 20 555\u{202a} 0100"],
+            &[
+                "create",
+                "--guest",
+                "ann",
+                "--phone",
+                "+31 20 555\u{202a} 0100",
+            ],
             "phone has an invisible character (U+202A) at position 11",
         ),
         (
             &["create", "--guest", "ann", "--first-name", "A\u{ad}nn"],
             "firstName has an invisible character (U+00AD) at position 2",
         ),
-        (&["create", "--guest", "ann", "--attr", "ti\u{2060}er=x"], "the name has an invisible character (U+2060) at position 3"),
+        (
+            &["create", "--guest", "ann", "--attr", "ti\u{2060}er=x"],
+            "the name has an invisible character (U+2060) at position 3",
+        ),
         (
             &["create", "--guest", "ann", "--idempotency-key", "k\u{200b}"],
             "idempotencyKey has an invisible character (U+200B) at position 2",
         ),
         (
-            &["create", "--guest", "ann", "--queue", "\u{feff}5e0c0000-0000-4000-8000-000000000001"],
+            &[
+                "create",
+                "--guest",
+                "ann",
+                "--queue",
+                "\u{feff}5e0c0000-0000-4000-8000-000000000001",
+            ],
             "queueId has an invisible character (U+FEFF) at position 1",
         ),
         (
-            &["api-keys", "create", "--name", "web\u{2028}", "--scope", "admin"],
+            &[
+                "api-keys",
+                "create",
+                "--name",
+                "web\u{2028}",
+                "--scope",
+                "admin",
+            ],
             "--name has an invisible character (U+2028) at position 4",
         ),
-        (&["batch", "zw.csv", "--batch-key", "night\u{200b}"], "--batch-key has an invisible character (U+200B) at position 6"),
+        (
+            &["batch", "zw.csv", "--batch-key", "night\u{200b}"],
+            "--batch-key has an invisible character (U+200B) at position 6",
+        ),
     ];
     for (arguments, part) in cases {
         let ended = office.run(arguments);
-        assert!(ended.code == 2 && ended.stderr.contains(part), "{part}\n{}", ended.stderr);
+        assert!(
+            ended.code == 2 && ended.stderr.contains(part),
+            "{part}\n{}",
+            ended.stderr
+        );
     }
     office.write("heading.csv", "guest_id\u{200b}\nann\n");
     let ended = office.run(&["batch", "heading.csv"]);
-    assert!(ended.stderr.contains("heading has an invisible character (U+200B) at position 9"), "{}", ended.stderr);
+    assert!(
+        ended
+            .stderr
+            .contains("heading has an invisible character (U+200B) at position 9"),
+        "{}",
+        ended.stderr
+    );
 }
 
 /// The phone numbers of all requested contacts, as written and as the identifier.
@@ -181,7 +313,10 @@ fn phones(office: &Office) -> Vec<(String, String)> {
     let of = |entry: Value| {
         let body: Value = serde_json::from_str(entry["body"].as_str().unwrap()).unwrap();
         let text = |value: &Value| value.as_str().unwrap().to_owned();
-        (text(&body["contact"]["cellPhone"]["display"]), text(&body["matchingIdentifiers"][0]["value"]))
+        (
+            text(&body["contact"]["cellPhone"]["display"]),
+            text(&body["matchingIdentifiers"][0]["value"]),
+        )
     };
     let mut phones: Vec<_> = office.journal("contact").into_iter().map(of).collect();
     phones.sort();
@@ -203,18 +338,45 @@ fn telephone_numbers_are_taken_in_the_forms_that_the_platform_documents() {
         ("0044 121 555 0000", "+441215550000"),
     ];
     let office = Office::open(&[]);
-    let rows: String = forms.iter().enumerate().map(|(n, (phone, _))| format!("guest-{n},{phone}\n")).collect();
-    office.write("guests.csv", &format!("guest_id,phone\n{rows}home,+31 (0)20 555 0100\n"));
+    let rows: String = forms
+        .iter()
+        .enumerate()
+        .map(|(n, (phone, _))| format!("guest-{n},{phone}\n"))
+        .collect();
+    office.write(
+        "guests.csv",
+        &format!("guest_id,phone\n{rows}home,+31 (0)20 555 0100\n"),
+    );
     let mut command = office.command(&["batch", "guests.csv"]);
-    command.env("GUESTLANE_SURFACE", "open-messaging").env("GENESYS_EXTERNAL_SOURCE_ID", "");
+    command
+        .env("GUESTLANE_SURFACE", "open-messaging")
+        .env("GENESYS_EXTERNAL_SOURCE_ID", "");
     let ended = Ended::of(command.output().unwrap());
-    assert!(ended.stdout.starts_with("11 rows: 10 opened, 0 replayed, 1 failed"), "{}{}", ended.stdout, ended.stderr);
-    assert!(ended.stderr.contains("row 11 (line 12): phone cannot be used"), "{}", ended.stderr);
-    assert_eq!(phones(&office), forms.map(|(phone, number)| (phone.to_owned(), number.to_owned())));
+    assert!(
+        ended
+            .stdout
+            .starts_with("11 rows: 10 opened, 0 replayed, 1 failed"),
+        "{}{}",
+        ended.stdout,
+        ended.stderr
+    );
+    assert!(
+        ended
+            .stderr
+            .contains("row 11 (line 12): phone cannot be used"),
+        "{}",
+        ended.stderr
+    );
+    assert_eq!(
+        phones(&office),
+        forms.map(|(phone, number)| (phone.to_owned(), number.to_owned()))
+    );
     // The same number in another form matches the same contact.
     office.write("again.csv", "guest_id,phone\nother,+441215555251\n");
     let mut command = office.command(&["batch", "again.csv"]);
-    command.env("GUESTLANE_SURFACE", "open-messaging").env("GENESYS_EXTERNAL_SOURCE_ID", "");
+    command
+        .env("GUESTLANE_SURFACE", "open-messaging")
+        .env("GENESYS_EXTERNAL_SOURCE_ID", "");
     Ended::of(command.output().unwrap()).ok();
     assert_eq!(office.state()["contacts"], 10);
 }
@@ -222,37 +384,85 @@ fn telephone_numbers_are_taken_in_the_forms_that_the_platform_documents() {
 #[test]
 fn a_guest_whose_id_an_earlier_version_took_is_still_found_and_erased() {
     let office = Office::open(&[]);
-    office.run(&["create", "--guest", "zw-bob", "--attr", "tier=gold"]).ok();
-    let store = rusqlite::Connection::open(office.directory.path().join(".guestlane/guestlane.db")).unwrap();
+    office
+        .run(&["create", "--guest", "zw-bob", "--attr", "tier=gold"])
+        .ok();
+    let store = rusqlite::Connection::open(office.directory.path().join(".guestlane/guestlane.db"))
+        .unwrap();
     let change = "UPDATE session SET guest_id = 'zw-bob\u{200b}', attributes = '{\"ti\u{200b}er\":\"gold\"}'";
     assert_eq!(store.execute(change, []).unwrap(), 1);
     drop(store);
     let listed = office.run(&["sessions", "list", "--json"]).ok();
-    assert!(listed.stdout.contains("zw-bob\u{200b}"), "{}", listed.stdout);
+    assert!(
+        listed.stdout.contains("zw-bob\u{200b}"),
+        "{}",
+        listed.stdout
+    );
     office.run(&["create", "--guest", "ann"]).ok();
-    office.run(&["guests", "erase", "zw-bob\u{200b}", "--yes"]).ok();
-    assert!(!office.run(&["sessions", "list", "--json"]).ok().stdout.contains("zw-bob"));
+    office
+        .run(&["guests", "erase", "zw-bob\u{200b}", "--yes"])
+        .ok();
+    assert!(
+        !office
+            .run(&["sessions", "list", "--json"])
+            .ok()
+            .stdout
+            .contains("zw-bob")
+    );
 }
 
 #[test]
 fn what_a_spreadsheet_adds_is_none_and_what_it_rounds_is_warned_of() {
     let office = Office::open(&[]);
-    office.write("guests.csv", "guest_id,attr.a,\n,,\nann,1,\n,,\n\"\",,\nbob,,\n, ,\n");
+    office.write(
+        "guests.csv",
+        "guest_id,attr.a,\n,,\nann,1,\n,,\n\"\",,\nbob,,\n, ,\n",
+    );
     assert_eq!(batch(&office, "guests.csv"), (0, json!([2, 0, 0])));
     office.write("extra.csv", "guest_id,attr.a,\nann,1,surplus\n");
     let ended = office.run(&["batch", "extra.csv"]);
-    assert!(ended.stderr.contains("row has a value in column 3, and the heading names none there"), "{}", ended.stderr);
-    office.write("ids.csv", "guest_id\n1.23457E+17\n\"8,96529E+19\"\n1E+5x\n12345\n");
+    assert!(
+        ended
+            .stderr
+            .contains("row has a value in column 3, and the heading names none there"),
+        "{}",
+        ended.stderr
+    );
+    office.write(
+        "ids.csv",
+        "guest_id\n1.23457E+17\n\"8,96529E+19\"\n1E+5x\n12345\n",
+    );
     let ended = office.run(&["batch", "ids.csv", "--dry-run"]);
     assert_eq!(ended.code, 0, "a warning is no failure");
-    assert_eq!(ended.stderr.matches("looks like a number that a spreadsheet rounded").count(), 2, "{}", ended.stderr);
-    assert!(ended.stderr.contains("row 1 (line 2): warning: guestId"), "{}", ended.stderr);
-    let json = office.run(&["batch", "ids.csv", "--dry-run", "--json"]).json();
+    assert_eq!(
+        ended
+            .stderr
+            .matches("looks like a number that a spreadsheet rounded")
+            .count(),
+        2,
+        "{}",
+        ended.stderr
+    );
+    assert!(
+        ended.stderr.contains("row 1 (line 2): warning: guestId"),
+        "{}",
+        ended.stderr
+    );
+    let json = office
+        .run(&["batch", "ids.csv", "--dry-run", "--json"])
+        .json();
     assert_eq!(json, json!({"rows": 4, "good": 4, "bad": 0, "warned": 2}));
-    for text in ["[{\"guestId\":\"x\"}]", "\u{feff}\n [\n{\"guestId\":\"x\"}\n]\n"] {
+    for text in [
+        "[{\"guestId\":\"x\"}]",
+        "\u{feff}\n [\n{\"guestId\":\"x\"}\n]\n",
+    ] {
         office.write("array.json", text);
         let ended = office.run(&["batch", "array.json"]);
-        assert!(ended.code == 2 && ended.stderr.contains("is a JSON array"), "{}", ended.stderr);
+        assert!(
+            ended.code == 2 && ended.stderr.contains("is a JSON array"),
+            "{}",
+            ended.stderr
+        );
     }
     office.assert_each_guest_once(2);
 }
@@ -261,7 +471,11 @@ fn what_a_spreadsheet_adds_is_none_and_what_it_rounds_is_warned_of() {
 fn a_pipe_that_delivers_its_first_bytes_one_by_one_is_read_as_a_file_is() {
     let office = Office::open(&[]);
     let mut command = office.command(&["batch", "-", "--json", "--quiet"]);
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut stdin = child.stdin.take().unwrap();
     for piece in [
         &b"\xef"[..],
@@ -278,7 +492,10 @@ fn a_pipe_that_delivers_its_first_bytes_one_by_one_is_read_as_a_file_is() {
     }
     drop(stdin);
     let ended = Ended::of(child.wait_with_output().unwrap()).ok();
-    assert_eq!((&ended.json()["opened"], &ended.json()["failed"]), (&json!(3), &json!(0)));
+    assert_eq!(
+        (&ended.json()["opened"], &ended.json()["failed"]),
+        (&json!(3), &json!(0))
+    );
     office.assert_each_guest_once(3);
 }
 
@@ -286,12 +503,30 @@ fn a_pipe_that_delivers_its_first_bytes_one_by_one_is_read_as_a_file_is() {
 fn a_row_that_is_too_long_is_refused_and_the_next_one_is_used() {
     let office = Office::open(&[]);
     let long = "x".repeat(64 * 1024);
-    office.write("guests.csv", &format!("guest_id,attr.a\nann,{long}\nbob,\n"));
-    office.write("rows.jsonl", &format!("{{\"guestId\":\"ann\",\"attributes\":{{\"a\":\"{long}\"}}}}\r{{\"guestId\":\"cy\"}}\r"));
+    office.write(
+        "guests.csv",
+        &format!("guest_id,attr.a\nann,{long}\nbob,\n"),
+    );
+    office.write(
+        "rows.jsonl",
+        &format!(
+            "{{\"guestId\":\"ann\",\"attributes\":{{\"a\":\"{long}\"}}}}\r{{\"guestId\":\"cy\"}}\r"
+        ),
+    );
     for file in ["guests.csv", "rows.jsonl"] {
         let ended = office.run(&["batch", file]);
-        assert!(ended.code == 3 && ended.stderr.contains("row has more than 65536 bytes"), "{file}: {}", ended.stderr);
-        assert!(ended.stdout.starts_with("2 rows: 1 opened, 0 replayed, 1 failed"), "{file}: {}", ended.stdout);
+        assert!(
+            ended.code == 3 && ended.stderr.contains("row has more than 65536 bytes"),
+            "{file}: {}",
+            ended.stderr
+        );
+        assert!(
+            ended
+                .stdout
+                .starts_with("2 rows: 1 opened, 0 replayed, 1 failed"),
+            "{file}: {}",
+            ended.stdout
+        );
     }
 }
 
@@ -301,52 +536,114 @@ fn a_key_that_cannot_be_printed_is_not_made() {
     let create = ["api-keys", "create", "--name", "web", "--scope", "admin"];
     let first = office.run(&create).ok().stdout;
     for more in [&[][..], &["--json"], &["--replaces", &first[3..15]]] {
-        let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
-        let ended = office.command(&[&create, more].concat()).stdout(full).output().unwrap();
+        let full = fs::OpenOptions::new()
+            .write(true)
+            .open("/dev/full")
+            .unwrap();
+        let ended = office
+            .command(&[&create, more].concat())
+            .stdout(full)
+            .output()
+            .unwrap();
         let stderr = String::from_utf8(ended.stderr).unwrap();
-        assert!(ended.status.code() == Some(1) && stderr.contains("so that no key was made"), "{stderr}");
+        assert!(
+            ended.status.code() == Some(1) && stderr.contains("so that no key was made"),
+            "{stderr}"
+        );
         assert!(!stderr.contains("shows it again"), "{stderr}");
     }
     let keys = office.run(&["api-keys", "list", "--json"]).ok().stdout;
     assert_eq!(keys.lines().count(), 1, "{keys}");
     let key: Value = serde_json::from_str(keys.trim()).unwrap();
-    assert_eq!((&key["state"], &key["expiresAt"]), (&json!("good"), &Value::Null), "what was to be replaced stays as it was");
+    assert_eq!(
+        (&key["state"], &key["expiresAt"]),
+        (&json!("good"), &Value::Null),
+        "what was to be replaced stays as it was"
+    );
 }
 
 #[test]
 fn a_byte_order_mark_has_no_meaning_in_settings_and_certificates() {
     let office = Office::open(&["--tls"]);
-    office.write("guestlane.toml", "\u{feff}[genesys]\nfirst_message = \"Hi\"\n");
+    office.write(
+        "guestlane.toml",
+        "\u{feff}[genesys]\nfirst_message = \"Hi\"\n",
+    );
     let shown = office.run(&["config", "show"]).ok().stdout;
     assert!(shown.contains("guestlane.toml"), "{shown}");
     let ca = fs::read_to_string(office.says["caFile"].as_str().unwrap()).unwrap();
     let run = |name: &str, pem: &str| {
         office.write(name, pem);
         let mut command = office.command(&["create", "--guest", "ann", "--idempotency-key", "k"]);
-        Ended::of(command.env("GENESYS_CA_FILE", name).env("CRM_CA_FILE", name).output().unwrap())
+        Ended::of(
+            command
+                .env("GENESYS_CA_FILE", name)
+                .env("CRM_CA_FILE", name)
+                .output()
+                .unwrap(),
+        )
     };
     run("bom.pem", &format!("\u{feff}{ca}")).ok();
     let glued = run("glued.pem", &format!("{}{ca}", ca.trim_end()));
     let line = ca.trim_end().lines().count();
     assert!(
-        glued.code == 2 && glued.stderr.contains(&format!("has text in front of -----BEGIN in line {line}")),
+        glued.code == 2
+            && glued
+                .stderr
+                .contains(&format!("has text in front of -----BEGIN in line {line}")),
         "{}",
         glued.stderr
     );
-    let trusted = run("trusted.pem", &format!("{ca}{}", ca.replace("CERTIFICATE", "TRUSTED CERTIFICATE")));
-    assert!(trusted.code == 2 && trusted.stderr.contains("has a section `TRUSTED CERTIFICATE` in line"), "{}", trusted.stderr);
+    let trusted = run(
+        "trusted.pem",
+        &format!("{ca}{}", ca.replace("CERTIFICATE", "TRUSTED CERTIFICATE")),
+    );
+    assert!(
+        trusted.code == 2
+            && trusted
+                .stderr
+                .contains("has a section `TRUSTED CERTIFICATE` in line"),
+        "{}",
+        trusted.stderr
+    );
 }
 
 #[test]
 fn a_byte_order_mark_has_no_meaning_in_keys_and_proofs() {
     let office = Office::open(&[]);
-    let session = office.run(&["create", "--guest", "ann", "--json"]).ok().json()["sessionId"].as_str().unwrap().to_owned();
-    office.write("key.txt", &format!("\u{feff}{}", office.run(&["audit", "key"]).ok().stdout));
-    office.write("proof.json", &format!("\u{feff}{}", office.run(&["audit", "prove", &session]).ok().stdout));
-    office.run(&["audit", "verify", "--key", "key.txt", "--proof", "proof.json"]).ok();
+    let session = office
+        .run(&["create", "--guest", "ann", "--json"])
+        .ok()
+        .json()["sessionId"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    office.write(
+        "key.txt",
+        &format!("\u{feff}{}", office.run(&["audit", "key"]).ok().stdout),
+    );
+    office.write(
+        "proof.json",
+        &format!(
+            "\u{feff}{}",
+            office.run(&["audit", "prove", &session]).ok().stdout
+        ),
+    );
+    office
+        .run(&[
+            "audit",
+            "verify",
+            "--key",
+            "key.txt",
+            "--proof",
+            "proof.json",
+        ])
+        .ok();
     let checkpoint = office.read("audit/session-audit.jsonl.checkpoint");
     office.write("kept.txt", &format!("\u{feff}{checkpoint}"));
-    office.run(&["audit", "verify", "--checkpoint", "kept.txt"]).ok();
+    office
+        .run(&["audit", "verify", "--checkpoint", "kept.txt"])
+        .ok();
     let master = office.directory.path().join(".guestlane/master.key");
     let key = fs::read_to_string(&master).unwrap();
     fs::write(&master, format!("\u{feff}{key}\r\n")).unwrap();
@@ -358,17 +655,35 @@ fn a_byte_order_mark_has_no_meaning_in_keys_and_proofs() {
 const ROWS: &[(&[u8], Option<&str>)] = &[
     (br#"{"guestId":"ann"}"#, None),
     (b"\xef\xbb\xbf{\"guestId\":\"ann\"}", None),
-    (b"\xef\xbb\xbf\xef\xbb\xbf{\"guestId\":\"ann\"}", Some("row")),
+    (
+        b"\xef\xbb\xbf\xef\xbb\xbf{\"guestId\":\"ann\"}",
+        Some("row"),
+    ),
     (b" \t{\"guestId\":\"ann\"} \r\n", None),
     (b"{\"guestId\":\"ann\"}\r", None),
-    (br#"{"guestId":"ann","attributes":null,"queueId":null,"idempotencyKey":null,"email":null}"#, None),
+    (
+        br#"{"guestId":"ann","attributes":null,"queueId":null,"idempotencyKey":null,"email":null}"#,
+        None,
+    ),
     (br#"{"guestId":"ann","attributes":[]}"#, None),
     (br#"{"guestId":"ann","email":"","firstName":" "}"#, None),
-    (br#"{"guestId":"ann","attributes":["x"]}"#, Some("attributes")),
+    (
+        br#"{"guestId":"ann","attributes":["x"]}"#,
+        Some("attributes"),
+    ),
     (br#"{"guestId":"ann","attributes":"x"}"#, Some("attributes")),
-    (br#"{"guestId":"ann","attributes":{"a":1}}"#, Some("attributes.a")),
-    (br#"{"guestId":"ann","attributes":{"a":"1","a":"1"}}"#, Some("attributes.a")),
-    (br#"{"guestId":"ann","attributes":{"exp":"1"}}"#, Some("attributes.exp")),
+    (
+        br#"{"guestId":"ann","attributes":{"a":1}}"#,
+        Some("attributes.a"),
+    ),
+    (
+        br#"{"guestId":"ann","attributes":{"a":"1","a":"1"}}"#,
+        Some("attributes.a"),
+    ),
+    (
+        br#"{"guestId":"ann","attributes":{"exp":"1"}}"#,
+        Some("attributes.exp"),
+    ),
     ("{\"guestId\":\"ann\u{200b}\"}".as_bytes(), Some("guestId")),
     (br#"{"guestId":"ann\u200b"}"#, Some("guestId")),
     (br#"{"guestId":" ann"}"#, Some("guestId")),
@@ -377,8 +692,14 @@ const ROWS: &[(&[u8], Option<&str>)] = &[
     (br#"{"guestId":null}"#, Some("guestId")),
     (br#"{"guestId":"ann","queueId":""}"#, Some("queueId")),
     (br#"{"guestId":"ann","queueId":"sales"}"#, Some("queueId")),
-    (br#"{"guestId":"ann","idempotencyKey":""}"#, Some("idempotencyKey")),
-    (br#"{"guestId":"ann","email":"ann@example.org"}"#, Some("email")),
+    (
+        br#"{"guestId":"ann","idempotencyKey":""}"#,
+        Some("idempotencyKey"),
+    ),
+    (
+        br#"{"guestId":"ann","email":"ann@example.org"}"#,
+        Some("email"),
+    ),
     (br#"{"guestId":"ann","email":"ann"}"#, Some("email")),
     (br#"{"guestId":"ann","guestId":"bob"}"#, Some("row")),
     (br#"{"guestid":"ann"}"#, Some("guestid")),
@@ -399,13 +720,29 @@ const ROWS: &[(&[u8], Option<&str>)] = &[
 type Outcome = Result<(), String>;
 
 fn outcome(error: &Value) -> Outcome {
-    if error.is_null() { Ok(()) } else { Err(error["field"].as_str().unwrap_or("row").to_owned()) }
+    if error.is_null() {
+        Ok(())
+    } else {
+        Err(error["field"].as_str().unwrap_or("row").to_owned())
+    }
 }
 
 fn of_file(office: &Office, text: &[u8], number: usize) -> Outcome {
-    let (file, out, key) = (format!("{number}.jsonl"), format!("{number}.out"), format!("file-{number}"));
+    let (file, out, key) = (
+        format!("{number}.jsonl"),
+        format!("{number}.out"),
+        format!("file-{number}"),
+    );
     fs::write(office.directory.path().join(&file), text).unwrap();
-    let ended = office.run(&["batch", &file, "--output", &out, "--quiet", "--batch-key", &key]);
+    let ended = office.run(&[
+        "batch",
+        &file,
+        "--output",
+        &out,
+        "--quiet",
+        "--batch-key",
+        &key,
+    ]);
     if ended.code == 2 {
         // The file is rejected as a whole.
         return Err("row".to_owned());
@@ -418,7 +755,11 @@ fn of_file(office: &Office, text: &[u8], number: usize) -> Outcome {
 fn of_standard_input(office: &Office, text: &[u8], number: usize) -> Outcome {
     let key = format!("stdin-{number}");
     let mut command = office.command(&["batch", "-", "--json", "--quiet", "--batch-key", &key]);
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
     let _ = child.stdin.take().unwrap().write_all(text);
     let ended = Ended::of(child.wait_with_output().unwrap());
     if ended.code == 2 {
@@ -431,11 +772,20 @@ fn of_enqueue(office: &Office, database: &str, text: &[u8], number: usize) -> Ou
     let (file, key) = (format!("{number}.jsonl"), format!("queue-{number}"));
     fs::write(office.directory.path().join(&file), text).unwrap();
     let mut command = office.command(&["batch", "enqueue", &file, "--json", "--batch-key", &key]);
-    let ended = Ended::of(command.env("GUESTLANE_DATABASE_URL", database).output().unwrap());
+    let ended = Ended::of(
+        command
+            .env("GUESTLANE_DATABASE_URL", database)
+            .output()
+            .unwrap(),
+    );
     match ended.code {
         0 => Ok(()),
         3 => {
-            let told = ended.stderr.lines().find_map(|line| line.strip_prefix("row 1: ")).unwrap();
+            let told = ended
+                .stderr
+                .lines()
+                .find_map(|line| line.strip_prefix("row 1: "))
+                .unwrap();
             Err(told.split(' ').next().unwrap().to_owned())
         }
         _ => Err("row".to_owned()),
@@ -459,8 +809,13 @@ fn post(served: &Served, path: &str, kind: &str, key: &str, text: &[u8]) -> Stri
 }
 
 fn of_request(served: &Served, key: &str, text: &[u8]) -> Outcome {
-    let answer: Value = serde_json::from_str(&post(served, "/v1/sessions", "application/json", key, text)).unwrap();
-    if answer["sessionId"].is_string() && answer["code"].is_null() { Ok(()) } else { outcome(&answer) }
+    let answer: Value =
+        serde_json::from_str(&post(served, "/v1/sessions", "application/json", key, text)).unwrap();
+    if answer["sessionId"].is_string() && answer["code"].is_null() {
+        Ok(())
+    } else {
+        outcome(&answer)
+    }
 }
 
 fn of_request_of_many(served: &Served, key: &str, text: &[u8]) -> Outcome {
@@ -474,18 +829,37 @@ fn the_same_bytes_mean_the_same_at_every_entrance() {
     let database = guestlane_test_postgres::new_schema();
     let key = office.api_key("sessions:write");
     let served = office.serve(&[], &[]);
-    let long = format!("{{\"guestId\":\"ann\",\"attributes\":{{\"a\":\"{}\"}}}}", "x".repeat(64 * 1024));
-    let deep = format!("{{\"guestId\":\"ann\",\"attributes\":{}1{}}}", "[".repeat(40), "]".repeat(40));
-    let more = [(long.as_bytes(), Some("row")), (deep.as_bytes(), Some("row"))];
+    let long = format!(
+        "{{\"guestId\":\"ann\",\"attributes\":{{\"a\":\"{}\"}}}}",
+        "x".repeat(64 * 1024)
+    );
+    let deep = format!(
+        "{{\"guestId\":\"ann\",\"attributes\":{}1{}}}",
+        "[".repeat(40),
+        "]".repeat(40)
+    );
+    let more = [
+        (long.as_bytes(), Some("row")),
+        (deep.as_bytes(), Some("row")),
+    ];
     for (number, (text, field)) in ROWS.iter().copied().chain(more).enumerate() {
         let expected = field.map_or(Ok(()), |field| Err(field.to_owned()));
-        let shown = String::from_utf8_lossy(text).chars().take(80).collect::<String>();
+        let shown = String::from_utf8_lossy(text)
+            .chars()
+            .take(80)
+            .collect::<String>();
         for (entrance, outcome) in [
             ("file", of_file(&office, text, number)),
             ("standard input", of_standard_input(&office, text, number)),
-            ("batch enqueue", of_enqueue(&office, &database, text, number)),
+            (
+                "batch enqueue",
+                of_enqueue(&office, &database, text, number),
+            ),
             ("POST /v1/sessions", of_request(&served, &key, text)),
-            ("POST /v1/sessions:batch", of_request_of_many(&served, &key, text)),
+            (
+                "POST /v1/sessions:batch",
+                of_request_of_many(&served, &key, text),
+            ),
         ] {
             assert_eq!(outcome, expected, "{entrance}: {shown}");
         }

@@ -16,13 +16,28 @@ const NEW: &str = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
 fn a_key_in_the_state_directory_is_rotated_while_nothing_uses_it() {
     let office = Office::open(&[]);
     let none = office.run(&["master-key", "rotate"]);
-    assert!(none.code == 2 && none.stderr.contains("has no store"), "{}", none.stderr);
+    assert!(
+        none.code == 2 && none.stderr.contains("has no store"),
+        "{}",
+        none.stderr
+    );
     let serving = Serving::start(&office, ".guestlane", &[]);
     assert_eq!(serving.create("ann", "a").0, 201);
     let old = office.read(".guestlane/master.key");
     let refused = office.run(&["master-key", "rotate", "--yes"]);
-    assert!(refused.code == 2 && refused.stderr.contains("another process uses the master key file"), "{}", refused.stderr);
-    assert!(refused.stderr.contains("stop all processes"), "{}", refused.stderr);
+    assert!(
+        refused.code == 2
+            && refused
+                .stderr
+                .contains("another process uses the master key file"),
+        "{}",
+        refused.stderr
+    );
+    assert!(
+        refused.stderr.contains("stop all processes"),
+        "{}",
+        refused.stderr
+    );
     serving.end();
     assert_eq!(office.read(".guestlane/master.key"), old);
 
@@ -36,13 +51,21 @@ fn a_key_in_the_state_directory_is_rotated_while_nothing_uses_it() {
         "The new master key is in .guestlane/master.key: back it up. Backups of the store from before need the old one.\n"
     );
     assert_ne!(office.read(".guestlane/master.key"), old);
-    let json = office.run(&["master-key", "rotate", "--json", "--yes"]).ok();
+    let json = office
+        .run(&["master-key", "rotate", "--json", "--yes"])
+        .ok();
     assert_eq!(
         (json.json(), json.stderr.as_str()),
-        (json!({"secrets": 2, "signingKeys": 1, "guestSessions": 0, "done": true}), "")
+        (
+            json!({"secrets": 2, "signingKeys": 1, "guestSessions": 0, "done": true}),
+            ""
+        )
     );
-    let mut names: Vec<_> =
-        fs::read_dir(office.directory.path().join(".guestlane")).unwrap().flatten().map(|e| e.file_name()).collect();
+    let mut names: Vec<_> = fs::read_dir(office.directory.path().join(".guestlane"))
+        .unwrap()
+        .flatten()
+        .map(|e| e.file_name())
+        .collect();
     names.retain(|name| name.to_str().unwrap().starts_with("master.key"));
     names.sort();
     assert_eq!(names, ["master.key", "master.key.lock"]);
@@ -54,26 +77,65 @@ fn a_key_in_the_state_directory_is_rotated_while_nothing_uses_it() {
 #[test]
 fn a_key_in_the_settings_takes_the_place_of_another() {
     let directory = tempfile::tempdir().unwrap();
-    let run = |arguments: &[&str], settings: &[(&str, &str)]| run_in(directory.path(), arguments, settings);
+    let run = |arguments: &[&str], settings: &[(&str, &str)]| {
+        run_in(directory.path(), arguments, settings)
+    };
     run(&["signing-keys", "list"], &[("GUESTLANE_MASTER_KEY", OLD)]).ok();
-    let swapped = [("GUESTLANE_MASTER_KEY", NEW), ("GUESTLANE_MASTER_KEY_PREVIOUS", OLD)];
-    run(&["signing-keys", "list"], &[("GUESTLANE_MASTER_KEY", OLD), ("GUESTLANE_MASTER_KEY_PREVIOUS", NEW)]).ok();
+    let swapped = [
+        ("GUESTLANE_MASTER_KEY", NEW),
+        ("GUESTLANE_MASTER_KEY_PREVIOUS", OLD),
+    ];
+    run(
+        &["signing-keys", "list"],
+        &[
+            ("GUESTLANE_MASTER_KEY", OLD),
+            ("GUESTLANE_MASTER_KEY_PREVIOUS", NEW),
+        ],
+    )
+    .ok();
     run(&["signing-keys", "list"], &swapped).ok();
     let in_file = run(&["master-key", "rotate"], &swapped);
-    assert!(in_file.code == 2 && in_file.stderr.contains("GUESTLANE_MASTER_KEY is set, so that"), "{}", in_file.stderr);
-    let alone = run(&["signing-keys", "list"], &[("GUESTLANE_MASTER_KEY_PREVIOUS", OLD)]);
+    assert!(
+        in_file.code == 2
+            && in_file
+                .stderr
+                .contains("GUESTLANE_MASTER_KEY is set, so that"),
+        "{}",
+        in_file.stderr
+    );
+    let alone = run(
+        &["signing-keys", "list"],
+        &[("GUESTLANE_MASTER_KEY_PREVIOUS", OLD)],
+    );
     let reason = "GUESTLANE_MASTER_KEY_PREVIOUS: is set without GUESTLANE_MASTER_KEY";
-    assert!(alone.code == 2 && alone.stderr.contains(reason), "{}", alone.stderr);
+    assert!(
+        alone.code == 2 && alone.stderr.contains(reason),
+        "{}",
+        alone.stderr
+    );
 
     let resealed = run(&["master-key", "reseal", "--yes"], &swapped).ok();
     assert!(
-        resealed.stdout.starts_with("1 secret, 1 signing key and 0 guest session tokens were sealed again."),
+        resealed
+            .stdout
+            .starts_with("1 secret, 1 signing key and 0 guest session tokens were sealed again."),
         "{}",
         resealed.stdout
     );
-    assert_eq!(resealed.stderr, "Remove GUESTLANE_MASTER_KEY_PREVIOUS from the settings of all nodes.\n");
+    assert_eq!(
+        resealed.stderr,
+        "Remove GUESTLANE_MASTER_KEY_PREVIOUS from the settings of all nodes.\n"
+    );
     run(&["signing-keys", "list"], &[("GUESTLANE_MASTER_KEY", NEW)]).ok();
-    assert_eq!(run(&["signing-keys", "list"], &[("GUESTLANE_MASTER_KEY", OLD)]).code, 2);
+    assert_eq!(
+        run(&["signing-keys", "list"], &[("GUESTLANE_MASTER_KEY", OLD)]).code,
+        2
+    );
     let shown = run(&["config", "show"], &swapped).ok().stdout;
-    assert!(shown.contains("GUESTLANE_MASTER_KEY_PREVIOUS") && !shown.contains(OLD) && !shown.contains(NEW), "{shown}");
+    assert!(
+        shown.contains("GUESTLANE_MASTER_KEY_PREVIOUS")
+            && !shown.contains(OLD)
+            && !shown.contains(NEW),
+        "{shown}"
+    );
 }

@@ -12,7 +12,10 @@ use serde_json::Value;
 use crate::harness::run_in;
 
 fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../..")
+        .canonicalize()
+        .unwrap()
 }
 
 pub(crate) fn ops(path: &str) -> PathBuf {
@@ -24,28 +27,54 @@ fn read(path: &str) -> String {
 }
 
 fn after<'a>(text: &'a str, word: &'a str) -> impl Iterator<Item = &'a str> {
-    text.lines().filter_map(move |line| line.trim().trim_start_matches("- ").strip_prefix(word)).map(str::trim)
+    text.lines()
+        .filter_map(move |line| line.trim().trim_start_matches("- ").strip_prefix(word))
+        .map(str::trim)
 }
 
 #[test]
 fn each_alert_is_tested_both_ways_and_has_a_runbook() {
-    let (alerts, tests) = (read("ops/prometheus/alerts.yml"), read("ops/prometheus/alerts_test.yml"));
+    let (alerts, tests) = (
+        read("ops/prometheus/alerts.yml"),
+        read("ops/prometheus/alerts_test.yml"),
+    );
     let names: Vec<&str> = after(&alerts, "alert:").collect();
     let pages: BTreeSet<String> = after(&alerts, "runbook_url:").map(str::to_owned).collect();
-    assert!(names.len() > 10 && names.len() == pages.len(), "{names:?} {pages:?}");
+    assert!(
+        names.len() > 10 && names.len() == pages.len(),
+        "{names:?} {pages:?}"
+    );
     for name in names {
-        assert!(tests.contains(&format!("- alertname: {name}\n")), "{name} has no test in which it fires");
-        let quiet = tests.lines().any(|line| line.contains(&format!("alertname: {name},")) && line.contains("exp_alerts: []"));
+        assert!(
+            tests.contains(&format!("- alertname: {name}\n")),
+            "{name} has no test in which it fires"
+        );
+        let quiet = tests.lines().any(|line| {
+            line.contains(&format!("alertname: {name},")) && line.contains("exp_alerts: []")
+        });
         assert!(quiet, "{name} has no test in which it does not fire");
-        assert!(pages.iter().any(|page| read(page).contains(name)), "{name} is on no runbook page");
+        assert!(
+            pages.iter().any(|page| read(page).contains(name)),
+            "{name} is on no runbook page"
+        );
     }
-    let there = fs::read_dir(repository().join("docs/runbooks")).unwrap().flatten();
-    let there: BTreeSet<String> = there.map(|entry| format!("docs/runbooks/{}", entry.file_name().display())).collect();
+    let there = fs::read_dir(repository().join("docs/runbooks"))
+        .unwrap()
+        .flatten();
+    let there: BTreeSet<String> = there
+        .map(|entry| format!("docs/runbooks/{}", entry.file_name().display()))
+        .collect();
     let readme = "docs/runbooks/README.md".to_owned();
-    assert_eq!(there, pages.iter().cloned().chain([readme.clone()]).collect());
+    assert_eq!(
+        there,
+        pages.iter().cloned().chain([readme.clone()]).collect()
+    );
     let list = read(&readme);
     for page in &pages {
-        assert!(list.contains(page.rsplit('/').next().unwrap()), "{readme} does not list {page}");
+        assert!(
+            list.contains(page.rsplit('/').next().unwrap()),
+            "{readme} does not list {page}"
+        );
     }
 }
 
@@ -54,14 +83,28 @@ fn the_failures_that_are_left_out_as_the_callers_own_are_codes_that_exist() {
     let mut lists = BTreeSet::new();
     for file in ["ops/prometheus/alerts.yml", "ops/grafana/guestlane.json"] {
         let text = read(file).replace("\\\"", "\"");
-        let found: Vec<_> = text.split("code!~\"").skip(1).filter_map(|rest| rest.split('"').next()).map(str::to_owned).collect();
+        let found: Vec<_> = text
+            .split("code!~\"")
+            .skip(1)
+            .filter_map(|rest| rest.split('"').next())
+            .map(str::to_owned)
+            .collect();
         assert!(!found.is_empty(), "{file}");
         lists.extend(found.into_iter().filter(|list| list != "…"));
     }
     assert_eq!(lists.len(), 1, "everywhere the same: {lists:?}");
     for code in lists.iter().flat_map(|list| list.split('|')) {
-        assert!(repository().join("docs/errors").join(format!("{code}.md")).exists(), "{code}");
-        assert!(read("docs/runbooks/sessions-failing.md").contains(&format!("`{code}`")), "{code}");
+        assert!(
+            repository()
+                .join("docs/errors")
+                .join(format!("{code}.md"))
+                .exists(),
+            "{code}"
+        );
+        assert!(
+            read("docs/runbooks/sessions-failing.md").contains(&format!("`{code}`")),
+            "{code}"
+        );
     }
 }
 
@@ -74,8 +117,16 @@ fn each_panel_of_the_dashboard_says_what_it_shows_and_in_which_unit() {
         if panel["type"] == "row" {
             continue;
         }
-        assert!(panel["description"].as_str().is_some_and(|text| !text.is_empty()), "{panel}");
-        assert!(panel["fieldConfig"]["defaults"]["unit"].is_string(), "{panel}");
+        assert!(
+            panel["description"]
+                .as_str()
+                .is_some_and(|text| !text.is_empty()),
+            "{panel}"
+        );
+        assert!(
+            panel["fieldConfig"]["defaults"]["unit"].is_string(),
+            "{panel}"
+        );
         assert_eq!(panel["datasource"]["uid"], "${datasource}", "{panel}");
     }
 }
@@ -84,26 +135,56 @@ fn each_panel_of_the_dashboard_says_what_it_shows_and_in_which_unit() {
 fn the_example_settings_are_accepted_and_name_every_setting_of_the_service() {
     let example = ops("guestlane.toml");
     let elsewhere = tempfile::tempdir().unwrap();
-    let shown = run_in(elsewhere.path(), &["config", "show", "--config", example.to_str().unwrap()], &[]).ok().stdout;
-    assert!(shown.contains("/var/lib/guestlane") && shown.contains(example.file_name().unwrap().to_str().unwrap()), "{shown}");
+    let shown = run_in(
+        elsewhere.path(),
+        &["config", "show", "--config", example.to_str().unwrap()],
+        &[],
+    )
+    .ok()
+    .stdout;
+    assert!(
+        shown.contains("/var/lib/guestlane")
+            && shown.contains(example.file_name().unwrap().to_str().unwrap()),
+        "{shown}"
+    );
     // With the client's credentials from the environment, as in the systemd unit, these settings
     // suffice.
     let mut settings = Settings::default();
-    settings.add_file(&example, &fs::read_to_string(&example).unwrap()).unwrap();
-    settings.add_environment(|name| ["GENESYS_CLIENT_ID", "GENESYS_CLIENT_SECRET"].contains(&name).then(|| "a".to_owned()));
+    settings
+        .add_file(&example, &fs::read_to_string(&example).unwrap())
+        .unwrap();
+    settings.add_environment(|name| {
+        ["GENESYS_CLIENT_ID", "GENESYS_CLIENT_SECRET"]
+            .contains(&name)
+            .then(|| "a".to_owned())
+    });
     settings.service().unwrap();
     settings.engine(false).unwrap();
     // The commented-out settings must be valid as well.
     let text = fs::read_to_string(&example).unwrap();
-    let setting =
-        |line: &str| line.strip_prefix("#").is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_lowercase()));
-    let whole: String = text.lines().map(|line| format!("{}\n", if setting(line) { &line[1..] } else { line })).collect();
+    let setting = |line: &str| {
+        line.strip_prefix("#")
+            .is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_lowercase()))
+    };
+    let whole: String = text
+        .lines()
+        .map(|line| format!("{}\n", if setting(line) { &line[1..] } else { line }))
+        .collect();
     let file = elsewhere.path().join("whole.toml");
     fs::write(&file, &whole).unwrap();
-    run_in(elsewhere.path(), &["config", "show", "--config", file.to_str().unwrap()], &[]).ok();
+    run_in(
+        elsewhere.path(),
+        &["config", "show", "--config", file.to_str().unwrap()],
+        &[],
+    )
+    .ok();
     let table: toml_names::Names = toml_names::of(&whole);
     for setting in SETTINGS {
-        assert!(table.contains(setting.key), "ops/guestlane.toml does not name {}", setting.key);
+        assert!(
+            table.contains(setting.key),
+            "ops/guestlane.toml does not name {}",
+            setting.key
+        );
     }
 }
 
@@ -117,9 +198,14 @@ mod toml_names {
         let mut table = String::new();
         let mut names = Names::new();
         for line in text.lines() {
-            if let Some(name) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
+            if let Some(name) = line
+                .strip_prefix('[')
+                .and_then(|line| line.strip_suffix(']'))
+            {
                 table = format!("{name}.");
-            } else if let Some((name, _)) = line.split_once(" = ").filter(|_| !line.starts_with('#')) {
+            } else if let Some((name, _)) =
+                line.split_once(" = ").filter(|_| !line.starts_with('#'))
+            {
                 names.insert(format!("{table}{name}"));
             }
         }

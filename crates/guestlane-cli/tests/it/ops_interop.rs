@@ -21,8 +21,15 @@ use crate::{
 #[test]
 #[ignore = "needs Prometheus' promtool (.ci/run installs it)"]
 fn each_alert_fires_when_it_should_and_none_when_all_is_well() {
-    let promtool =
-        |arguments: &[&str]| Ended::of(Command::new("promtool").args(arguments).current_dir(ops("prometheus")).output().unwrap());
+    let promtool = |arguments: &[&str]| {
+        Ended::of(
+            Command::new("promtool")
+                .args(arguments)
+                .current_dir(ops("prometheus"))
+                .output()
+                .unwrap(),
+        )
+    };
     promtool(&["check", "config", "prometheus.yml"]).ok();
     promtool(&["test", "rules", "alerts_test.yml"]).ok();
 }
@@ -46,14 +53,23 @@ impl Prometheus {
     fn start(directory: &Path, target: &str) -> Self {
         let settings = fs::read_to_string(ops("prometheus/prometheus.yml")).unwrap();
         assert!(settings.contains("127.0.0.1:8972") && settings.contains("interval: 15s"));
-        let settings = settings.replace("127.0.0.1:8972", target).replace("interval: 15s", "interval: 1s");
+        let settings = settings
+            .replace("127.0.0.1:8972", target)
+            .replace("interval: 15s", "interval: 1s");
         let file = directory.join("prometheus.yml");
         fs::write(&file, settings).unwrap();
         fs::copy(ops("prometheus/alerts.yml"), directory.join("alerts.yml")).unwrap();
-        let host = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let host = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .to_string();
         let process = Command::new("prometheus")
             .arg(format!("--config.file={}", file.display()))
-            .arg(format!("--storage.tsdb.path={}", directory.join("tsdb").display()))
+            .arg(format!(
+                "--storage.tsdb.path={}",
+                directory.join("tsdb").display()
+            ))
             .arg(format!("--web.listen-address={host}"))
             .args(["--log.level=error"])
             .stdout(Stdio::null())
@@ -70,11 +86,24 @@ impl Prometheus {
 
     /// The current values of an expression, without NaN.
     fn values(&self, expression: &str) -> Vec<f64> {
-        let plain = |byte: u8| if byte.is_ascii_alphanumeric() { char::from(byte).to_string() } else { format!("%{byte:02X}") };
-        let answer = self.get(&format!("/api/v1/query?query={}", expression.bytes().map(plain).collect::<String>()));
+        let plain = |byte: u8| {
+            if byte.is_ascii_alphanumeric() {
+                char::from(byte).to_string()
+            } else {
+                format!("%{byte:02X}")
+            }
+        };
+        let answer = self.get(&format!(
+            "/api/v1/query?query={}",
+            expression.bytes().map(plain).collect::<String>()
+        ));
         let samples = answer["data"]["result"].as_array().unwrap();
         let value = |sample: &Value| sample["value"][1].as_str()?.parse::<f64>().ok();
-        samples.iter().filter_map(value).filter(|value| !value.is_nan()).collect()
+        samples
+            .iter()
+            .filter_map(value)
+            .filter(|value| !value.is_nan())
+            .collect()
     }
 }
 
@@ -82,17 +111,38 @@ impl Prometheus {
 #[ignore = "needs Prometheus (.ci/run installs it)"]
 fn prometheus_answers_every_panel_of_the_dashboard_from_the_services_own_metrics() {
     // A low rate limit, lost calls, refusals, 429s, and a webhook receiver that fails.
-    let faults = ["contact:502:p=0.1", "conversation:400:p=0.1", "conversation:429:p=0.1", "crm:500:nth=2"];
+    let faults = [
+        "contact:502:p=0.1",
+        "conversation:400:p=0.1",
+        "conversation:429:p=0.1",
+        "crm:500:nth=2",
+    ];
     let faults = faults.iter().flat_map(|fault| ["--fault", fault]);
-    let office = Office::open(&["--rate-limit", "20/s", "--seed", "7"].into_iter().chain(faults).collect::<Vec<_>>());
-    let serving = Serving::start(&office, "state", &[("GUESTLANE_SIGNING_KEY_ROTATION_INTERVAL", "30d")]);
+    let office = Office::open(
+        &["--rate-limit", "20/s", "--seed", "7"]
+            .into_iter()
+            .chain(faults)
+            .collect::<Vec<_>>(),
+    );
+    let serving = Serving::start(
+        &office,
+        "state",
+        &[("GUESTLANE_SIGNING_KEY_ROTATION_INTERVAL", "30d")],
+    );
     // This creates the next key.
-    office.run(&["signing-keys", "rotate", "--state-dir", "state"]).ok();
+    office
+        .run(&["signing-keys", "rotate", "--state-dir", "state"])
+        .ok();
     let prometheus = Prometheus::start(office.directory.path(), serving.metrics());
-    let dashboard: Value = serde_json::from_str(&fs::read_to_string(ops("grafana/guestlane.json")).unwrap()).unwrap();
+    let dashboard: Value =
+        serde_json::from_str(&fs::read_to_string(ops("grafana/guestlane.json")).unwrap()).unwrap();
     let panels = dashboard["panels"].as_array().unwrap();
     let expression = |target: &Value| {
-        let text = target["expr"].as_str().unwrap().replace("$__rate_interval", "15s").replace("$instance", ".*");
+        let text = target["expr"]
+            .as_str()
+            .unwrap()
+            .replace("$__rate_interval", "15s")
+            .replace("$instance", ".*");
         assert!(!text.contains('$'), "{text}: what is this variable?");
         text
     };
@@ -108,7 +158,11 @@ fn prometheus_answers_every_panel_of_the_dashboard_from_the_services_own_metrics
     let queries: Vec<(&str, String)> = panels
         .iter()
         .flat_map(|panel| {
-            panel["targets"].as_array().into_iter().flatten().map(|target| (panel["title"].as_str().unwrap(), target))
+            panel["targets"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .map(|target| (panel["title"].as_str().unwrap(), target))
         })
         .map(|(title, target)| (title, expression(target)))
         .chain(happened.map(|metric| ("it happened", format!("sum({metric}) > 0"))))
@@ -123,7 +177,10 @@ fn prometheus_answers_every_panel_of_the_dashboard_from_the_services_own_metrics
                     if done.load(Ordering::Relaxed) {
                         break;
                     }
-                    serving.create(&format!("guest-{caller}-{number}"), &format!("key-{caller}-{number}"));
+                    serving.create(
+                        &format!("guest-{caller}-{number}"),
+                        &format!("key-{caller}-{number}"),
+                    );
                 }
             });
         }
@@ -146,7 +203,10 @@ fn prometheus_answers_every_panel_of_the_dashboard_from_the_services_own_metrics
             }
             pause(500);
         }
-        assert!(unanswered.is_empty(), "panels without an answer: {unanswered:#?}");
+        assert!(
+            unanswered.is_empty(),
+            "panels without an answer: {unanswered:#?}"
+        );
         assert_eq!(prometheus.values("up{job=\"guestlane\"}"), [1.0]);
         assert_eq!(prometheus.values("guestlane_audit_lag_records").len(), 1);
         let groups = prometheus.get("/api/v1/rules");
@@ -160,11 +220,24 @@ fn prometheus_answers_every_panel_of_the_dashboard_from_the_services_own_metrics
     // A client that does not accept OpenMetrics receives the older format, which Prometheus' own
     // checker accepts.
     let page = serving.scrape();
-    assert!(page.contains("le=\"+Inf\"") && !page.contains("# EOF"), "{page}");
+    assert!(
+        page.contains("le=\"+Inf\"") && !page.contains("# EOF"),
+        "{page}"
+    );
     let mut check = Command::new("promtool");
-    let mut check =
-        check.args(["check", "metrics"]).stdin(Stdio::piped()).stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    check.stdin.take().unwrap().write_all(page.as_bytes()).unwrap();
+    let mut check = check
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    check
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(page.as_bytes())
+        .unwrap();
     let checked = Ended::of(check.wait_with_output().unwrap()).ok();
     assert_eq!(checked.stdout + &checked.stderr, "");
 }

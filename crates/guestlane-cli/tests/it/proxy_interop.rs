@@ -30,7 +30,11 @@ impl Drop for Process {
 }
 
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
 }
 
 /// Starts HAProxy as `docs/service.md` shows: routing by readiness, kept connections, and no
@@ -44,7 +48,12 @@ fn haproxy(office: &Office, front: u16, nodes: [u16; 2]) -> Process {
     );
     let file = office.directory.path().join("haproxy.cfg");
     fs::write(&file, config).unwrap();
-    let started = Command::new("/usr/sbin/haproxy").arg("-f").arg(&file).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    let started = Command::new("/usr/sbin/haproxy")
+        .arg("-f")
+        .arg(&file)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
     Process(started.unwrap_or_else(|error| panic!("haproxy (Debian's package): {error}")))
 }
 
@@ -54,17 +63,45 @@ fn a_rolling_restart_behind_a_load_balancer_refuses_no_request() {
     let office = Office::open(&["--rate-limit", "off"]);
     let server = Server::start();
     let url = schema_in(&server.url());
-    let settings =
-        [("GUESTLANE_DATABASE_URL", url.as_str()), ("GUESTLANE_DRAIN_PERIOD", "2s"), ("GUESTLANE_API_KEY_RATE_LIMIT", "off")];
-    let made =
-        office.command(&["api-keys", "create", "--name", "t", "--scope", "sessions:write"]).envs(settings).output().unwrap();
+    let settings = [
+        ("GUESTLANE_DATABASE_URL", url.as_str()),
+        ("GUESTLANE_DRAIN_PERIOD", "2s"),
+        ("GUESTLANE_API_KEY_RATE_LIMIT", "off"),
+    ];
+    let made = office
+        .command(&[
+            "api-keys",
+            "create",
+            "--name",
+            "t",
+            "--scope",
+            "sessions:write",
+        ])
+        .envs(settings)
+        .output()
+        .unwrap();
     let key = String::from_utf8(made.stdout).unwrap().trim().to_owned();
-    let keys = office.command(&["signing-keys", "export", "--format", "jwks"]).envs(settings).output().unwrap();
-    office.admin("PUT", "/_sim/guest-keys", &String::from_utf8(keys.stdout).unwrap());
+    let keys = office
+        .command(&["signing-keys", "export", "--format", "jwks"])
+        .envs(settings)
+        .output()
+        .unwrap();
+    office.admin(
+        "PUT",
+        "/_sim/guest-keys",
+        &String::from_utf8(keys.stdout).unwrap(),
+    );
     let (front, ports) = (free_port(), [free_port(), free_port()]);
     let start = |port: u16| {
         let listen = format!("127.0.0.1:{port}");
-        let mut command = office.command(&["serve", "--json", "--listen", &listen, "--metrics-listen", "off"]);
+        let mut command = office.command(&[
+            "serve",
+            "--json",
+            "--listen",
+            &listen,
+            "--metrics-listen",
+            "off",
+        ]);
         command.envs(settings);
         Served::start(command)
     };
@@ -103,16 +140,26 @@ fn a_rolling_restart_behind_a_load_balancer_refuses_no_request() {
             node.signal(Signal::SIGTERM);
             assert_eq!(node.child.wait().unwrap().code(), Some(0));
             *node = start(port);
-            while node.try_ask("GET", "/readyz", "", "", "").is_none_or(|answer| answer.status != 200) {
+            while node
+                .try_ask("GET", "/readyz", "", "", "")
+                .is_none_or(|answer| answer.status != 200)
+            {
                 pause(20);
             }
             // The load balancer needs time to detect the change.
             pause(500);
         }
         over.store(true, Ordering::Relaxed);
-        callers.into_iter().flat_map(|caller| caller.join().unwrap()).collect::<Vec<_>>()
+        callers
+            .into_iter()
+            .flat_map(|caller| caller.join().unwrap())
+            .collect::<Vec<_>>()
     });
     let guests = next.load(Ordering::Relaxed);
-    assert!(refused.is_empty(), "{} of {guests}: {refused:?}", refused.len());
+    assert!(
+        refused.is_empty(),
+        "{} of {guests}: {refused:?}",
+        refused.len()
+    );
     office.assert_each_guest_once(guests);
 }

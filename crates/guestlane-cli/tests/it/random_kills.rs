@@ -14,7 +14,10 @@ use crate::harness::{Ended, Office};
 /// and at other times.
 #[expect(clippy::disallowed_methods, reason = "a test's own settings")]
 fn setting(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+    std::env::var(name)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(default)
 }
 
 #[test]
@@ -24,7 +27,12 @@ fn a_batch_that_is_killed_two_hundred_times_opens_each_session_once() {
 
 #[test]
 fn on_web_messaging_a_batch_that_is_killed_sixty_times_opens_each_session_once() {
-    kill_batches("web-messaging", setting("GUESTLANE_TEST_KILLS", 200) * 3 / 10, 300, 500);
+    kill_batches(
+        "web-messaging",
+        setting("GUESTLANE_TEST_KILLS", 200) * 3 / 10,
+        300,
+        500,
+    );
 }
 
 /// Runs batches of `rows_in_a_batch` rows, and kills each within `within` milliseconds.
@@ -41,14 +49,33 @@ fn kill_batches(surface: &str, kills: u64, rows_in_a_batch: u64, within: u64) {
         "--seed",
         &seed.to_string(),
     ]);
-    let run = |arguments: &[&str]| Ended::of(office.command(arguments).env("GUESTLANE_SURFACE", surface).output().unwrap());
+    let run = |arguments: &[&str]| {
+        Ended::of(
+            office
+                .command(arguments)
+                .env("GUESTLANE_SURFACE", surface)
+                .output()
+                .unwrap(),
+        )
+    };
     let (mut killed, mut ended_first, mut files) = (0, 0, 0);
     while killed < kills {
         files += 1;
         let file = format!("rows-{files}.csv");
-        let rows: String = (0..rows_in_a_batch).map(|row| format!("guest-{files}-{row}\n")).collect();
+        let rows: String = (0..rows_in_a_batch)
+            .map(|row| format!("guest-{files}-{row}\n"))
+            .collect();
         office.write(&file, &format!("guest_id\n{rows}"));
-        let arguments = ["batch", &file, "--output", &format!("{file}.out"), "--max-concurrency", "32", "--rate-limit", "off"];
+        let arguments = [
+            "batch",
+            &file,
+            "--output",
+            &format!("{file}.out"),
+            "--max-concurrency",
+            "32",
+            "--rate-limit",
+            "off",
+        ];
         while killed < kills {
             let mut batch = office
                 .command(&arguments)
@@ -63,12 +90,21 @@ fn kill_batches(surface: &str, kills: u64, rows_in_a_batch: u64, within: u64) {
                 // The batch finished first; continue with the next file.
                 break;
             }
-            kill(Pid::from_raw(batch.id().try_into().unwrap()), Signal::SIGKILL).unwrap();
+            kill(
+                Pid::from_raw(batch.id().try_into().unwrap()),
+                Signal::SIGKILL,
+            )
+            .unwrap();
             batch.wait().unwrap();
             killed += 1;
         }
         let ended = run(&arguments);
-        assert!(ended.code == 0, "seed {seed}, kill {killed}: {}{}", ended.stdout, ended.stderr);
+        assert!(
+            ended.code == 0,
+            "seed {seed}, kill {killed}: {}{}",
+            ended.stdout,
+            ended.stderr
+        );
     }
     // Complete the sessions and deliveries that the last batches left.
     let _ = run(&["sessions", "resume"]);
@@ -79,25 +115,41 @@ fn kill_batches(surface: &str, kills: u64, rows_in_a_batch: u64, within: u64) {
     let guests = files * rows_in_a_batch;
     office.assert_each_guest_once(guests);
     let state = office.state();
-    assert_eq!((&state["crm"]["events"], &state["crm"]["guestsToldTwice"]), (&guests.into(), &0.into()), "seed {seed}: {state}");
+    assert_eq!(
+        (&state["crm"]["events"], &state["crm"]["guestsToldTwice"]),
+        (&guests.into(), &0.into()),
+        "seed {seed}: {state}"
+    );
     let verified = office.run(&["audit", "verify", "--json"]).ok().stdout;
-    let logs: Vec<Value> = verified.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let logs: Vec<Value> = verified
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
     tell(&format!(
         "{surface}, seed {seed}: {killed} kills, {ended_first} processes ended first; {guests} sessions, {} logs with {} records proven; \
          {} answers lost, {} events told again",
         logs.len(),
-        logs.iter().map(|log| log["records"].as_u64().unwrap()).sum::<u64>(),
+        logs.iter()
+            .map(|log| log["records"].as_u64().unwrap())
+            .sum::<u64>(),
         state["faults"]["answer-lost"],
         state["crm"]["repeated"],
     ));
 }
 
-#[expect(clippy::disallowed_methods, reason = "the moment of a real kill is a moment of real time")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the moment of a real kill is a moment of real time"
+)]
 fn pause(milliseconds: u64) {
     std::thread::sleep(Duration::from_millis(milliseconds));
 }
 
-#[expect(clippy::disallowed_macros, clippy::print_stdout, reason = "the line that `--nocapture` shows")]
+#[expect(
+    clippy::disallowed_macros,
+    clippy::print_stdout,
+    reason = "the line that `--nocapture` shows"
+)]
 fn tell(line: &str) {
     println!("{line}");
 }

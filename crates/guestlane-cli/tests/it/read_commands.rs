@@ -7,42 +7,93 @@ use crate::harness::{Office, run_in};
 #[test]
 fn sessions_outbox_audit_keys_metrics_and_config_show_what_happened() {
     let office = Office::open(&["--fault", "contact:429:first=1"]);
-    let created = office.run(&["create", "--guest", "ann", "--json"]).ok().json();
+    let created = office
+        .run(&["create", "--guest", "ann", "--json"])
+        .ok()
+        .json();
     let id = created["sessionId"].as_str().unwrap();
 
-    let listed = office.run(&["sessions", "list", "--guest", "ann", "--json"]).ok().json();
-    assert_eq!((&listed["sessionId"], &listed["state"]), (&created["sessionId"], &json!("open")));
+    let listed = office
+        .run(&["sessions", "list", "--guest", "ann", "--json"])
+        .ok()
+        .json();
+    assert_eq!(
+        (&listed["sessionId"], &listed["state"]),
+        (&created["sessionId"], &json!("open"))
+    );
     assert!(listed.get("guestToken").is_none());
-    let shown = office.run(&["sessions", "show", id, "--show-token", "--json"]).ok().json();
+    let shown = office
+        .run(&["sessions", "show", id, "--show-token", "--json"])
+        .ok()
+        .json();
     assert_eq!(shown["guestToken"], created["guestToken"]);
-    assert!(office.run(&["sessions", "show", id]).ok().stdout.contains(created["conversationId"].as_str().unwrap()));
+    assert!(
+        office
+            .run(&["sessions", "show", id])
+            .ok()
+            .stdout
+            .contains(created["conversationId"].as_str().unwrap())
+    );
 
-    let event = office.run(&["outbox", "list", "--state", "delivered", "--json"]).ok().json();
+    let event = office
+        .run(&["outbox", "list", "--state", "delivered", "--json"])
+        .ok()
+        .json();
     let event_id = event["id"].as_str().unwrap();
-    assert_eq!(office.run(&["outbox", "show", event_id, "--json"]).ok().json()["body"]["data"]["guestId"], "ann");
+    assert_eq!(
+        office
+            .run(&["outbox", "show", event_id, "--json"])
+            .ok()
+            .json()["body"]["data"]["guestId"],
+        "ann"
+    );
     office.run(&["outbox", "replay", event_id, "--yes"]).ok();
     office.run(&["outbox", "deliver"]).ok();
     assert_eq!(office.state()["crm"]["repeated"], 1);
-    assert_eq!(office.run(&["outbox", "secret"]).ok().stdout.trim(), crate::harness::CRM_SECRET);
+    assert_eq!(
+        office.run(&["outbox", "secret"]).ok().stdout.trim(),
+        crate::harness::CRM_SECRET
+    );
 
-    let records = office.run(&["audit", "show", "--session", id, "--json"]).ok().stdout;
+    let records = office
+        .run(&["audit", "show", "--session", id, "--json"])
+        .ok()
+        .stdout;
     let log = office.read("audit/session-audit.jsonl");
-    let of_session: String = log.lines().filter(|line| line.contains(id)).map(|line| format!("{line}\n")).collect();
+    let of_session: String = log
+        .lines()
+        .filter(|line| line.contains(id))
+        .map(|line| format!("{line}\n"))
+        .collect();
     assert_eq!(records, of_session);
-    assert_eq!(office.run(&["signing-keys", "list", "--json"]).ok().json()["kid"], "webchat-guest-key-v1");
+    assert_eq!(
+        office.run(&["signing-keys", "list", "--json"]).ok().json()["kid"],
+        "webchat-guest-key-v1"
+    );
 
     let metrics = office.run(&["stats", "--json"]).ok().json();
     assert_eq!(
         metrics["errors"],
         json!({"total": 1, "tokenValidation": 0, "rateLimit": 1, "auth": 0, "network": 0, "tokenValidationRate": "0.0000"})
     );
-    assert_eq!((&metrics["sessions"], &metrics["crmEvents"]), (&json!({"open": 1}), &json!({"delivered": 1})));
+    assert_eq!(
+        (&metrics["sessions"], &metrics["crmEvents"]),
+        (&json!({"open": 1}), &json!({"delivered": 1}))
+    );
     assert_eq!(metrics["initializationLatencyMs"]["count"], 1);
-    assert!(office.run(&["stats"]).ok().stdout.contains("tokenValidationRate  0.0000"));
+    assert!(
+        office
+            .run(&["stats"])
+            .ok()
+            .stdout
+            .contains("tokenValidationRate  0.0000")
+    );
 
     let config = office.run(&["config", "show"]).ok().stdout;
     assert!(
-        config.contains("GENESYS_CLIENT_SECRET") && config.contains("(hidden)") && !config.contains("sim-client-secret"),
+        config.contains("GENESYS_CLIENT_SECRET")
+            && config.contains("(hidden)")
+            && !config.contains("sim-client-secret"),
         "{config}"
     );
 }
@@ -50,17 +101,38 @@ fn sessions_outbox_audit_keys_metrics_and_config_show_what_happened() {
 #[test]
 fn a_token_is_signed_for_a_guest_by_hand() {
     let directory = tempfile::tempdir().unwrap();
-    let token = run_in(directory.path(), &["token", "sign", "--guest", "ann", "--attr", "tier=gold"], &[]).ok().stdout;
-    let verified = run_in(directory.path(), &["token", "verify", token.trim()], &[]).ok().stdout;
-    assert!(verified.starts_with("valid: guest ann, key webchat-guest-key-v1"), "{verified}");
+    let token = run_in(
+        directory.path(),
+        &["token", "sign", "--guest", "ann", "--attr", "tier=gold"],
+        &[],
+    )
+    .ok()
+    .stdout;
+    let verified = run_in(directory.path(), &["token", "verify", token.trim()], &[])
+        .ok()
+        .stdout;
+    assert!(
+        verified.starts_with("valid: guest ann, key webchat-guest-key-v1"),
+        "{verified}"
+    );
     let elsewhere = tempfile::tempdir().unwrap();
     let refused = run_in(elsewhere.path(), &["token", "verify", token.trim()], &[]);
-    assert!(refused.code == 1 && refused.stderr.contains("signature does not verify"), "{}", refused.stderr);
+    assert!(
+        refused.code == 1 && refused.stderr.contains("signature does not verify"),
+        "{}",
+        refused.stderr
+    );
 }
 
 #[test]
 fn completions_are_there_for_every_shell() {
     for shell in ["bash", "zsh", "fish"] {
-        assert!(run_in(std::path::Path::new("."), &["completions", shell], &[]).ok().stdout.contains("guestlane"), "{shell}");
+        assert!(
+            run_in(std::path::Path::new("."), &["completions", shell], &[])
+                .ok()
+                .stdout
+                .contains("guestlane"),
+            "{shell}"
+        );
     }
 }

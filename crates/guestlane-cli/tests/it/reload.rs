@@ -16,7 +16,13 @@ const OLD_KEY: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
 const NEW_KEY: &str = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
 
 fn run(office: &Office, arguments: &[&str], settings: &[(&str, &str)]) -> Ended {
-    Ended::of(office.command(arguments).envs(settings.iter().copied()).output().unwrap())
+    Ended::of(
+        office
+            .command(arguments)
+            .envs(settings.iter().copied())
+            .output()
+            .unwrap(),
+    )
 }
 
 /// Replaces the file atomically, as secret rotation does: a reader sees the old content or the new
@@ -38,7 +44,9 @@ fn hang_up(served: &Served) -> String {
         let command = fs::read_to_string(format!("/proc/{}/cmdline", served.child.id())).unwrap();
         let log = served.log.lock().unwrap()[before..].to_owned();
         assert!(!command.is_empty(), "the process ended: {log}");
-        let says = |line: &&str| line.contains("settings were read again") || line.contains("stay as they were");
+        let says = |line: &&str| {
+            line.contains("settings were read again") || line.contains("stay as they were")
+        };
         if let Some(line) = log.lines().find(says) {
             return line.to_owned();
         }
@@ -54,19 +62,42 @@ fn wait_until(mut is_so: impl FnMut() -> bool) {
 
 fn is_told_of(office: &Office, guest: &str) -> bool {
     let events = office.admin("GET", "/_sim/crm-events", "");
-    events.as_array().unwrap().iter().any(|event| event["data"]["guestId"] == guest)
+    events
+        .as_array()
+        .unwrap()
+        .iter()
+        .any(|event| event["data"]["guestId"] == guest)
 }
 
 /// Registers the store's keys with the platform, and returns an API key that can create sessions.
 fn prepare(office: &Office, settings: &[(&str, &str)]) -> String {
-    let jwks = run(office, &["signing-keys", "export", "--format", "jwks"], settings).ok().stdout;
+    let jwks = run(
+        office,
+        &["signing-keys", "export", "--format", "jwks"],
+        settings,
+    )
+    .ok()
+    .stdout;
     office.admin("PUT", "/_sim/guest-keys", &jwks);
-    let create = ["api-keys", "create", "--name", "test", "--scope", "sessions:write", "--json"];
-    run(office, &create, settings).ok().json()["key"].as_str().unwrap().to_owned()
+    let create = [
+        "api-keys",
+        "create",
+        "--name",
+        "test",
+        "--scope",
+        "sessions:write",
+        "--json",
+    ];
+    run(office, &create, settings).ok().json()["key"]
+        .as_str()
+        .unwrap()
+        .to_owned()
 }
 
 fn create(served: &Served, key: &str, guest: &str) -> u16 {
-    served.create(key, &json!({"guestId": guest, "idempotencyKey": guest})).status
+    served
+        .create(key, &json!({"guestId": guest, "idempotencyKey": guest}))
+        .status
 }
 
 #[test]
@@ -74,7 +105,10 @@ fn the_next_event_is_signed_with_the_webhook_secret_that_a_hang_up_read() {
     let office = Office::open(&["--rate-limit", "off"]);
     let path = office.directory.path().join("webhook");
     let file = write(&path, OTHER_SECRET);
-    let settings = [("CRM_WEBHOOK_SECRET", ""), ("CRM_WEBHOOK_SECRET_FILE", file.as_str())];
+    let settings = [
+        ("CRM_WEBHOOK_SECRET", ""),
+        ("CRM_WEBHOOK_SECRET_FILE", file.as_str()),
+    ];
     let key = prepare(&office, &settings);
     let served = office.serve(&[], &settings);
     assert_eq!(create(&served, &key, "ann"), 201);
@@ -82,24 +116,41 @@ fn the_next_event_is_signed_with_the_webhook_secret_that_a_hang_up_read() {
 
     write(&path, CRM_SECRET);
     let said = hang_up(&served);
-    assert!(said.contains("new_secrets=1 secrets=\"CRM_WEBHOOK_SECRET\""), "{said}");
+    assert!(
+        said.contains("new_secrets=1 secrets=\"CRM_WEBHOOK_SECRET\""),
+        "{said}"
+    );
     assert_eq!(create(&served, &key, "bob"), 201);
     wait_until(|| is_told_of(&office, "bob"));
 
-    for (unusable, reason) in [("hunter2", "in place 1"), (&format!("{CRM_SECRET} {OTHER_SECRET}"), "2 entries")] {
+    for (unusable, reason) in [
+        ("hunter2", "in place 1"),
+        (&format!("{CRM_SECRET} {OTHER_SECRET}"), "2 entries"),
+    ] {
         write(&path, unusable);
         office.write("guestlane.toml", "platform_rate_limit = \"7/s\"\n");
         let said = hang_up(&served);
-        assert!(said.contains("CRM_WEBHOOK_SECRET") && said.contains(reason) && !said.contains(unusable), "{said}");
+        assert!(
+            said.contains("CRM_WEBHOOK_SECRET")
+                && said.contains(reason)
+                && !said.contains(unusable),
+            "{said}"
+        );
     }
     assert_eq!(create(&served, &key, "cy"), 201);
     wait_until(|| is_told_of(&office, "cy"));
     write(&path, CRM_SECRET);
     let said = hang_up(&served);
-    assert!(said.contains("quota=\"7/s\"") && said.contains("new_secrets=0"), "{said}");
+    assert!(
+        said.contains("quota=\"7/s\"") && said.contains("new_secrets=0"),
+        "{said}"
+    );
 
     let log = served.log.lock().unwrap().clone();
-    assert!(!log.contains("whsec_M") && !log.contains("whsec_A") && !log.contains("hunter2"), "{log}");
+    assert!(
+        !log.contains("whsec_M") && !log.contains("whsec_A") && !log.contains("hunter2"),
+        "{log}"
+    );
 }
 
 #[test]
@@ -109,15 +160,23 @@ fn a_worker_survives_a_hang_up_and_signs_with_the_new_webhook_secret() {
     let url = schema_in(&server.url());
     let path = office.directory.path().join("webhook");
     let file = write(&path, OTHER_SECRET);
-    let settings =
-        [("GUESTLANE_DATABASE_URL", url.as_str()), ("CRM_WEBHOOK_SECRET", ""), ("CRM_WEBHOOK_SECRET_FILE", file.as_str())];
+    let settings = [
+        ("GUESTLANE_DATABASE_URL", url.as_str()),
+        ("CRM_WEBHOOK_SECRET", ""),
+        ("CRM_WEBHOOK_SECRET_FILE", file.as_str()),
+    ];
     prepare(&office, &settings);
     let mut command = office.command(&["worker", "--json"]);
     command.envs(settings);
     let worker = Served::start(command);
     let enqueue = |guest: &str| {
         office.write(&format!("{guest}.csv"), &format!("guest_id\n{guest}\n"));
-        run(&office, &["batch", "enqueue", &format!("{guest}.csv")], &settings).ok();
+        run(
+            &office,
+            &["batch", "enqueue", &format!("{guest}.csv")],
+            &settings,
+        )
+        .ok();
     };
     enqueue("ann");
     wait_until(|| office.state()["crm"]["badSignature"] != 0);
@@ -134,8 +193,13 @@ fn a_worker_survives_a_hang_up_and_signs_with_the_new_webhook_secret() {
 fn server_with_passwords() -> Server {
     let server = Server::start();
     for role in ["app", "other", "copy"] {
-        let own = format!("CREATE SCHEMA of_{role} AUTHORIZATION {role}; ALTER ROLE {role} SET search_path = of_{role}");
-        execute(&server.url(), &format!("CREATE ROLE {role} LOGIN PASSWORD 'first-hunter2'; {own}"));
+        let own = format!(
+            "CREATE SCHEMA of_{role} AUTHORIZATION {role}; ALTER ROLE {role} SET search_path = of_{role}"
+        );
+        execute(
+            &server.url(),
+            &format!("CREATE ROLE {role} LOGIN PASSWORD 'first-hunter2'; {own}"),
+        );
     }
     let rules = "host all guestlane all trust\nhost all all all scram-sha-256\n";
     fs::write(server.data().join("pg_hba.conf"), rules).unwrap();
@@ -147,12 +211,20 @@ fn server_with_passwords() -> Server {
 fn a_service_goes_on_with_the_password_of_the_database_that_a_hang_up_read() {
     let office = Office::open(&["--rate-limit", "off"]);
     let server = server_with_passwords();
-    let url = |user: &str, password: &str| format!("postgres://{user}:{password}@127.0.0.1:{}/postgres", server.port());
+    let url = |user: &str, password: &str| {
+        format!(
+            "postgres://{user}:{password}@127.0.0.1:{}/postgres",
+            server.port()
+        )
+    };
     let path = office.directory.path().join("database");
     let file = write(&path, &url("app", "first-hunter2"));
     let master = office.directory.path().join("master");
     let master_file = write(&master, OLD_KEY);
-    let settings = [("GUESTLANE_DATABASE_URL_FILE", file.as_str()), ("GUESTLANE_MASTER_KEY_FILE", master_file.as_str())];
+    let settings = [
+        ("GUESTLANE_DATABASE_URL_FILE", file.as_str()),
+        ("GUESTLANE_MASTER_KEY_FILE", master_file.as_str()),
+    ];
     let key = prepare(&office, &settings);
     let served = office.serve(&[], &settings);
     assert_eq!(create(&served, &key, "ann"), 201);
@@ -160,19 +232,46 @@ fn a_service_goes_on_with_the_password_of_the_database_that_a_hang_up_read() {
     let cut_off = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'app'";
     execute(&server.url(), "ALTER ROLE app PASSWORD 'second-hunter2'");
     execute(&server.url(), cut_off);
-    assert!(create(&served, &key, "bob") >= 500, "the password before is no longer good");
+    assert!(
+        create(&served, &key, "bob") >= 500,
+        "the password before is no longer good"
+    );
     write(&path, &url("app", "second-hunter2"));
     let said = hang_up(&served);
-    assert!(said.contains("new_secrets=1 secrets=\"GUESTLANE_DATABASE_URL\""), "{said}");
+    assert!(
+        said.contains("new_secrets=1 secrets=\"GUESTLANE_DATABASE_URL\""),
+        "{said}"
+    );
     assert_eq!(create(&served, &key, "bob"), 201);
     wait_until(|| served.ask("GET", "/readyz", "", "", "").status == 200);
 
     // Settings that are invalid or name another store are rejected by name, and the service
     // continues.
-    let others = [("GUESTLANE_DATABASE_URL", url("other", "first-hunter2")), ("GUESTLANE_MASTER_KEY", NEW_KEY.to_owned())];
-    run(&office, &["signing-keys", "list"], &others.each_ref().map(|(name, value)| (*name, value.as_str()))).ok();
-    for table in ["property", "platform", "session", "outbox", "audit_record", "audit_log", "secret"] {
-        execute(&server.url(), &format!("CREATE TABLE of_copy.{table} (LIKE of_app.{table} INCLUDING ALL)"));
+    let others = [
+        ("GUESTLANE_DATABASE_URL", url("other", "first-hunter2")),
+        ("GUESTLANE_MASTER_KEY", NEW_KEY.to_owned()),
+    ];
+    run(
+        &office,
+        &["signing-keys", "list"],
+        &others
+            .each_ref()
+            .map(|(name, value)| (*name, value.as_str())),
+    )
+    .ok();
+    for table in [
+        "property",
+        "platform",
+        "session",
+        "outbox",
+        "audit_record",
+        "audit_log",
+        "secret",
+    ] {
+        execute(
+            &server.url(),
+            &format!("CREATE TABLE of_copy.{table} (LIKE of_app.{table} INCLUDING ALL)"),
+        );
     }
     let copy = "INSERT INTO of_copy.secret TABLE of_app.secret; GRANT ALL ON ALL TABLES IN SCHEMA of_copy TO copy";
     execute(&server.url(), copy);
@@ -183,13 +282,22 @@ fn a_service_goes_on_with_the_password_of_the_database_that_a_hang_up_read() {
         (url("copy", "first-hunter2"), "leads to another store"),
         (good.replace("/postgres", "/template1"), "another database"),
         (good.replace("127.0.0.1", "localhost"), "another host"),
-        (good.replace(&server.port().to_string(), "1"), "another port"),
-        (format!("{good}?options=-csearch_path%3Dof_other"), "another value of options"),
+        (
+            good.replace(&server.port().to_string(), "1"),
+            "another port",
+        ),
+        (
+            format!("{good}?options=-csearch_path%3Dof_other"),
+            "another value of options",
+        ),
         ("sqlite:other.db".to_owned(), "another store"),
     ] {
         write(&path, &refused);
         let said = hang_up(&served);
-        assert!(said.contains("GUESTLANE_DATABASE_URL") && said.contains(reason), "{reason}: {said}");
+        assert!(
+            said.contains("GUESTLANE_DATABASE_URL") && said.contains(reason),
+            "{reason}: {said}"
+        );
     }
     assert_eq!(create(&served, &key, "cy"), 201);
 
@@ -198,14 +306,23 @@ fn a_service_goes_on_with_the_password_of_the_database_that_a_hang_up_read() {
     write(&path, &url("app", "fourth-hunter2"));
     write(&master, NEW_KEY);
     let said = hang_up(&served);
-    assert!(said.matches("GUESTLANE_MASTER_KEY: does not open").count() == 1 && !said.contains("\\n"), "{said}");
+    assert!(
+        said.matches("GUESTLANE_MASTER_KEY: does not open").count() == 1 && !said.contains("\\n"),
+        "{said}"
+    );
     execute(&server.url(), cut_off);
-    assert!(create(&served, &key, "dan") >= 500, "the URL before is in use");
+    assert!(
+        create(&served, &key, "dan") >= 500,
+        "the URL before is in use"
+    );
     write(&master, OLD_KEY);
     assert!(hang_up(&served).contains("new_secrets=1 secrets=\"GUESTLANE_DATABASE_URL\""));
     assert_eq!(create(&served, &key, "dan"), 201);
     let log = served.log.lock().unwrap().clone();
-    assert!(!log.contains("hunter2") && !log.contains(OLD_KEY) && !log.contains(NEW_KEY), "{log}");
+    assert!(
+        !log.contains("hunter2") && !log.contains(OLD_KEY) && !log.contains(NEW_KEY),
+        "{log}"
+    );
 }
 
 #[test]
@@ -213,28 +330,47 @@ fn a_service_is_given_another_master_key_without_a_restart() {
     let office = Office::open(&["--rate-limit", "off"]);
     let credentials = office.directory.path().join("credentials");
     fs::create_dir(&credentials).unwrap();
-    let (current, previous) = (credentials.join("GUESTLANE_MASTER_KEY"), credentials.join("GUESTLANE_MASTER_KEY_PREVIOUS"));
+    let (current, previous) = (
+        credentials.join("GUESTLANE_MASTER_KEY"),
+        credentials.join("GUESTLANE_MASTER_KEY_PREVIOUS"),
+    );
     write(&current, OLD_KEY);
-    let settings = [("CREDENTIALS_DIRECTORY", "credentials"), ("GUESTLANE_SURFACE", "web-messaging")];
+    let settings = [
+        ("CREDENTIALS_DIRECTORY", "credentials"),
+        ("GUESTLANE_SURFACE", "web-messaging"),
+    ];
     let key = prepare(&office, &settings);
     let served = office.serve(&[], &settings);
     assert_eq!(create(&served, &key, "ann"), 201);
 
-    for (guest, wrong, reason) in
-        [("bea", NEW_KEY, "does not open what the store has sealed"), ("ben", "c2hvcnQ=", "not the base64 of 32 bytes")]
-    {
+    for (guest, wrong, reason) in [
+        ("bea", NEW_KEY, "does not open what the store has sealed"),
+        ("ben", "c2hvcnQ=", "not the base64 of 32 bytes"),
+    ] {
         write(&current, wrong);
         let said = hang_up(&served);
-        assert!(said.contains("GUESTLANE_MASTER_KEY") && said.contains(reason) && !said.contains(wrong), "{said}");
+        assert!(
+            said.contains("GUESTLANE_MASTER_KEY") && said.contains(reason) && !said.contains(wrong),
+            "{said}"
+        );
         assert_eq!(create(&served, &key, guest), 201);
     }
     write(&current, NEW_KEY);
     write(&previous, OLD_KEY);
     let said = hang_up(&served);
-    assert!(said.contains("new_secrets=1 secrets=\"GUESTLANE_MASTER_KEY\""), "{said}");
+    assert!(
+        said.contains("new_secrets=1 secrets=\"GUESTLANE_MASTER_KEY\""),
+        "{said}"
+    );
     assert_eq!(create(&served, &key, "bob"), 201);
     // Bob's guest session token is already sealed under the new key.
-    let resealed = run(&office, &["master-key", "reseal", "--yes", "--json"], &settings).ok().json();
+    let resealed = run(
+        &office,
+        &["master-key", "reseal", "--yes", "--json"],
+        &settings,
+    )
+    .ok()
+    .json();
     assert_eq!(resealed["guestSessions"], 3, "{resealed}");
 
     fs::remove_file(&previous).unwrap();

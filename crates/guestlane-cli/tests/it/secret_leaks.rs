@@ -15,8 +15,14 @@ struct Found(BTreeMap<String, Vec<String>>);
 impl Found {
     fn look(&mut self, place: &str, text: &[u8], planted: &[(String, String)]) {
         for (name, value) in planted {
-            if text.windows(value.len()).any(|bytes| bytes == value.as_bytes()) {
-                self.0.entry(name.clone()).or_default().push(place.to_owned());
+            if text
+                .windows(value.len())
+                .any(|bytes| bytes == value.as_bytes())
+            {
+                self.0
+                    .entry(name.clone())
+                    .or_default()
+                    .push(place.to_owned());
             }
         }
     }
@@ -61,7 +67,9 @@ fn forty_planted_secrets_and_personal_values_are_found_nowhere_they_do_not_belon
         attributes.insert(format!("name{number}"), value.clone().into());
         personal.push((format!("attribute value {number}"), value));
     }
-    let guests: Vec<_> = (0..5).map(|number| format!("canary-guest-{number}@example.com")).collect();
+    let guests: Vec<_> = (0..5)
+        .map(|number| format!("canary-guest-{number}@example.com"))
+        .collect();
     personal.extend(guests.iter().map(|guest| (guest.clone(), guest.clone())));
     let secret = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     let text = |name: &str| office.says[name].as_str().unwrap().to_owned();
@@ -85,38 +93,81 @@ fn forty_planted_secrets_and_personal_values_are_found_nowhere_they_do_not_belon
         let body = json!({"guestId": guest, "idempotencyKey": format!("canary-{number}"), "attributes": attributes});
         let opened = served.ask("POST", "/v1/sessions", &write, kind, &body.to_string());
         assert!(opened.status == 201, "{}", opened.body);
-        secrets.push((format!("guest token {number}"), opened.json()["guestToken"].as_str().unwrap().to_owned()));
+        secrets.push((
+            format!("guest token {number}"),
+            opened.json()["guestToken"].as_str().unwrap().to_owned(),
+        ));
         // The creator of a session receives its token and the guest's ID, but no attribute.
         let mut told = opened.json();
         told["guestToken"] = "".into();
         told["guestId"] = "".into();
         answers.push(("create".to_owned(), told.to_string()));
         let id = opened.json()["sessionId"].as_str().unwrap().to_owned();
-        for path in [format!("/v1/sessions/{id}"), format!("/v1/sessions/{id}/timeline"), format!("/v1/sessions?guestId={guest}")]
-        {
-            let body = served.ask("GET", &path, &read, "", "").body.replace(guest.as_str(), "");
+        for path in [
+            format!("/v1/sessions/{id}"),
+            format!("/v1/sessions/{id}/timeline"),
+            format!("/v1/sessions?guestId={guest}"),
+        ] {
+            let body = served
+                .ask("GET", &path, &read, "", "")
+                .body
+                .replace(guest.as_str(), "");
             answers.push((path, body));
         }
         let _ = served.ask("POST", &format!("/v1/sessions?{guest}"), &write, kind, "{}");
     }
     // The platform's message repeats attributes. Only the caller of that request receives it.
-    let body = json!({"guestId": "echo", "idempotencyKey": "canary-echo", "attributes": attributes}).to_string();
+    let body =
+        json!({"guestId": "echo", "idempotencyKey": "canary-echo", "attributes": attributes})
+            .to_string();
     let refused = served.ask("POST", "/v1/sessions", &write, kind, &body);
-    assert!(refused.json()["cause"].as_str().unwrap().contains("canary-value-0-@example.com"), "{}", refused.body);
+    assert!(
+        refused.json()["cause"]
+            .as_str()
+            .unwrap()
+            .contains("canary-value-0-@example.com"),
+        "{}",
+        refused.body
+    );
     let id = refused.json()["sessionId"].as_str().unwrap().to_owned();
-    for path in [format!("/v1/sessions/{id}"), format!("/v1/sessions/{id}/timeline"), "/v1/sessions?state=failed".to_owned()] {
+    for path in [
+        format!("/v1/sessions/{id}"),
+        format!("/v1/sessions/{id}/timeline"),
+        "/v1/sessions?state=failed".to_owned(),
+    ] {
         let told = served.ask("GET", &path, &read, "", "");
         assert!(told.body.contains("bad.request"), "{path}: {}", told.body);
         answers.push((path, told.body));
     }
     let overview = served.ask("GET", "/v1/overview", &read, "", "").json();
-    assert!(overview["problems"].as_array().unwrap().iter().any(|problem| problem["code"] == "platform_rejected"), "{overview}");
+    assert!(
+        overview["problems"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|problem| problem["code"] == "platform_rejected"),
+        "{overview}"
+    );
     let token = secrets.last().unwrap().1.clone();
-    let _ = served.ask("POST", "/v1/tokens:verify", &verify, kind, &json!({"token": token}).to_string());
+    let _ = served.ask(
+        "POST",
+        "/v1/tokens:verify",
+        &verify,
+        kind,
+        &json!({"token": token}).to_string(),
+    );
     let broken = format!("{}x", &token[..token.len() - 1]);
     answers.push((
         "verify".to_owned(),
-        served.ask("POST", "/v1/tokens:verify", &verify, kind, &json!({"token": broken}).to_string()).body,
+        served
+            .ask(
+                "POST",
+                "/v1/tokens:verify",
+                &verify,
+                kind,
+                &json!({"token": broken}).to_string(),
+            )
+            .body,
     ));
     // Errors may name a field, but must not repeat its value.
     for body in [
@@ -135,8 +186,17 @@ fn forty_planted_secrets_and_personal_values_are_found_nowhere_they_do_not_belon
             answers.push((format!("refused {}", named["code"]), told));
         }
     }
-    let lines: String = guests.iter().map(|guest| format!("{}\n", json!({"guestId": guest, "attributes": attributes}))).collect();
-    let _ = served.ask("POST", "/v1/sessions:batch", &write, "content-type: application/jsonl\r\n", &lines);
+    let lines: String = guests
+        .iter()
+        .map(|guest| format!("{}\n", json!({"guestId": guest, "attributes": attributes})))
+        .collect();
+    let _ = served.ask(
+        "POST",
+        "/v1/sessions:batch",
+        &write,
+        "content-type: application/jsonl\r\n",
+        &lines,
+    );
     for path in [
         "/v1/overview",
         "/v1/errors",
@@ -151,9 +211,19 @@ fn forty_planted_secrets_and_personal_values_are_found_nowhere_they_do_not_belon
     ] {
         answers.push((path.to_owned(), served.ask("GET", path, &read, "", "").body));
     }
-    answers.push(("/v1/audit:verify".to_owned(), served.ask("POST", "/v1/audit:verify", &admin, "", "").body));
-    for (path, headers) in [("/v1/sessions", ""), (&*format!("/v1/{}", guests[0]), ""), ("/v1/events", "")] {
-        answers.push((format!("{path} without a key"), served.ask("GET", path, "", headers, "").body));
+    answers.push((
+        "/v1/audit:verify".to_owned(),
+        served.ask("POST", "/v1/audit:verify", &admin, "", "").body,
+    ));
+    for (path, headers) in [
+        ("/v1/sessions", ""),
+        (&*format!("/v1/{}", guests[0]), ""),
+        ("/v1/events", ""),
+    ] {
+        answers.push((
+            format!("{path} without a key"),
+            served.ask("GET", path, "", headers, "").body,
+        ));
     }
     while office.state()["crm"]["events"].as_u64().unwrap() < 5 {
         thread::park_timeout(Duration::from_millis(20));
@@ -172,19 +242,37 @@ fn forty_planted_secrets_and_personal_values_are_found_nowhere_they_do_not_belon
     found.look("metrics", metrics.as_bytes(), &planted);
     found.look("log", log.lock().unwrap().as_bytes(), &planted);
     found.look("traces", &collector.bytes(), &planted);
-    assert!(!collector.bytes().is_empty() && log.lock().unwrap().len() > 10_000, "all of these say something");
+    assert!(
+        !collector.bytes().is_empty() && log.lock().unwrap().len() > 10_000,
+        "all of these say something"
+    );
     // On disk, guests and attributes may be in the store, but secrets only in the master key's
     // file.
     for entry in walk(office.directory.path()) {
         if entry.ends_with("master.key") {
             continue;
         }
-        found.look(&entry.display().to_string(), &std::fs::read(&entry).unwrap(), &secrets);
+        found.look(
+            &entry.display().to_string(),
+            &std::fs::read(&entry).unwrap(),
+            &secrets,
+        );
     }
     assert!(found.0.is_empty(), "{:#?}", found.0);
 }
 
 fn walk(directory: &std::path::Path) -> Vec<std::path::PathBuf> {
-    let entries = std::fs::read_dir(directory).unwrap().flatten().map(|entry| entry.path());
-    entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
+    let entries = std::fs::read_dir(directory)
+        .unwrap()
+        .flatten()
+        .map(|entry| entry.path());
+    entries
+        .flat_map(|path| {
+            if path.is_dir() {
+                walk(&path)
+            } else {
+                vec![path]
+            }
+        })
+        .collect()
 }

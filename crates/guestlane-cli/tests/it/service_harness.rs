@@ -20,26 +20,58 @@ impl Serving {
     pub(crate) fn start(office: &Office, state: &str, settings: &[(&str, &str)]) -> Self {
         // The new API key replaces the one of an earlier start, and so keeps access to its
         // sessions.
-        let known = office.run(&["api-keys", "list", "--json", "--state-dir", state]).ok().stdout;
-        let known: Option<Value> = known.lines().last().map(|line| serde_json::from_str(line).unwrap());
+        let known = office
+            .run(&["api-keys", "list", "--json", "--state-dir", state])
+            .ok()
+            .stdout;
+        let known: Option<Value> = known
+            .lines()
+            .last()
+            .map(|line| serde_json::from_str(line).unwrap());
         let id = known.as_ref().map(|key| key["id"].as_str().unwrap());
-        let mut create =
-            vec!["api-keys", "create", "--name", "test", "--scope", "sessions:write", "--json", "--state-dir", state];
+        let mut create = vec![
+            "api-keys",
+            "create",
+            "--name",
+            "test",
+            "--scope",
+            "sessions:write",
+            "--json",
+            "--state-dir",
+            state,
+        ];
         create.extend(id.iter().flat_map(|id| ["--replaces", id]));
-        let key = office.run(&create).ok().json()["key"].as_str().unwrap().to_owned();
-        Self { served: office.serve(&["--state-dir", state], settings), key }
+        let key = office.run(&create).ok().json()["key"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        Self {
+            served: office.serve(&["--state-dir", state], settings),
+            key,
+        }
     }
 
     /// Creates a session, and returns the status and the body.
     pub(crate) fn create(&self, guest: &str, key: &str) -> (u16, Value) {
         let headers = format!("content-type: application/json\r\nidempotency-key: {key}\r\n");
-        let answer = self.served.ask("POST", "/v1/sessions", &self.key, &headers, &json!({"guestId": guest}).to_string());
+        let answer = self.served.ask(
+            "POST",
+            "/v1/sessions",
+            &self.key,
+            &headers,
+            &json!({"guestId": guest}).to_string(),
+        );
         (answer.status, answer.json())
     }
 
     /// Address and port of the metrics listener.
     pub(crate) fn metrics(&self) -> &str {
-        self.served.metrics.strip_prefix("http://").unwrap().strip_suffix("/metrics").unwrap()
+        self.served
+            .metrics
+            .strip_prefix("http://")
+            .unwrap()
+            .strip_suffix("/metrics")
+            .unwrap()
     }
 
     /// The metrics in the format for clients that do not accept OpenMetrics.
@@ -56,7 +88,8 @@ impl Serving {
 
 /// Sends a `GET`, and returns the status and the body. Returns `None` if there is no response.
 pub(crate) fn get(host: &str, path: &str) -> Option<(u16, String)> {
-    ask(&format!("http://{host}"), &format!("GET {path}"), "", "").map(|answer| (answer.status, answer.body))
+    ask(&format!("http://{host}"), &format!("GET {path}"), "", "")
+        .map(|answer| (answer.status, answer.body))
 }
 
 #[expect(clippy::disallowed_methods, reason = "other processes go by real time")]

@@ -45,21 +45,42 @@ impl Answer {
 impl Office {
     /// Creates an API key with one scope.
     pub(crate) fn api_key(&self, scope: &str) -> String {
-        let made = self.run(&["api-keys", "create", "--name", "test", "--scope", scope, "--json"]).ok().json();
+        let made = self
+            .run(&[
+                "api-keys", "create", "--name", "test", "--scope", scope, "--json",
+            ])
+            .ok()
+            .json();
         made["key"].as_str().unwrap().to_owned()
     }
 
     /// Registers this store's signing keys with the platform.
     pub(crate) fn register_keys(&self) {
-        let jwks = self.run(&["signing-keys", "export", "--format", "jwks"]).ok().stdout;
+        let jwks = self
+            .run(&["signing-keys", "export", "--format", "jwks"])
+            .ok()
+            .stdout;
         self.admin("PUT", "/_sim/guest-keys", &jwks);
     }
 
     pub(crate) fn serve(&self, flags: &[&str], settings: &[(&str, &str)]) -> Served {
-        let arguments = [&["serve", "--json", "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"], flags].concat();
+        let arguments = [
+            &[
+                "serve",
+                "--json",
+                "--listen",
+                "127.0.0.1:0",
+                "--metrics-listen",
+                "127.0.0.1:0",
+            ],
+            flags,
+        ]
+        .concat();
         let mut command = self.command(&arguments);
         // Without load balancers there is no need to drain before the exit.
-        command.env("GUESTLANE_DRAIN_PERIOD", "off").envs(settings.iter().copied());
+        command
+            .env("GUESTLANE_DRAIN_PERIOD", "off")
+            .envs(settings.iter().copied());
         Served::start(command)
     }
 }
@@ -69,7 +90,9 @@ impl Served {
     pub(crate) fn start(mut command: std::process::Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
-        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        BufReader::new(child.stdout.as_mut().unwrap())
+            .read_line(&mut line)
+            .unwrap();
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
         let log = Arc::new(Mutex::new(String::new()));
         let written = Arc::clone(&log);
@@ -85,28 +108,69 @@ impl Served {
             panic!("it did not start: {}", log.lock().unwrap());
         };
         let text = |name: &str| says[name].as_str().unwrap_or_default().to_owned();
-        Served { child, address: text("address"), metrics: text("metrics"), log }
+        Served {
+            child,
+            address: text("address"),
+            metrics: text("metrics"),
+            log,
+        }
     }
 }
 
 impl Served {
-    pub(crate) fn ask(&self, method: &str, path: &str, key: &str, headers: &str, body: &str) -> Answer {
+    pub(crate) fn ask(
+        &self,
+        method: &str,
+        path: &str,
+        key: &str,
+        headers: &str,
+        body: &str,
+    ) -> Answer {
         self.try_ask(method, path, key, headers, body).unwrap()
     }
 
     /// Sends one request on a connection of its own. Returns `None` if there is no complete
     /// response.
-    pub(crate) fn try_ask(&self, method: &str, path: &str, key: &str, headers: &str, body: &str) -> Option<Answer> {
-        let authorization = if key.is_empty() { String::new() } else { format!("authorization: Bearer {key}\r\n") };
-        ask(&self.address, &format!("{method} {path}"), &format!("{authorization}{headers}"), body)
+    pub(crate) fn try_ask(
+        &self,
+        method: &str,
+        path: &str,
+        key: &str,
+        headers: &str,
+        body: &str,
+    ) -> Option<Answer> {
+        let authorization = if key.is_empty() {
+            String::new()
+        } else {
+            format!("authorization: Bearer {key}\r\n")
+        };
+        ask(
+            &self.address,
+            &format!("{method} {path}"),
+            &format!("{authorization}{headers}"),
+            body,
+        )
     }
 
     pub(crate) fn create(&self, key: &str, body: &Value) -> Answer {
-        self.ask("POST", "/v1/sessions", key, "content-type: application/json\r\n", &body.to_string())
+        self.ask(
+            "POST",
+            "/v1/sessions",
+            key,
+            "content-type: application/json\r\n",
+            &body.to_string(),
+        )
     }
 
     pub(crate) fn scrape(&self) -> String {
-        ask(self.metrics.trim_end_matches("/metrics"), "GET /metrics", "", "").unwrap().body
+        ask(
+            self.metrics.trim_end_matches("/metrics"),
+            "GET /metrics",
+            "",
+            "",
+        )
+        .unwrap()
+        .body
     }
 
     pub(crate) fn signal(&self, signal: nix::sys::signal::Signal) {
@@ -131,13 +195,22 @@ impl Served {
 pub(crate) fn ask(address: &str, line: &str, headers: &str, body: &str) -> Option<Answer> {
     let host = address.strip_prefix("http://")?;
     let mut stream = TcpStream::connect(host).ok()?;
-    let request = format!("{line} HTTP/1.0\r\nhost: {host}\r\ncontent-length: {}\r\n{headers}\r\n{body}", body.len());
+    let request = format!(
+        "{line} HTTP/1.0\r\nhost: {host}\r\ncontent-length: {}\r\n{headers}\r\n{body}",
+        body.len()
+    );
     stream.write_all(request.as_bytes()).ok()?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;
     let (head, body) = answer.split_once("\r\n\r\n")?;
     let mut lines = head.lines();
     let status = lines.next()?.split(' ').nth(1)?.parse().ok()?;
-    let headers = lines.filter_map(|line| line.split_once(": ")).map(|(name, value)| (name.to_lowercase(), value.to_owned()));
-    Some(Answer { status, headers: headers.collect(), body: body.to_owned() })
+    let headers = lines
+        .filter_map(|line| line.split_once(": "))
+        .map(|(name, value)| (name.to_lowercase(), value.to_owned()));
+    Some(Answer {
+        status,
+        headers: headers.collect(),
+        body: body.to_owned(),
+    })
 }

@@ -47,14 +47,26 @@ impl Collector {
                             return;
                         }
                         read.extend_from_slice(&chunk[..length]);
-                        let Some(end) = read.windows(4).position(|bytes| bytes == b"\r\n\r\n") else { continue };
+                        let Some(end) = read.windows(4).position(|bytes| bytes == b"\r\n\r\n")
+                        else {
+                            continue;
+                        };
                         let head = String::from_utf8_lossy(&read[..end]).to_lowercase();
-                        let length: usize =
-                            head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap().trim().parse().unwrap();
+                        let length: usize = head
+                            .lines()
+                            .find_map(|line| line.strip_prefix("content-length: "))
+                            .unwrap()
+                            .trim()
+                            .parse()
+                            .unwrap();
                         if read.len() >= end + 4 + length {
-                            kept.lock().unwrap().push(read[end + 4..end + 4 + length].to_vec());
+                            kept.lock()
+                                .unwrap()
+                                .push(read[end + 4..end + 4 + length].to_vec());
                             read.drain(..end + 4 + length);
-                            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").unwrap();
+                            stream
+                                .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+                                .unwrap();
                         }
                     }
                 });
@@ -69,17 +81,30 @@ impl Collector {
 
     fn spans(&self) -> Vec<Span> {
         let bodies = self.bodies.lock().unwrap();
-        let requests = bodies.iter().map(|body| ExportTraceServiceRequest::decode(body.as_slice()).unwrap());
-        let scopes = requests.flat_map(|request| request.resource_spans).flat_map(|resource| resource.scope_spans);
+        let requests = bodies
+            .iter()
+            .map(|body| ExportTraceServiceRequest::decode(body.as_slice()).unwrap());
+        let scopes = requests
+            .flat_map(|request| request.resource_spans)
+            .flat_map(|resource| resource.scope_spans);
         scopes.flat_map(|scope| scope.spans).collect()
     }
 }
 
 fn attribute(span: &Span, name: &str) -> Option<String> {
-    let value = span.attributes.iter().find(|attribute| attribute.key == name)?.value.clone()?;
+    let value = span
+        .attributes
+        .iter()
+        .find(|attribute| attribute.key == name)?
+        .value
+        .clone()?;
     match value {
-        AnyValue { value: Some(Value::StringValue(text)) } => Some(text),
-        AnyValue { value: Some(Value::IntValue(number)) } => Some(number.to_string()),
+        AnyValue {
+            value: Some(Value::StringValue(text)),
+        } => Some(text),
+        AnyValue {
+            value: Some(Value::IntValue(number)),
+        } => Some(number.to_string()),
         _ => None,
     }
 }
@@ -97,47 +122,110 @@ fn an_answer_that_is_a_failure_of_the_service_is_logged_as_a_warning() {
     let office = Office::open(&["--rate-limit", "off", "--fault", "queue:503"]);
     office.register_keys();
     let key = office.api_key("sessions:write");
-    let served = office.serve(&[], &[("GUESTLANE_MAX_RETRIES", "0"), ("GUESTLANE_LOG_FORMAT", "json")]);
+    let served = office.serve(
+        &[],
+        &[
+            ("GUESTLANE_MAX_RETRIES", "0"),
+            ("GUESTLANE_LOG_FORMAT", "json"),
+        ],
+    );
     assert_eq!(served.create(&key, &json!({"guestId": "ann"})).status, 503);
     let line = answered(&served);
-    assert_eq!((&line["level"], &line["status"], line.get("trace_id")), (&json!("WARN"), &json!(503), None), "{line}");
+    assert_eq!(
+        (&line["level"], &line["status"], line.get("trace_id")),
+        (&json!("WARN"), &json!(503), None),
+        "{line}"
+    );
 }
 
 #[test]
 fn a_trace_endpoint_that_cannot_be_used_is_refused_at_the_start() {
     let office = Office::open(&[]);
-    for endpoint in ["garbage", "http://otel-collector.monitoring:4318/v1/traces", "ftp://127.0.0.1/v1/traces"] {
-        for arguments in [&["create", "--guest", "ann"] as &[&str], &["serve"], &["sessions", "list"]] {
-            let ended = Ended::of(office.command(arguments).env("GUESTLANE_OTLP_ENDPOINT", endpoint).output().unwrap());
-            assert!(ended.code == 2 && ended.stderr.contains("GUESTLANE_OTLP_ENDPOINT"), "{arguments:?}: {}", ended.stderr);
+    for endpoint in [
+        "garbage",
+        "http://otel-collector.monitoring:4318/v1/traces",
+        "ftp://127.0.0.1/v1/traces",
+    ] {
+        for arguments in [
+            &["create", "--guest", "ann"] as &[&str],
+            &["serve"],
+            &["sessions", "list"],
+        ] {
+            let ended = Ended::of(
+                office
+                    .command(arguments)
+                    .env("GUESTLANE_OTLP_ENDPOINT", endpoint)
+                    .output()
+                    .unwrap(),
+            );
+            assert!(
+                ended.code == 2 && ended.stderr.contains("GUESTLANE_OTLP_ENDPOINT"),
+                "{arguments:?}: {}",
+                ended.stderr
+            );
         }
-        let looked = Ended::of(office.command(&["doctor"]).env("GUESTLANE_OTLP_ENDPOINT", endpoint).output().unwrap());
-        assert!(looked.code == 1 && looked.stdout.contains("BAD   settings: GUESTLANE_OTLP_ENDPOINT"), "{}", looked.stdout);
+        let looked = Ended::of(
+            office
+                .command(&["doctor"])
+                .env("GUESTLANE_OTLP_ENDPOINT", endpoint)
+                .output()
+                .unwrap(),
+        );
+        assert!(
+            looked.code == 1
+                && looked
+                    .stdout
+                    .contains("BAD   settings: GUESTLANE_OTLP_ENDPOINT"),
+            "{}",
+            looked.stdout
+        );
     }
     assert_eq!(office.state()["contacts"], 0);
 }
 
 #[test]
 fn a_collector_that_is_away_is_one_line_and_counted() {
-    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let free = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
     let endpoint = format!("http://{free}/v1/traces");
     let office = Office::open(&["--rate-limit", "off"]);
     let key = office.api_key("sessions:write");
-    let served = office.serve(&[], &[("GUESTLANE_OTLP_ENDPOINT", &endpoint), ("OTEL_BSP_SCHEDULE_DELAY", "20")]);
+    let served = office.serve(
+        &[],
+        &[
+            ("GUESTLANE_OTLP_ENDPOINT", &endpoint),
+            ("OTEL_BSP_SCHEDULE_DELAY", "20"),
+        ],
+    );
     let failures = || {
         let scraped = served.scrape();
-        let line = scraped.lines().find_map(|line| line.strip_prefix("guestlane_trace_export_failures_total "));
+        let line = scraped
+            .lines()
+            .find_map(|line| line.strip_prefix("guestlane_trace_export_failures_total "));
         line.unwrap().parse::<u64>().unwrap()
     };
     let mut asked = 0;
     while failures() < 3 {
         asked += 1;
-        assert_eq!(served.create(&key, &json!({"guestId": format!("guest-{asked}")})).status, 201);
+        assert_eq!(
+            served
+                .create(&key, &json!({"guestId": format!("guest-{asked}")}))
+                .status,
+            201
+        );
     }
     served.says("trace collector");
     let log = served.log.lock().unwrap().clone();
-    let told: Vec<_> = log.lines().filter(|line| line.contains("trace collector")).collect();
-    assert!(told.len() == 1 && told[0].contains("an outage began"), "{told:?}");
+    let told: Vec<_> = log
+        .lines()
+        .filter(|line| line.contains("trace collector"))
+        .collect();
+    assert!(
+        told.len() == 1 && told[0].contains("an outage began"),
+        "{told:?}"
+    );
 }
 
 #[test]
@@ -146,16 +234,31 @@ fn the_service_has_the_name_that_opentelemetry_gives_it() {
     let office = Office::open(&[]);
     let create = |guest: &str, settings: &[(&str, &str)]| {
         let mut command = office.command(&["create", "--guest", guest]);
-        command.env("GUESTLANE_OTLP_ENDPOINT", &collector.endpoint).envs(settings.iter().copied());
+        command
+            .env("GUESTLANE_OTLP_ENDPOINT", &collector.endpoint)
+            .envs(settings.iter().copied());
         Ended::of(command.output().unwrap()).ok();
         String::from_utf8_lossy(&collector.bytes()).into_owned()
     };
     let has = |text: &str, name: &str| {
-        text.contains(&format!("service.name\u{12}{}\n{}{name}", char::from(name.len() as u8 + 2), char::from(name.len() as u8)))
+        text.contains(&format!(
+            "service.name\u{12}{}\n{}{name}",
+            char::from(name.len() as u8 + 2),
+            char::from(name.len() as u8)
+        ))
     };
     assert!(has(&create("ann", &[]), "guestlane"));
-    assert!(has(&create("bob", &[("OTEL_SERVICE_NAME", "web-shop")]), "web-shop"));
-    let more = create("cy", &[("OTEL_RESOURCE_ATTRIBUTES", "service.name=shop-2,deployment.environment.name=test")]);
+    assert!(has(
+        &create("bob", &[("OTEL_SERVICE_NAME", "web-shop")]),
+        "web-shop"
+    ));
+    let more = create(
+        "cy",
+        &[(
+            "OTEL_RESOURCE_ATTRIBUTES",
+            "service.name=shop-2,deployment.environment.name=test",
+        )],
+    );
     assert!(has(&more, "shop-2") && more.contains("deployment.environment.name"));
 }
 
@@ -176,27 +279,55 @@ fn one_trace_joins_request_calls_record_and_delivery() {
             ("GUESTLANE_LOG_FORMAT", "json"),
         ],
     );
-    let headers = format!("content-type: application/json\r\ntraceparent: 00-{TRACE}-00f067aa0ba902b7-01\r\n");
-    let opened = served.ask("POST", "/v1/sessions", &key, &headers, &json!({"guestId": "ann"}).to_string());
+    let headers = format!(
+        "content-type: application/json\r\ntraceparent: 00-{TRACE}-00f067aa0ba902b7-01\r\n"
+    );
+    let opened = served.ask(
+        "POST",
+        "/v1/sessions",
+        &key,
+        &headers,
+        &json!({"guestId": "ann"}).to_string(),
+    );
     assert_eq!(opened.status, 201, "{}", opened.body);
     // An unauthenticated client can neither start a trace nor join one.
     let stranger = format!("traceparent: 00-{OTHER_TRACE}-00f067aa0ba902b7-01\r\n");
-    assert_eq!(served.ask("GET", "/v1/sessions", "gl_none", &stranger, "").status, 401);
+    assert_eq!(
+        served
+            .ask("GET", "/v1/sessions", "gl_none", &stranger, "")
+            .status,
+        401
+    );
     while office.state()["crm"]["events"] != 1 {
         thread::park_timeout(Duration::from_millis(5));
     }
     let line = answered(&served);
-    assert_eq!((&line["level"], &line["trace_id"]), (&json!("INFO"), &json!(TRACE)), "{line}");
+    assert_eq!(
+        (&line["level"], &line["trace_id"]),
+        (&json!("INFO"), &json!(TRACE)),
+        "{line}"
+    );
     let span_id = line["span_id"].as_str().unwrap().to_owned();
     served.signal(Signal::SIGTERM);
     assert_eq!(served.ended(), 0);
 
     let spans = collector.spans();
     let of = |trace: &str| {
-        let hex = |span: &&Span| span.trace_id.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-        spans.iter().filter(|span| hex(span) == trace).collect::<Vec<_>>()
+        let hex = |span: &&Span| {
+            span.trace_id
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect::<String>()
+        };
+        spans
+            .iter()
+            .filter(|span| hex(span) == trace)
+            .collect::<Vec<_>>()
     };
-    assert!(of(OTHER_TRACE).is_empty(), "requests without an API key join no trace");
+    assert!(
+        of(OTHER_TRACE).is_empty(),
+        "requests without an API key join no trace"
+    );
     let ours = of(TRACE);
     let names: Vec<_> = ours.iter().map(|span| span.name.as_str()).collect();
     for (name, times) in [
@@ -207,7 +338,11 @@ fn one_trace_joins_request_calls_record_and_delivery() {
         ("commit", 2),
         ("tell the CRM", 1),
     ] {
-        assert_eq!(names.iter().filter(|found| **found == name).count(), times, "{name} in {names:?}");
+        assert_eq!(
+            names.iter().filter(|found| **found == name).count(),
+            times,
+            "{name} in {names:?}"
+        );
     }
     // Each span has a parent in the trace, and the first one has the caller's span.
     let ids: HashSet<_> = ours.iter().map(|span| span.span_id.clone()).collect();
@@ -216,24 +351,73 @@ fn one_trace_joins_request_calls_record_and_delivery() {
         .filter(|span| !ids.contains(&span.parent_span_id))
         .map(|span| (span.name.as_str(), span.parent_span_id.clone()))
         .collect();
-    assert_eq!(roots, [("POST /v1/sessions", 0x00f0_67aa_0ba9_02b7_u64.to_be_bytes().to_vec())]);
-    let request = ours.iter().find(|span| span.name == "POST /v1/sessions").unwrap();
-    assert_eq!(request.span_id.iter().map(|byte| format!("{byte:02x}")).collect::<String>(), span_id);
-    let calls: Vec<_> = ours.iter().filter(|span| ["contact", "open_conversation"].contains(&span.name.as_str())).collect();
-    assert!(calls.iter().all(|call| attribute(call, "guestlane.correlation_id").is_some()));
-    assert_eq!(calls.iter().filter(|call| attribute(call, "http.response.status_code").as_deref() == Some("503")).count(), 1);
-    let session = ours.iter().find(|span| span.name == "create session").unwrap();
-    assert_eq!(attribute(session, "guestlane.session.id").as_deref(), opened.json()["sessionId"].as_str());
-    let records: Vec<_> = ours.iter().filter_map(|span| attribute(span, "guestlane.audit.index")).collect();
-    assert_eq!(records, ["2"], "the record «success», after the API key's and «pending»");
+    assert_eq!(
+        roots,
+        [(
+            "POST /v1/sessions",
+            0x00f0_67aa_0ba9_02b7_u64.to_be_bytes().to_vec()
+        )]
+    );
+    let request = ours
+        .iter()
+        .find(|span| span.name == "POST /v1/sessions")
+        .unwrap();
+    assert_eq!(
+        request
+            .span_id
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect::<String>(),
+        span_id
+    );
+    let calls: Vec<_> = ours
+        .iter()
+        .filter(|span| ["contact", "open_conversation"].contains(&span.name.as_str()))
+        .collect();
+    assert!(
+        calls
+            .iter()
+            .all(|call| attribute(call, "guestlane.correlation_id").is_some())
+    );
+    assert_eq!(
+        calls
+            .iter()
+            .filter(|call| attribute(call, "http.response.status_code").as_deref() == Some("503"))
+            .count(),
+        1
+    );
+    let session = ours
+        .iter()
+        .find(|span| span.name == "create session")
+        .unwrap();
+    assert_eq!(
+        attribute(session, "guestlane.session.id").as_deref(),
+        opened.json()["sessionId"].as_str()
+    );
+    let records: Vec<_> = ours
+        .iter()
+        .filter_map(|span| attribute(span, "guestlane.audit.index"))
+        .collect();
+    assert_eq!(
+        records,
+        ["2"],
+        "the record «success», after the API key's and «pending»"
+    );
 
     // Each outgoing request carries the trace context.
-    let by_route: HashMap<_, _> =
-        ["contact", "conversation", "crm"].into_iter().map(|route| (route, office.journal(route))).collect();
+    let by_route: HashMap<_, _> = ["contact", "conversation", "crm"]
+        .into_iter()
+        .map(|route| (route, office.journal(route)))
+        .collect();
     for (route, entries) in by_route {
         for entry in entries {
-            let parent = entry["headers"]["traceparent"].as_str().unwrap_or_else(|| panic!("{route} has none"));
-            assert!(parent.starts_with(&format!("00-{TRACE}-")) && parent.ends_with("-01"), "{route}: {parent}");
+            let parent = entry["headers"]["traceparent"]
+                .as_str()
+                .unwrap_or_else(|| panic!("{route} has none"));
+            assert!(
+                parent.starts_with(&format!("00-{TRACE}-")) && parent.ends_with("-01"),
+                "{route}: {parent}"
+            );
         }
     }
 }

@@ -59,12 +59,19 @@ impl<'a> CreateContactRequest<'a> {
     pub const TYPE: &'static str = "webchat";
 
     /// Creates the request for a guest.
-    pub fn new(guest_id: &'a str, guest_token: &'a str, attributes: &'a BTreeMap<String, String>) -> Self {
+    pub fn new(
+        guest_id: &'a str,
+        guest_token: &'a str,
+        attributes: &'a BTreeMap<String, String>,
+    ) -> Self {
         Self {
             kind: Self::TYPE.into(),
             address: guest_address(guest_id).into(),
             external_contact_id: guest_id.into(),
-            custom_attributes: ContactAttributes { guest_token: guest_token.into(), attributes: Cow::Borrowed(attributes) },
+            custom_attributes: ContactAttributes {
+                guest_token: guest_token.into(),
+                attributes: Cow::Borrowed(attributes),
+            },
         }
     }
 }

@@ -55,8 +55,14 @@ impl<'a> NewConversation<'a> {
     pub fn new(guest_id: &str, queue_id: Uuid, guest_token: &'a str) -> Self {
         Self {
             contact_id: guest_address(guest_id).into(),
-            routing_data: RoutingData { queue_id, skill_requirements: Vec::new() },
-            custom_attributes: ConversationAttributes { session_token: guest_token.into(), routing_target: queue_id },
+            routing_data: RoutingData {
+                queue_id,
+                skill_requirements: Vec::new(),
+            },
+            custom_attributes: ConversationAttributes {
+                session_token: guest_token.into(),
+                routing_target: queue_id,
+            },
         }
     }
 }
@@ -97,7 +103,10 @@ mod tests {
 
     #[test]
     fn the_payloads_are_the_briefs_byte_for_byte() {
-        let attributes = BTreeMap::from([("tier".into(), "premium".into()), ("source".into(), "web-portal".into())]);
+        let attributes = BTreeMap::from([
+            ("tier".into(), "premium".into()),
+            ("source".into(), "web-portal".into()),
+        ]);
         let contact = CreateContactRequest::new("user-8842-xyz", "T.O.K", &attributes);
         assert_eq!(
             serde_json::to_string(&contact).unwrap(),

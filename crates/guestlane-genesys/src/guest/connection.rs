@@ -23,7 +23,10 @@ use uuid::Uuid;
 
 use super::{
     event::{Direction, Message},
-    frame::{Action, Body, ClientFrame, Configure, FrameKind, Jwt, ServerFrame, SessionResponse, SessionToken},
+    frame::{
+        Action, Body, ClientFrame, Configure, FrameKind, Jwt, ServerFrame, SessionResponse,
+        SessionToken,
+    },
 };
 use crate::{
     attempt_log,
@@ -66,48 +69,86 @@ impl GenesysClient {
         deadline: Timestamp,
     ) -> Result<GuestSocket, AttemptError> {
         let key = generate_key();
-        let request = Request::get(self.hosts().webmessaging.route(&format!("/v1?deploymentId={deployment}")))
-            .header(header::CONNECTION, "Upgrade")
-            .header(header::UPGRADE, "websocket")
-            .header(header::SEC_WEBSOCKET_VERSION, "13")
-            .header(header::SEC_WEBSOCKET_KEY, &key)
-            .header(header::ORIGIN, origin)
-            .body(Full::<Bytes>::default())
-            .map_err(|error| AttemptError::NotSent(error.to_string()))?;
+        let request = Request::get(
+            self.hosts()
+                .webmessaging
+                .route(&format!("/v1?deploymentId={deployment}")),
+        )
+        .header(header::CONNECTION, "Upgrade")
+        .header(header::UPGRADE, "websocket")
+        .header(header::SEC_WEBSOCKET_VERSION, "13")
+        .header(header::SEC_WEBSOCKET_KEY, &key)
+        .header(header::ORIGIN, origin)
+        .body(Full::<Bytes>::default())
+        .map_err(|error| AttemptError::NotSent(error.to_string()))?;
         attempt_log::sent(self.clock().now());
         self.stats().sent();
         let _under_way = self.pulse().call();
-        let upgraded = match self.transport().upgrade(request, deadline).await.map_err(|error| not_sent(error.into()))? {
+        let upgraded = match self
+            .transport()
+            .upgrade(request, deadline)
+            .await
+            .map_err(|error| not_sent(error.into()))?
+        {
             Upgrade::Accepted(head, upgraded) => {
-                let accept = head.get(header::SEC_WEBSOCKET_ACCEPT).map(HeaderValue::as_bytes);
+                let accept = head
+                    .get(header::SEC_WEBSOCKET_ACCEPT)
+                    .map(HeaderValue::as_bytes);
                 if accept != Some(derive_accept_key(key.as_bytes()).as_bytes()) {
-                    return Err(AttemptError::NotSent("the other side is no WebSocket".to_owned()));
+                    return Err(AttemptError::NotSent(
+                        "the other side is no WebSocket".to_owned(),
+                    ));
                 }
                 upgraded
             }
             Upgrade::Rejected(answer) => {
                 // No frame was sent without a socket, so a retry is safe whatever the status.
                 return Err(match answer.error_for_status(self.clock().now(), false) {
-                    Ok(_) => AttemptError::NotSent("the other side did not become a WebSocket".to_owned()),
+                    Ok(_) => AttemptError::NotSent(
+                        "the other side did not become a WebSocket".to_owned(),
+                    ),
                     // The request carried no access token, so a 401 says nothing about it.
                     Err(AttemptError::Unauthorized(refusal)) => AttemptError::Rejected(refusal),
                     Err(error) => not_sent(error),
                 });
             }
         };
-        let config =
-            WebSocketConfig::default().max_message_size(Some(MAX_RESPONSE_BYTES)).max_frame_size(Some(MAX_RESPONSE_BYTES));
-        let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Client, Some(config)).await;
-        let (clock, limit, stats) = (self.clock().clone(), self.transport().limit(), Arc::clone(self.stats()));
-        Ok(GuestSocket { socket, token: token.clone(), clock, limit, stats, pulse: Arc::clone(self.pulse()) })
+        let config = WebSocketConfig::default()
+            .max_message_size(Some(MAX_RESPONSE_BYTES))
+            .max_frame_size(Some(MAX_RESPONSE_BYTES));
+        let socket =
+            WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Client, Some(config))
+                .await;
+        let (clock, limit, stats) = (
+            self.clock().clone(),
+            self.transport().limit(),
+            Arc::clone(self.stats()),
+        );
+        Ok(GuestSocket {
+            socket,
+            token: token.clone(),
+            clock,
+            limit,
+            stats,
+            pulse: Arc::clone(self.pulse()),
+        })
     }
 }
 
 impl GuestSocket {
     /// Begins or resumes the session: the same token identifies the same session.
-    pub(crate) async fn configure(&mut self, deployment: Uuid, deadline: Timestamp) -> Result<SessionResponse, AttemptError> {
-        let configure = Configure { deployment_id: deployment.to_string(), ..Configure::default() };
-        let answer = self.request(Action::ConfigureSession(configure), deadline).await?;
+    pub(crate) async fn configure(
+        &mut self,
+        deployment: Uuid,
+        deadline: Timestamp,
+    ) -> Result<SessionResponse, AttemptError> {
+        let configure = Configure {
+            deployment_id: deployment.to_string(),
+            ..Configure::default()
+        };
+        let answer = self
+            .request(Action::ConfigureSession(configure), deadline)
+            .await?;
         match answer.body {
             Body::Session(session) if session.connected => Ok(session),
             other => Err(unexpected(other.class())),
@@ -124,26 +165,44 @@ impl GuestSocket {
 
     /// Sends a message as the guest and returns the platform's message ID. The platform echoes the
     /// message as the acknowledgement.
-    pub(crate) async fn send_message(&mut self, message: Message, deadline: Timestamp) -> Result<PlatformId, AttemptError> {
-        let action = Action::OnMessage { message: Box::new(message), time: None, channel: None };
+    pub(crate) async fn send_message(
+        &mut self,
+        message: Message,
+        deadline: Timestamp,
+    ) -> Result<PlatformId, AttemptError> {
+        let action = Action::OnMessage {
+            message: Box::new(message),
+            time: None,
+            channel: None,
+        };
         match self.request(action, deadline).await?.body {
-            Body::Structured(echo) if echo.direction == Some(Direction::Inbound) => {
-                echo.id.ok_or_else(|| lost("an acknowledgement without an id that can be used"))
-            }
+            Body::Structured(echo) if echo.direction == Some(Direction::Inbound) => echo
+                .id
+                .ok_or_else(|| lost("an acknowledgement without an id that can be used")),
             other => Err(unexpected(other.class())),
         }
     }
 
     /// Closes the connection; the session continues to exist.
     pub(crate) async fn close(mut self) {
-        let goodbye = CloseFrame { code: CloseCode::Normal, reason: "".into() };
+        let goodbye = CloseFrame {
+            code: CloseCode::Normal,
+            reason: "".into(),
+        };
         // Do not wait for the peer's close frame longer than the timeout.
-        let _ = self.clock.timeout(Duration::from_secs(1), self.socket.close(Some(goodbye))).await;
+        let _ = self
+            .clock
+            .timeout(Duration::from_secs(1), self.socket.close(Some(goodbye)))
+            .await;
     }
 
     /// Sends one frame and waits for the frame with its tracing ID. Frames in between are ignored;
     /// frames of unknown classes are counted.
-    async fn request(&mut self, action: Action, deadline: Timestamp) -> Result<ServerFrame, AttemptError> {
+    async fn request(
+        &mut self,
+        action: Action,
+        deadline: Timestamp,
+    ) -> Result<ServerFrame, AttemptError> {
         let limit = self.limit.min(deadline.since(self.clock.now()));
         if limit.is_zero() {
             return Err(AttemptError::NotSent("no time left".to_owned()));
@@ -154,24 +213,49 @@ impl GuestSocket {
         self.stats.sent();
         let pulse = Arc::clone(&self.pulse);
         let _under_way = pulse.call();
-        let answer = clock.timeout(limit, self.exchange(action, &tracing_id)).await;
+        let answer = clock
+            .timeout(limit, self.exchange(action, &tracing_id))
+            .await;
         let answer = answer.unwrap_or_else(|timed_out| Err(lost(timed_out.to_string())));
-        let class = answer.as_ref().ok().map(|frame| frame.body.class().to_owned());
-        trace!(action = name, tracing_id, class, error = answer.as_ref().err().map(AttemptError::redacted), "frame");
+        let class = answer
+            .as_ref()
+            .ok()
+            .map(|frame| frame.body.class().to_owned());
+        trace!(
+            action = name,
+            tracing_id,
+            class,
+            error = answer.as_ref().err().map(AttemptError::redacted),
+            "frame"
+        );
         answer.map_err(|error| match CorrelationId::new(&tracing_id) {
             Some(id) => error.with_correlation_id(id),
             None => error,
         })
     }
 
-    async fn exchange(&mut self, action: Action, tracing_id: &str) -> Result<ServerFrame, AttemptError> {
-        let frame = ClientFrame { token: self.token.clone(), tracing_id: Some(tracing_id.to_owned()), action };
-        self.socket.send(WsMessage::text(frame.to_text())).await.map_err(|error| broken(&error))?;
+    async fn exchange(
+        &mut self,
+        action: Action,
+        tracing_id: &str,
+    ) -> Result<ServerFrame, AttemptError> {
+        let frame = ClientFrame {
+            token: self.token.clone(),
+            tracing_id: Some(tracing_id.to_owned()),
+            action,
+        };
+        self.socket
+            .send(WsMessage::text(frame.to_text()))
+            .await
+            .map_err(|error| broken(&error))?;
         loop {
             let next = match self.clock.timeout(PING_EVERY, self.socket.next()).await {
                 Ok(next) => next,
                 Err(_) => {
-                    self.socket.send(WsMessage::Ping(Bytes::new())).await.map_err(|error| broken(&error))?;
+                    self.socket
+                        .send(WsMessage::Ping(Bytes::new()))
+                        .await
+                        .map_err(|error| broken(&error))?;
                     continue;
                 }
             };
@@ -179,22 +263,32 @@ impl GuestSocket {
                 Some(Ok(WsMessage::Text(text))) => text,
                 Some(Ok(WsMessage::Ping(_) | WsMessage::Pong(_) | WsMessage::Frame(_))) => continue,
                 Some(Ok(WsMessage::Binary(_))) => return Err(lost("a binary frame")),
-                Some(Ok(WsMessage::Close(_))) | None => return Err(lost("the platform closed the connection without an answer")),
+                Some(Ok(WsMessage::Close(_))) | None => {
+                    return Err(lost("the platform closed the connection without an answer"));
+                }
                 Some(Err(error)) => return Err(broken(&error)),
             };
-            let address = Address::parse(text.as_str()).ok_or_else(|| lost("a text that is no frame"))?;
+            let address =
+                Address::parse(text.as_str()).ok_or_else(|| lost("a text that is no frame"))?;
             if !Body::is_known(&address.class) {
                 debug!(class = address.class, "a frame of an unknown class");
                 self.stats.unknown_frame();
             }
             if address.is_for(tracing_id) {
                 let frame = ServerFrame::parse(text.as_str());
-                return accepted(frame.map_err(|_| lost(format!("a frame of class {} in another shape", address.class)))?);
+                return accepted(frame.map_err(|_| {
+                    lost(format!(
+                        "a frame of class {} in another shape",
+                        address.class
+                    ))
+                })?);
             }
             // Other frames need not be valid, because they belong to no request here. Only frames
             // that end the session or the connection matter.
             match address.class.as_str() {
-                "ConnectionClosedEvent" | "LogoutEvent" => return Err(lost("the platform ended the connection")),
+                "ConnectionClosedEvent" | "LogoutEvent" => {
+                    return Err(lost("the platform ended the connection"));
+                }
                 "SessionExpiredEvent" => return Err(session_is_over()),
                 _ => {}
             }
@@ -211,22 +305,39 @@ struct Address {
 
 impl Address {
     fn parse(text: &str) -> Option<Self> {
-        let Value::Object(frame) = serde_json::from_str(text).ok()? else { return None };
+        let Value::Object(frame) = serde_json::from_str(text).ok()? else {
+            return None;
+        };
         let tracing_id = match frame.get("tracingId") {
             None | Some(Value::Null) => None,
             Some(Value::String(id)) => Some(id.clone()),
             Some(_) => return None,
         };
-        let class = clean(frame.get("class").and_then(Value::as_str).unwrap_or_default(), MAX_CLASS);
-        let kind =
-            if frame.get("type").and_then(Value::as_str) == Some("message") { FrameKind::Message } else { FrameKind::Response };
-        Some(Self { kind, class, tracing_id })
+        let class = clean(
+            frame
+                .get("class")
+                .and_then(Value::as_str)
+                .unwrap_or_default(),
+            MAX_CLASS,
+        );
+        let kind = if frame.get("type").and_then(Value::as_str) == Some("message") {
+            FrameKind::Message
+        } else {
+            FrameKind::Response
+        };
+        Some(Self {
+            kind,
+            class,
+            tracing_id,
+        })
     }
 
     /// Whether the frame answers the request. Some responses have no tracing ID; that is
     /// unambiguous, because only one request is in flight.
     fn is_for(&self, tracing_id: &str) -> bool {
-        self.tracing_id.as_deref().map_or(self.kind == FrameKind::Response, |id| id == tracing_id)
+        self.tracing_id
+            .as_deref()
+            .map_or(self.kind == FrameKind::Response, |id| id == tracing_id)
     }
 }
 
@@ -234,9 +345,20 @@ impl Address {
 fn accepted(frame: ServerFrame) -> Result<ServerFrame, AttemptError> {
     let (code, message, retry_after) = match &frame.body {
         Body::Text(text) => (frame.code, text.clone(), None),
-        Body::Error(error) | Body::TooManyRequests(error) | Body::GenerateUrlError(error) | Body::UploadFailure(error) => {
-            let message = error.error_message.clone().or_else(|| error.message.clone()).unwrap_or_default();
-            (error.error_code.unwrap_or(frame.code), message, error.retry_after)
+        Body::Error(error)
+        | Body::TooManyRequests(error)
+        | Body::GenerateUrlError(error)
+        | Body::UploadFailure(error) => {
+            let message = error
+                .error_message
+                .clone()
+                .or_else(|| error.message.clone())
+                .unwrap_or_default();
+            (
+                error.error_code.unwrap_or(frame.code),
+                message,
+                error.retry_after,
+            )
         }
         Body::SessionExpired(_) => (4006, "Session has expired".to_owned(), None),
         _ if frame.code == 200 => return Ok(frame),
@@ -245,7 +367,10 @@ fn accepted(frame: ServerFrame) -> Result<ServerFrame, AttemptError> {
     Err(match code {
         429 | 4029 => {
             let seconds = retry_after.or_else(|| Sentence::new(&message).seconds());
-            AttemptError::Throttled { retry_after: seconds.map(bounded), correlation_id: None }
+            AttemptError::Throttled {
+                retry_after: seconds.map(bounded),
+                correlation_id: None,
+            }
         }
         // Omit the message, which may repeat what the guest wrote: this text is stored.
         200 | 408 | 500..=599 | 5000.. => lost(format!("the guest API answered {code}")),
@@ -261,20 +386,40 @@ pub(super) fn session_is_over() -> AttemptError {
 fn refused(code: u16, message: &str) -> AttemptError {
     // 403 concerns the configuration (a feature or an origin that the deployment does not allow),
     // which an operator can correct at any time.
-    let status = if code == 403 { StatusCode::FORBIDDEN } else { StatusCode::BAD_REQUEST };
+    let status = if code == 403 {
+        StatusCode::FORBIDDEN
+    } else {
+        StatusCode::BAD_REQUEST
+    };
     let code = ErrorCode::new(&format!("{GUEST_CODE}{code}"));
-    AttemptError::Rejected(ErrorResponse { status, code, message: Sentence::new(message), correlation_id: None })
+    AttemptError::Rejected(ErrorResponse {
+        status,
+        code,
+        message: Sentence::new(message),
+        correlation_id: None,
+    })
 }
 
 /// Converts an error that occurred before the first frame. Nothing was sent, so the outcome is
 /// known.
 fn not_sent(error: AttemptError) -> AttemptError {
     match error {
-        AttemptError::OutcomeUnknown { retry_after: Some(wait), correlation_id, .. } => {
-            AttemptError::Throttled { retry_after: Some(wait), correlation_id }
-        }
-        AttemptError::OutcomeUnknown { reason, correlation_id, .. } => {
-            let id = correlation_id.map(|id| format!(" (correlation id {id})")).unwrap_or_default();
+        AttemptError::OutcomeUnknown {
+            retry_after: Some(wait),
+            correlation_id,
+            ..
+        } => AttemptError::Throttled {
+            retry_after: Some(wait),
+            correlation_id,
+        },
+        AttemptError::OutcomeUnknown {
+            reason,
+            correlation_id,
+            ..
+        } => {
+            let id = correlation_id
+                .map(|id| format!(" (correlation id {id})"))
+                .unwrap_or_default();
             AttemptError::NotSent(format!("the guest socket did not open: {reason}{id}"))
         }
         other => other,
@@ -282,7 +427,10 @@ fn not_sent(error: AttemptError) -> AttemptError {
 }
 
 fn unexpected(class: &str) -> AttemptError {
-    lost(format!("an answer of class {} that does not fit", clean(class, MAX_CLASS)))
+    lost(format!(
+        "an answer of class {} that does not fit",
+        clean(class, MAX_CLASS)
+    ))
 }
 
 fn broken(error: &tungstenite::Error) -> AttemptError {
@@ -290,7 +438,11 @@ fn broken(error: &tungstenite::Error) -> AttemptError {
 }
 
 fn lost(reason: impl Into<String>) -> AttemptError {
-    AttemptError::OutcomeUnknown { reason: reason.into(), retry_after: None, correlation_id: None }
+    AttemptError::OutcomeUnknown {
+        reason: reason.into(),
+        retry_after: None,
+        correlation_id: None,
+    }
 }
 
 #[cfg(test)]
@@ -303,23 +455,44 @@ mod tests {
 
     #[test]
     fn an_error_is_sorted_by_what_the_platform_may_have_done() {
-        let text = |code: u16| classify_frame(&format!(r#"{{"type":"response","class":"string","code":{code},"body":"x"}}"#));
+        let text = |code: u16| {
+            classify_frame(&format!(
+                r#"{{"type":"response","class":"string","code":{code},"body":"x"}}"#
+            ))
+        };
         for code in [429, 4029] {
-            assert!(matches!(text(code), Err(AttemptError::Throttled { .. })), "{code}");
+            assert!(
+                matches!(text(code), Err(AttemptError::Throttled { .. })),
+                "{code}"
+            );
         }
         for code in [408, 500, 503, 5000] {
-            assert!(matches!(text(code), Err(AttemptError::OutcomeUnknown { .. })), "{code}");
+            assert!(
+                matches!(text(code), Err(AttemptError::OutcomeUnknown { .. })),
+                "{code}"
+            );
         }
         for code in [400, 401, 403, 404, 409, 4006, 4007, 4011, 4013, 4017, 4020] {
-            assert!(matches!(text(code), Err(AttemptError::Rejected(_))), "{code}");
+            assert!(
+                matches!(text(code), Err(AttemptError::Rejected(_))),
+                "{code}"
+            );
         }
-        let slow =
-            r#"{"type":"response","class":"TooManyRequestsErrorMessage","code":429,"body":{"errorCode":4029,"retryAfter":3}}"#;
-        let Err(AttemptError::Throttled { retry_after, .. }) = classify_frame(slow) else { panic!("not throttled") };
+        let slow = r#"{"type":"response","class":"TooManyRequestsErrorMessage","code":429,"body":{"errorCode":4029,"retryAfter":3}}"#;
+        let Err(AttemptError::Throttled { retry_after, .. }) = classify_frame(slow) else {
+            panic!("not throttled")
+        };
         assert_eq!(retry_after, Some(Duration::from_secs(3)));
-        for (body, seconds) in [(r#"{"retryAfter":18446744073709551615}"#, 3600), (r#"{"message":"in [9] seconds"}"#, 9)] {
-            let slow = format!(r#"{{"type":"response","class":"TooManyRequestsErrorMessage","code":429,"body":{body}}}"#);
-            let Err(AttemptError::Throttled { retry_after, .. }) = classify_frame(&slow) else { panic!("not throttled") };
+        for (body, seconds) in [
+            (r#"{"retryAfter":18446744073709551615}"#, 3600),
+            (r#"{"message":"in [9] seconds"}"#, 9),
+        ] {
+            let slow = format!(
+                r#"{{"type":"response","class":"TooManyRequestsErrorMessage","code":429,"body":{body}}}"#
+            );
+            let Err(AttemptError::Throttled { retry_after, .. }) = classify_frame(&slow) else {
+                panic!("not throttled")
+            };
             assert_eq!(retry_after, Some(Duration::from_secs(seconds)));
         }
         assert!(classify_frame(r#"{"type":"response","class":"SessionResponse","code":200,"body":{"connected":true}}"#).is_ok());

@@ -59,7 +59,14 @@ impl std::fmt::Debug for Message {
             .field("id", &self.id)
             .field("kind", &self.kind)
             .field("direction", &self.direction)
-            .field("events", &self.events.iter().map(|event| &event.kind).collect::<Vec<_>>())
+            .field(
+                "events",
+                &self
+                    .events
+                    .iter()
+                    .map(|event| &event.kind)
+                    .collect::<Vec<_>>(),
+            )
             .finish_non_exhaustive()
     }
 }
@@ -142,26 +149,53 @@ pub struct ChannelMetadata {
 /// Returns the number of bytes of all names and values, as counted for `maxCustomDataBytes`
 /// (docs/platform.md#attributes).
 pub fn attribute_bytes(attributes: &BTreeMap<String, String>) -> usize {
-    attributes.iter().map(|(name, value)| name.len() + value.len()).sum()
+    attributes
+        .iter()
+        .map(|(name, value)| name.len() + value.len())
+        .sum()
 }
 
 impl Message {
     /// Creates a text message of the guest.
     pub fn text(text: impl Into<String>) -> Self {
-        Self { kind: "Text".to_owned(), text: Some(text.into()), ..Self::default() }
+        Self {
+            kind: "Text".to_owned(),
+            text: Some(text.into()),
+            ..Self::default()
+        }
     }
 
     /// Creates the presence event by which a guest joins without a message.
     pub fn join() -> Self {
-        let presence = Presence { kind: "Join".to_owned(), fields: Map::new() };
-        let event = Event { kind: "Presence".to_owned(), presence: Some(presence), fields: Map::new() };
-        Self { kind: "Event".to_owned(), events: vec![event], ..Self::default() }
+        let presence = Presence {
+            kind: "Join".to_owned(),
+            fields: Map::new(),
+        };
+        let event = Event {
+            kind: "Presence".to_owned(),
+            presence: Some(presence),
+            fields: Map::new(),
+        };
+        Self {
+            kind: "Event".to_owned(),
+            events: vec![event],
+            ..Self::default()
+        }
     }
 
     /// Adds attributes for the inbound flow.
     pub fn with_attributes(self, attributes: BTreeMap<String, String>) -> Self {
-        let metadata = ChannelMetadata { custom_attributes: attributes, fields: Map::new() };
-        Self { channel: Some(Channel { metadata: Some(metadata), fields: Map::new() }), ..self }
+        let metadata = ChannelMetadata {
+            custom_attributes: attributes,
+            fields: Map::new(),
+        };
+        Self {
+            channel: Some(Channel {
+                metadata: Some(metadata),
+                fields: Map::new(),
+            }),
+            ..self
+        }
     }
 
     /// Returns the custom attributes in their supported location.
@@ -171,6 +205,9 @@ impl Message {
 
     /// Whether the message contains a presence event of this type.
     pub fn is_presence(&self, kind: &str) -> bool {
-        self.events.iter().filter_map(|event| event.presence.as_ref()).any(|presence| presence.kind == kind)
+        self.events
+            .iter()
+            .filter_map(|event| event.presence.as_ref())
+            .any(|presence| presence.kind == kind)
     }
 }

@@ -58,7 +58,11 @@ pub struct ClientFrame {
 
 /// A request of the client.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "action", rename_all = "camelCase", rename_all_fields = "camelCase")]
+#[serde(
+    tag = "action",
+    rename_all = "camelCase",
+    rename_all_fields = "camelCase"
+)]
 pub enum Action {
     /// Begins or resumes a session: the first frame on every connection.
     ConfigureSession(Configure),
@@ -294,7 +298,8 @@ impl fmt::Debug for Body {
 fn read<T: DeserializeOwned>(body: Value) -> Result<T, serde_json::Error> {
     // An event without content may have no body.
     if body.is_null() || body.as_str() == Some("") {
-        return serde_json::from_value(body).or_else(|_| serde_json::from_value(Value::Object(Map::new())));
+        return serde_json::from_value(body)
+            .or_else(|_| serde_json::from_value(Value::Object(Map::new())));
     }
     serde_json::from_value(body)
 }
@@ -539,9 +544,20 @@ impl ServerFrame {
 
 impl<'de> Deserialize<'de> for ServerFrame {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let Envelope { kind, class, code, body, tracing_id } = Envelope::deserialize(deserializer)?;
+        let Envelope {
+            kind,
+            class,
+            code,
+            body,
+            tracing_id,
+        } = Envelope::deserialize(deserializer)?;
         let body = Body::parse(&class, body).map_err(serde::de::Error::custom)?;
-        Ok(Self { kind, code: code.unwrap_or(200), body, tracing_id })
+        Ok(Self {
+            kind,
+            code: code.unwrap_or(200),
+            body,
+            tracing_id,
+        })
     }
 }
 
@@ -549,8 +565,14 @@ impl Serialize for ServerFrame {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let body = self.body.value().map_err(serde::ser::Error::custom)?;
         let class = self.body.class().to_owned();
-        Envelope { kind: self.kind, class, code: Some(self.code), body, tracing_id: self.tracing_id.clone() }
-            .serialize(serializer)
+        Envelope {
+            kind: self.kind,
+            class,
+            code: Some(self.code),
+            body,
+            tracing_id: self.tracing_id.clone(),
+        }
+        .serialize(serializer)
     }
 }
 
@@ -584,8 +606,13 @@ mod tests {
     }
 
     fn known(direction: &str) -> Vec<Known> {
-        let frames: Vec<Known> = serde_json::from_str(include_str!("../../../../contract/guest-api-frames.json")).unwrap();
-        let known: Vec<_> = frames.into_iter().filter(|known| known.direction == direction).collect();
+        let frames: Vec<Known> =
+            serde_json::from_str(include_str!("../../../../contract/guest-api-frames.json"))
+                .unwrap();
+        let known: Vec<_> = frames
+            .into_iter()
+            .filter(|known| known.direction == direction)
+            .collect();
         assert!(known.len() > 25);
         known
     }
@@ -593,7 +620,8 @@ mod tests {
     #[test]
     fn every_known_frame_of_a_client_is_read_and_written_the_same() {
         for Known { name, frame, .. } in known("client") {
-            let read = ClientFrame::parse(&frame.to_string()).unwrap_or_else(|error| panic!("{name}: {error}"));
+            let read = ClientFrame::parse(&frame.to_string())
+                .unwrap_or_else(|error| panic!("{name}: {error}"));
             assert_eq!(frame["action"], read.action.name(), "{name}");
             assert_eq!(serde_json::to_value(&read).unwrap(), frame, "{name}");
         }
@@ -602,7 +630,8 @@ mod tests {
     #[test]
     fn every_known_frame_of_the_platform_is_read_and_written_the_same() {
         for Known { name, frame, .. } in known("server") {
-            let read = ServerFrame::parse(&frame.to_string()).unwrap_or_else(|error| panic!("{name}: {error}"));
+            let read = ServerFrame::parse(&frame.to_string())
+                .unwrap_or_else(|error| panic!("{name}: {error}"));
             assert!(!matches!(read.body, Body::Unknown { .. }), "{name}");
             assert_eq!(serde_json::to_value(&read).unwrap(), frame, "{name}");
         }
@@ -612,12 +641,19 @@ mod tests {
     fn what_an_answer_does_not_need_may_be_absent_or_of_another_kind() {
         let session = r#"{"class":"SessionResponse","body":{"connected":true,"durationSeconds":"60","expirationDate":1800.0}}"#;
         let read = ServerFrame::parse(session).unwrap();
-        let Body::Session(session) = read.body else { panic!("{:?}", read.body) };
-        assert_eq!((session.duration_seconds, session.expiration_date), (Some(60), Some(1800)));
+        let Body::Session(session) = read.body else {
+            panic!("{:?}", read.body)
+        };
+        assert_eq!(
+            (session.duration_seconds, session.expiration_date),
+            (Some(60), Some(1800))
+        );
         assert_eq!((read.kind, read.code), (FrameKind::Response, 200));
         let slow = r#"{"type":7,"class":"TooManyRequestsErrorMessage","code":"429","body":{"retryAfter":"3","attachmentId":4}}"#;
         let read = ServerFrame::parse(slow).unwrap();
-        let Body::TooManyRequests(error) = &read.body else { panic!("{:?}", read.body) };
+        let Body::TooManyRequests(error) = &read.body else {
+            panic!("{:?}", read.body)
+        };
         assert_eq!((read.code, error.retry_after), (429, Some(3)));
     }
 
@@ -626,7 +662,10 @@ mod tests {
         let text = r#"{"type":"message","class":"Surprise","code":200,"body":{"a":[1]}}"#;
         let read = ServerFrame::parse(text).unwrap();
         assert_eq!(read.body.class(), "Surprise");
-        assert_eq!(serde_json::from_str::<Value>(&read.to_text()).unwrap(), serde_json::from_str::<Value>(text).unwrap());
+        assert_eq!(
+            serde_json::from_str::<Value>(&read.to_text()).unwrap(),
+            serde_json::from_str::<Value>(text).unwrap()
+        );
     }
 
     #[test]
@@ -635,15 +674,23 @@ mod tests {
             token: SessionToken::new("s3cret"),
             tracing_id: None,
             action: Action::OnMessage {
-                message: Message::text("my card is 4111").with_attributes(BTreeMap::from([("a".into(), "gold".into())])).into(),
+                message: Message::text("my card is 4111")
+                    .with_attributes(BTreeMap::from([("a".into(), "gold".into())]))
+                    .into(),
                 time: None,
                 channel: None,
             },
         };
         let shown = format!("{frame:?}");
-        assert!(!shown.contains("s3cret") && !shown.contains("4111") && !shown.contains("gold"), "{shown}");
+        assert!(
+            !shown.contains("s3cret") && !shown.contains("4111") && !shown.contains("gold"),
+            "{shown}"
+        );
         let said = r#"{"type":"response","class":"Error","code":400,"body":{"errorMessage":"bad value gold"}}"#;
-        for said in [said, r#"{"type":"response","class":"string","code":400,"body":"bad value gold"}"#] {
+        for said in [
+            said,
+            r#"{"type":"response","class":"string","code":400,"body":"bad value gold"}"#,
+        ] {
             let shown = format!("{:?}", ServerFrame::parse(said).unwrap());
             assert!(!shown.contains("gold"), "{shown}");
         }

@@ -89,8 +89,13 @@ impl GenesysClient {
         message: &Message,
         deadline: Timestamp,
     ) -> Result<Completed<MessageAccepted>, CallError> {
-        self.repeat(Operation::FirstMessage, RetrySafety::Idempotent, deadline, || self.first_message(guest, message, deadline))
-            .await
+        self.repeat(
+            Operation::FirstMessage,
+            RetrySafety::Idempotent,
+            deadline,
+            || self.first_message(guest, message, deadline),
+        )
+        .await
     }
 
     async fn first_message(
@@ -99,12 +104,16 @@ impl GenesysClient {
         message: &Message,
         deadline: Timestamp,
     ) -> Result<MessageAccepted, AttemptError> {
-        let mut connection = self.connect_guest(guest.deployment, &guest.origin, &guest.token, deadline).await?;
+        let mut connection = self
+            .connect_guest(guest.deployment, &guest.origin, &guest.token, deadline)
+            .await?;
         self.fail_points().hit(FailPoint::GuestConnected).await;
         let session = connection.configure(guest.deployment, deadline).await?;
         self.fail_points().hit(FailPoint::GuestConfigured).await;
-        let expires_at =
-            session.expiration_date.and_then(|seconds| seconds.checked_mul(1_000_000)).map(Timestamp::from_unix_micros);
+        let expires_at = session
+            .expiration_date
+            .and_then(|seconds| seconds.checked_mul(1_000_000))
+            .map(Timestamp::from_unix_micros);
         // If the response does not say whether the session is new, it may have existed before.
         let message_id = if session.new_session == Some(true) {
             let life = session.duration_seconds.map(Duration::from_secs);
@@ -133,7 +142,10 @@ impl GenesysClient {
             None => connection.send_message(message.clone(), deadline).await?,
         };
         connection.close().await;
-        Ok(MessageAccepted { message_id, expires_at })
+        Ok(MessageAccepted {
+            message_id,
+            expires_at,
+        })
     }
 
     /// Returns the ID of the guest's first message, if the history has one. Pages are newest first.
@@ -143,13 +155,19 @@ impl GenesysClient {
         origin: &HeaderValue,
         deadline: Timestamp,
     ) -> Result<Option<PlatformId>, AttemptError> {
-        let mut bearer = HeaderValue::try_from(format!("bearer {}", jwt.jwt))
-            .map_err(|_| AttemptError::NotSent("the JWT of the history does not fit into a header".to_owned()))?;
+        let mut bearer = HeaderValue::try_from(format!("bearer {}", jwt.jwt)).map_err(|_| {
+            AttemptError::NotSent("the JWT of the history does not fit into a header".to_owned())
+        })?;
         bearer.set_sensitive(true);
         for page in 1..=PAGES {
-            let messages = self.page_of_history(page, &bearer, origin, deadline).await?;
+            let messages = self
+                .page_of_history(page, &bearer, origin, deadline)
+                .await?;
             let whole = messages.len() == PAGE;
-            let said = messages.into_iter().rev().filter_map(|message| serde_json::from_value::<HistoryMessage>(message).ok());
+            let said = messages
+                .into_iter()
+                .rev()
+                .filter_map(|message| serde_json::from_value::<HistoryMessage>(message).ok());
             let ours = { said }.find(|message| message.direction == Some(Direction::Inbound));
             match ours {
                 // The message exists, so it must not be sent again, even if its ID cannot be used.
@@ -178,14 +196,21 @@ impl GenesysClient {
         self.stats().sent();
         let _under_way = self.pulse().call();
         let answer = self.transport().send(request, deadline).await?;
-        let history: History = answer.error_for_status(self.clock().now(), false).map_err(with_jwt_context)?.json()?;
+        let history: History = answer
+            .error_for_status(self.clock().now(), false)
+            .map_err(with_jwt_context)?
+            .json()?;
         Ok(history.entities)
     }
 }
 
 fn unusable_id() -> AttemptError {
     let reason = "the history has the first message without an id that can be used".to_owned();
-    AttemptError::OutcomeUnknown { reason, retry_after: None, correlation_id: None }
+    AttemptError::OutcomeUnknown {
+        reason,
+        retry_after: None,
+        correlation_id: None,
+    }
 }
 
 /// Converts a 401 of the history. The JWT lives for one minute, and the next attempt requests a new

@@ -108,7 +108,11 @@ struct Link<'a> {
 impl<'a> UpsertContactRequest<'a> {
     /// Creates an upsert request.
     pub fn upsert(identifiers: &'a [ContactIdentifier], contact: &'a ExternalContact) -> Self {
-        Self { matching_identifiers: identifiers, action: "Upsert", contact }
+        Self {
+            matching_identifiers: identifiers,
+            action: "Upsert",
+            contact,
+        }
     }
 }
 
@@ -145,14 +149,24 @@ impl GenesysClient {
         deadline: Timestamp,
     ) -> Result<Completed<CreatedResource>, CallError> {
         let body = to_json(&UpsertContactRequest::upsert(identifiers, contact));
-        let call = RequestSpec::post(Operation::EnrichContact, ApiPath::new(ENRICH), body, RetrySafety::Idempotent);
+        let call = RequestSpec::post(
+            Operation::EnrichContact,
+            ApiPath::new(ENRICH),
+            body,
+            RetrySafety::Idempotent,
+        );
         let failed = match self.call(&call, deadline).await {
             Err(failed) if failed.is_conflict() => failed,
             done => return done,
         };
-        let Some(first) = identifiers.first() else { return Err(failed) };
+        let Some(first) = identifiers.first() else {
+            return Err(failed);
+        };
         match self.find_contact(first, deadline).await {
-            Ok(found) => Ok(Completed { tries: failed.tries + found.tries, ..found }),
+            Ok(found) => Ok(Completed {
+                tries: failed.tries + found.tries,
+                ..found
+            }),
             Err(not_found) if not_found.is_not_found() => Err(failed),
             Err(other) => Err(other),
         }
@@ -176,9 +190,21 @@ impl GenesysClient {
         }
         let body = to_json(&UpsertContactRequest::upsert(identifiers, contact));
         let path = ApiPath::new(ENRICH).then("?dryRun=true");
-        let call = RequestSpec::post(Operation::EnrichContact, path, body, RetrySafety::Idempotent);
-        let (status, preview) = self.call_with_status::<Preview>(&call, deadline).await?.value;
-        Ok(if status == http::StatusCode::CREATED { UpsertPreview::Create } else { UpsertPreview::Update { id: preview.id } })
+        let call = RequestSpec::post(
+            Operation::EnrichContact,
+            path,
+            body,
+            RetrySafety::Idempotent,
+        );
+        let (status, preview) = self
+            .call_with_status::<Preview>(&call, deadline)
+            .await?
+            .value;
+        Ok(if status == http::StatusCode::CREATED {
+            UpsertPreview::Create
+        } else {
+            UpsertPreview::Update { id: preview.id }
+        })
     }
 
     /// Returns the contact that has an identifier.
@@ -192,7 +218,12 @@ impl GenesysClient {
         deadline: Timestamp,
     ) -> Result<Completed<CreatedResource>, CallError> {
         let path = ApiPath::new("/api/v2/externalcontacts/identifierlookup/contacts");
-        let call = RequestSpec::post(Operation::FindContact, path, to_json(identifier), RetrySafety::Idempotent);
+        let call = RequestSpec::post(
+            Operation::FindContact,
+            path,
+            to_json(identifier),
+            RetrySafety::Idempotent,
+        );
         self.call(&call, deadline).await
     }
 
@@ -229,11 +260,21 @@ impl GenesysClient {
         communication_id: &PlatformId,
         deadline: Timestamp,
     ) -> Result<Completed<()>, CallError> {
-        let link = Link { external_contact_id: contact_id, conversation_id, communication_id, media_type: "MESSAGE" };
+        let link = Link {
+            external_contact_id: contact_id,
+            conversation_id,
+            communication_id,
+            media_type: "MESSAGE",
+        };
         let path = ApiPath::new("/api/v2/externalcontacts/conversations").segment(conversation_id);
         let call = RequestSpec {
             method: Method::PUT,
-            ..RequestSpec::post(Operation::LinkContact, path, to_json(&link), RetrySafety::Idempotent)
+            ..RequestSpec::post(
+                Operation::LinkContact,
+                path,
+                to_json(&link),
+                RetrySafety::Idempotent,
+            )
         };
         self.call_no_body(&call, deadline).await
     }

@@ -39,7 +39,9 @@ pub(crate) struct ConversationAnswer {
 }
 
 /// Deserializes a list in which every item must be valid; null is an empty list.
-fn nullable<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<Participant>, D::Error> {
+fn nullable<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<Participant>, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
@@ -90,7 +92,10 @@ impl Participant {
 
     fn is_connected(&self) -> bool {
         let gone = |communication: &Communication| {
-            communication.state.as_deref().is_some_and(|state| matches!(state, "disconnected" | "terminated"))
+            communication
+                .state
+                .as_deref()
+                .is_some_and(|state| matches!(state, "disconnected" | "terminated"))
         };
         self.end_time.is_none() && (self.messages.is_empty() || !self.messages.iter().all(gone))
     }
@@ -99,26 +104,39 @@ impl Participant {
 impl Conversation {
     /// Returns the guest's communication, to which a contact is linked.
     pub fn guest_communication(&self) -> Option<&PlatformId> {
-        let guest = self.participants.iter().find(|participant| participant.is_guest())?;
+        let guest = self
+            .participants
+            .iter()
+            .find(|participant| participant.is_guest())?;
         guest.messages.first()?.id.as_ref()
     }
 
     /// Whether the contact is already linked.
     pub fn is_linked_to(&self, contact_id: &PlatformId) -> bool {
-        self.participants.iter().any(|participant| participant.external_contact_id.as_ref() == Some(contact_id))
+        self.participants
+            .iter()
+            .any(|participant| participant.external_contact_id.as_ref() == Some(contact_id))
     }
 
     /// Whether the guest's side has ended: through the inbound flow, an agent or the guest.
     pub fn has_ended(&self) -> bool {
-        !self.participants.iter().any(|participant| participant.is_guest() && participant.is_connected())
+        !self
+            .participants
+            .iter()
+            .any(|participant| participant.is_guest() && participant.is_connected())
     }
 
     /// Returns the flow or queue that currently holds the conversation, which a move to a queue
     /// replaces. Returns `None` while an agent holds it: a conversation is never taken from an
     /// agent.
     pub fn routing_participant(&self) -> Option<&Participant> {
-        let holds = |participant: &&Participant| !participant.is_guest() && participant.is_connected();
-        self.participants.iter().rev().find(holds).filter(|holder| !holder.is_agent())
+        let holds =
+            |participant: &&Participant| !participant.is_guest() && participant.is_connected();
+        self.participants
+            .iter()
+            .rev()
+            .find(holds)
+            .filter(|holder| !holder.is_agent())
     }
 
     /// Returns the queue in which the guest currently waits.
@@ -129,7 +147,9 @@ impl Conversation {
     /// Whether the conversation is or was in this queue, or has reached an agent. From then on, its
     /// routing is up to the organization.
     pub fn has_visited_queue(&self, queue: Uuid) -> bool {
-        self.participants.iter().any(|participant| participant.queue_id == Some(queue) || participant.is_agent())
+        self.participants
+            .iter()
+            .any(|participant| participant.queue_id == Some(queue) || participant.is_agent())
     }
 }
 
@@ -146,9 +166,16 @@ impl GenesysClient {
         message_id: &PlatformId,
         deadline: Timestamp,
     ) -> Result<Completed<PlatformId>, CallError> {
-        let path = ApiPath::new("/api/v2/conversations/messages").segment(message_id).then("/details");
+        let path = ApiPath::new("/api/v2/conversations/messages")
+            .segment(message_id)
+            .then("/details");
         let call = RequestSpec::get(Operation::Details, path, RetrySafety::PollUntilVisible);
-        self.poll_until(&call, |details: MessageDetails| details.conversation_id, deadline).await
+        self.poll_until(
+            &call,
+            |details: MessageDetails| details.conversation_id,
+            deadline,
+        )
+        .await
     }
 
     /// Returns a conversation as soon as the guest is among its participants. With `held`, also
@@ -166,10 +193,18 @@ impl GenesysClient {
         let path = ApiPath::new("/api/v2/conversations").segment(id);
         let call = RequestSpec::get(Operation::Conversation, path, RetrySafety::PollUntilVisible);
         let there = |ConversationAnswer { participants }| {
-            let conversation = Conversation { id: id.clone(), participants };
-            let someone = conversation.participants.iter().any(|participant| !participant.is_guest());
+            let conversation = Conversation {
+                id: id.clone(),
+                participants,
+            };
+            let someone = conversation
+                .participants
+                .iter()
+                .any(|participant| !participant.is_guest());
             // A holder without an ID cannot be replaced by the queue.
-            let nameless = conversation.routing_participant().is_some_and(|holder| holder.id.is_none());
+            let nameless = conversation
+                .routing_participant()
+                .is_some_and(|holder| holder.id.is_none());
             let held = !held || (someone && !nameless) || conversation.has_ended();
             (held && conversation.guest_communication().is_some()).then_some(conversation)
         };
@@ -200,7 +235,12 @@ impl GenesysClient {
             .segment(participant_id)
             .then("/replace/queue");
         let body = to_json(&Transfer { queue_id: queue });
-        let call = RequestSpec::post(Operation::MoveToQueue, path, body, RetrySafety::NotIfOutcomeUnknown);
+        let call = RequestSpec::post(
+            Operation::MoveToQueue,
+            path,
+            body,
+            RetrySafety::NotIfOutcomeUnknown,
+        );
         self.call_no_body(&call, deadline).await
     }
 }
@@ -212,7 +252,10 @@ mod tests {
     fn conversation(participants: &str) -> Conversation {
         let ConversationAnswer { participants } =
             serde_json::from_str(&format!(r#"{{"id":7,"participants":{participants}}}"#)).unwrap();
-        Conversation { id: "c".parse().unwrap(), participants }
+        Conversation {
+            id: "c".parse().unwrap(),
+            participants,
+        }
     }
 
     #[test]
@@ -222,20 +265,37 @@ mod tests {
                 {"id":"2","purpose":"workflow","endTime":"2026-07-01T10:00:00.000Z","messages":[{"id":"m2","state":"terminated"}]},
                 {"id":"3","purpose":"acd","queueId":"5e0c0000-0000-4000-8000-000000000001","messages":[{"id":"m3","state":"connected"}]}]"#,
         );
-        assert_eq!(moved.routing_participant().unwrap().id.as_deref(), Some("3"));
+        assert_eq!(
+            moved.routing_participant().unwrap().id.as_deref(),
+            Some("3")
+        );
         assert!(!moved.has_ended());
-        assert_eq!(moved.guest_communication().map(PlatformId::as_str), Some("m1"));
-        assert_eq!(conversation(r#"[{"id":"1","purpose":"customer"}]"#).routing_participant(), None);
-        let ended = conversation(r#"[{"id":"2","purpose":"agent","messages":[{"id":"m","state":"disconnected"}]}]"#);
+        assert_eq!(
+            moved.guest_communication().map(PlatformId::as_str),
+            Some("m1")
+        );
+        assert_eq!(
+            conversation(r#"[{"id":"1","purpose":"customer"}]"#).routing_participant(),
+            None
+        );
+        let ended = conversation(
+            r#"[{"id":"2","purpose":"agent","messages":[{"id":"m","state":"disconnected"}]}]"#,
+        );
         assert_eq!(ended.routing_participant(), None);
-        let leaving = conversation(r#"[{"id":"2","purpose":"workflow","messages":[{"id":"m","state":"terminated"}]}]"#);
+        let leaving = conversation(
+            r#"[{"id":"2","purpose":"workflow","messages":[{"id":"m","state":"terminated"}]}]"#,
+        );
         assert_eq!(leaving.routing_participant(), None);
-        let over = conversation(r#"[{"id":"1","purpose":"customer","endTime":"2026-07-01T10:00:00.000Z"}]"#);
+        let over = conversation(
+            r#"[{"id":"1","purpose":"customer","endTime":"2026-07-01T10:00:00.000Z"}]"#,
+        );
         assert!(over.has_ended());
 
         let wanted: Uuid = "5e0c0000-0000-4000-8000-000000000001".parse().unwrap();
         assert!(moved.has_visited_queue(wanted) && !leaving.has_visited_queue(wanted));
-        let with_agent = conversation(r#"[{"id":"1","purpose":"customer"},{"id":"4","purpose":"agent","queueId":""}]"#);
+        let with_agent = conversation(
+            r#"[{"id":"1","purpose":"customer"},{"id":"4","purpose":"agent","queueId":""}]"#,
+        );
         assert!(
             with_agent.has_visited_queue(wanted) && with_agent.routing_participant().is_none(),
             "a conversation with an agent is not moved"
@@ -248,8 +308,16 @@ mod tests {
             r#"[{"id":null,"purpose":null,"queueId":5,"messages":null},
                 {"purpose":"customer","externalContactId":{},"messages":[{"id":"m1","state":3},"?"]}]"#,
         );
-        assert_eq!(odd.guest_communication().map(PlatformId::as_str), Some("m1"));
-        assert!(!odd.has_ended() && odd.routing_participant().is_some_and(|holder| holder.id.is_none()));
+        assert_eq!(
+            odd.guest_communication().map(PlatformId::as_str),
+            Some("m1")
+        );
+        assert!(
+            !odd.has_ended()
+                && odd
+                    .routing_participant()
+                    .is_some_and(|holder| holder.id.is_none())
+        );
         for none in ["null", "[]"] {
             assert!(conversation(none).participants.is_empty());
         }
@@ -261,10 +329,17 @@ mod tests {
         for bad in ["a b", "..", &long] {
             let participant = format!(r#"{{"participants":[{{"id":"{bad}"}}]}}"#);
             assert!(serde_json::from_str::<ConversationAnswer>(&participant).is_err());
-            let communication = format!(r#"{{"participants":[{{"messages":[{{"id":"{bad}"}}]}}]}}"#);
+            let communication =
+                format!(r#"{{"participants":[{{"messages":[{{"id":"{bad}"}}]}}]}}"#);
             let read: ConversationAnswer = serde_json::from_str(&communication).unwrap();
-            assert!(read.participants[0].messages.is_empty(), "and so the contact is not linked to it");
-            assert!(serde_json::from_str::<MessageDetails>(&format!(r#"{{"conversationId":"{bad}"}}"#)).is_err());
+            assert!(
+                read.participants[0].messages.is_empty(),
+                "and so the contact is not linked to it"
+            );
+            assert!(
+                serde_json::from_str::<MessageDetails>(&format!(r#"{{"conversationId":"{bad}"}}"#))
+                    .is_err()
+            );
         }
         let details: MessageDetails = serde_json::from_str(r#"{"conversationId":""}"#).unwrap();
         assert_eq!(details.conversation_id, None);

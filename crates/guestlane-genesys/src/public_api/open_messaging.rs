@@ -91,7 +91,12 @@ impl GenesysClient {
         let path = ApiPath::new("/api/v2/conversations/messages")
             .segment(integration)
             .then("/inbound/open/message?prefetchConversationId=true");
-        let call = RequestSpec::post(Operation::OpenMessage, path, to_json(message), RetrySafety::Idempotent);
+        let call = RequestSpec::post(
+            Operation::OpenMessage,
+            path,
+            to_json(message),
+            RetrySafety::Idempotent,
+        );
         self.call(&call, deadline).await
     }
 }

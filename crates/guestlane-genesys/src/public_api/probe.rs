@@ -47,7 +47,11 @@ impl ProbeResponse {
             code: refusal.code,
             message: refusal.message,
             correlation_id: refusal.correlation_id,
-            headers: answer.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect(),
+            headers: answer
+                .headers
+                .iter()
+                .map(|(name, value)| (name.to_string(), text(value)))
+                .collect(),
             body: serde_json::from_slice(&answer.body).unwrap_or_default(),
         }
     }
@@ -61,9 +65,15 @@ impl GenesysClient {
     /// # Errors
     ///
     /// Fails if no client can authenticate, or if a request fails for another reason.
-    pub async fn fetch_organizations(&self, deadline: Timestamp) -> Result<Vec<(String, Option<PlatformId>)>, CallError> {
+    pub async fn fetch_organizations(
+        &self,
+        deadline: Timestamp,
+    ) -> Result<Vec<(String, Option<PlatformId>)>, CallError> {
         let clients = self.clients();
-        let ask = clients.iter().enumerate().map(async |(n, client)| (n, client, self.organization(n, deadline).await));
+        let ask = clients
+            .iter()
+            .enumerate()
+            .map(async |(n, client)| (n, client, self.organization(n, deadline).await));
         let mut organizations = Vec::new();
         let mut first_failure = None;
         for (n, client, answer) in futures_util::future::join_all(ask).await {
@@ -87,7 +97,11 @@ impl GenesysClient {
         }
     }
 
-    async fn organization(&self, client: usize, deadline: Timestamp) -> Result<Option<PlatformId>, CallError> {
+    async fn organization(
+        &self,
+        client: usize,
+        deadline: Timestamp,
+    ) -> Result<Option<PlatformId>, CallError> {
         #[derive(Default, Deserialize)]
         #[serde(default)]
         struct Organization {
@@ -98,14 +112,29 @@ impl GenesysClient {
         struct TokenInfo {
             organization: Option<Organization>,
         }
-        let call = RequestSpec::get(Operation::Probe, ApiPath::new("/api/v2/tokens/me"), RetrySafety::Idempotent);
-        let call = RequestSpec { tried: ExcludedClients::only(client), ..call };
+        let call = RequestSpec::get(
+            Operation::Probe,
+            ApiPath::new("/api/v2/tokens/me"),
+            RetrySafety::Idempotent,
+        );
+        let call = RequestSpec {
+            tried: ExcludedClients::only(client),
+            ..call
+        };
         let silent = |failed: &CallError| {
             let refusal = failed.cause.refusal();
-            refusal.is_some_and(|refusal| matches!(refusal.status, StatusCode::FORBIDDEN | StatusCode::NOT_FOUND))
+            refusal.is_some_and(|refusal| {
+                matches!(
+                    refusal.status,
+                    StatusCode::FORBIDDEN | StatusCode::NOT_FOUND
+                )
+            })
         };
         match self.call::<TokenInfo>(&call, deadline).await {
-            Ok(done) => Ok(done.value.organization.and_then(|organization| organization.id)),
+            Ok(done) => Ok(done
+                .value
+                .organization
+                .and_then(|organization| organization.id)),
             Err(failed) if silent(&failed) => Ok(None),
             Err(failed) => Err(failed),
         }
@@ -117,9 +146,15 @@ impl GenesysClient {
     /// # Errors
     ///
     /// Fails if there is no response before `deadline`.
-    pub async fn probe_get(&self, path: ApiPath, deadline: Timestamp) -> Result<ProbeResponse, AttemptError> {
+    pub async fn probe_get(
+        &self,
+        path: ApiPath,
+        deadline: Timestamp,
+    ) -> Result<ProbeResponse, AttemptError> {
         let call = RequestSpec::get(Operation::Probe, path, RetrySafety::NotIfOutcomeUnknown);
-        Ok(ProbeResponse::new(&self.send_unchecked(&call, deadline).await?))
+        Ok(ProbeResponse::new(
+            &self.send_unchecked(&call, deadline).await?,
+        ))
     }
 
     /// Like [`probe_get`](Self::probe_get), for read operations that use another method.
@@ -135,8 +170,18 @@ impl GenesysClient {
         deadline: Timestamp,
     ) -> Result<ProbeResponse, AttemptError> {
         let body = Bytes::from(body.to_string());
-        let call = RequestSpec { method, ..RequestSpec::post(Operation::Probe, path, body, RetrySafety::NotIfOutcomeUnknown) };
-        Ok(ProbeResponse::new(&self.send_unchecked(&call, deadline).await?))
+        let call = RequestSpec {
+            method,
+            ..RequestSpec::post(
+                Operation::Probe,
+                path,
+                body,
+                RetrySafety::NotIfOutcomeUnknown,
+            )
+        };
+        Ok(ProbeResponse::new(
+            &self.send_unchecked(&call, deadline).await?,
+        ))
     }
 
     /// Sends one GET request without an access token.
@@ -154,7 +199,9 @@ impl GenesysClient {
             .header(header::ACCEPT, "application/json")
             .body(Full::<Bytes>::default())
             .map_err(|error| AttemptError::NotSent(error.to_string()))?;
-        Ok(ProbeResponse::new(&self.transport().send(request, deadline).await?))
+        Ok(ProbeResponse::new(
+            &self.transport().send(request, deadline).await?,
+        ))
     }
 
     /// Opens the guest socket of a deployment and closes it without sending a frame, so that no
@@ -171,9 +218,14 @@ impl GenesysClient {
     ) -> Result<(), CallError> {
         let token = crate::guest::frame::SessionToken::generate();
         let knock = || async {
-            self.connect_guest(deployment, origin, &token, deadline).await?.close().await;
+            self.connect_guest(deployment, origin, &token, deadline)
+                .await?
+                .close()
+                .await;
             Ok(())
         };
-        self.repeat(Operation::Probe, RetrySafety::Idempotent, deadline, knock).await.map(|done| done.value)
+        self.repeat(Operation::Probe, RetrySafety::Idempotent, deadline, knock)
+            .await
+            .map(|done| done.value)
     }
 }

@@ -49,11 +49,17 @@ struct Quota {
 
 impl Quota {
     fn new(rate: Option<Rate>) -> Self {
-        Self { meter: rate.map(GcraLimiter::new), closed_until: Timestamp::from_unix_micros(0) }
+        Self {
+            meter: rate.map(GcraLimiter::new),
+            closed_until: Timestamp::from_unix_micros(0),
+        }
     }
 
     fn due(&self, now: Timestamp) -> Timestamp {
-        self.meter.as_ref().map_or(now, |meter| meter.next_allowed_at(now)).max(self.closed_until)
+        self.meter
+            .as_ref()
+            .map_or(now, |meter| meter.next_allowed_at(now))
+            .max(self.closed_until)
     }
 
     fn take(&mut self, now: Timestamp) {
@@ -66,7 +72,13 @@ impl Quota {
         self.closed_until = self.closed_until.max(now + wait.min(MAX_RETRY_AFTER));
     }
 
-    fn observed(&mut self, (count, allowed): (u32, u32), reset: Duration, sent_at: Timestamp, now: Timestamp) {
+    fn observed(
+        &mut self,
+        (count, allowed): (u32, u32),
+        reset: Duration,
+        sent_at: Timestamp,
+        now: Timestamp,
+    ) {
         if let Some(meter) = &mut self.meter
             && let Some(wait) = meter.observed((count, allowed), reset, sent_at, now)
         {
@@ -119,13 +131,22 @@ impl ClientState {
     /// Returns the rate limit of all processes together, as learned from the responses.
     pub(super) fn limit(&self) -> Option<Rate> {
         let wanted = self.wanted?;
-        let most = self.allowed.values().copied().max().filter(|_| self.allowed.len() > 1);
+        let most = self
+            .allowed
+            .values()
+            .copied()
+            .max()
+            .filter(|_| self.allowed.len() > 1);
         Some(wanted.with_calls(most.unwrap_or(u32::MAX).min(wanted.calls())))
     }
 
     /// Returns the rate limit of this process.
     pub(super) fn rate_now(&self) -> Option<Rate> {
-        if self.shared { self.all.meter.as_ref().map(GcraLimiter::rate) } else { self.wanted }
+        if self.shared {
+            self.all.meter.as_ref().map(GcraLimiter::rate)
+        } else {
+            self.wanted
+        }
     }
 
     /// Applies a new rate-limit lease, which replaces the previous one.
@@ -135,7 +156,8 @@ impl ClientState {
         }
         let limit = self.limit().map_or(calls, Rate::calls);
         for (operation, endpoint) in &mut self.endpoints {
-            if let (Some(allowed), Some(meter)) = (self.allowed.get(operation), &mut endpoint.meter) {
+            if let (Some(allowed), Some(meter)) = (self.allowed.get(operation), &mut endpoint.meter)
+            {
                 // Scale the endpoint's limit by the lease's share of the client's limit.
                 let share = u64::from(*allowed) * u64::from(calls) / u64::from(limit.max(1));
                 meter.set_slice(u32::try_from(share).unwrap_or(*allowed));
@@ -149,12 +171,18 @@ impl ClientState {
         if shared && !self.held.is_some_and(|held| held.is_good_at(now)) {
             return now + LOOK_AGAIN;
         }
-        let endpoint = self.endpoints.get(&operation).map_or(now, |endpoint| endpoint.due(now));
+        let endpoint = self
+            .endpoints
+            .get(&operation)
+            .map_or(now, |endpoint| endpoint.due(now));
         self.all.due(now).max(endpoint)
     }
 
     pub(super) fn fill(&self, now: Timestamp) -> Duration {
-        self.all.meter.as_ref().map_or(Duration::ZERO, |meter| meter.utilization(now))
+        self.all
+            .meter
+            .as_ref()
+            .map_or(Duration::ZERO, |meter| meter.utilization(now))
     }
 
     pub(super) fn take(&mut self, operation: Operation, now: Timestamp) {
@@ -178,16 +206,28 @@ impl ClientState {
         sent_at: Timestamp,
         now: Timestamp,
     ) {
-        let (Some(wanted), true) = (self.wanted, allowed > 0) else { return };
+        let (Some(wanted), true) = (self.wanted, allowed > 0) else {
+            return;
+        };
         if self.allowed.insert(operation, allowed) != Some(allowed) {
-            let most = self.allowed.values().copied().max().filter(|_| self.allowed.len() > 1);
+            let most = self
+                .allowed
+                .values()
+                .copied()
+                .max()
+                .filter(|_| self.allowed.len() > 1);
             let rate = wanted.with_calls(most.unwrap_or(u32::MAX).min(wanted.calls()));
             if let Some(meter) = self.all.meter.as_mut().filter(|_| !self.shared) {
                 meter.set_rate(rate);
             }
-            self.endpoints.retain(|operation, _| self.allowed.get(operation).is_some_and(|allowed| *allowed < rate.calls()));
+            self.endpoints.retain(|operation, _| {
+                self.allowed
+                    .get(operation)
+                    .is_some_and(|allowed| *allowed < rate.calls())
+            });
             if allowed < rate.calls() {
-                self.endpoints.insert(operation, Quota::new(Some(rate.with_calls(allowed))));
+                self.endpoints
+                    .insert(operation, Quota::new(Some(rate.with_calls(allowed))));
                 if let Some(held) = self.held {
                     self.set_slice(held.calls);
                 }
@@ -197,7 +237,12 @@ impl ClientState {
         quota.observed((count, allowed), reset, sent_at, now);
     }
 
-    pub(super) fn throttled(&mut self, operation: Operation, retry_after: Duration, now: Timestamp) {
+    pub(super) fn throttled(
+        &mut self,
+        operation: Operation,
+        retry_after: Duration,
+        now: Timestamp,
+    ) {
         self.throttled += 1;
         let quota = self.endpoints.get_mut(&operation).unwrap_or(&mut self.all);
         quota.close(now, retry_after);
@@ -215,7 +260,11 @@ impl ClientState {
     pub(super) fn leave_out(&mut self, now: Timestamp) -> Duration {
         let forgotten = now.since(self.out_until) > QUARANTINE_MAX;
         if !self.is_left_out(now) {
-            let twice = if forgotten { QUARANTINE_INITIAL } else { self.left_out_for * 2 };
+            let twice = if forgotten {
+                QUARANTINE_INITIAL
+            } else {
+                self.left_out_for * 2
+            };
             self.left_out_for = twice.clamp(QUARANTINE_INITIAL, QUARANTINE_MAX);
             self.out_until = now + self.left_out_for;
         }

@@ -66,7 +66,11 @@ impl GcraLimiter {
     }
 
     fn min_headroom(&self) -> u32 {
-        if self.slice { 0 } else { least_margin(self.rate) }
+        if self.slice {
+            0
+        } else {
+            least_margin(self.rate)
+        }
     }
 
     /// Returns the calls per window that this process may currently send.
@@ -97,7 +101,11 @@ impl GcraLimiter {
     pub(crate) fn next_allowed_at(&self, now: Timestamp) -> Timestamp {
         let evenly = self.even - self.burst_tolerance(now);
         let limit = self.limit() as usize;
-        let in_window = self.sent.len().checked_sub(limit).map(|oldest| self.sent[oldest] + self.rate.window());
+        let in_window = self
+            .sent
+            .len()
+            .checked_sub(limit)
+            .map(|oldest| self.sent[oldest] + self.rate.window());
         now.max(evenly).max(in_window.unwrap_or(now))
     }
 
@@ -152,7 +160,8 @@ impl GcraLimiter {
         let ours = self.sent.len() - self.sent.partition_point(|at| *at < began);
         // Other programs may use what the platform allows beyond this limiter's rate, so do not
         // subtract it.
-        let others = f64::from(count) - ours as f64 - f64::from(allowed.saturating_sub(self.rate.calls()));
+        let others =
+            f64::from(count) - ours as f64 - f64::from(allowed.saturating_sub(self.rate.calls()));
         // Ignore a difference within the headroom: the platform may count a call of the previous
         // window late.
         if !self.slice && others > f64::from(self.margin) && others > self.foreign {
@@ -175,7 +184,9 @@ impl GcraLimiter {
 
     /// Returns the number of calls sent in the window that ends now.
     pub(crate) fn used(&self, now: Timestamp) -> u32 {
-        let first = self.sent.partition_point(|at| *at + self.rate.window() <= now);
+        let first = self
+            .sent
+            .partition_point(|at| *at + self.rate.window() <= now);
         u32::try_from(self.sent.len() - first).unwrap_or(u32::MAX)
     }
 }
@@ -230,10 +241,17 @@ mod tests {
 
     #[test]
     fn a_busy_client_uses_98_of_100_calls_a_second_and_298_of_300_a_minute() {
-        for (rate, calls, at_most) in [("100/s", 3_000, 30.0 / 0.97), ("300/min", 9_000, 30.0 * 60.0 / 0.99)] {
+        for (rate, calls, at_most) in [
+            ("100/s", 3_000, 30.0 / 0.97),
+            ("300/min", 9_000, 30.0 * 60.0 / 0.99),
+        ] {
             let mut meter = GcraLimiter::new(rate.parse().unwrap());
             let last = (0..calls).fold(START, |now, _| send(&mut meter, now));
-            assert!(last.since(START).as_secs_f64() <= at_most, "{rate}: {:?}", last.since(START));
+            assert!(
+                last.since(START).as_secs_f64() <= at_most,
+                "{rate}: {:?}",
+                last.since(START)
+            );
         }
     }
 
@@ -278,8 +296,16 @@ mod tests {
         // arrive 300 ms after the calls were sent.
         for at in &sent {
             let began = START + Duration::from_secs(at.since(START).as_secs());
-            let count = sent.iter().filter(|other| **other >= began && *other <= at).count() as u32;
-            meter.observed((count, 100), Duration::from_secs(1), *at, *at + Duration::from_millis(300));
+            let count = sent
+                .iter()
+                .filter(|other| **other >= began && *other <= at)
+                .count() as u32;
+            meter.observed(
+                (count, 100),
+                Duration::from_secs(1),
+                *at,
+                *at + Duration::from_millis(300),
+            );
         }
         assert_eq!(meter.limit(), 98);
     }
@@ -308,9 +334,17 @@ mod tests {
             sent.push(now);
             // Another program uses 200 of the 300 calls that the platform allows per minute.
             let into = Duration::from_secs(now.since(START).as_secs() % 60);
-            let ours = sent.iter().filter(|at| **at >= START + Duration::from_secs(now.since(START).as_secs() / 60 * 60)).count();
+            let ours = sent
+                .iter()
+                .filter(|at| {
+                    **at >= START + Duration::from_secs(now.since(START).as_secs() / 60 * 60)
+                })
+                .count();
             let told = (200 + u32::try_from(ours).unwrap(), 300);
-            assert_eq!(meter.observed(told, Duration::from_secs(60) - into, now, now), None);
+            assert_eq!(
+                meter.observed(told, Duration::from_secs(60) - into, now, now),
+                None
+            );
         }
         assert_eq!(meter.limit(), 98);
     }

@@ -88,14 +88,22 @@ pub(crate) struct ExcludedClients {
 
 impl Default for ExcludedClients {
     fn default() -> Self {
-        Self { of: u64::MAX, refused: AtomicU64::new(0), passed: AtomicU64::new(0), renewed: AtomicU64::new(0) }
+        Self {
+            of: u64::MAX,
+            refused: AtomicU64::new(0),
+            passed: AtomicU64::new(0),
+            renewed: AtomicU64::new(0),
+        }
     }
 }
 
 impl ExcludedClients {
     /// Restricts a call to one client.
     pub(crate) fn only(client: usize) -> Self {
-        Self { of: 1 << client, ..Self::default() }
+        Self {
+            of: 1 << client,
+            ..Self::default()
+        }
     }
 
     fn refused(&self) -> u64 {
@@ -161,8 +169,20 @@ enum Choice {
 impl ClientPool {
     pub(crate) fn new(rate: Option<Rate>, clients: Vec<Arc<TokenSource>>, clock: Clock) -> Self {
         let books = clients.iter().map(|_| ClientState::new(rate)).collect();
-        let turns = Schedule { rate, books, waiting: BTreeMap::new(), came: 0, served: false };
-        Self { clock, clients, turns: Mutex::new(turns), changed: Notify::new(), crowded: Arc::default() }
+        let turns = Schedule {
+            rate,
+            books,
+            waiting: BTreeMap::new(),
+            came: 0,
+            served: false,
+        };
+        Self {
+            clock,
+            clients,
+            turns: Mutex::new(turns),
+            changed: Notify::new(),
+            crowded: Arc::default(),
+        }
     }
 
     pub(crate) fn clients(&self) -> &[Arc<TokenSource>] {
@@ -173,7 +193,10 @@ impl ClientPool {
     pub(crate) fn set_rate(&self, rate: Option<Rate>) {
         let mut turns = self.turns();
         turns.rate = rate;
-        turns.books.iter_mut().for_each(|books| books.set_rate(rate));
+        turns
+            .books
+            .iter_mut()
+            .for_each(|books| books.set_rate(rate));
         drop(turns);
         self.changed.notify_one();
     }
@@ -181,7 +204,10 @@ impl ClientPool {
     /// Shares each client's rate limit with other processes. Must be called within a tokio runtime.
     pub(crate) fn share(self: &Arc<Self>, fleet: &Arc<dyn Coordinator>) {
         self.turns().books.iter_mut().for_each(ClientState::share);
-        tokio::spawn(quota_lease::keep(Arc::downgrade(self), Arc::downgrade(fleet)));
+        tokio::spawn(quota_lease::keep(
+            Arc::downgrade(self),
+            Arc::downgrade(fleet),
+        ));
     }
 
     /// Returns the calls per second that this process may currently make with all clients together,
@@ -189,7 +215,14 @@ impl ClientPool {
     pub(crate) fn calls_in_a_second(&self) -> Option<f64> {
         let turns = self.turns();
         turns.rate?;
-        Some(turns.books.iter().filter_map(ClientState::rate_now).map(Rate::per_second).sum())
+        Some(
+            turns
+                .books
+                .iter()
+                .filter_map(ClientState::rate_now)
+                .map(Rate::per_second)
+                .sum(),
+        )
     }
 
     fn turns(&self) -> MutexGuard<'_, Schedule> {
@@ -198,7 +231,10 @@ impl ClientPool {
 
     /// Returns the clients that have a usable access token, as a bit set.
     fn ready(&self) -> u64 {
-        (0..).zip(&self.clients).filter(|(_, client)| client.is_ready()).fold(0, |ready, (n, _): (u32, _)| ready | 1 << n)
+        (0..)
+            .zip(&self.clients)
+            .filter(|(_, client)| client.is_ready())
+            .fold(0, |ready, (n, _): (u32, _)| ready | 1 << n)
     }
 
     /// Waits for a permit, measured by the monotonic clock. Capacity is taken only once there is an
@@ -215,7 +251,9 @@ impl ClientPool {
                 Dispatch::RefreshToken(client) => (client, false),
                 Dispatch::Recheck => continue,
             };
-            let Some(token) = self.sign_in(client, tried, deadline).await? else { continue };
+            let Some(token) = self.sign_in(client, tried, deadline).await? else {
+                continue;
+            };
             let now = self.clock.monotonic();
             if !taken {
                 if self.clients[client].is_ready() {
@@ -225,7 +263,11 @@ impl ClientPool {
                 // rejects it; fetching the next token here could repeat forever.
                 self.turns().books[client].take(operation, now);
             }
-            return Ok(Permit { client, token, sent_at: now });
+            return Ok(Permit {
+                client,
+                token,
+                sent_at: now,
+            });
         }
     }
 
@@ -245,7 +287,11 @@ impl ClientPool {
         if !self.has_another(tried, client) {
             return Err(error);
         }
-        let mask = if refused { &tried.refused } else { &tried.passed };
+        let mask = if refused {
+            &tried.refused
+        } else {
+            &tried.passed
+        };
         mask.fetch_or(1 << client, Ordering::Relaxed);
         Ok(None)
     }
@@ -270,13 +316,23 @@ impl ClientPool {
                     return Ok(Dispatch::Permit(client));
                 }
                 Choice::At(at) if at.since(now) >= left => {
-                    return turns.idle(out, ready, now).map(Dispatch::RefreshToken).ok_or(AttemptError::RateLimitTimeout);
+                    return turns
+                        .idle(out, ready, now)
+                        .map(Dispatch::RefreshToken)
+                        .ok_or(AttemptError::RateLimitTimeout);
                 }
                 Choice::Now(_) | Choice::At(_) => {}
             }
             turns.came += 1;
-            let waiter = Waiter { came: turns.came, go };
-            turns.waiting.entry((Priority::current(), operation, out)).or_default().push_back(waiter);
+            let waiter = Waiter {
+                came: turns.came,
+                go,
+            };
+            turns
+                .waiting
+                .entry((Priority::current(), operation, out))
+                .or_default()
+                .push_back(waiter);
             if !std::mem::replace(&mut turns.served, true) {
                 tokio::spawn(Arc::clone(self).dispatch_loop());
             }
@@ -320,7 +376,10 @@ impl ClientPool {
     fn sign_in_soon(self: &Arc<Self>, client: usize) {
         let pool = Arc::clone(self);
         tokio::spawn(async move {
-            if let Err(error) = pool.clients[client].token(pool.clock.now() + Duration::from_secs(30)).await {
+            if let Err(error) = pool.clients[client]
+                .token(pool.clock.now() + Duration::from_secs(30))
+                .await
+            {
                 pool.quarantine_if_rejected(client, &error);
             }
             pool.turns().books[client].signing_in = false;
@@ -332,7 +391,11 @@ impl ClientPool {
     fn has_another(&self, tried: &ExcludedClients, client: usize) -> bool {
         let now = self.clock.monotonic();
         let out = tried.excluded() | 1 << client;
-        self.turns().books.iter().enumerate().any(|(n, books)| out & 1 << n == 0 && !books.is_left_out(now))
+        self.turns()
+            .books
+            .iter()
+            .enumerate()
+            .any(|(n, books)| out & 1 << n == 0 && !books.is_left_out(now))
     }
 
     /// Marks the client as rejected for this call. Returns whether another client can make the
@@ -347,7 +410,12 @@ impl ClientPool {
 
     /// Decides whether a throttled call fails over to another client that is due earlier. A call
     /// fails over at most once in a row.
-    pub(crate) fn fail_over_on_throttle(&self, operation: Operation, tried: &ExcludedClients, client: usize) -> bool {
+    pub(crate) fn fail_over_on_throttle(
+        &self,
+        operation: Operation,
+        tried: &ExcludedClients,
+        client: usize,
+    ) -> bool {
         if tried.passed.load(Ordering::Relaxed) != 0 {
             tried.passed.store(0, Ordering::Relaxed); // both clients are throttled: use the one that is due first
             return false;
@@ -356,8 +424,9 @@ impl ClientPool {
         let out = tried.excluded() | 1 << client;
         let turns = self.turns();
         let here = turns.books[client].due(operation, now);
-        let sooner =
-            |(n, books): (usize, &ClientState)| out & 1 << n == 0 && !books.is_left_out(now) && books.due(operation, now) < here;
+        let sooner = |(n, books): (usize, &ClientState)| {
+            out & 1 << n == 0 && !books.is_left_out(now) && books.due(operation, now) < here
+        };
         let another = turns.books.iter().enumerate().any(sooner);
         if another {
             tried.passed.fetch_or(1 << client, Ordering::Relaxed);
@@ -391,7 +460,12 @@ impl ClientPool {
         let left_out = self.turns().books[client].leave_out(now);
         if self.clients.len() > 1 {
             let (client, seconds) = (self.clients[client].client_id(), left_out.as_secs());
-            warn!(client, seconds, error = error.redacted(), "an OAuth client is left out for a while");
+            warn!(
+                client,
+                seconds,
+                error = error.redacted(),
+                "an OAuth client is left out for a while"
+            );
         }
         true
     }
@@ -403,9 +477,20 @@ impl ClientPool {
 
     /// Learns from the platform's rate limit headers (`inin-ratelimit-…`,
     /// docs/platform.md#rate-limits).
-    pub(crate) fn observed(&self, turn: &Permit, operation: Operation, (count, allowed, reset): (u32, u32, Duration)) {
+    pub(crate) fn observed(
+        &self,
+        turn: &Permit,
+        operation: Operation,
+        (count, allowed, reset): (u32, u32, Duration),
+    ) {
         let now = self.clock.monotonic();
-        self.turns().books[turn.client].observed(operation, (count, allowed), reset, turn.sent_at, now);
+        self.turns().books[turn.client].observed(
+            operation,
+            (count, allowed),
+            reset,
+            turn.sent_at,
+            now,
+        );
     }
 
     /// Stops calls of this client for `retry_after` after a 429. An endpoint with its own limit
@@ -444,10 +529,25 @@ impl Schedule {
         if candidates.is_empty() {
             candidates = all.collect();
         }
-        let by_room = |n: &usize| (self.books[*n].due(operation, now), self.books[*n].fill(now), self.books[*n].calls);
-        let best = candidates.iter().copied().filter(|n| ready & 1 << n != 0).min_by_key(by_room);
+        let by_room = |n: &usize| {
+            (
+                self.books[*n].due(operation, now),
+                self.books[*n].fill(now),
+                self.books[*n].calls,
+            )
+        };
+        let best = candidates
+            .iter()
+            .copied()
+            .filter(|n| ready & 1 << n != 0)
+            .min_by_key(by_room);
         let Some(best) = best else {
-            return Choice::RefreshToken(candidates.into_iter().min_by_key(|n| (self.books[*n].out_until, *n)).unwrap_or(0));
+            return Choice::RefreshToken(
+                candidates
+                    .into_iter()
+                    .min_by_key(|n| (self.books[*n].out_until, *n))
+                    .unwrap_or(0),
+            );
         };
         match self.books[best].due(operation, now) {
             at if at <= now => Choice::Now(best),
@@ -467,7 +567,9 @@ impl Schedule {
             });
             let mut next: Option<(QueuePosition, WaiterKey, Option<usize>)> = None;
             for (key, queue) in &self.waiting {
-                let Some(waiter) = queue.front() else { continue };
+                let Some(waiter) = queue.front() else {
+                    continue;
+                };
                 let (at, client) = match self.choose(key.1, key.2, ready, now) {
                     Choice::Now(client) => (now, Some(client)),
                     Choice::At(at) => (at, None),
@@ -500,7 +602,9 @@ impl Schedule {
     /// Returns a client whose capacity would help the waiting calls, and marks it as
     /// authenticating.
     fn idle_client(&mut self, ready: u64, now: Timestamp) -> Option<usize> {
-        let client = self.idle(0, ready, now).filter(|client| !self.books[*client].signing_in)?;
+        let client = self
+            .idle(0, ready, now)
+            .filter(|client| !self.books[*client].signing_in)?;
         self.books[client].signing_in = true;
         Some(client)
     }

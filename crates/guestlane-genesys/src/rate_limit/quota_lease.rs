@@ -71,25 +71,41 @@ impl Schedule {
             let limit = for_all(rate);
             let used = books.used(now);
             let crowded = waiting >= CROWD;
-            let wanted = if crowded { limit } else { used + used / 4 + 4 + u32::try_from(waiting * 2).unwrap_or(limit) };
+            let wanted = if crowded {
+                limit
+            } else {
+                used + used / 4 + 4 + u32::try_from(waiting * 2).unwrap_or(limit)
+            };
             let asks = match &books.held {
                 None => waiting > 0,
                 Some(held) if held.calls == 0 => waiting > 0 && now >= held.again_at,
-                Some(held) if !held.is_good_at(now) => waiting > 0 && now >= held.asked_at + LOOK_AGAIN,
+                Some(held) if !held.is_good_at(now) => {
+                    waiting > 0 && now >= held.asked_at + LOOK_AGAIN
+                }
                 Some(held) => {
                     let sent = books.calls - held.sent_by_then;
                     // A process that requested less before calls piled up requests once more, so
                     // that other processes learn of its demand.
                     let is_new = held.wanted < limit || sent >= MIN_CALLS_BETWEEN_REQUESTS;
-                    let is_short = crowded && held.calls < limit && is_new && now >= held.asked_at + BETWEEN;
+                    let is_short =
+                        crowded && held.calls < limit && is_new && now >= held.asked_at + BETWEEN;
                     // The lease is less than the fair share until other processes release theirs,
                     // which takes up to a second. Request again then.
                     let is_part = held.again_at.since(held.asked_at) < PART && sent > 0;
-                    let is_used = (sent >= MIN_CALLS_BETWEEN_REQUESTS || is_part) && now >= held.again_at;
+                    let is_used =
+                        (sent >= MIN_CALLS_BETWEEN_REQUESTS || is_part) && now >= held.again_at;
                     is_short || is_used || (sent > 0 && now >= held.until - BETWEEN)
                 }
             };
-            asks.then_some((client, QuotaRequest { limit, window: rate.window(), wanted: wanted.min(limit), used }))
+            asks.then_some((
+                client,
+                QuotaRequest {
+                    limit,
+                    window: rate.window(),
+                    wanted: wanted.min(limit),
+                    used,
+                },
+            ))
         });
         needs.collect()
     }
@@ -100,9 +116,19 @@ impl Schedule {
         let waits = !self.waiting.is_empty();
         let crowded = self.waiter_count() >= CROWD;
         let looks = self.books.iter().filter_map(|books| {
-            let held = books.held.filter(|held| waits || books.calls > held.sent_by_then)?;
-            let is_outgrown = crowded && held.calls > 0 && books.limit().is_some_and(|rate| held.wanted < for_all(rate));
-            let at = if is_outgrown { held.again_at.min(held.asked_at + BETWEEN) } else { held.again_at };
+            let held = books
+                .held
+                .filter(|held| waits || books.calls > held.sent_by_then)?;
+            let is_outgrown = crowded
+                && held.calls > 0
+                && books
+                    .limit()
+                    .is_some_and(|rate| held.wanted < for_all(rate));
+            let at = if is_outgrown {
+                held.again_at.min(held.asked_at + BETWEEN)
+            } else {
+                held.again_at
+            };
             Some(at.since(now))
         });
         looks.min().unwrap_or(Duration::MAX).clamp(LOOK_AGAIN, IDLE)
@@ -133,15 +159,25 @@ pub(super) async fn keep(pool: Weak<ClientPool>, fleet: Weak<dyn Coordinator>) {
             let Some(pool) = pool.upgrade() else { return };
             let now = pool.clock.monotonic();
             let turns = pool.turns();
-            (turns.due_requests(now), turns.next_poll(now), pool.clock.clone(), Arc::clone(&pool.crowded))
+            (
+                turns.due_requests(now),
+                turns.next_poll(now),
+                pool.clock.clone(),
+                Arc::clone(&pool.crowded),
+            )
         };
         let asked = !needs.is_empty();
         for (client, need) in needs {
-            let (Some(pool), Some(fleet)) = (pool.upgrade(), fleet.upgrade()) else { return };
+            let (Some(pool), Some(fleet)) = (pool.upgrade(), fleet.upgrade()) else {
+                return;
+            };
             // Measure the lease from before the request, because it began to run before the
             // response arrived.
             let before = pool.clock.monotonic();
-            match fleet.request_quota_lease(pool.clients[client].client_id(), need).await {
+            match fleet
+                .request_quota_lease(pool.clients[client].client_id(), need)
+                .await
+            {
                 Ok(slice) => {
                     pool.turns().apply_lease(client, slice, need.wanted, before);
                     pool.changed.notify_one();
@@ -150,7 +186,10 @@ pub(super) async fn keep(pool: Weak<ClientPool>, fleet: Weak<dyn Coordinator>) {
                 Err(error) => {
                     pool.turns().books[client].held = None; // the response may be lost while the coordinator counts another lease for this process
                     if !std::mem::replace(&mut told, true) {
-                        warn!(error, "this process's slice of the quota cannot be asked for; nothing is sent without one");
+                        warn!(
+                            error,
+                            "this process's slice of the quota cannot be asked for; nothing is sent without one"
+                        );
                     }
                     clock.sleep(BETWEEN).await;
                 }

@@ -7,15 +7,31 @@ const START: Timestamp = Timestamp::from_unix_micros(1_000_000_000);
 
 fn turns(rate: Option<Rate>, clients: usize) -> Schedule {
     let books = (0..clients).map(|_| ClientState::new(rate)).collect();
-    Schedule { rate: None, books, waiting: BTreeMap::new(), came: 0, served: false }
+    Schedule {
+        rate: None,
+        books,
+        waiting: BTreeMap::new(),
+        came: 0,
+        served: false,
+    }
 }
 
 impl Schedule {
-    fn wait(&mut self, priority: Priority, operation: Operation) -> oneshot::Receiver<Option<usize>> {
+    fn wait(
+        &mut self,
+        priority: Priority,
+        operation: Operation,
+    ) -> oneshot::Receiver<Option<usize>> {
         let (go, gone) = oneshot::channel();
         self.came += 1;
-        let waiter = Waiter { came: self.came, go };
-        self.waiting.entry((priority, operation, 0)).or_default().push_back(waiter);
+        let waiter = Waiter {
+            came: self.came,
+            go,
+        };
+        self.waiting
+            .entry((priority, operation, 0))
+            .or_default()
+            .push_back(waiter);
         gone
     }
 
@@ -31,7 +47,9 @@ impl Schedule {
 fn interactive_calls_go_before_the_rows_of_a_batch_and_within_each_who_came_first() {
     let mut turns = turns(Some(Rate::REST), 1);
     turns.exhaust(START);
-    let mut rows: Vec<_> = (0..50).map(|_| turns.wait(Priority::Background, Operation::Contact)).collect();
+    let mut rows: Vec<_> = (0..50)
+        .map(|_| turns.wait(Priority::Background, Operation::Contact))
+        .collect();
     let mut person = turns.wait(Priority::Interactive, Operation::OpenConversation);
     let mut other = turns.wait(Priority::Interactive, Operation::Contact);
     let mut now = START;
@@ -83,13 +101,27 @@ fn each_call_goes_as_the_client_with_most_room() {
 fn a_client_that_is_throttled_or_left_out_is_passed_over_until_it_recovers() {
     let mut turns = turns(Some(Rate::REST), 2);
     turns.books[0].throttled(Operation::Contact, Duration::from_secs(7), START);
-    assert!((0..5).all(|_| matches!(turns.choose(Operation::Contact, 0, ALL, START), Choice::Now(1))));
-    assert!(matches!(turns.choose(Operation::Contact, 0, ALL, START + Duration::from_secs(7)), Choice::Now(0)));
+    assert!((0..5).all(|_| matches!(
+        turns.choose(Operation::Contact, 0, ALL, START),
+        Choice::Now(1)
+    )));
+    assert!(matches!(
+        turns.choose(Operation::Contact, 0, ALL, START + Duration::from_secs(7)),
+        Choice::Now(0)
+    ));
 
     turns.books[1].leave_out(START);
-    assert!(matches!(turns.choose(Operation::Contact, 0, ALL, START), Choice::At(at) if at == START + Duration::from_secs(7)));
+    assert!(
+        matches!(turns.choose(Operation::Contact, 0, ALL, START), Choice::At(at) if at == START + Duration::from_secs(7))
+    );
     turns.books[0].leave_out(START);
-    assert!(matches!(turns.choose(Operation::Contact, 0, 0, START), Choice::RefreshToken(0)), "when all are out, one is tried");
+    assert!(
+        matches!(
+            turns.choose(Operation::Contact, 0, 0, START),
+            Choice::RefreshToken(0)
+        ),
+        "when all are out, one is tried"
+    );
     // Each quarantine is longer, up to five minutes.
     let mut now = START;
     let rests: Vec<_> = (0..5)
@@ -120,7 +152,10 @@ fn an_endpoint_that_allows_less_than_the_client_is_paced_by_itself() {
             Choice::At(at) => now = at,
             Choice::RefreshToken(_) => panic!(),
         }
-        assert!(turns.books[0].due(Operation::Queue, now) <= now, "others are not held back");
+        assert!(
+            turns.books[0].due(Operation::Queue, now) <= now,
+            "others are not held back"
+        );
     }
     assert!((110..=120).contains(&contacts), "{contacts}");
     // A 429 of this endpoint closes only this endpoint.
@@ -135,10 +170,25 @@ fn an_endpoint_that_allows_less_than_the_client_is_paced_by_itself() {
 #[test]
 fn a_window_that_is_used_up_by_somebody_else_is_waited_for() {
     let mut books = ClientState::new(Some(Rate::CLOUD));
-    books.observed(Operation::Contact, (299, 300), Duration::from_secs(40), START, START);
+    books.observed(
+        Operation::Contact,
+        (299, 300),
+        Duration::from_secs(40),
+        START,
+        START,
+    );
     assert_eq!(books.due(Operation::Contact, START), START);
-    books.observed(Operation::Contact, (300, 300), Duration::from_secs(40), START, START);
-    assert_eq!(books.due(Operation::Contact, START), START + Duration::from_secs(40));
+    books.observed(
+        Operation::Contact,
+        (300, 300),
+        Duration::from_secs(40),
+        START,
+        START,
+    );
+    assert_eq!(
+        books.due(Operation::Contact, START),
+        START + Duration::from_secs(40)
+    );
 }
 
 #[test]
@@ -156,9 +206,15 @@ fn a_caller_that_went_away_takes_no_turn() {
 fn without_a_quota_only_a_429_makes_calls_wait() {
     let mut turns = turns(None, 1);
     for _ in 0..10_000 {
-        assert!(matches!(turns.choose(Operation::Contact, 0, ALL, START), Choice::Now(0)));
+        assert!(matches!(
+            turns.choose(Operation::Contact, 0, ALL, START),
+            Choice::Now(0)
+        ));
         turns.books[0].take(Operation::Contact, START);
     }
     turns.books[0].throttled(Operation::Contact, Duration::from_secs(3), START);
-    assert!(matches!(turns.choose(Operation::Contact, 0, ALL, START), Choice::At(_)));
+    assert!(matches!(
+        turns.choose(Operation::Contact, 0, ALL, START),
+        Choice::At(_)
+    ));
 }

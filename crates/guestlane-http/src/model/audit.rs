@@ -17,7 +17,11 @@ pub struct Checkpoint {
     #[schema(minimum = 0, example = 2468)]
     pub size: u64,
     /// The root of its Merkle tree (RFC 6962), base64.
-    #[schema(min_length = 44, max_length = 44, example = "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=")]
+    #[schema(
+        min_length = 44,
+        max_length = 44,
+        example = "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="
+    )]
     pub root: String,
     /// The signed note.
     #[schema(
@@ -56,7 +60,11 @@ pub struct ProvenLog {
     #[schema(minimum = 0, example = 2468)]
     pub size: u64,
     /// The root of its Merkle tree, base64.
-    #[schema(min_length = 44, max_length = 44, example = "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=")]
+    #[schema(
+        min_length = 44,
+        max_length = 44,
+        example = "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="
+    )]
     pub root: String,
     /// The log's name.
     #[schema(max_length = 256, example = "guestlane/8f1c2a90b4d5e6f7/1")]

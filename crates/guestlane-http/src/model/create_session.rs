@@ -1,6 +1,8 @@
 //! JSON model of a request to create a session.
 
-use guestlane::request::{Attributes, ContactDetails, IdempotencyKey, QueueId, SessionRequest, ValidationError};
+use guestlane::request::{
+    Attributes, ContactDetails, IdempotencyKey, QueueId, SessionRequest, ValidationError,
+};
 use serde::{Deserialize, Deserializer};
 use utoipa::{
     ToSchema,
@@ -23,7 +25,12 @@ pub struct CreateSessionRequest {
     #[schema(format = Uuid, min_length = 36, max_length = 36, example = "5e0c0000-0000-4000-8000-000000000001")]
     pub queue_id: Option<String>,
     /// The name of this wish, where it is not in the header `Idempotency-Key`: visible ASCII.
-    #[schema(min_length = 1, max_length = 255, pattern = "^[!-~]+$", example = "order-2231-chat")]
+    #[schema(
+        min_length = 1,
+        max_length = 255,
+        pattern = "^[!-~]+$",
+        example = "order-2231-chat"
+    )]
     pub idempotency_key: Option<String>,
     /// The contact's first name. Of the official surfaces.
     #[schema(max_length = 1000, example = "Ada")]
@@ -45,7 +52,9 @@ pub struct CreateSessionRequest {
 }
 
 fn attributes() -> Object {
-    let text = ObjectBuilder::new().schema_type(Type::String).max_length(Some(Attributes::MAX_BYTES));
+    let text = ObjectBuilder::new()
+        .schema_type(Type::String)
+        .max_length(Some(Attributes::MAX_BYTES));
     ObjectBuilder::new()
         .schema_type(Type::Object)
         .additional_properties(Some(text))
@@ -70,7 +79,10 @@ fn pairs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<(String, Stri
             f.write_str("an object of texts")
         }
 
-        fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        fn visit_map<A: serde::de::MapAccess<'de>>(
+            self,
+            mut map: A,
+        ) -> Result<Self::Value, A::Error> {
             let mut pairs = Vec::new();
             while let Some(pair) = map.next_entry()? {
                 pairs.push(pair);
@@ -82,10 +94,16 @@ fn pairs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<(String, Stri
             Ok(Vec::new())
         }
 
-        fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+        fn visit_seq<A: serde::de::SeqAccess<'de>>(
+            self,
+            mut list: A,
+        ) -> Result<Self::Value, A::Error> {
             match list.next_element::<serde::de::IgnoredAny>()? {
                 None => Ok(Vec::new()),
-                Some(_) => Err(serde::de::Error::invalid_type(serde::de::Unexpected::Seq, &self)),
+                Some(_) => Err(serde::de::Error::invalid_type(
+                    serde::de::Unexpected::Seq,
+                    &self,
+                )),
             }
         }
     }
@@ -104,17 +122,40 @@ pub enum DefaultKey<'a> {
 
 impl CreateSessionRequest {
     /// Checks all of it. `queue` is that of sessions that name none.
-    pub fn request(self, queue: Option<QueueId>, key: DefaultKey<'_>) -> Result<SessionRequest, ValidationError> {
+    pub fn request(
+        self,
+        queue: Option<QueueId>,
+        key: DefaultKey<'_>,
+    ) -> Result<SessionRequest, ValidationError> {
         let guest = self.guest_id.parse()?;
-        let missing = || ValidationError::new("queueId", "is missing", "give it a queue, or set GENESYS_QUEUE_ID");
-        let queue = self.queue_id.map(|id| id.parse()).transpose()?.or(queue).ok_or_else(missing)?;
+        let missing = || {
+            ValidationError::new(
+                "queueId",
+                "is missing",
+                "give it a queue, or set GENESYS_QUEUE_ID",
+            )
+        };
+        let queue = self
+            .queue_id
+            .map(|id| id.parse())
+            .transpose()?
+            .or(queue)
+            .ok_or_else(missing)?;
         let attributes = Attributes::from_pairs(self.attributes)?;
         let person = ContactDetails::new(self.first_name, self.last_name, self.email, self.phone)?;
         let key = match (self.idempotency_key, key) {
             (Some(key), _) => key.parse()?,
             (None, DefaultKey::Fresh) => IdempotencyKey::generate(),
-            (None, DefaultKey::OfRow(batch)) => IdempotencyKey::derive_for_row(batch, &guest, &person, queue, &attributes),
+            (None, DefaultKey::OfRow(batch)) => {
+                IdempotencyKey::derive_for_row(batch, &guest, &person, queue, &attributes)
+            }
         };
-        Ok(SessionRequest { guest, contact_details: person, queue, attributes, key })
+        Ok(SessionRequest {
+            guest,
+            contact_details: person,
+            queue,
+            attributes,
+            key,
+        })
     }
 }

@@ -58,14 +58,22 @@ pub struct Session {
     queue_id: String,
     state: SessionState,
     /// The external contact, once it exists.
-    #[schema(required, max_length = 1024, example = "7a0c0000-0000-4000-8000-000000000002")]
+    #[schema(
+        required,
+        max_length = 1024,
+        example = "7a0c0000-0000-4000-8000-000000000002"
+    )]
     contact_id: Option<String>,
     /// A contact may exist whose id nobody knows; absent where that is not so.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     #[schema(example = false)]
     contact_unknown: bool,
     /// The conversation, once it is known to exist.
-    #[schema(required, max_length = 1024, example = "c0c00000-0000-4000-8000-000000000003")]
+    #[schema(
+        required,
+        max_length = 1024,
+        example = "c0c00000-0000-4000-8000-000000000003"
+    )]
     conversation_id: Option<String>,
     /// Absent on `rest`, which has nothing to tell.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -76,7 +84,10 @@ pub struct Session {
     guest_session: Option<GuestSession>,
     /// The token that vouches for the guest: only in the answer to whoever creates the session.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(max_length = 16384, example = "eyJhbGciOiJSUzI1NiIsImtpZCI6IndlYmNoYXQtZ3Vlc3Qta2V5LXYxIn0.e30.c2ln")]
+    #[schema(
+        max_length = 16384,
+        example = "eyJhbGciOiJSUzI1NiIsImtpZCI6IndlYmNoYXQtZ3Vlc3Qta2V5LXYxIn0.e30.c2ln"
+    )]
     guest_token: Option<String>,
     /// The name of this wish: the same key is the same session.
     #[schema(min_length = 1, max_length = 255, example = "order-2231-chat")]
@@ -110,7 +121,10 @@ pub struct SessionFailure {
     #[schema(max_length = 64, example = "platform_failing")]
     code: String,
     /// One sentence.
-    #[schema(max_length = 8192, example = "could not open the conversation (4 tries in 7.2 s): HTTP 503")]
+    #[schema(
+        max_length = 8192,
+        example = "could not open the conversation (4 tries in 7.2 s): HTTP 503"
+    )]
     message: String,
 }
 
@@ -132,7 +146,9 @@ pub struct GuestSession {
 
 impl GuestSession {
     fn of(session: &session::SessionRecord, token: Option<&SessionToken>) -> Option<Self> {
-        let SurfaceBinding::WebMessaging { deployment, .. } = &session.surface_binding else { return None };
+        let SurfaceBinding::WebMessaging { deployment, .. } = &session.surface_binding else {
+            return None;
+        };
         Some(Self {
             deployment_id: deployment.to_string(),
             token: token.map(|token| token.expose().to_owned()),
@@ -163,30 +179,45 @@ impl Session {
             contact_id: session.contact_id.as_deref().map(str::to_owned),
             contact_unknown: session.contact_id_lost,
             conversation_id: session.conversation_id.as_deref().map(str::to_owned),
-            surface: (session.surface_binding != SurfaceBinding::Rest).then(|| session.surface_binding.surface().name()),
+            surface: (session.surface_binding != SurfaceBinding::Rest)
+                .then(|| session.surface_binding.surface().name()),
             guest_session: GuestSession::of(session, None),
             guest_token: None,
             idempotency_key: session.request.key.to_string(),
             replayed: None,
             attempts: session.attempts,
-            latency_ms: session.latency.map(|latency| latency.as_micros() as f64 / 1000.0),
+            latency_ms: session
+                .latency
+                .map(|latency| latency.as_micros() as f64 / 1000.0),
             admitted_at: session.admitted_at,
             opened_at: session.opened_at,
-            error: session
-                .failure
-                .as_ref()
-                .map(|failure| SessionFailure { code: failure.code.clone(), message: failure.message.clone() }),
+            error: session.failure.as_ref().map(|failure| SessionFailure {
+                code: failure.code.clone(),
+                message: failure.message.clone(),
+            }),
         }
     }
 
     /// As a line of a batch's results.
     pub fn of_row(self, row: u64) -> Self {
-        Self { row: Some(row), ..self }
+        Self {
+            row: Some(row),
+            ..self
+        }
     }
 
     /// With its tokens, for a person who asked to see them.
-    pub fn with_tokens(self, session: &session::SessionRecord, token: String, guest: Option<&SessionToken>) -> Self {
-        Self { guest_token: Some(token), guest_session: GuestSession::of(session, guest), ..self }
+    pub fn with_tokens(
+        self,
+        session: &session::SessionRecord,
+        token: String,
+        guest: Option<&SessionToken>,
+    ) -> Self {
+        Self {
+            guest_token: Some(token),
+            guest_session: GuestSession::of(session, guest),
+            ..self
+        }
     }
 }
 
@@ -198,6 +229,10 @@ pub struct Sessions {
     #[schema(max_items = 500)]
     pub sessions: Vec<Session>,
     /// To be sent as `cursor` for what is older; null where that is nothing.
-    #[schema(required, max_length = 64, example = "019ab123-4567-7000-8000-0123456789ab")]
+    #[schema(
+        required,
+        max_length = 64,
+        example = "019ab123-4567-7000-8000-0123456789ab"
+    )]
     pub next_cursor: Option<String>,
 }

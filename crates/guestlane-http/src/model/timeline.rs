@@ -16,7 +16,12 @@ pub struct Timeline {
     #[schema(max_items = 1000)]
     pub entries: Vec<Entry>,
     /// The trace of whoever asked first (W3C Trace Context).
-    #[schema(required, min_length = 32, max_length = 32, example = "4bf92f3577b34da6a3ce929d0e0e4736")]
+    #[schema(
+        required,
+        min_length = 32,
+        max_length = 32,
+        example = "4bf92f3577b34da6a3ce929d0e0e4736"
+    )]
     pub trace_id: Option<String>,
 }
 
@@ -39,7 +44,11 @@ pub struct Entry {
     /// How it went.
     pub status: EntryStatus,
     /// The platform's, to quote to its support.
-    #[schema(required, max_length = 256, example = "c5a9c1e0-1111-4222-8333-444455556666")]
+    #[schema(
+        required,
+        max_length = 256,
+        example = "c5a9c1e0-1111-4222-8333-444455556666"
+    )]
     pub correlation_id: Option<String>,
     /// How long it took.
     #[schema(required, minimum = 0, example = 23.1)]
@@ -51,7 +60,11 @@ pub struct Entry {
     #[schema(required, minimum = 0, example = 42)]
     pub audit_index: Option<u64>,
     /// The event for the CRM.
-    #[schema(required, max_length = 64, example = "msg_019ab1234567700080000123456789ab")]
+    #[schema(
+        required,
+        max_length = 64,
+        example = "msg_019ab1234567700080000123456789ab"
+    )]
     pub event_id: Option<String>,
 }
 

@@ -28,13 +28,29 @@ use crate::{
     security(("apiKey" = ["sessions:read"])),
     responses((status = 200, description = "The checkpoint of the log that is written", body = Checkpoint), AuthErrors, NotFoundErrors),
 )]
-pub(crate) async fn checkpoint(State(app): State<App>, who: Authenticated) -> Result<Response, Problem> {
+pub(crate) async fn checkpoint(
+    State(app): State<App>,
+    who: Authenticated,
+) -> Result<Response, Problem> {
     who.require_scope(Scope::SessionsRead)?;
     let engine = app.engine();
-    let logs = app.reads().logs(engine.audit_log(), engine.audit_key()).await;
+    let logs = app
+        .reads()
+        .logs(engine.audit_log(), engine.audit_key())
+        .await;
     let logs = logs.map_err(|error| app.problem(error))?;
-    let nothing = || Problem::new(ErrorCode::NotFound, "there are no records yet", "create a session first");
-    let log = logs.iter().rfind(|log| !log.elsewhere).or(logs.last()).ok_or_else(nothing)?;
+    let nothing = || {
+        Problem::new(
+            ErrorCode::NotFound,
+            "there are no records yet",
+            "create a session first",
+        )
+    };
+    let log = logs
+        .iter()
+        .rfind(|log| !log.elsewhere)
+        .or(logs.last())
+        .ok_or_else(nothing)?;
     let answered = Checkpoint {
         log: log.log,
         origin: log.checkpoint.origin.clone(),
@@ -56,37 +72,74 @@ pub(crate) async fn checkpoint(State(app): State<App>, who: Authenticated) -> Re
     security(("apiKey" = ["admin"])),
     responses((status = 200, description = "All lines are as they were written", body = AuditProof), AuthErrors),
 )]
-pub(crate) async fn verify(State(app): State<App>, who: Authenticated) -> Result<Response, Problem> {
+pub(crate) async fn verify(
+    State(app): State<App>,
+    who: Authenticated,
+) -> Result<Response, Problem> {
     who.require_scope(Scope::Admin)?;
     // The verification task holds the lock, not the request: a client that disconnects must not
     // allow a second verification to start.
     let alone = Arc::clone(app.audit_verify_lock()).lock_owned().await;
     let started = app.clock().monotonic();
     let engine = Arc::clone(app.engine());
-    let store = engine.store().with_own_reads(ReadLimits::BULK).map_err(|error| app.problem(error))?;
+    let store = engine
+        .store()
+        .with_own_reads(ReadLimits::BULK)
+        .map_err(|error| app.problem(error))?;
     let runtime = tokio::runtime::Handle::current();
     // It may read gigabytes, so it runs on a blocking thread and does not stall other requests.
     let checking = tokio::task::spawn_blocking(move || {
         let (_alone, clock) = (alone, engine.clock().clone());
         let key = engine.audit_key().clone();
-        runtime.block_on(async move { audit::verify_all(&store, engine.audit_log(), &key, Vec::new(), &clock).await })
+        runtime.block_on(async move {
+            audit::verify_all(&store, engine.audit_log(), &key, Vec::new(), &clock).await
+        })
     });
-    let defect = |_| Problem::new(ErrorCode::InternalError, "the check ended early", "ask again");
-    let checked = checking.await.map_err(defect)?.map_err(|error| app.problem(error))?;
-    let logs = checked.into_iter().map(proven).collect::<Result<Vec<_>, _>>()?;
+    let defect = |_| {
+        Problem::new(
+            ErrorCode::InternalError,
+            "the check ended early",
+            "ask again",
+        )
+    };
+    let checked = checking
+        .await
+        .map_err(defect)?
+        .map_err(|error| app.problem(error))?;
+    let logs = checked
+        .into_iter()
+        .map(proven)
+        .collect::<Result<Vec<_>, _>>()?;
     let milliseconds = app.clock().monotonic().since(started).as_secs_f64() * 1000.0;
-    Ok(json_response(StatusCode::OK, &AuditProof { verified: true, logs, milliseconds }))
+    Ok(json_response(
+        StatusCode::OK,
+        &AuditProof {
+            verified: true,
+            logs,
+            milliseconds,
+        },
+    ))
 }
 
 fn proven((log, checked): LogVerification) -> Result<ProvenLog, Problem> {
     match checked {
         Ok(checkpoint) => {
             let root = checkpoint.root_base64();
-            Ok(ProvenLog { log: log.log, size: checkpoint.size, root, origin: checkpoint.origin })
+            Ok(ProvenLog {
+                log: log.log,
+                size: checkpoint.size,
+                root,
+                origin: checkpoint.origin,
+            })
         }
         Err(unproven) => {
-            let fix = "keep the files as they are; docs/audit.md says how to find out what was changed";
-            Err(Problem::new(ErrorCode::AuditVerificationFailed, display_chain(&unproven), fix))
+            let fix =
+                "keep the files as they are; docs/audit.md says how to find out what was changed";
+            Err(Problem::new(
+                ErrorCode::AuditVerificationFailed,
+                display_chain(&unproven),
+                fix,
+            ))
         }
     }
 }

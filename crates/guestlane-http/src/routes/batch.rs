@@ -86,20 +86,40 @@ pub(crate) struct Summary {
         AuthErrors, BodyErrors,
     ),
 )]
-pub(crate) async fn create_all(State(app): State<App>, who: Authenticated, request: Request) -> Result<Response, Problem> {
+pub(crate) async fn create_all(
+    State(app): State<App>,
+    who: Authenticated,
+    request: Request,
+) -> Result<Response, Problem> {
     who.require_scope(Scope::SessionsWrite)?;
     let (head, body) = request.into_parts();
-    expect_type(&head.headers, &["application/jsonl", "application/x-ndjson", "application/json-lines"])?;
+    expect_type(
+        &head.headers,
+        &[
+            "application/jsonl",
+            "application/x-ndjson",
+            "application/json-lines",
+        ],
+    )?;
     if app.shutdown_token().is_cancelled() {
-        return Err(
-            Problem::new(ErrorCode::ShuttingDown, "the service is ending", "send it again, under the same key").retry_after(1)
-        );
+        return Err(Problem::new(
+            ErrorCode::ShuttingDown,
+            "the service is ending",
+            "send it again, under the same key",
+        )
+        .retry_after(1));
     }
     let batch = idempotency_key(&head.headers)?.unwrap_or_else(IdempotencyKey::generate);
     let name = quoted(&batch);
     let trace = trace_context::current().or_else(|| traceparent(&head.headers));
     let (results, lines) = mpsc::channel(MAX_IN_FLIGHT_ROWS);
-    let reading = Reading { app: Arc::clone(&app), who, batch, trace, results };
+    let reading = Reading {
+        app: Arc::clone(&app),
+        who,
+        batch,
+        trace,
+        results,
+    };
     app.tasks().spawn(reading.run(body).in_current_span());
     let lines = tokio_stream(lines).map(Ok::<_, Infallible>);
     let mut response = ([(header::CONTENT_TYPE, LINES)], Body::from_stream(lines)).into_response();
@@ -112,7 +132,10 @@ pub(crate) async fn create_all(State(app): State<App>, who: Authenticated, reque
 
 fn tokio_stream(lines: mpsc::Receiver<Bytes>) -> impl futures_util::Stream<Item = Bytes> {
     // The compression layer may poll the stream again after its end, which `fuse` makes safe.
-    futures_util::stream::unfold(lines, |mut lines| async move { lines.recv().await.map(|line| (line, lines)) }).fuse()
+    futures_util::stream::unfold(lines, |mut lines| async move {
+        lines.recv().await.map(|line| (line, lines))
+    })
+    .fuse()
 }
 
 /// How a row ended.
@@ -138,7 +161,11 @@ impl Reading {
         let mut summary = Summary::default();
         let mut rows = tokio::task::JoinSet::new();
         let mut lines = Lines::new(body, self.app.clock().clone());
-        while let Some(place) = self.or_cancelled(self.results.clone().reserve_owned()).await.and_then(Result::ok) {
+        while let Some(place) = self
+            .or_cancelled(self.results.clone().reserve_owned())
+            .await
+            .and_then(Result::ok)
+        {
             while let Some(ended) = rows.try_join_next() {
                 count(&mut summary, ended.ok());
             }
@@ -149,7 +176,11 @@ impl Reading {
             // Checked for each row as well: `revoked` checks the key only once a second.
             if !self.who.is_active(&self.app) {
                 summary.failed += 1;
-                fail(line.map_or(summary.rows + 1, |line| line.number), unauthorized(), place);
+                fail(
+                    line.map_or(summary.rows + 1, |line| line.number),
+                    unauthorized(),
+                    place,
+                );
                 lines.broken = true;
                 break;
             }
@@ -164,23 +195,40 @@ impl Reading {
                 fail(line.number, is_array(), place);
                 break;
             }
-            let wish = line.text.map_err(too_long).and_then(|text| read::<CreateSessionRequest>(&text));
+            let wish = line
+                .text
+                .map_err(too_long)
+                .and_then(|text| read::<CreateSessionRequest>(&text));
             let request = wish.and_then(|wish| {
-                Ok(wish.request(self.app.queue(), DefaultKey::OfRow(self.batch.as_str()))?.owned_by(self.who.owner()))
+                Ok(wish
+                    .request(self.app.queue(), DefaultKey::OfRow(self.batch.as_str()))?
+                    .owned_by(self.who.owner()))
             });
             let begun = match request {
-                Ok(request) => match self.or_cancelled(self.app.batch_gate().acquire(request.queue, |_| ())).await {
+                Ok(request) => match self
+                    .or_cancelled(self.app.batch_gate().acquire(request.queue, |_| ()))
+                    .await
+                {
                     Some(begun) => begun.map(|begun| (request, begun)).map_err(|outage| {
                         let detail = format!("{outage}: the row was not begun");
-                        Problem::new(ErrorCode::PlatformFailing, detail, "send the batch again, under the same key")
-                            .retry_after(60)
+                        Problem::new(
+                            ErrorCode::PlatformFailing,
+                            detail,
+                            "send the batch again, under the same key",
+                        )
+                        .retry_after(60)
                     }),
                     None => break,
                 },
                 Err(problem) => Err(problem),
             };
             match begun {
-                Ok((request, begun)) => drop(rows.spawn(self.one(line.number, request, begun, place).in_current_span())),
+                Ok((request, begun)) => drop(
+                    rows.spawn(
+                        self.one(line.number, request, begun, place)
+                            .in_current_span(),
+                    ),
+                ),
                 Err(problem) => {
                     summary.failed += 1;
                     fail(line.number, problem, place);
@@ -191,7 +239,10 @@ impl Reading {
             count(&mut summary, ended.ok());
         }
         if !lines.broken && !self.app.shutdown_token().is_cancelled() {
-            let _ = self.results.send(line(&serde_json::json!({ "summary": summary }))).await;
+            let _ = self
+                .results
+                .send(line(&serde_json::json!({ "summary": summary })))
+                .await;
         }
     }
 
@@ -214,12 +265,16 @@ impl Reading {
         let (app, trail) = (Arc::clone(&self.app), AttemptLog::of(self.trace));
         async move {
             let key = request.key.clone();
-            let created = trail.scope(app.engine().create_in_background(request)).await;
+            let created = trail
+                .scope(app.engine().create_in_background(request))
+                .await;
             drop(begun);
             match created {
                 Ok(opened) => {
                     let _ = place.send(line(&Session::opened(&opened).of_row(row)));
-                    RowOutcome::Opened { replayed: opened.replayed }
+                    RowOutcome::Opened {
+                        replayed: opened.replayed,
+                    }
                 }
                 Err(error) => {
                     fail(row, app.problem(error).with_session_key(key), place);
@@ -245,7 +300,11 @@ fn count(summary: &mut Summary, ended: Option<RowOutcome>) {
 fn line(value: &impl Serialize) -> Bytes {
     let mut line = serde_json::to_string(value).unwrap_or_default();
     // Some parsers treat these characters as line ends.
-    for (character, escaped) in [('\u{85}', "\\u0085"), ('\u{2028}', "\\u2028"), ('\u{2029}', "\\u2029")] {
+    for (character, escaped) in [
+        ('\u{85}', "\\u0085"),
+        ('\u{2028}', "\\u2028"),
+        ('\u{2029}', "\\u2029"),
+    ] {
         if line.contains(character) {
             line = line.replace(character, escaped);
         }
@@ -275,7 +334,14 @@ struct Lines {
 impl Lines {
     fn new(body: Body, clock: Clock) -> Self {
         let (body, splitter) = (body.into_data_stream(), LineSplitter::default());
-        Self { clock, body, splitter, waiting_since: None, broken: false, over: false }
+        Self {
+            clock,
+            body,
+            splitter,
+            waiting_since: None,
+            broken: false,
+            over: false,
+        }
     }
 
     /// The caller's patience begins anew: blank lines alone do not keep a batch open.
@@ -292,9 +358,16 @@ impl Lines {
             if self.over {
                 return self.splitter.last_line();
             }
-            let waiting_since = *self.waiting_since.get_or_insert_with(|| self.clock.monotonic());
+            let waiting_since = *self
+                .waiting_since
+                .get_or_insert_with(|| self.clock.monotonic());
             let patience = (waiting_since + SILENCE).since(self.clock.monotonic());
-            match self.clock.timeout(patience, self.body.next()).await.unwrap_or(Some(Err(axum::Error::new(IdleTimeout)))) {
+            match self
+                .clock
+                .timeout(patience, self.body.next())
+                .await
+                .unwrap_or(Some(Err(axum::Error::new(IdleTimeout))))
+            {
                 Some(Ok(bytes)) => self.splitter.push(&bytes),
                 Some(Err(_)) => {
                     self.broken = true;
@@ -307,7 +380,11 @@ impl Lines {
 }
 
 fn too_long(too_long: TooLong) -> Problem {
-    Problem::new(ErrorCode::PayloadTooLarge, too_long.to_string(), "send one session a line, with a line break after each")
+    Problem::new(
+        ErrorCode::PayloadTooLarge,
+        too_long.to_string(),
+        "send one session a line, with a line break after each",
+    )
 }
 
 fn is_array() -> Problem {

@@ -66,24 +66,43 @@ const WAIT: Duration = Duration::from_secs(25);
         AuthErrors, BodyErrors, SessionRefused,
     ),
 )]
-pub(crate) async fn create(State(app): State<App>, who: Authenticated, request: Request) -> Result<Response, Problem> {
+pub(crate) async fn create(
+    State(app): State<App>,
+    who: Authenticated,
+    request: Request,
+) -> Result<Response, Problem> {
     who.require_scope(Scope::SessionsWrite)?;
     let headers = request.headers().clone();
     let wish: CreateSessionRequest = read_json(app.clock(), request).await?;
-    let request = wish_with_key(wish, &headers)?.request(app.queue(), DefaultKey::Fresh)?.owned_by(who.owner());
+    let request = wish_with_key(wish, &headers)?
+        .request(app.queue(), DefaultKey::Fresh)?
+        .owned_by(who.owner());
     if app.shutdown_token().is_cancelled() {
-        return Err(Problem::new(ErrorCode::ShuttingDown, "the service is ending", "send it again, under the same key")
-            .retry_after(1)
-            .with_session_key(&request.key));
+        return Err(Problem::new(
+            ErrorCode::ShuttingDown,
+            "the service is ending",
+            "send it again, under the same key",
+        )
+        .retry_after(1)
+        .with_session_key(&request.key));
     }
-    let begun = app.interactive_gate().try_acquire().ok_or_else(|| overloaded(&request.key))?;
+    let begun = app
+        .interactive_gate()
+        .try_acquire()
+        .ok_or_else(|| overloaded(&request.key))?;
     let trail = AttemptLog::of(trace_context::current().or_else(|| traceparent(&headers)));
     let recorded = trail.admitted();
     let preference = wait(&headers).map(|preference| preference.at_most(app.engine().deadline()));
-    let wait = preference.as_ref().map_or(WAIT.min(app.engine().deadline()), |preference| preference.wait);
+    let wait = preference
+        .as_ref()
+        .map_or(WAIT.min(app.engine().deadline()), |preference| {
+            preference.wait
+        });
     let key = request.key.clone();
     // A separate task finishes the session even if the client disconnects.
-    let mut creating = app.tasks().spawn(create_detached(Arc::clone(app.engine()), request, trail, begun).in_current_span());
+    let mut creating = app
+        .tasks()
+        .spawn(create_detached(Arc::clone(app.engine()), request, trail, begun).in_current_span());
     let ended = match app.clock().timeout(wait, &mut creating).await {
         Ok(ended) => ended,
         // The wait is over. A session that is not recorded yet cannot be looked up, so the response
@@ -100,8 +119,12 @@ pub(crate) async fn create(State(app): State<App>, who: Authenticated, request: 
     match ended {
         Ok(Ok(opened)) => Ok(created_response(&opened)),
         Ok(Err(error)) => error_response(&app, error, &key).await,
-        Err(_) => Err(Problem::new(ErrorCode::InternalError, "the session's task ended early", "ask again with the same key")
-            .with_session_key(&key)),
+        Err(_) => Err(Problem::new(
+            ErrorCode::InternalError,
+            "the session's task ended early",
+            "ask again with the same key",
+        )
+        .with_session_key(&key)),
     }
 }
 
@@ -111,7 +134,13 @@ async fn wait_until_admitted(
     mut recorded: watch::Receiver<Option<Uuid>>,
 ) -> Option<guestlane::session::SessionRecord> {
     let id = *recorded.wait_for(Option::is_some).await.ok()?;
-    let session = app.engine().store().session(SessionId(id?)).await.ok().flatten()?;
+    let session = app
+        .engine()
+        .store()
+        .session(SessionId(id?))
+        .await
+        .ok()
+        .flatten()?;
     session.state.is_unfinished().then_some(session)
 }
 
@@ -126,39 +155,66 @@ async fn create_detached(
 }
 
 /// The key may stand in the header or in the body; in both only if it is the same.
-fn wish_with_key(wish: CreateSessionRequest, headers: &HeaderMap) -> Result<CreateSessionRequest, ValidationError> {
-    let Some(key) = idempotency_key(headers)? else { return Ok(wish) };
+fn wish_with_key(
+    wish: CreateSessionRequest,
+    headers: &HeaderMap,
+) -> Result<CreateSessionRequest, ValidationError> {
+    let Some(key) = idempotency_key(headers)? else {
+        return Ok(wish);
+    };
     match &wish.idempotency_key {
         Some(other) if other != key.as_str() => Err(ValidationError::new(
             "idempotencyKey",
             "is another than the one in the header Idempotency-Key",
             "send the key once: in the header",
         )),
-        _ => Ok(CreateSessionRequest { idempotency_key: Some(key.to_string()), ..wish }),
+        _ => Ok(CreateSessionRequest {
+            idempotency_key: Some(key.to_string()),
+            ..wish
+        }),
     }
 }
 
 fn overloaded(key: &IdempotencyKey) -> Problem {
     let detail = "more sessions are under way than can be served soon; this request did nothing";
-    Problem::new(ErrorCode::Overloaded, detail, "send it again after so many seconds, under the same key")
-        // Spread the retries of many clients over time.
-        .retry_after(fastrand::u64(1..=3))
-        .with_session_key(key)
+    Problem::new(
+        ErrorCode::Overloaded,
+        detail,
+        "send it again after so many seconds, under the same key",
+    )
+    // Spread the retries of many clients over time.
+    .retry_after(fastrand::u64(1..=3))
+    .with_session_key(key)
 }
 
 fn created_response(opened: &CreatedSession) -> Response {
-    let status = if opened.replayed { StatusCode::OK } else { StatusCode::CREATED };
+    let status = if opened.replayed {
+        StatusCode::OK
+    } else {
+        StatusCode::CREATED
+    };
     let mut response = json_response(status, &Session::opened(opened));
     set_location(&mut response, &opened.session);
     if opened.replayed {
-        response.headers_mut().insert("idempotency-replayed", HeaderValue::from_static("true"));
+        response
+            .headers_mut()
+            .insert("idempotency-replayed", HeaderValue::from_static("true"));
     }
     response
 }
 
 /// What is told of a session that did not become open: one that is recorded and will be completed is no failure.
-async fn error_response(app: &App, error: Error, key: &IdempotencyKey) -> Result<Response, Problem> {
-    let Error::Platform { session: Some(id), then: SessionOutcome::WillComplete, failed } = &error else {
+async fn error_response(
+    app: &App,
+    error: Error,
+    key: &IdempotencyKey,
+) -> Result<Response, Problem> {
+    let Error::Platform {
+        session: Some(id),
+        then: SessionOutcome::WillComplete,
+        failed,
+    } = &error
+    else {
         return Err(app.problem(error).with_session_key(key));
     };
     let seconds = failed.wait.map_or(5, |wait| wait.as_secs() + 1);
@@ -168,7 +224,11 @@ async fn error_response(app: &App, error: Error, key: &IdempotencyKey) -> Result
     }
 }
 
-fn accepted(session: &guestlane::session::SessionRecord, seconds: u64, preference: Option<&Preference>) -> Response {
+fn accepted(
+    session: &guestlane::session::SessionRecord,
+    seconds: u64,
+    preference: Option<&Preference>,
+) -> Response {
     let mut response = json_response(StatusCode::ACCEPTED, &Session::stored(session));
     set_location(&mut response, session);
     let headers = response.headers_mut();

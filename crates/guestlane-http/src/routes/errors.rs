@@ -24,14 +24,30 @@ use crate::{
     security(("apiKey" = ["sessions:read"])),
     responses((status = 200, description = "The counts", body = ErrorRates), AuthErrors),
 )]
-pub(crate) async fn errors(State(app): State<App>, who: Authenticated) -> Result<Response, Problem> {
+pub(crate) async fn errors(
+    State(app): State<App>,
+    who: Authenticated,
+) -> Result<Response, Problem> {
     who.require_scope(Scope::SessionsRead)?;
-    Ok(json_response(StatusCode::OK, &ErrorRates::from(app.engine().error_counts())))
+    Ok(json_response(
+        StatusCode::OK,
+        &ErrorRates::from(app.engine().error_counts()),
+    ))
 }
 
 /// The page of a kind of problem, to which `type` leads: Markdown, as a person reads it.
 pub(crate) async fn page(PathId(code): PathId) -> Result<Response, Problem> {
-    let nothing = || Problem::new(ErrorCode::NotFound, "there is no such kind of problem", "/docs lists them");
+    let nothing = || {
+        Problem::new(
+            ErrorCode::NotFound,
+            "there is no such kind of problem",
+            "/docs lists them",
+        )
+    };
     let code = ErrorCode::from_name(&code).ok_or_else(nothing)?;
-    Ok(([(header::CONTENT_TYPE, "text/markdown; charset=utf-8")], code.page()).into_response())
+    Ok((
+        [(header::CONTENT_TYPE, "text/markdown; charset=utf-8")],
+        code.page(),
+    )
+        .into_response())
 }

@@ -46,7 +46,10 @@ pub(crate) async fn now(State(app): State<App>, who: Authenticated) -> Result<Re
     security(("apiKey" = ["sessions:read"])),
     responses((status = 200, description = "Until the service or the caller ends it", content_type = "text/event-stream", body = String), AuthErrors),
 )]
-pub(crate) async fn stream(State(app): State<App>, who: Authenticated) -> Result<Response, Problem> {
+pub(crate) async fn stream(
+    State(app): State<App>,
+    who: Authenticated,
+) -> Result<Response, Problem> {
     who.require_scope(Scope::SessionsRead)?;
     let mut response = Sse::new(events(app, who)).into_response();
     as_stream(&mut response);
@@ -57,7 +60,10 @@ pub(crate) async fn stream(State(app): State<App>, who: Authenticated) -> Result
 pub(crate) fn as_stream(response: &mut Response) {
     response.extensions_mut().insert(Streams);
     let headers = response.headers_mut();
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store, no-transform"));
+    headers.insert(
+        header::CACHE_CONTROL,
+        HeaderValue::from_static("no-store, no-transform"),
+    );
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
 }
 
@@ -72,7 +78,12 @@ fn events(app: App, who: Authenticated) -> impl Stream<Item = Result<Event, Infa
     let mut seconds = app.snapshot().subscribe();
     // The stream begins with the current overview.
     seconds.mark_changed();
-    let streaming = Streaming { who, seconds, news: app.engine().subscribe(), app };
+    let streaming = Streaming {
+        who,
+        seconds,
+        news: app.engine().subscribe(),
+        app,
+    };
     stream::unfold(streaming, |mut streaming| async move {
         let event = loop {
             tokio::select! {
@@ -92,11 +103,16 @@ fn events(app: App, who: Authenticated) -> impl Stream<Item = Result<Event, Infa
         };
         // `revoked` checks the key only once a second, so the key is checked again before each
         // event: a revoked key must not receive any.
-        streaming.who.is_active(&streaming.app).then(|| (Ok(event), streaming))
+        streaming
+            .who
+            .is_active(&streaming.app)
+            .then(|| (Ok(event), streaming))
     })
     .fuse()
 }
 
 fn as_event(name: &str, data: &impl serde::Serialize) -> Event {
-    Event::default().event(name).data(serde_json::to_string(data).unwrap_or_default())
+    Event::default()
+        .event(name)
+        .data(serde_json::to_string(data).unwrap_or_default())
 }

@@ -27,7 +27,10 @@ pub(crate) struct Health {
     platform: Option<&'static str>,
 }
 
-const OK: Health = Health { status: "ok", platform: None };
+const OK: Health = Health {
+    status: "ok",
+    platform: None,
+};
 
 /// Does the process live?
 #[utoipa::path(
@@ -48,12 +51,29 @@ pub(crate) async fn live() -> Response {
 )]
 pub(crate) async fn ready(State(app): State<App>) -> Result<Response, Problem> {
     readiness::check(&app).map_err(|unready| match unready {
-        NotReadyReason::ShuttingDown => {
-            Problem::new(ErrorCode::ShuttingDown, unready.reason(), "ask another instance").retry_after(1)
-        }
-        _ => Problem::new(ErrorCode::StoreFailed, unready.reason(), "look into the log; docs/runbooks/store.md says what to do")
-            .retry_after(1),
+        NotReadyReason::ShuttingDown => Problem::new(
+            ErrorCode::ShuttingDown,
+            unready.reason(),
+            "ask another instance",
+        )
+        .retry_after(1),
+        _ => Problem::new(
+            ErrorCode::StoreFailed,
+            unready.reason(),
+            "look into the log; docs/runbooks/store.md says what to do",
+        )
+        .retry_after(1),
     })?;
-    let platform = if app.engine().platform_down_for().is_some() { "failing" } else { "ok" };
-    Ok(json_response(StatusCode::OK, &Health { platform: Some(platform), ..OK }))
+    let platform = if app.engine().platform_down_for().is_some() {
+        "failing"
+    } else {
+        "ok"
+    };
+    Ok(json_response(
+        StatusCode::OK,
+        &Health {
+            platform: Some(platform),
+            ..OK
+        },
+    ))
 }

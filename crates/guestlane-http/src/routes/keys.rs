@@ -23,7 +23,9 @@ const KEEP: Duration = Duration::from_secs(3600);
 )]
 pub(crate) async fn jwks(State(app): State<App>) -> Response {
     let set = app.engine().keyring().jwks(app.clock().now()).to_string();
-    let keep = KEEP.min(app.engine().key_schedule().publish_lead_time()).as_secs();
+    let keep = KEEP
+        .min(app.engine().key_schedule().publish_lead_time())
+        .as_secs();
     let headers = [
         (header::CONTENT_TYPE, "application/jwk-set+json".to_owned()),
         (header::CACHE_CONTROL, format!("public, max-age={keep}")),

@@ -25,7 +25,12 @@ pub(crate) struct Which {
     #[param(value_type = Option<EventState>, example = "dead")]
     state: Option<EventState>,
     /// `nextCursor` of the page before.
-    #[param(min_length = 1, max_length = 18, pattern = "^[0-9]+$", example = "1234")]
+    #[param(
+        min_length = 1,
+        max_length = 18,
+        pattern = "^[0-9]+$",
+        example = "1234"
+    )]
     cursor: Option<String>,
     /// At most so many [default: 50].
     #[param(minimum = 1, maximum = 500, example = 50)]
@@ -36,8 +41,16 @@ impl Which {
     /// The place before which the page ends.
     pub(crate) fn before(&self) -> Result<Option<i64>, ValidationError> {
         let place = |cursor: &String| {
-            let number = Some(cursor).filter(|cursor| cursor.len() < 19).and_then(|cursor| cursor.parse::<i64>().ok());
-            let invalid = || ValidationError::new("cursor", "is no cursor", "send nextCursor of the page before");
+            let number = Some(cursor)
+                .filter(|cursor| cursor.len() < 19)
+                .and_then(|cursor| cursor.parse::<i64>().ok());
+            let invalid = || {
+                ValidationError::new(
+                    "cursor",
+                    "is no cursor",
+                    "send nextCursor of the page before",
+                )
+            };
             number.filter(|place| *place >= 0).ok_or_else(invalid)
         };
         self.cursor.as_ref().map(place).transpose()
@@ -52,15 +65,31 @@ impl Which {
     security(("apiKey" = ["sessions:read"])), params(Which),
     responses((status = 200, description = "A page", body = Events), AuthErrors, QueryRefused),
 )]
-pub(crate) async fn list(State(app): State<App>, who: Authenticated, uri: Uri) -> Result<Response, Problem> {
+pub(crate) async fn list(
+    State(app): State<App>,
+    who: Authenticated,
+    uri: Uri,
+) -> Result<Response, Problem> {
     who.require_scope(Scope::SessionsRead)?;
     let which: Which = read_query(&uri)?;
     let before = which.before()?;
     let limit = limit(which.limit)?;
-    let events = app.reads().events(which.state.map(Into::into), before, limit).await;
+    let events = app
+        .reads()
+        .events(which.state.map(Into::into), before, limit)
+        .await;
     let events = events.map_err(|error| app.problem(error))?;
-    let next_cursor = events.last().filter(|_| events.len() == limit as usize).map(|event| event.sequence.to_string());
-    Ok(json_response(StatusCode::OK, &Events { events: events.iter().map(Event::from).collect(), next_cursor }))
+    let next_cursor = events
+        .last()
+        .filter(|_| events.len() == limit as usize)
+        .map(|event| event.sequence.to_string());
+    Ok(json_response(
+        StatusCode::OK,
+        &Events {
+            events: events.iter().map(Event::from).collect(),
+            next_cursor,
+        },
+    ))
 }
 
 /// Send an event again
@@ -72,16 +101,29 @@ pub(crate) async fn list(State(app): State<App>, who: Authenticated, uri: Uri) -
     params(("id" = String, Path, description = "The event's id", min_length = 1, max_length = 64, example = "msg_019ab1234567700080000123456789ab")),
     responses((status = 202, description = "It is sent again", body = Replayed), AuthErrors, NotFoundErrors),
 )]
-pub(crate) async fn replay(State(app): State<App>, who: Authenticated, PathId(id): PathId) -> Result<Response, Problem> {
+pub(crate) async fn replay(
+    State(app): State<App>,
+    who: Authenticated,
+    PathId(id): PathId,
+) -> Result<Response, Problem> {
     who.require_scope(Scope::Admin)?;
     let nothing = || {
         let detail = "there is no such event, or its guest was erased";
         Problem::new(ErrorCode::NotFound, detail, "`GET /v1/outbox` lists events").of_field("id")
     };
     let id = id.strip_suffix(":replay").ok_or_else(nothing)?;
-    let replayed = app.engine().store().replay(ReplayFilter::Event(id.to_owned()), app.clock().now()).await;
+    let replayed = app
+        .engine()
+        .store()
+        .replay(ReplayFilter::Event(id.to_owned()), app.clock().now())
+        .await;
     match replayed.map_err(|error| app.problem(error))? {
         0 => Err(nothing()),
-        events => Ok(json_response(StatusCode::ACCEPTED, &Replayed { events: events as u64 })),
+        events => Ok(json_response(
+            StatusCode::ACCEPTED,
+            &Replayed {
+                events: events as u64,
+            },
+        )),
     }
 }

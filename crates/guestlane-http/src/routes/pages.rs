@@ -37,8 +37,17 @@ const POLICY: HeaderValue = HeaderValue::from_static(
 );
 
 fn asset(name: &str) -> Result<Response, Problem> {
-    let nothing = || Problem::new(ErrorCode::NotFound, "there is no such page", "the pages are / and /docs");
-    let (_, kind, bytes) = ASSETS.iter().find(|(known, ..)| *known == name).ok_or_else(nothing)?;
+    let nothing = || {
+        Problem::new(
+            ErrorCode::NotFound,
+            "there is no such page",
+            "the pages are / and /docs",
+        )
+    };
+    let (_, kind, bytes) = ASSETS
+        .iter()
+        .find(|(known, ..)| *known == name)
+        .ok_or_else(nothing)?;
     let headers: [(HeaderName, HeaderValue); 3] = [
         (header::CONTENT_TYPE, HeaderValue::from_static(kind)),
         (header::CONTENT_SECURITY_POLICY, POLICY),
@@ -56,5 +65,9 @@ pub(crate) async fn docs() -> Result<Response, Problem> {
 }
 
 pub(crate) async fn other(PathId(name): PathId) -> Result<Response, Problem> {
-    if name.ends_with(".html") { asset("") } else { asset(&name) }
+    if name.ends_with(".html") {
+        asset("")
+    } else {
+        asset(&name)
+    }
 }

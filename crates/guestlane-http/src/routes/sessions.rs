@@ -55,19 +55,33 @@ pub(crate) struct Which {
 impl Which {
     pub(crate) fn filter(self) -> Result<SessionFilter, ValidationError> {
         let state = |name: String| {
-            let names = session::SessionState::ALL.map(session::SessionState::name).join(", ");
-            session::SessionState::from_name(&name)
-                .ok_or_else(|| ValidationError::new("state", "is no state", format!("use one of {names}")))
+            let names = session::SessionState::ALL
+                .map(session::SessionState::name)
+                .join(", ");
+            session::SessionState::from_name(&name).ok_or_else(|| {
+                ValidationError::new("state", "is no state", format!("use one of {names}"))
+            })
         };
         Ok(SessionFilter {
-            guest: self.guest_id.map(|guest| GuestId::recorded(&guest)).transpose()?.map(|guest| guest.as_str().to_owned()),
+            guest: self
+                .guest_id
+                .map(|guest| GuestId::recorded(&guest))
+                .transpose()?
+                .map(|guest| guest.as_str().to_owned()),
             state: self.state.map(state).transpose()?,
-            queue: self.queue_id.map(|queue| queue.parse::<QueueId>()).transpose()?,
-            before: self.cursor.map(|cursor| cursor.parse::<SessionId>()).transpose().map_err(|invalid| ValidationError {
-                field: "cursor".to_owned(),
-                fix: "send nextCursor of the page before".to_owned(),
-                ..invalid
-            })?,
+            queue: self
+                .queue_id
+                .map(|queue| queue.parse::<QueueId>())
+                .transpose()?,
+            before: self
+                .cursor
+                .map(|cursor| cursor.parse::<SessionId>())
+                .transpose()
+                .map_err(|invalid| ValidationError {
+                    field: "cursor".to_owned(),
+                    fix: "send nextCursor of the page before".to_owned(),
+                    ..invalid
+                })?,
             limit: limit(self.limit)?,
         })
     }
@@ -81,20 +95,38 @@ impl Which {
     security(("apiKey" = ["sessions:read"])), params(Which),
     responses((status = 200, description = "A page", body = Sessions), AuthErrors, QueryRefused),
 )]
-pub(crate) async fn list(State(app): State<App>, who: Authenticated, uri: Uri) -> Result<Response, Problem> {
+pub(crate) async fn list(
+    State(app): State<App>,
+    who: Authenticated,
+    uri: Uri,
+) -> Result<Response, Problem> {
     who.require_scope(Scope::SessionsRead)?;
     let which: Which = read_query(&uri)?;
     let filter = which.filter()?;
-    let page = app.reads().sessions(filter).await.map_err(|error| app.problem(error))?;
+    let page = app
+        .reads()
+        .sessions(filter)
+        .await
+        .map_err(|error| app.problem(error))?;
     let sessions = page.sessions.iter().map(Session::stored).collect();
-    Ok(json_response(StatusCode::OK, &Sessions { sessions, next_cursor: page.next.map(|id| id.to_string()) }))
+    Ok(json_response(
+        StatusCode::OK,
+        &Sessions {
+            sessions,
+            next_cursor: page.next.map(|id| id.to_string()),
+        },
+    ))
 }
 
 pub(crate) fn limit(limit: Option<u32>) -> Result<u32, ValidationError> {
     match limit {
         None => Ok(50),
         Some(limit) if (1..=MOST).contains(&limit) => Ok(limit),
-        Some(_) => Err(ValidationError::new("limit", "is out of bounds", format!("use 1 to {MOST}"))),
+        Some(_) => Err(ValidationError::new(
+            "limit",
+            "is out of bounds",
+            format!("use 1 to {MOST}"),
+        )),
     }
 }
 
@@ -108,7 +140,11 @@ pub(crate) fn limit(limit: Option<u32>) -> Result<u32, ValidationError> {
     params(("id" = String, Path, description = "The session's id", format = Uuid, min_length = 36, max_length = 36, example = "019ab123-4567-7000-8000-0123456789ab")),
     responses((status = 200, description = "The session", body = Session), AuthErrors, NotFoundErrors),
 )]
-pub(crate) async fn show(State(app): State<App>, who: Authenticated, PathId(id): PathId) -> Result<Response, Problem> {
+pub(crate) async fn show(
+    State(app): State<App>,
+    who: Authenticated,
+    PathId(id): PathId,
+) -> Result<Response, Problem> {
     if who.require_scope(Scope::SessionsWrite).is_err() {
         who.require_scope(Scope::SessionsRead)?;
     }
@@ -128,21 +164,38 @@ pub(crate) async fn show(State(app): State<App>, who: Authenticated, PathId(id):
     params(("id" = String, Path, description = "The session's id", format = Uuid, min_length = 36, max_length = 36, example = "019ab123-4567-7000-8000-0123456789ab")),
     responses((status = 200, description = "All that is known, oldest first", body = Timeline), AuthErrors, NotFoundErrors),
 )]
-pub(crate) async fn show_timeline(State(app): State<App>, who: Authenticated, PathId(id): PathId) -> Result<Response, Problem> {
+pub(crate) async fn show_timeline(
+    State(app): State<App>,
+    who: Authenticated,
+    PathId(id): PathId,
+) -> Result<Response, Problem> {
     who.require_scope(Scope::SessionsRead)?;
     let session = session(&app, &id).await?;
     let timeline = timeline(app.reads(), &session).await;
-    Ok(json_response(StatusCode::OK, &timeline.map_err(|error| app.problem(error))?))
+    Ok(json_response(
+        StatusCode::OK,
+        &timeline.map_err(|error| app.problem(error))?,
+    ))
 }
 
 async fn session(app: &App, id: &str) -> Result<session::SessionRecord, Problem> {
     let id: SessionId = id.parse().map_err(|_| no_session())?;
-    let found = app.reads().session(id).await.map_err(|error| app.problem(error))?;
+    let found = app
+        .reads()
+        .session(id)
+        .await
+        .map_err(|error| app.problem(error))?;
     found.ok_or_else(no_session)
 }
 
 /// The answer for a missing session and for one of another owner: both are the same, so that the latter stays hidden.
 fn no_session() -> Problem {
-    let detail = "there is no session of that id here: it may have been forgotten, or be in another store";
-    Problem::new(ErrorCode::NotFound, detail, "`GET /v1/sessions` lists those that are here").of_field("id")
+    let detail =
+        "there is no session of that id here: it may have been forgotten, or be in another store";
+    Problem::new(
+        ErrorCode::NotFound,
+        detail,
+        "`GET /v1/sessions` lists those that are here",
+    )
+    .of_field("id")
 }

@@ -29,12 +29,21 @@ const MAX_TOKEN: usize = 16 * 1024;
     request_body = VerifyTokenRequest,
     responses((status = 200, description = "The verdict: look at `valid`", body = VerifyTokenResponse), AuthErrors, BodyErrors),
 )]
-pub(crate) async fn verify(State(app): State<App>, who: Authenticated, request: Request) -> Result<Response, Problem> {
+pub(crate) async fn verify(
+    State(app): State<App>,
+    who: Authenticated,
+    request: Request,
+) -> Result<Response, Problem> {
     who.require_scope(Scope::TokensVerify)?;
     let VerifyTokenRequest { token } = read_json(app.clock(), request).await?;
     if token.is_empty() || token.len() > MAX_TOKEN {
         let reason = format!("has {} bytes", token.len());
-        return Err(ValidationError::new("token", reason, format!("send a token of 1 to {MAX_TOKEN} bytes")).into());
+        return Err(ValidationError::new(
+            "token",
+            reason,
+            format!("send a token of 1 to {MAX_TOKEN} bytes"),
+        )
+        .into());
     }
     let verdict = match token::verify(&app.engine().keyring(), &token, app.clock().now()) {
         Ok(verified) => VerifyTokenResponse {
@@ -45,7 +54,11 @@ pub(crate) async fn verify(State(app): State<App>, who: Authenticated, request: 
             expires_at: Some(verified.expires_at),
             claims: Some(verified.claims),
         },
-        Err(error) => VerifyTokenResponse { valid: false, reason: Some(error.to_string()), ..VerifyTokenResponse::default() },
+        Err(error) => VerifyTokenResponse {
+            valid: false,
+            reason: Some(error.to_string()),
+            ..VerifyTokenResponse::default()
+        },
     };
     Ok(json_response(StatusCode::OK, &verdict))
 }

@@ -19,7 +19,11 @@ async fn operations(world: &World) -> Vec<(Method, String, Value)> {
     for (path, item) in document["paths"].as_object().unwrap() {
         for (method, operation) in item.as_object().unwrap() {
             let method = method.to_uppercase().parse().unwrap();
-            found.push((method, path.replace("{id}", "019ab123-4567-7000-8000-0123456789ab"), operation.clone()));
+            found.push((
+                method,
+                path.replace("{id}", "019ab123-4567-7000-8000-0123456789ab"),
+                operation.clone(),
+            ));
         }
     }
     assert!(found.len() > 12);
@@ -28,24 +32,45 @@ async fn operations(world: &World) -> Vec<(Method, String, Value)> {
 
 fn scopes(operation: &Value) -> Vec<&str> {
     let schemes = operation["security"].as_array().into_iter().flatten();
-    schemes.filter_map(|scheme| scheme["apiKey"].as_array()).flatten().map(|scope| scope.as_str().unwrap()).collect()
+    schemes
+        .filter_map(|scheme| scheme["apiKey"].as_array())
+        .flatten()
+        .map(|scope| scope.as_str().unwrap())
+        .collect()
 }
 
 #[tokio::test]
 async fn without_a_good_key_every_answer_is_the_same_401() {
     let world = World::new().await;
-    let expired = new_key(&world.engine, "admin", |key| key.expires_at = Some(key.created_at)).await;
+    let expired = new_key(&world.engine, "admin", |key| {
+        key.expires_at = Some(key.created_at)
+    })
+    .await;
     let other_store = World::new().await;
     let foreign = other_store.key(Scope::Admin);
-    let bad = ["", "Bearer", "Bearer gl_x", &bearer(&expired), &bearer(foreign), &format!("Basic {}", world.key(Scope::Admin))]
-        .map(str::to_owned);
+    let bad = [
+        "",
+        "Bearer",
+        "Bearer gl_x",
+        &bearer(&expired),
+        &bearer(foreign),
+        &format!("Basic {}", world.key(Scope::Admin)),
+    ]
+    .map(str::to_owned);
     let mut bodies = Vec::new();
     for (method, path, operation) in operations(&world).await {
         if scopes(&operation).is_empty() {
             continue;
         }
         for authorization in &bad {
-            let answer = world.send(method.clone(), &path, &[("authorization", authorization)], "").await;
+            let answer = world
+                .send(
+                    method.clone(),
+                    &path,
+                    &[("authorization", authorization)],
+                    "",
+                )
+                .await;
             assert_eq!(
                 (answer.status.as_u16(), header(&answer, "www-authenticate")),
                 (401, "Bearer realm=\"guestlane\""),
@@ -72,13 +97,35 @@ async fn each_scope_allows_what_it_says_and_admin_all() {
             continue;
         }
         // The scope is checked before the query, so an invalid query does not change the result.
-        let path = if path.contains('?') || method != Method::GET { path } else { format!("{path}?nothing=x") };
+        let path = if path.contains('?') || method != Method::GET {
+            path
+        } else {
+            format!("{path}?nothing=x")
+        };
         for scope in Scope::ALL {
-            let headers = [("authorization", bearer(world.key(scope))), ("content-type", "application/json".to_owned())];
-            let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
-            let answer = world.send(method.clone(), &path, &headers, "{\"guestId\":\"ann\",\"token\":\"x\"}").await;
+            let headers = [
+                ("authorization", bearer(world.key(scope))),
+                ("content-type", "application/json".to_owned()),
+            ];
+            let headers: Vec<_> = headers
+                .iter()
+                .map(|(name, value)| (*name, value.as_str()))
+                .collect();
+            let answer = world
+                .send(
+                    method.clone(),
+                    &path,
+                    &headers,
+                    "{\"guestId\":\"ann\",\"token\":\"x\"}",
+                )
+                .await;
             let may = wanted.contains(&scope.name()) || scope == Scope::Admin;
-            assert_eq!(answer.status == 403, !may, "{method} {path} with {scope}: {}", answer.status);
+            assert_eq!(
+                answer.status == 403,
+                !may,
+                "{method} {path} with {scope}: {}",
+                answer.status
+            );
             assert_ne!(answer.status, 401, "{method} {path}");
             allowed += u32::from(may);
         }
@@ -107,26 +154,71 @@ async fn what_has_no_data_in_it_needs_no_key() {
 }
 
 #[tokio::test]
-async fn a_key_that_is_revoked_is_not_accepted_a_second_later_and_one_that_is_replaced_for_a_while() {
+async fn a_key_that_is_revoked_is_not_accepted_a_second_later_and_one_that_is_replaced_for_a_while()
+{
     let world = World::new().await;
-    let try_key =
-        async |key: &str| world.send(Method::GET, "/v1/errors", &[("authorization", &bearer(key))], "").await.status.as_u16();
-    let (old, store) = (new_key(&world.engine, "sessions:read", |_| {}).await, world.engine.store());
+    let try_key = async |key: &str| {
+        world
+            .send(
+                Method::GET,
+                "/v1/errors",
+                &[("authorization", &bearer(key))],
+                "",
+            )
+            .await
+            .status
+            .as_u16()
+    };
+    let (old, store) = (
+        new_key(&world.engine, "sessions:read", |_| {}).await,
+        world.engine.store(),
+    );
     // The key is created while the service runs.
     world.until(async |_| try_key(&old).await == 200).await;
 
     let id = &old[3..15];
     let next = guestlane::api_key::ApiKey::generate().unwrap();
-    let mut stored = store.api_keys().await.unwrap().into_iter().find(|key| key.id == id).unwrap();
-    (stored.id, stored.hash) = (next.id().to_owned(), world.engine.api_key_hash().await.unwrap().hash(&next));
+    let mut stored = store
+        .api_keys()
+        .await
+        .unwrap()
+        .into_iter()
+        .find(|key| key.id == id)
+        .unwrap();
+    (stored.id, stored.hash) = (
+        next.id().to_owned(),
+        world.engine.api_key_hash().await.unwrap().hash(&next),
+    );
     let clock = world.engine.clock();
-    store.add_api_key(stored, Some((id.to_owned(), clock.now() + Duration::from_secs(60)))).await.unwrap();
-    world.until(async |_| try_key(next.expose()).await == 200).await;
+    store
+        .add_api_key(
+            stored,
+            Some((id.to_owned(), clock.now() + Duration::from_secs(60))),
+        )
+        .await
+        .unwrap();
+    world
+        .until(async |_| try_key(next.expose()).await == 200)
+        .await;
     assert_eq!(try_key(&old).await, 200, "both are good for a while");
-    let replaced = store.api_keys().await.unwrap().into_iter().find(|key| key.id == id).unwrap();
-    assert!(replaced.expires_at.is_some_and(|end| end <= clock.now() + Duration::from_secs(60)), "the old one ends");
+    let replaced = store
+        .api_keys()
+        .await
+        .unwrap()
+        .into_iter()
+        .find(|key| key.id == id)
+        .unwrap();
+    assert!(
+        replaced
+            .expires_at
+            .is_some_and(|end| end <= clock.now() + Duration::from_secs(60)),
+        "the old one ends"
+    );
 
-    store.revoke_api_key(next.id().to_owned(), clock.now()).await.unwrap();
+    store
+        .revoke_api_key(next.id().to_owned(), clock.now())
+        .await
+        .unwrap();
     let looks = std::cell::Cell::new(0);
     world
         .until(async |_| {
@@ -148,10 +240,17 @@ async fn a_key_that_asks_too_often_is_sent_back_and_the_others_are_not() {
         assert_eq!(world.get("/v1/errors").await.status, 200);
     }
     let refused = world.get("/v1/errors").await;
-    assert_eq!((refused.status.as_u16(), json(&refused)["code"].as_str()), (429, Some("too_many_requests")));
+    assert_eq!(
+        (refused.status.as_u16(), json(&refused)["code"].as_str()),
+        (429, Some("too_many_requests"))
+    );
     let wait: u64 = header(&refused, "retry-after").parse().unwrap();
     assert!((1..=12).contains(&wait), "{wait}");
-    assert_eq!(world.create(&[], &json!({"guestId": "ann"})).await.status, 201, "another key has its own");
+    assert_eq!(
+        world.create(&[], &json!({"guestId": "ann"})).await.status,
+        201,
+        "another key has its own"
+    );
 }
 
 #[tokio::test]
@@ -162,7 +261,8 @@ async fn when_a_key_was_used_is_known() {
     world
         .until(async |world| {
             let keys = world.engine.store().api_keys().await.unwrap();
-            keys.iter().any(|key| key.id == id && key.last_used_at.is_some())
+            keys.iter()
+                .any(|key| key.id == id && key.last_used_at.is_some())
         })
         .await;
 }
@@ -172,7 +272,15 @@ async fn accepted_key(world: &World, change: impl FnOnce(&mut StoredApiKey)) -> 
     let key = new_key(&world.engine, "sessions:write", change).await;
     world
         .until(async |world| {
-            let status = world.send(Method::GET, "/v1/sessions", &[("authorization", &bearer(&key))], "").await.status;
+            let status = world
+                .send(
+                    Method::GET,
+                    "/v1/sessions",
+                    &[("authorization", &bearer(&key))],
+                    "",
+                )
+                .await
+                .status;
             status != 401
         })
         .await;
@@ -182,10 +290,18 @@ async fn accepted_key(world: &World, change: impl FnOnce(&mut StoredApiKey)) -> 
 /// Creates a session for a key's owner, under a fixed idempotency key.
 async fn create_as(world: &World, key: &str, guest: &str, email: &str) -> HttpResponse {
     let body = json!({"guestId": guest, "attributes": {"email": email}});
-    let headers = [("authorization", bearer(key)), ("idempotency-key", "order-1".to_owned())];
-    let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let headers = [
+        ("authorization", bearer(key)),
+        ("idempotency-key", "order-1".to_owned()),
+    ];
+    let headers: Vec<_> = headers
+        .iter()
+        .map(|(name, value)| (*name, value.as_str()))
+        .collect();
     let headers = [&[("content-type", "application/json")], headers.as_slice()].concat();
-    world.send(Method::POST, "/v1/sessions", &headers, body.to_string()).await
+    world
+        .send(Method::POST, "/v1/sessions", &headers, body.to_string())
+        .await
 }
 
 /// Otherwise another integrator with the same idempotency key would receive the guest's tokens, or
@@ -193,17 +309,30 @@ async fn create_as(world: &World, key: &str, guest: &str, email: &str) -> HttpRe
 #[tokio::test]
 async fn the_same_idempotency_key_of_two_owners_is_two_sessions() {
     let world = World::new().await;
-    let (shop, bank) = (accepted_key(&world, |_| {}).await, accepted_key(&world, |_| {}).await);
+    let (shop, bank) = (
+        accepted_key(&world, |_| {}).await,
+        accepted_key(&world, |_| {}).await,
+    );
     let first = create_as(&world, &shop, "ann", "ann@example.org").await;
     assert_eq!(first.status, 201);
     let other = create_as(&world, &bank, "ann", "ann@example.org").await;
     assert_eq!(other.status, 201, "not the shop's session");
     let (first, other) = (json(&first), json(&other));
     assert!(first["sessionId"] != other["sessionId"] && first["guestToken"] != other["guestToken"]);
-    assert_eq!(create_as(&world, &shop, "ann", "ann@example.org").await.status, 200, "replayed to its owner");
+    assert_eq!(
+        create_as(&world, &shop, "ann", "ann@example.org")
+            .await
+            .status,
+        200,
+        "replayed to its owner"
+    );
     let differs = create_as(&world, &bank, "bob", "bob@example.org").await;
     assert_eq!(differs.status, 422);
-    assert_eq!(json(&differs)["sessionId"], other["sessionId"], "of its own session, not of the shop's");
+    assert_eq!(
+        json(&differs)["sessionId"],
+        other["sessionId"],
+        "of its own session, not of the shop's"
+    );
 }
 
 #[tokio::test]
@@ -211,29 +340,61 @@ async fn a_key_that_replaces_another_one_goes_on_with_its_sessions() {
     let world = World::new().await;
     let old = accepted_key(&world, |_| {}).await;
     let first = json(&create_as(&world, &old, "ann", "ann@example.org").await);
-    let owner_of_old =
-        world.engine.store().api_keys().await.unwrap().into_iter().find(|key| old[3..].starts_with(&key.id)).unwrap().owner;
+    let owner_of_old = world
+        .engine
+        .store()
+        .api_keys()
+        .await
+        .unwrap()
+        .into_iter()
+        .find(|key| old[3..].starts_with(&key.id))
+        .unwrap()
+        .owner;
     let new = accepted_key(&world, |key| key.owner = owner_of_old).await;
     let replayed = create_as(&world, &new, "ann", "ann@example.org").await;
-    assert_eq!((replayed.status.as_u16(), &json(&replayed)["sessionId"]), (200, &first["sessionId"]));
+    assert_eq!(
+        (replayed.status.as_u16(), &json(&replayed)["sessionId"]),
+        (200, &first["sessionId"])
+    );
 }
 
 #[tokio::test]
 async fn a_key_that_only_writes_sees_the_sessions_of_its_owner_and_no_others() {
     let world = World::new().await;
-    let (shop, bank) = (accepted_key(&world, |_| {}).await, accepted_key(&world, |_| {}).await);
+    let (shop, bank) = (
+        accepted_key(&world, |_| {}).await,
+        accepted_key(&world, |_| {}).await,
+    );
     let created = create_as(&world, &shop, "ann", "ann@example.org").await;
     let location = header(&created, "location").to_owned();
-    let look = async |key: &str, path: &str| world.send(Method::GET, path, &[("authorization", &bearer(key))], "").await;
+    let look = async |key: &str, path: &str| {
+        world
+            .send(Method::GET, path, &[("authorization", &bearer(key))], "")
+            .await
+    };
     let seen = look(&shop, &location).await;
     assert_eq!(seen.status, 200);
     assert!(json(&seen).get("guestToken").is_none(), "without tokens");
     let hidden = look(&bank, &location).await;
     let missing = look(&bank, "/v1/sessions/019ab123-4567-7000-8000-0123456789ab").await;
-    assert_eq!((hidden.status.as_u16(), missing.status.as_u16()), (404, 404));
-    assert_eq!(json(&hidden)["detail"], json(&missing)["detail"], "the other owner does not learn that there is one");
-    assert_eq!(look(&shop, "/v1/sessions").await.status, 403, "to list them needs sessions:read");
-    assert_eq!(look(world.key(Scope::SessionsRead), &location).await.status, 200);
+    assert_eq!(
+        (hidden.status.as_u16(), missing.status.as_u16()),
+        (404, 404)
+    );
+    assert_eq!(
+        json(&hidden)["detail"],
+        json(&missing)["detail"],
+        "the other owner does not learn that there is one"
+    );
+    assert_eq!(
+        look(&shop, "/v1/sessions").await.status,
+        403,
+        "to list them needs sessions:read"
+    );
+    assert_eq!(
+        look(world.key(Scope::SessionsRead), &location).await.status,
+        200
+    );
 }
 
 /// One row that a newer version wrote must not keep the process from reading the list: revoked keys
@@ -241,16 +402,40 @@ async fn a_key_that_only_writes_sees_the_sessions_of_its_owner_and_no_others() {
 #[tokio::test]
 async fn an_api_key_whose_row_cannot_be_read_is_refused_and_the_others_can_be_revoked() {
     let world = World::new().await;
-    let (odd, revoked) =
-        (new_key(&world.engine, "sessions:read", |_| {}).await, new_key(&world.engine, "sessions:read", |_| {}).await);
+    let (odd, revoked) = (
+        new_key(&world.engine, "sessions:read", |_| {}).await,
+        new_key(&world.engine, "sessions:read", |_| {}).await,
+    );
     let status = async |world: &World, key: &str| {
-        world.send(Method::GET, "/v1/sessions", &[("authorization", &bearer(key))], "").await.status.as_u16()
+        world
+            .send(
+                Method::GET,
+                "/v1/sessions",
+                &[("authorization", &bearer(key))],
+                "",
+            )
+            .await
+            .status
+            .as_u16()
     };
-    world.until(async |world| status(world, &revoked).await == 200).await;
+    world
+        .until(async |world| status(world, &revoked).await == 200)
+        .await;
     let id = |key: &str| key[3..15].to_owned();
-    world.sql(&format!("UPDATE api_key SET scopes = 'sessions:read events:read' WHERE id = '{}'", id(&odd)));
-    world.engine.store().revoke_api_key(id(&revoked), world.engine.clock().now()).await.unwrap().unwrap();
-    world.until(async |world| status(world, &revoked).await == 401).await;
+    world.sql(&format!(
+        "UPDATE api_key SET scopes = 'sessions:read events:read' WHERE id = '{}'",
+        id(&odd)
+    ));
+    world
+        .engine
+        .store()
+        .revoke_api_key(id(&revoked), world.engine.clock().now())
+        .await
+        .unwrap()
+        .unwrap();
+    world
+        .until(async |world| status(world, &revoked).await == 401)
+        .await;
     assert_eq!(status(&world, &odd).await, 401);
     assert_eq!(world.get("/v1/sessions").await.status, 200);
 }
@@ -268,7 +453,10 @@ async fn a_list_of_api_keys_that_is_older_than_30_seconds_accepts_none() {
     assert_eq!(world.get("/v1/sessions").await.status, 200);
     clock.advance(Duration::from_secs(2));
     let refused = world.get("/v1/sessions").await;
-    assert_eq!((refused.status.as_u16(), &json(&refused)["code"]), (503, &json!("store_failed")));
+    assert_eq!(
+        (refused.status.as_u16(), &json(&refused)["code"]),
+        (503, &json!("store_failed"))
+    );
     world.sql("ALTER TABLE elsewhere RENAME TO api_key");
     while world.get("/v1/sessions").await.status != 200 {
         clock.advance(Duration::from_secs(1));

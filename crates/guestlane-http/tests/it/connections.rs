@@ -19,7 +19,11 @@ const OPEN_WINDOW: u32 = 1 << 20;
 
 impl World {
     fn socket_address(&self) -> SocketAddr {
-        self.address.strip_prefix("http://").unwrap().parse().unwrap()
+        self.address
+            .strip_prefix("http://")
+            .unwrap()
+            .parse()
+            .unwrap()
     }
 }
 
@@ -35,12 +39,17 @@ impl Http2 {
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder.initial_stream_window_size(window);
         let (requests, connection) = builder.handshake(TokioIo::new(stream)).await.unwrap();
-        Self { requests, connection: tokio::spawn(connection) }
+        Self {
+            requests,
+            connection: tokio::spawn(connection),
+        }
     }
 
     /// Returns the response without reading its body.
     async fn get(&mut self, path: &str) -> hyper::Result<http::Response<hyper::body::Incoming>> {
-        let request = Request::get(format!("http://localhost{path}")).body(Empty::new()).unwrap();
+        let request = Request::get(format!("http://localhost{path}"))
+            .body(Empty::new())
+            .unwrap();
         self.requests.send_request(request).await
     }
 }
@@ -51,7 +60,10 @@ impl Http2 {
 async fn http2_connection_that_opens_no_window_is_closed_after_the_write_limit() {
     let clock = ManualClock::new(Clock::system().now());
     let world = World::at(&clock).await;
-    let (service, metrics) = (world.socket_address(), world.metrics.strip_prefix("http://").unwrap());
+    let (service, metrics) = (
+        world.socket_address(),
+        world.metrics.strip_prefix("http://").unwrap(),
+    );
     let metrics = metrics.strip_suffix("/metrics").unwrap().parse().unwrap();
     let mut reading = Http2::open(service, OPEN_WINDOW).await;
     // With a window of one byte, hyper takes a short response from the service and buffers it.
@@ -69,11 +81,20 @@ async fn http2_connection_that_opens_no_window_is_closed_after_the_write_limit()
         assert!(kept.iter().all(|answer| answer.status() == StatusCode::OK));
         clock.advance(Duration::from_secs(2));
         let later = stalled.get(path).await;
-        assert!(later.is_err(), "window {window}, {path}: a later answer, which is not taken either, gives no more time");
-        assert!(stalled.connection.await.unwrap().is_err(), "window {window}, {path}: the service closed it");
+        assert!(
+            later.is_err(),
+            "window {window}, {path}: a later answer, which is not taken either, gives no more time"
+        );
+        assert!(
+            stalled.connection.await.unwrap().is_err(),
+            "window {window}, {path}: the service closed it"
+        );
         let taken = reading.get("/openapi.json").await.unwrap();
         let document = taken.into_body().collect().await.unwrap().to_bytes();
-        assert!(serde_json::from_slice::<serde_json::Value>(&document).is_ok(), "a caller that reads is served");
+        assert!(
+            serde_json::from_slice::<serde_json::Value>(&document).is_ok(),
+            "a caller that reads is served"
+        );
     }
 }
 
@@ -89,7 +110,11 @@ async fn served_from(address: [u8; 4], server: SocketAddr) -> TcpStream {
 /// Whether a request on the connection is answered. `HEAD` limits the response to its headers.
 async fn is_served(stream: &mut TcpStream) -> bool {
     let mut head = Vec::new();
-    if stream.write_all(b"HEAD /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n").await.is_err() {
+    if stream
+        .write_all(b"HEAD /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        .await
+        .is_err()
+    {
         return false;
     }
     while !head.ends_with(b"\r\n\r\n") {
@@ -113,17 +138,31 @@ fn is_closed(stream: &TcpStream) -> bool {
 #[tokio::test]
 async fn connections_of_one_address_leave_those_of_another_address_alone() {
     const MORE_THAN_ONE_ADDRESS_MAY_HAVE: usize = 2_600;
-    let everywhere = ServiceSettings { listen: "0.0.0.0:0".parse().unwrap(), ..settings() };
+    let everywhere = ServiceSettings {
+        listen: "0.0.0.0:0".parse().unwrap(),
+        ..settings()
+    };
     let world = World::with(|_| {}, everywhere).await;
     let server = SocketAddr::from(([127, 0, 0, 1], world.socket_address().port()));
     let mut earlier = served_from([127, 0, 0, 2], server).await;
     let mut flood = Vec::new();
     while !flood.first().is_some_and(is_closed) {
-        assert!(flood.len() < MORE_THAN_ONE_ADDRESS_MAY_HAVE, "one address has {} connections", flood.len());
+        assert!(
+            flood.len() < MORE_THAN_ONE_ADDRESS_MAY_HAVE,
+            "one address has {} connections",
+            flood.len()
+        );
         flood.push(served_from([127, 0, 0, 1], server).await);
     }
-    assert!(is_served(&mut earlier).await, "the oldest connection of all is of another address");
+    assert!(
+        is_served(&mut earlier).await,
+        "the oldest connection of all is of another address"
+    );
     served_from([127, 0, 0, 2], server).await;
     let open = flood.iter().filter(|stream| !is_closed(stream)).count();
-    assert!(open + 2 >= flood.len(), "a new connection closes one of its own address: {open} of {}", flood.len());
+    assert!(
+        open + 2 >= flood.len(),
+        "a new connection closes one of its own address: {open} of {}",
+        flood.len()
+    );
 }

@@ -8,8 +8,8 @@ use std::{
 
 use bytes::Bytes;
 use guestlane::{
-    CallPolicy, Clock, Credentials, Endpoints, EngineConfig, ManualClock, OAuthClient, RetryPolicy, SessionEngine, StorageConfig,
-    TlsRoots, TokenRequestAuth, WebhookConfig,
+    CallPolicy, Clock, Credentials, Endpoints, EngineConfig, ManualClock, OAuthClient, RetryPolicy,
+    SessionEngine, StorageConfig, TlsRoots, TokenRequestAuth, WebhookConfig,
     api_key::{ApiKey, Scope, Scopes, StoredApiKey},
     config::ServiceSettings,
     outbox::EgressPolicy,
@@ -61,9 +61,15 @@ impl World {
         Self::with(|_| {}, settings()).await
     }
 
-    pub(crate) async fn with(platform: impl FnOnce(&mut Options), settings: ServiceSettings) -> Self {
+    pub(crate) async fn with(
+        platform: impl FnOnce(&mut Options),
+        settings: ServiceSettings,
+    ) -> Self {
         crypto();
-        let mut options = Options { quota: None, ..Options::default() };
+        let mut options = Options {
+            quota: None,
+            ..Options::default()
+        };
         platform(&mut options);
         let client = options.clients[0].clone();
         let sim = Simulator::start(options).await.unwrap();
@@ -75,7 +81,11 @@ impl World {
     /// A service with a manual clock.
     pub(crate) async fn at(clock: &ManualClock) -> Self {
         crypto();
-        let options = Options { quota: None, clock: clock.clone().into(), ..Options::default() };
+        let options = Options {
+            quota: None,
+            clock: clock.clone().into(),
+            ..Options::default()
+        };
         let client = options.clients[0].clone();
         let sim = Simulator::start(options).await.unwrap();
         let directory = tempfile::tempdir().unwrap();
@@ -99,14 +109,21 @@ impl World {
             credentials: Credentials {
                 hosts: Endpoints::one_origin(sim.base_url().parse().unwrap()),
                 sign_in: TokenRequestAuth::Form,
-                clients: vec![OAuthClient { id: client.id.clone(), secret: client.secret.clone().into() }],
+                clients: vec![OAuthClient {
+                    id: client.id.clone(),
+                    secret: client.secret.clone().into(),
+                }],
                 trust: TlsRoots::System,
             },
             surface: Surface::Rest,
             cloud: MessagingConfig::default(),
             patience: CallPolicy {
                 quota: None,
-                retry: RetryPolicy { retries: 3, min: Duration::from_millis(5), max: Duration::from_millis(20) },
+                retry: RetryPolicy {
+                    retries: 3,
+                    min: Duration::from_millis(5),
+                    max: Duration::from_millis(20),
+                },
                 ..CallPolicy::default()
             },
             deadline: Duration::from_secs(60),
@@ -121,26 +138,53 @@ impl World {
             }),
         };
         let engine = SessionEngine::open(config, clock).await.unwrap();
-        sim.register_guest_keys(&engine.keyring().jwks(engine.clock().now()).to_string()).unwrap();
+        sim.register_guest_keys(&engine.keyring().jwks(engine.clock().now()).to_string())
+            .unwrap();
         engine
     }
 
-    async fn serve(sim: Simulator, engine: Arc<SessionEngine>, directory: TempDir, settings: ServiceSettings) -> Self {
+    async fn serve(
+        sim: Simulator,
+        engine: Arc<SessionEngine>,
+        directory: TempDir,
+        settings: ServiceSettings,
+    ) -> Self {
         let mut keys = HashMap::new();
         for scope in Scope::ALL {
             keys.insert(scope, new_key(&engine, scope.name(), |_| {}).await);
         }
-        let service = Service::open(Arc::clone(&engine), &settings, Some(SALES.parse().unwrap())).await.unwrap();
+        let service = Service::open(Arc::clone(&engine), &settings, Some(SALES.parse().unwrap()))
+            .await
+            .unwrap();
         let listening = Server::bind(service, &settings).await.unwrap();
-        let scheme = if settings.tls.is_some() { "https" } else { "http" };
+        let scheme = if settings.tls.is_some() {
+            "https"
+        } else {
+            "http"
+        };
         let address = format!("{scheme}://{}", listening.address().unwrap());
-        let metrics = listening.metrics_address().unwrap().map(|address| format!("http://{address}/metrics")).unwrap_or_default();
+        let metrics = listening
+            .metrics_address()
+            .unwrap()
+            .map(|address| format!("http://{address}/metrics"))
+            .unwrap_or_default();
         let (end, ended) = oneshot::channel::<()>();
         let serving = tokio::spawn(listening.serve(async move {
             let _ = ended.await;
         }));
-        let client = HttpClient::new(Clock::system(), Duration::from_secs(60), &TlsRoots::System).unwrap();
-        Self { sim, engine, address, metrics, directory, keys, client, end: Mutex::new(Some(end)), serving: Some(serving) }
+        let client =
+            HttpClient::new(Clock::system(), Duration::from_secs(60), &TlsRoots::System).unwrap();
+        Self {
+            sim,
+            engine,
+            address,
+            metrics,
+            directory,
+            keys,
+            client,
+            end: Mutex::new(Some(end)),
+            serving: Some(serving),
+        }
     }
 
     pub(crate) fn key(&self, scope: Scope) -> &str {
@@ -148,7 +192,8 @@ impl World {
     }
 
     pub(crate) fn faults(&self, specs: &[&str]) {
-        self.sim.set_faults(specs.iter().map(|spec| spec.parse().unwrap()).collect());
+        self.sim
+            .set_faults(specs.iter().map(|spec| spec.parse().unwrap()).collect());
     }
 
     /// Sends a request without adding headers.
@@ -159,28 +204,55 @@ impl World {
         headers: &[(&str, &str)],
         body: impl Into<Bytes>,
     ) -> HttpResponse {
-        let mut request = Request::builder().method(method).uri(format!("{}{path}", self.address));
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.address));
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
         let request = request.body(Full::new(body.into())).unwrap();
         let clock = Clock::system();
-        self.client.send(request, clock.now() + Duration::from_secs(60)).await.unwrap()
+        self.client
+            .send(request, clock.now() + Duration::from_secs(60))
+            .await
+            .unwrap()
     }
 
     pub(crate) async fn get(&self, path: &str) -> HttpResponse {
-        self.send(Method::GET, path, &[("authorization", &bearer(self.key(Scope::SessionsRead)))], "").await
+        self.send(
+            Method::GET,
+            path,
+            &[("authorization", &bearer(self.key(Scope::SessionsRead)))],
+            "",
+        )
+        .await
     }
 
-    pub(crate) async fn post(&self, path: &str, scope: Scope, headers: &[(&str, &str)], body: &Value) -> HttpResponse {
+    pub(crate) async fn post(
+        &self,
+        path: &str,
+        scope: Scope,
+        headers: &[(&str, &str)],
+        body: &Value,
+    ) -> HttpResponse {
         let authorization = bearer(self.key(scope));
-        let common = [("authorization", authorization.as_str()), ("content-type", "application/json")];
-        self.send(Method::POST, path, &[&common, headers].concat(), body.to_string()).await
+        let common = [
+            ("authorization", authorization.as_str()),
+            ("content-type", "application/json"),
+        ];
+        self.send(
+            Method::POST,
+            path,
+            &[&common, headers].concat(),
+            body.to_string(),
+        )
+        .await
     }
 
     /// Creates a session.
     pub(crate) async fn create(&self, headers: &[(&str, &str)], body: &Value) -> HttpResponse {
-        self.post("/v1/sessions", Scope::SessionsWrite, headers, body).await
+        self.post("/v1/sessions", Scope::SessionsWrite, headers, body)
+            .await
     }
 
     /// Starts the shutdown of the service.
@@ -207,10 +279,20 @@ impl World {
     }
 }
 
-pub(crate) async fn new_key(engine: &SessionEngine, scopes: &str, change: impl FnOnce(&mut StoredApiKey)) -> String {
+pub(crate) async fn new_key(
+    engine: &SessionEngine,
+    scopes: &str,
+    change: impl FnOnce(&mut StoredApiKey),
+) -> String {
     let key = ApiKey::generate().unwrap();
     let hash_key = engine.api_key_hash().await.unwrap();
-    let mut stored = StoredApiKey::new(&key, &hash_key, "test", scopes.parse::<Scopes>().unwrap(), engine.clock().now());
+    let mut stored = StoredApiKey::new(
+        &key,
+        &hash_key,
+        "test",
+        scopes.parse::<Scopes>().unwrap(),
+        engine.clock().now(),
+    );
     change(&mut stored);
     engine.store().add_api_key(stored, None).await.unwrap();
     key.expose().to_owned()
@@ -225,5 +307,9 @@ pub(crate) fn json(answer: &HttpResponse) -> Value {
 }
 
 pub(crate) fn header<'a>(answer: &'a HttpResponse, name: &str) -> &'a str {
-    answer.headers.get(name).map(|value| value.to_str().unwrap()).unwrap_or_default()
+    answer
+        .headers
+        .get(name)
+        .map(|value| value.to_str().unwrap())
+        .unwrap_or_default()
 }

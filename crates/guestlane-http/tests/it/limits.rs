@@ -16,28 +16,68 @@ async fn a_body_is_bounded_in_length_depth_and_kind() {
     let world = World::new().await;
     let authorization = bearer(world.key(Scope::SessionsWrite));
     let post = async |kind: &str, body: String| {
-        let headers = [("authorization", authorization.as_str()), ("content-type", kind)];
-        let answer = world.send(Method::POST, "/v1/sessions", &headers, body).await;
-        (answer.status.as_u16(), json(&answer)["code"].as_str().unwrap_or_default().to_owned())
+        let headers = [
+            ("authorization", authorization.as_str()),
+            ("content-type", kind),
+        ];
+        let answer = world
+            .send(Method::POST, "/v1/sessions", &headers, body)
+            .await;
+        (
+            answer.status.as_u16(),
+            json(&answer)["code"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned(),
+        )
     };
     let is = |status: u16, code: &str| (status, code.to_owned());
     let padded = |length: usize| format!("{{\"guestId\":\"ann\"{}}}", " ".repeat(length));
-    assert_eq!(post("application/json", padded(70 * 1024)).await, is(413, "payload_too_large"));
-    assert_eq!(post("application/json", padded(10 * 1024 * 1024)).await, is(413, "payload_too_large"));
-    assert_eq!(post("application/json", "[".repeat(60_000)).await, is(400, "invalid_request"));
     assert_eq!(
-        post("application/json", format!("{}1{}", "{\"a\":".repeat(33), "}".repeat(33))).await,
+        post("application/json", padded(70 * 1024)).await,
+        is(413, "payload_too_large")
+    );
+    assert_eq!(
+        post("application/json", padded(10 * 1024 * 1024)).await,
+        is(413, "payload_too_large")
+    );
+    assert_eq!(
+        post("application/json", "[".repeat(60_000)).await,
         is(400, "invalid_request")
     );
-    assert_eq!(post("application/json", "{\"guestId\":".to_owned()).await, is(400, "invalid_request"));
-    assert_eq!(post("application/json", "{\"guestId\":\"ann\"} more".to_owned()).await, is(400, "invalid_request"));
     assert_eq!(
-        post("application/json", "{\"guestId\":\"ann\",\"guestId\":\"bob\"}".to_owned()).await,
+        post(
+            "application/json",
+            format!("{}1{}", "{\"a\":".repeat(33), "}".repeat(33))
+        )
+        .await,
         is(400, "invalid_request")
     );
-    assert_eq!(post("text/plain", "{\"guestId\":\"ann\"}".to_owned()).await, is(415, "unsupported_media_type"));
+    assert_eq!(
+        post("application/json", "{\"guestId\":".to_owned()).await,
+        is(400, "invalid_request")
+    );
+    assert_eq!(
+        post("application/json", "{\"guestId\":\"ann\"} more".to_owned()).await,
+        is(400, "invalid_request")
+    );
+    assert_eq!(
+        post(
+            "application/json",
+            "{\"guestId\":\"ann\",\"guestId\":\"bob\"}".to_owned()
+        )
+        .await,
+        is(400, "invalid_request")
+    );
+    assert_eq!(
+        post("text/plain", "{\"guestId\":\"ann\"}".to_owned()).await,
+        is(415, "unsupported_media_type")
+    );
     assert_eq!(world.sim.state().contacts, 0);
-    assert_eq!(post("application/json; charset=utf-8", padded(10)).await.0, 201);
+    assert_eq!(
+        post("application/json; charset=utf-8", padded(10)).await.0,
+        201
+    );
 }
 
 impl World {
@@ -54,19 +94,37 @@ impl World {
 #[tokio::test]
 async fn headers_are_bounded_and_what_is_no_http_gets_a_400() {
     let world = World::new().await;
-    let huge = format!("GET /healthz HTTP/1.1\r\nhost: x\r\nx-huge: {}\r\n\r\n", "x".repeat(200 * 1024));
+    let huge = format!(
+        "GET /healthz HTTP/1.1\r\nhost: x\r\nx-huge: {}\r\n\r\n",
+        "x".repeat(200 * 1024)
+    );
     assert!(world.raw(&huge).await.starts_with("HTTP/1.1 431"));
-    let many = format!("GET /healthz HTTP/1.1\r\nhost: x\r\n{}\r\n", "x-a: b\r\n".repeat(500));
+    let many = format!(
+        "GET /healthz HTTP/1.1\r\nhost: x\r\n{}\r\n",
+        "x-a: b\r\n".repeat(500)
+    );
     assert!(world.raw(&many).await.starts_with("HTTP/1.1 431"));
-    assert!(world.raw("what is this?\r\n\r\n").await.starts_with("HTTP/1.1 400"));
-    assert!(world.raw("GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.starts_with("HTTP/1.1 200"));
+    assert!(
+        world
+            .raw("what is this?\r\n\r\n")
+            .await
+            .starts_with("HTTP/1.1 400")
+    );
+    assert!(
+        world
+            .raw("GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+            .await
+            .starts_with("HTTP/1.1 200")
+    );
 }
 
 #[tokio::test]
 async fn a_request_id_is_given_back_if_a_log_can_show_it() {
     let world = World::new().await;
     let id = async |given: &str| {
-        let answer = world.send(Method::GET, "/healthz", &[("x-request-id", given)], "").await;
+        let answer = world
+            .send(Method::GET, "/healthz", &[("x-request-id", given)], "")
+            .await;
         answer.headers["x-request-id"].to_str().unwrap().to_owned()
     };
     assert_eq!(id("req-1.a_B").await, "req-1.a_B");
@@ -83,7 +141,12 @@ async fn what_is_not_there_or_not_so_is_told_as_a_problem() {
     for (method, path, status, code) in [
         (Method::GET, "/v1/nowhere", 404, "not_found"),
         (Method::GET, "/v1/sessions/x", 404, "not_found"),
-        (Method::GET, "/v1/sessions/019ab123-4567-7000-8000-0123456789ab", 404, "not_found"),
+        (
+            Method::GET,
+            "/v1/sessions/019ab123-4567-7000-8000-0123456789ab",
+            404,
+            "not_found",
+        ),
         (Method::POST, "/v1/outbox/msg_1:replay", 404, "not_found"),
         (Method::POST, "/v1/outbox/msg_1", 404, "not_found"),
         (Method::DELETE, "/v1/sessions", 405, "method_not_allowed"),
@@ -93,7 +156,11 @@ async fn what_is_not_there_or_not_so_is_told_as_a_problem() {
     ] {
         let answer = world.send(method.clone(), path, &headers, "").await;
         let problem = json(&answer);
-        assert_eq!((answer.status.as_u16(), problem["code"].as_str()), (status, Some(code)), "{method} {path}");
+        assert_eq!(
+            (answer.status.as_u16(), problem["code"].as_str()),
+            (status, Some(code)),
+            "{method} {path}"
+        );
         assert_eq!(problem["type"], json!(format!("/problems/{code}")));
     }
 }
@@ -115,15 +182,27 @@ async fn every_answer_has_the_security_headers() {
     ];
     for path in paths {
         let answer = world.send(Method::GET, path, &[], "").await;
-        let has = |name: &str, value: &str| assert_eq!(crate::harness::header(&answer, name), value, "{path}");
+        let has = |name: &str, value: &str| {
+            assert_eq!(crate::harness::header(&answer, name), value, "{path}")
+        };
         has("x-content-type-options", "nosniff");
         has("referrer-policy", "no-referrer");
         has("cross-origin-opener-policy", "same-origin");
         has("cross-origin-resource-policy", "same-origin");
         let policy = crate::harness::header(&answer, "content-security-policy");
-        assert!(policy.starts_with("default-src 'none'") && policy.contains("frame-ancestors 'none'"), "{path}: {policy}");
-        assert!(!answer.headers.contains_key("strict-transport-security"), "{path}: without TLS a browser must not keep it");
-        assert!(!String::from_utf8_lossy(&answer.body).contains("\"version\": \"0.1.0\"") || path == "/openapi.json", "{path}");
+        assert!(
+            policy.starts_with("default-src 'none'") && policy.contains("frame-ancestors 'none'"),
+            "{path}: {policy}"
+        );
+        assert!(
+            !answer.headers.contains_key("strict-transport-security"),
+            "{path}: without TLS a browser must not keep it"
+        );
+        assert!(
+            !String::from_utf8_lossy(&answer.body).contains("\"version\": \"0.1.0\"")
+                || path == "/openapi.json",
+            "{path}"
+        );
     }
 }
 
@@ -132,8 +211,21 @@ async fn every_answer_has_the_security_headers() {
 async fn answers_that_go_on_are_not_kept_back_by_a_proxy() {
     let world = World::new().await;
     let key = crate::harness::bearer(world.key(guestlane::api_key::Scope::SessionsWrite));
-    let headers = [("authorization", key.as_str()), ("content-type", "application/jsonl")];
-    let answer = world.send(Method::POST, "/v1/sessions:batch", &headers, "{\"guestId\":\"ann\"}\n").await;
+    let headers = [
+        ("authorization", key.as_str()),
+        ("content-type", "application/jsonl"),
+    ];
+    let answer = world
+        .send(
+            Method::POST,
+            "/v1/sessions:batch",
+            &headers,
+            "{\"guestId\":\"ann\"}\n",
+        )
+        .await;
     assert_eq!(crate::harness::header(&answer, "x-accel-buffering"), "no");
-    assert_eq!(crate::harness::header(&answer, "cache-control"), "no-store, no-transform");
+    assert_eq!(
+        crate::harness::header(&answer, "cache-control"),
+        "no-store, no-transform"
+    );
 }

@@ -23,7 +23,10 @@ fn each_schema(path: &str, schema: &Value, look: &mut impl FnMut(&str, &Value)) 
     if schema["items"].is_object() {
         each_schema(&format!("{path}[]"), &schema["items"], look);
     }
-    for one in ["oneOf", "anyOf", "allOf"].iter().flat_map(|name| schema[*name].as_array().into_iter().flatten()) {
+    for one in ["oneOf", "anyOf", "allOf"]
+        .iter()
+        .flat_map(|name| schema[*name].as_array().into_iter().flatten())
+    {
         each_schema(path, one, look);
     }
 }
@@ -68,6 +71,9 @@ async fn each_kind_of_problem_leads_to_its_page() {
     for code in ErrorCode::ALL {
         let page = world.send(Method::GET, &code.page_path(), &[], "").await;
         let text = String::from_utf8(page.body.to_vec()).unwrap();
-        assert!(page.status == 200 && text.starts_with(&format!("# {}", code.title())), "{code}");
+        assert!(
+            page.status == 200 && text.starts_with(&format!("# {}", code.title())),
+            "{code}"
+        );
     }
 }

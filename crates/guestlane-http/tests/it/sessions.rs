@@ -13,17 +13,40 @@ use crate::harness::{SALES, World, bearer, header, json};
 async fn one_post_opens_a_session_and_the_same_key_is_the_same_session() {
     let world = World::new().await;
     let wish = json!({"guestId": "user-8842-xyz", "attributes": {"source": "web-portal", "tier": "premium"}});
-    let first = world.create(&[("idempotency-key", "\"order-2231\"")], &wish).await;
+    let first = world
+        .create(&[("idempotency-key", "\"order-2231\"")], &wish)
+        .await;
     assert_eq!(first.status, 201, "{}", json(&first));
     let session = json(&first);
     let id = session["sessionId"].as_str().unwrap();
-    assert_eq!((session["state"].as_str(), session["queueId"].as_str()), (Some("open"), Some(SALES)));
+    assert_eq!(
+        (session["state"].as_str(), session["queueId"].as_str()),
+        (Some("open"), Some(SALES))
+    );
     assert_eq!(header(&first, "location"), format!("/v1/sessions/{id}"));
-    assert_eq!((header(&first, "idempotency-key"), header(&first, "cache-control")), ("\"order-2231\"", "no-store"));
+    assert_eq!(
+        (
+            header(&first, "idempotency-key"),
+            header(&first, "cache-control")
+        ),
+        ("\"order-2231\"", "no-store")
+    );
 
-    let again = world.create(&[("idempotency-key", "order-2231")], &wish).await;
-    assert_eq!((again.status.as_u16(), header(&again, "idempotency-replayed")), (200, "true"));
-    assert_eq!(json(&again)["guestToken"], session["guestToken"], "the same token, byte for byte");
+    let again = world
+        .create(&[("idempotency-key", "order-2231")], &wish)
+        .await;
+    assert_eq!(
+        (
+            again.status.as_u16(),
+            header(&again, "idempotency-replayed")
+        ),
+        (200, "true")
+    );
+    assert_eq!(
+        json(&again)["guestToken"],
+        session["guestToken"],
+        "the same token, byte for byte"
+    );
     world.assert_each_guest_once(1);
 
     let shown = json(&world.get(&format!("/v1/sessions/{id}")).await);
@@ -37,20 +60,43 @@ async fn a_key_is_made_and_returned_where_none_is_given_and_may_stand_in_the_bod
     let made = world.create(&[], &json!({"guestId": "ann"})).await;
     let key = json(&made)["idempotencyKey"].as_str().unwrap().to_owned();
     assert_eq!(header(&made, "idempotency-key"), format!("\"{key}\""));
-    let again = world.create(&[], &json!({"guestId": "ann", "idempotencyKey": key})).await;
+    let again = world
+        .create(&[], &json!({"guestId": "ann", "idempotencyKey": key}))
+        .await;
     assert_eq!(again.status, 200);
-    let both = world.create(&[("idempotency-key", "another")], &json!({"guestId": "ann", "idempotencyKey": key})).await;
-    assert_eq!((both.status.as_u16(), json(&both)["field"].as_str()), (400, Some("idempotencyKey")));
+    let both = world
+        .create(
+            &[("idempotency-key", "another")],
+            &json!({"guestId": "ann", "idempotencyKey": key}),
+        )
+        .await;
+    assert_eq!(
+        (both.status.as_u16(), json(&both)["field"].as_str()),
+        (400, Some("idempotencyKey"))
+    );
     world.assert_each_guest_once(1);
 }
 
 #[tokio::test]
 async fn a_key_that_comes_back_with_another_wish_is_refused_and_the_fields_are_named() {
     let world = World::new().await;
-    world.create(&[("idempotency-key", "k")], &json!({"guestId": "ann", "attributes": {"tier": "gold"}})).await;
-    let other = world.create(&[("idempotency-key", "k")], &json!({"guestId": "bob", "attributes": {"tier": "basic"}})).await;
+    world
+        .create(
+            &[("idempotency-key", "k")],
+            &json!({"guestId": "ann", "attributes": {"tier": "gold"}}),
+        )
+        .await;
+    let other = world
+        .create(
+            &[("idempotency-key", "k")],
+            &json!({"guestId": "bob", "attributes": {"tier": "basic"}}),
+        )
+        .await;
     let problem = json(&other);
-    assert_eq!((other.status.as_u16(), problem["code"].as_str()), (422, Some("idempotency_key_reused")));
+    assert_eq!(
+        (other.status.as_u16(), problem["code"].as_str()),
+        (422, Some("idempotency_key_reused"))
+    );
     assert_eq!(problem["fields"], json!(["guestId", "attributes.tier"]));
     assert!(problem["sessionId"].is_string());
     world.assert_each_guest_once(1);
@@ -58,29 +104,61 @@ async fn a_key_that_comes_back_with_another_wish_is_refused_and_the_fields_are_n
 
 #[tokio::test]
 async fn fifty_at_once_under_one_key_are_one_session() {
-    let world = World::with(|platform| platform.latency = Duration::from_millis(30), crate::harness::settings()).await;
+    let world = World::with(
+        |platform| platform.latency = Duration::from_millis(30),
+        crate::harness::settings(),
+    )
+    .await;
     let wish = json!({"guestId": "ann"});
     let headers = [("idempotency-key", "one")];
     let answers = join_all((0..50).map(|_| world.create(&headers, &wish))).await;
     let told = answers.iter().filter(|answer| answer.status.is_success());
-    let ids: std::collections::BTreeSet<_> = told.map(|answer| json(answer)["sessionId"].to_string()).collect();
+    let ids: std::collections::BTreeSet<_> = told
+        .map(|answer| json(answer)["sessionId"].to_string())
+        .collect();
     assert_eq!(ids.len(), 1, "all were told of the same one");
-    let statuses: Vec<_> = answers.iter().map(|answer| answer.status.as_u16()).collect();
+    let statuses: Vec<_> = answers
+        .iter()
+        .map(|answer| answer.status.as_u16())
+        .collect();
     // Requests beyond the limit are answered 429, and no session is created twice.
-    assert_eq!(statuses.iter().filter(|status| **status == 201).count(), 1, "{statuses:?}");
-    assert!(statuses.iter().all(|status| [200, 201, 429].contains(status)), "{statuses:?}");
+    assert_eq!(
+        statuses.iter().filter(|status| **status == 201).count(),
+        1,
+        "{statuses:?}"
+    );
+    assert!(
+        statuses
+            .iter()
+            .all(|status| [200, 201, 429].contains(status)),
+        "{statuses:?}"
+    );
     world.assert_each_guest_once(1);
 }
 
 #[tokio::test]
 async fn who_does_not_wait_is_told_where_to_look_and_the_session_opens_by_itself() {
-    let world = World::with(|platform| platform.latency = Duration::from_millis(200), crate::harness::settings()).await;
-    let accepted = world.create(&[("prefer", "respond-async")], &json!({"guestId": "ann"})).await;
-    assert_eq!((accepted.status.as_u16(), header(&accepted, "preference-applied")), (202, "respond-async"));
+    let world = World::with(
+        |platform| platform.latency = Duration::from_millis(200),
+        crate::harness::settings(),
+    )
+    .await;
+    let accepted = world
+        .create(&[("prefer", "respond-async")], &json!({"guestId": "ann"}))
+        .await;
+    assert_eq!(
+        (
+            accepted.status.as_u16(),
+            header(&accepted, "preference-applied")
+        ),
+        (202, "respond-async")
+    );
     assert!(!header(&accepted, "retry-after").is_empty());
     assert!(json(&accepted).get("guestToken").is_none());
     let location = header(&accepted, "location").to_owned();
-    world.until(async |world| json(&world.get(&location).await)["state"] == "open").await;
+    world
+        .until(async |world| json(&world.get(&location).await)["state"] == "open")
+        .await;
     world.assert_each_guest_once(1);
 }
 
@@ -88,24 +166,41 @@ async fn who_does_not_wait_is_told_where_to_look_and_the_session_opens_by_itself
 async fn who_does_not_wait_is_told_of_their_own_wish_and_of_no_other() {
     let world = World::new().await;
     let asynchronous = [("idempotency-key", "k1"), ("prefer", "respond-async")];
-    assert_eq!(world.create(&[("idempotency-key", "k1")], &json!({"guestId": "ann"})).await.status, 201);
+    assert_eq!(
+        world
+            .create(&[("idempotency-key", "k1")], &json!({"guestId": "ann"}))
+            .await
+            .status,
+        201
+    );
     for _ in 0..20 {
-        let other = world.create(&asynchronous, &json!({"guestId": "bob"})).await;
+        let other = world
+            .create(&asynchronous, &json!({"guestId": "bob"}))
+            .await;
         assert_eq!(
             (other.status.as_u16(), json(&other)["code"].as_str()),
             (422, Some("idempotency_key_reused")),
             "{}",
             json(&other)
         );
-        let same = world.create(&asynchronous, &json!({"guestId": "ann"})).await;
-        assert_eq!((same.status.as_u16(), header(&same, "idempotency-replayed")), (200, "true"));
+        let same = world
+            .create(&asynchronous, &json!({"guestId": "ann"}))
+            .await;
+        assert_eq!(
+            (same.status.as_u16(), header(&same, "idempotency-replayed")),
+            (200, "true")
+        );
     }
     world.assert_each_guest_once(1);
 }
 
 #[tokio::test]
 async fn a_session_whose_caller_goes_away_is_finished() {
-    let world = World::with(|platform| platform.latency = Duration::from_millis(100), crate::harness::settings()).await;
+    let world = World::with(
+        |platform| platform.latency = Duration::from_millis(100),
+        crate::harness::settings(),
+    )
+    .await;
     let host = world.address.strip_prefix("http://").unwrap();
     let body = json!({"guestId": "ann"}).to_string();
     let mut stream = TcpStream::connect(host).await.unwrap();
@@ -115,9 +210,15 @@ async fn a_session_whose_caller_goes_away_is_finished() {
         body.len()
     );
     stream.write_all(head.as_bytes()).await.unwrap();
-    world.until(async |world| world.engine.store().unfinished().await.unwrap() == 1).await;
+    world
+        .until(async |world| world.engine.store().unfinished().await.unwrap() == 1)
+        .await;
     drop(stream);
-    world.until(async |world| json(&world.get("/v1/sessions?state=open").await)["sessions"][0]["guestId"] == "ann").await;
+    world
+        .until(async |world| {
+            json(&world.get("/v1/sessions?state=open").await)["sessions"][0]["guestId"] == "ann"
+        })
+        .await;
     world.assert_each_guest_once(1);
 }
 
@@ -136,22 +237,61 @@ async fn while_the_platform_fails_a_session_is_recorded_and_the_same_key_complet
     assert_eq!(json(&again)["state"], "open", "{}", json(&again));
     world.assert_each_guest_once(1);
 
-    let path = format!("/v1/sessions/{}/timeline", json(&again)["sessionId"].as_str().unwrap());
+    let path = format!(
+        "/v1/sessions/{}/timeline",
+        json(&again)["sessionId"].as_str().unwrap()
+    );
     let timeline = json(&world.get(&path).await);
-    let calls: Vec<_> = timeline["entries"].as_array().unwrap().iter().filter(|entry| entry["kind"] == "call").collect();
-    assert_eq!(calls.len(), 6, "one for the contact, four that failed, one that went well: {timeline}");
-    assert!(calls.iter().all(|call| call["correlationId"].is_string()), "{timeline}");
-    assert_eq!(calls.iter().filter(|call| call["status"] == "retried").count(), 4);
-    world.until(async |world| world.get(&path).await.body.windows(16).any(|text| text == b"The CRM was told")).await;
+    let calls: Vec<_> = timeline["entries"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|entry| entry["kind"] == "call")
+        .collect();
+    assert_eq!(
+        calls.len(),
+        6,
+        "one for the contact, four that failed, one that went well: {timeline}"
+    );
+    assert!(
+        calls.iter().all(|call| call["correlationId"].is_string()),
+        "{timeline}"
+    );
+    assert_eq!(
+        calls
+            .iter()
+            .filter(|call| call["status"] == "retried")
+            .count(),
+        4
+    );
+    world
+        .until(async |world| {
+            world
+                .get(&path)
+                .await
+                .body
+                .windows(16)
+                .any(|text| text == b"The CRM was told")
+        })
+        .await;
 }
 
 #[tokio::test]
 async fn what_the_platform_refuses_is_told_with_cause_and_fix() {
     let world = World::new().await;
-    let unknown = world.create(&[], &json!({"guestId": "ann", "queueId": "00000000-0000-4000-8000-000000000009"})).await;
+    let unknown = world
+        .create(
+            &[],
+            &json!({"guestId": "ann", "queueId": "00000000-0000-4000-8000-000000000009"}),
+        )
+        .await;
     let problem = json(&unknown);
     assert_eq!(
-        (unknown.status.as_u16(), problem["code"].as_str(), problem["field"].as_str()),
+        (
+            unknown.status.as_u16(),
+            problem["code"].as_str(),
+            problem["field"].as_str()
+        ),
         (422, Some("unknown_queue"), Some("queueId"))
     );
     // The failures of requirement R18 (docs/requirements.md).
@@ -163,15 +303,42 @@ async fn what_the_platform_refuses_is_told_with_cause_and_fix() {
         world.faults(&[fault]);
         let refused = world.create(&[], &json!({"guestId": "bob"})).await;
         let problem = json(&refused);
-        assert_eq!((refused.status.as_u16(), problem["code"].as_str()), (status, Some(code)), "{problem}");
-        for member in ["type", "title", "detail", "cause", "fix", "correlationId", "sessionId", "idempotencyKey"] {
-            assert!(problem[member].as_str().is_some_and(|text| !text.is_empty()), "{fault} {member}: {problem}");
+        assert_eq!(
+            (refused.status.as_u16(), problem["code"].as_str()),
+            (status, Some(code)),
+            "{problem}"
+        );
+        for member in [
+            "type",
+            "title",
+            "detail",
+            "cause",
+            "fix",
+            "correlationId",
+            "sessionId",
+            "idempotencyKey",
+        ] {
+            assert!(
+                problem[member]
+                    .as_str()
+                    .is_some_and(|text| !text.is_empty()),
+                "{fault} {member}: {problem}"
+            );
         }
     }
     world.faults(&[]);
     // Another key under the same `kid`: the signature does not match.
     let other = World::new().await;
-    world.sim.register_guest_keys(&other.engine.keyring().jwks(other.engine.clock().now()).to_string()).unwrap();
+    world
+        .sim
+        .register_guest_keys(
+            &other
+                .engine
+                .keyring()
+                .jwks(other.engine.clock().now())
+                .to_string(),
+        )
+        .unwrap();
     let refused = world.create(&[], &json!({"guestId": "bob"})).await;
     assert_eq!(
         (refused.status.as_u16(), json(&refused)["code"].as_str()),
@@ -191,47 +358,142 @@ async fn what_cannot_be_read_names_the_field_and_creates_nothing() {
         (json!({"guestId": long}), 400, "guestId"),
         (json!({"guestId": "a\u{7}b"}), 400, "guestId"),
         (json!({"guestId": 7}), 400, "guestId"),
-        (json!({"guestId": "ann", "queueId": "sales"}), 400, "queueId"),
-        (json!({"guestId": "ann", "attributes": {"guestToken": "x"}}), 400, "attributes.guestToken"),
-        (json!({"guestId": "ann", "attributes": {"tier": 1}}), 400, "attributes.tier"),
-        (json!({"guestId": "ann", "attributes": {"a": "x".repeat(2048)}}), 400, "attributes"),
+        (
+            json!({"guestId": "ann", "queueId": "sales"}),
+            400,
+            "queueId",
+        ),
+        (
+            json!({"guestId": "ann", "attributes": {"guestToken": "x"}}),
+            400,
+            "attributes.guestToken",
+        ),
+        (
+            json!({"guestId": "ann", "attributes": {"tier": 1}}),
+            400,
+            "attributes.tier",
+        ),
+        (
+            json!({"guestId": "ann", "attributes": {"a": "x".repeat(2048)}}),
+            400,
+            "attributes",
+        ),
         (json!({"guestId": "ann", "email": "nobody"}), 400, "email"),
-        (json!({"guestId": "ann", "idempotencyKey": "a b"}), 400, "idempotencyKey"),
+        (
+            json!({"guestId": "ann", "idempotencyKey": "a b"}),
+            400,
+            "idempotencyKey",
+        ),
         (json!({"guestId": "ann", "guestid": "bob"}), 400, "guestid"),
     ] {
         let refused = world.create(&[], &wish).await;
         let problem = json(&refused);
-        assert_eq!((refused.status.as_u16(), problem["field"].as_str()), (status, Some(field)), "{wish}: {problem}");
+        assert_eq!(
+            (refused.status.as_u16(), problem["field"].as_str()),
+            (status, Some(field)),
+            "{wish}: {problem}"
+        );
         assert_eq!(header(&refused, "content-type"), "application/problem+json");
     }
     let missing = json(&world.create(&[], &json!({})).await);
     assert_eq!(missing["field"], "guestId", "{missing}");
-    assert!(missing["detail"].as_str().unwrap().starts_with("the member guestId is missing"), "{missing}");
+    assert!(
+        missing["detail"]
+            .as_str()
+            .unwrap()
+            .starts_with("the member guestId is missing"),
+        "{missing}"
+    );
     assert_eq!(world.sim.state().contacts, 0);
 }
 
 #[tokio::test]
 async fn a_problem_says_what_to_write_and_gives_a_cause_beyond_its_detail() {
     let world = World::new().await;
-    let number = json(&world.create(&[], &json!({"guestId": "ann", "attributes": {"tier": 5}})).await);
-    assert_eq!((&number["field"], &number["fix"]), (&json!("attributes.tier"), &json!("write \"5\"")), "{number}");
+    let number = json(
+        &world
+            .create(&[], &json!({"guestId": "ann", "attributes": {"tier": 5}}))
+            .await,
+    );
+    assert_eq!(
+        (&number["field"], &number["fix"]),
+        (&json!("attributes.tier"), &json!("write \"5\"")),
+        "{number}"
+    );
     let authorization = bearer(world.key(Scope::SessionsWrite));
-    let headers = [("authorization", authorization.as_str()), ("content-type", "application/json")];
-    let cut = json(&world.send(http::Method::POST, "/v1/sessions", &headers, "{\"guestId\":").await);
-    assert_eq!(cut.get("field"), None, "the text as a whole breaks off: {cut}");
-    let reserved = json(&world.create(&[], &json!({"guestId": "ann", "attributes": {"exp": "1"}})).await);
+    let headers = [
+        ("authorization", authorization.as_str()),
+        ("content-type", "application/json"),
+    ];
+    let cut = json(
+        &world
+            .send(
+                http::Method::POST,
+                "/v1/sessions",
+                &headers,
+                "{\"guestId\":",
+            )
+            .await,
+    );
+    assert_eq!(
+        cut.get("field"),
+        None,
+        "the text as a whole breaks off: {cut}"
+    );
+    let reserved = json(
+        &world
+            .create(&[], &json!({"guestId": "ann", "attributes": {"exp": "1"}}))
+            .await,
+    );
     let detail = reserved["detail"].as_str().unwrap();
-    assert!(detail.starts_with("attributes.exp: the name is reserved"), "{detail}");
+    assert!(
+        detail.starts_with("attributes.exp: the name is reserved"),
+        "{detail}"
+    );
 
     let unauthorized = json(&world.send(http::Method::GET, "/v1/sessions", &[], "").await);
-    let forbidden = json(&world.post("/v1/sessions", Scope::SessionsRead, &[], &json!({"guestId": "ann"})).await);
+    let forbidden = json(
+        &world
+            .post(
+                "/v1/sessions",
+                Scope::SessionsRead,
+                &[],
+                &json!({"guestId": "ann"}),
+            )
+            .await,
+    );
     let nothing = json(&world.get("/v1/nothing").await);
-    let method = json(&world.send(http::Method::DELETE, "/v1/sessions", &headers, "").await);
-    let media = json(&world.send(http::Method::POST, "/v1/sessions", &headers[..1], "{}").await);
-    let queue = json(&world.create(&[], &json!({"guestId": "ann", "queueId": "sales"})).await);
-    for problem in [number, cut, reserved, unauthorized, forbidden, nothing, method, media, queue] {
+    let method = json(
+        &world
+            .send(http::Method::DELETE, "/v1/sessions", &headers, "")
+            .await,
+    );
+    let media = json(
+        &world
+            .send(http::Method::POST, "/v1/sessions", &headers[..1], "{}")
+            .await,
+    );
+    let queue = json(
+        &world
+            .create(&[], &json!({"guestId": "ann", "queueId": "sales"}))
+            .await,
+    );
+    for problem in [
+        number,
+        cut,
+        reserved,
+        unauthorized,
+        forbidden,
+        nothing,
+        method,
+        media,
+        queue,
+    ] {
         let text = |name: &str| problem[name].as_str().unwrap().to_owned();
-        assert!(!text("cause").is_empty() && text("cause") != text("detail"), "{problem}");
+        assert!(
+            !text("cause").is_empty() && text("cause") != text("detail"),
+            "{problem}"
+        );
     }
 }
 
@@ -239,19 +501,43 @@ async fn a_problem_says_what_to_write_and_gives_a_cause_beyond_its_detail() {
 async fn sessions_are_listed_page_by_page_newest_first() {
     let world = World::new().await;
     for guest in 0..7 {
-        world.create(&[], &json!({"guestId": format!("guest-{guest}")})).await;
+        world
+            .create(&[], &json!({"guestId": format!("guest-{guest}")}))
+            .await;
     }
     let (mut seen, mut path) = (Vec::new(), "/v1/sessions?limit=3".to_owned());
     loop {
         let page = json(&world.get(&path).await);
-        seen.extend(page["sessions"].as_array().unwrap().iter().map(|session| session["guestId"].as_str().unwrap().to_owned()));
-        let Some(cursor) = page["nextCursor"].as_str() else { break };
+        seen.extend(
+            page["sessions"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|session| session["guestId"].as_str().unwrap().to_owned()),
+        );
+        let Some(cursor) = page["nextCursor"].as_str() else {
+            break;
+        };
         path = format!("/v1/sessions?limit=3&cursor={cursor}");
     }
-    assert_eq!(seen, (0..7).rev().map(|guest| format!("guest-{guest}")).collect::<Vec<_>>());
-    let of_queue = json(&world.get(&format!("/v1/sessions?queueId={SALES}&guestId=guest-3")).await);
+    assert_eq!(
+        seen,
+        (0..7)
+            .rev()
+            .map(|guest| format!("guest-{guest}"))
+            .collect::<Vec<_>>()
+    );
+    let of_queue = json(
+        &world
+            .get(&format!("/v1/sessions?queueId={SALES}&guestId=guest-3"))
+            .await,
+    );
     assert_eq!(of_queue["sessions"].as_array().unwrap().len(), 1);
-    let none = json(&world.get("/v1/sessions?queueId=00000000-0000-4000-8000-000000000009").await);
+    let none = json(
+        &world
+            .get("/v1/sessions?queueId=00000000-0000-4000-8000-000000000009")
+            .await,
+    );
     assert_eq!(none["sessions"], json!([]));
     for (query, field) in [
         ("state=openish", "state"),
@@ -261,22 +547,50 @@ async fn sessions_are_listed_page_by_page_newest_first() {
         ("guestid=x", "guestid"),
     ] {
         let refused = world.get(&format!("/v1/sessions?{query}")).await;
-        assert_eq!((refused.status.as_u16(), json(&refused)["field"].as_str()), (400, Some(field)), "{query}");
+        assert_eq!(
+            (refused.status.as_u16(), json(&refused)["field"].as_str()),
+            (400, Some(field)),
+            "{query}"
+        );
     }
 }
 
 #[tokio::test]
 async fn a_token_is_verified_for_those_who_have_no_library() {
     let world = World::new().await;
-    let session = json(&world.create(&[], &json!({"guestId": "ann", "attributes": {"tier": "gold"}})).await);
-    let verify =
-        async |token: &str| json(&world.post("/v1/tokens:verify", Scope::TokensVerify, &[], &json!({"token": token})).await);
+    let session = json(
+        &world
+            .create(
+                &[],
+                &json!({"guestId": "ann", "attributes": {"tier": "gold"}}),
+            )
+            .await,
+    );
+    let verify = async |token: &str| {
+        json(
+            &world
+                .post(
+                    "/v1/tokens:verify",
+                    Scope::TokensVerify,
+                    &[],
+                    &json!({"token": token}),
+                )
+                .await,
+        )
+    };
     let good = verify(session["guestToken"].as_str().unwrap()).await;
     assert_eq!(
-        (good["valid"].as_bool(), good["guestId"].as_str(), good["claims"]["tier"].as_str()),
+        (
+            good["valid"].as_bool(),
+            good["guestId"].as_str(),
+            good["claims"]["tier"].as_str()
+        ),
         (Some(true), Some("ann"), Some("gold"))
     );
     let bad = verify("eyJhbGciOiJub25lIn0.e30.").await;
-    assert_eq!((bad["valid"].as_bool(), bad.get("guestId")), (Some(false), None));
+    assert_eq!(
+        (bad["valid"].as_bool(), bad.get("guestId")),
+        (Some(false), None)
+    );
     assert!(!bad["reason"].as_str().unwrap().is_empty());
 }

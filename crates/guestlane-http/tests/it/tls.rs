@@ -19,8 +19,12 @@ use crate::harness::{World, settings};
 
 /// Creates a self-signed certificate for 127.0.0.1.
 fn certificate(directory: &Path, name: &str) -> (TlsFiles, String) {
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
-    let files = TlsFiles { cert: directory.join(format!("{name}.pem")), key: directory.join(format!("{name}.key")) };
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned(), "127.0.0.1".to_owned()])
+        .unwrap();
+    let files = TlsFiles {
+        cert: directory.join(format!("{name}.pem")),
+        key: directory.join(format!("{name}.key")),
+    };
     std::fs::write(&files.cert, made.cert.pem()).unwrap();
     std::fs::write(&files.key, made.signing_key.serialize_pem()).unwrap();
     (files, made.cert.pem())
@@ -32,11 +36,16 @@ async fn reaches(address: &str, pem: &str) -> bool {
     std::fs::write(&file, pem).unwrap();
     let trust = TlsRoots::from_pem(std::fs::read(&file).unwrap().as_slice()).unwrap();
     let client = HttpClient::new(Clock::system(), Duration::from_secs(10), &trust).unwrap();
-    let request = Request::get(format!("{address}/healthz")).body(Full::default()).unwrap();
-    let answer = client.send(request, Clock::system().now() + Duration::from_secs(10)).await;
+    let request = Request::get(format!("{address}/healthz"))
+        .body(Full::default())
+        .unwrap();
+    let answer = client
+        .send(request, Clock::system().now() + Duration::from_secs(10))
+        .await;
     // HSTS: a browser that has visited once does not return without TLS (RFC 6797).
-    let hsts =
-        |answer: &guestlane_genesys::http_client::HttpResponse| answer.headers["strict-transport-security"] == "max-age=31536000";
+    let hsts = |answer: &guestlane_genesys::http_client::HttpResponse| {
+        answer.headers["strict-transport-security"] == "max-age=31536000"
+    };
     answer.is_ok_and(|answer| answer.status == 200 && hsts(&answer))
 }
 
@@ -49,7 +58,9 @@ async fn a_certificate_is_replaced_while_the_service_runs() {
     let world = World::new().await;
     let mut settings = settings();
     settings.tls = Some(files.clone());
-    let service = Service::open(world.engine.clone(), &settings, None).await.unwrap();
+    let service = Service::open(world.engine.clone(), &settings, None)
+        .await
+        .unwrap();
     let listening = Server::bind(service, &settings).await.unwrap();
     let address = format!("https://localhost:{}", listening.address().unwrap().port());
     let reload = listening.reload_handle();
@@ -64,16 +75,34 @@ async fn a_certificate_is_replaced_while_the_service_runs() {
     let chain = std::fs::read_to_string(&second_files.cert).unwrap();
     std::fs::write(&files.cert, format!("\u{feff}{chain}")).unwrap();
     reload.reload().await;
-    assert!(reaches(&address, &second).await, "a byte order mark has no meaning");
+    assert!(
+        reaches(&address, &second).await,
+        "a byte order mark has no meaning"
+    );
 
     std::fs::write(&files.cert, format!("{}{chain}", chain.trim_end())).unwrap();
-    let refused =
-        Server::bind(Service::open(world.engine.clone(), &settings, None).await.unwrap(), &settings).await.err().unwrap();
-    assert!(refused.to_string().contains("has text in front of -----BEGIN in line"), "{refused}");
+    let refused = Server::bind(
+        Service::open(world.engine.clone(), &settings, None)
+            .await
+            .unwrap(),
+        &settings,
+    )
+    .await
+    .err()
+    .unwrap();
+    assert!(
+        refused
+            .to_string()
+            .contains("has text in front of -----BEGIN in line"),
+        "{refused}"
+    );
 
     std::fs::write(&files.cert, "no certificate").unwrap();
     reload.reload().await;
-    assert!(reaches(&address, &second).await, "one that cannot be read changes nothing");
+    assert!(
+        reaches(&address, &second).await,
+        "one that cannot be read changes nothing"
+    );
     serving.abort();
 }
 
@@ -86,8 +115,10 @@ async fn a_certificate_that_is_its_own_authority_is_believed_alone() {
         let key = rcgen::KeyPair::generate().unwrap();
         let mut params = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        let files =
-            TlsFiles { cert: directory.path().join(format!("{name}.pem")), key: directory.path().join(format!("{name}.key")) };
+        let files = TlsFiles {
+            cert: directory.path().join(format!("{name}.pem")),
+            key: directory.path().join(format!("{name}.key")),
+        };
         let pem = params.self_signed(&key).unwrap().pem();
         std::fs::write(&files.cert, &pem).unwrap();
         std::fs::write(&files.key, key.serialize_pem()).unwrap();
@@ -98,27 +129,57 @@ async fn a_certificate_that_is_its_own_authority_is_believed_alone() {
     let world = World::new().await;
     let mut settings = settings();
     settings.tls = Some(files.clone());
-    let service = Service::open(world.engine.clone(), &settings, None).await.unwrap();
+    let service = Service::open(world.engine.clone(), &settings, None)
+        .await
+        .unwrap();
     let listening = Server::bind(Arc::clone(&service), &settings).await.unwrap();
     let port = listening.address().unwrap().port();
     let serving = tokio::spawn(listening.serve(std::future::pending()));
     assert!(reaches(&format!("https://localhost:{port}"), &own).await);
-    assert!(!reaches(&format!("https://localhost:{port}"), &another).await, "another one of the same name");
-    assert!(!reaches(&format!("https://127.0.0.1:{port}"), &own).await, "it has no such name");
+    assert!(
+        !reaches(&format!("https://localhost:{port}"), &another).await,
+        "another one of the same name"
+    );
+    assert!(
+        !reaches(&format!("https://127.0.0.1:{port}"), &own).await,
+        "it has no such name"
+    );
     serving.abort();
 
-    settings.tls = Some(TlsFiles { cert: files.cert.clone(), key: other_files.key });
-    let refused = Server::bind(Arc::clone(&service), &settings).await.err().unwrap().to_string();
-    assert!(refused.contains("the private key does not belong to the certificate"), "{refused}");
-    settings.tls = Some(TlsFiles { cert: files.cert.clone(), key: files.cert });
-    let refused = Server::bind(service, &settings).await.err().unwrap().to_string();
-    assert!(refused.contains("the key has no private key in PEM"), "{refused}");
+    settings.tls = Some(TlsFiles {
+        cert: files.cert.clone(),
+        key: other_files.key,
+    });
+    let refused = Server::bind(Arc::clone(&service), &settings)
+        .await
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(
+        refused.contains("the private key does not belong to the certificate"),
+        "{refused}"
+    );
+    settings.tls = Some(TlsFiles {
+        cert: files.cert.clone(),
+        key: files.cert,
+    });
+    let refused = Server::bind(service, &settings)
+        .await
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(
+        refused.contains("the key has no private key in PEM"),
+        "{refused}"
+    );
 }
 
 async fn bind(engine: &std::sync::Arc<SessionEngine>, listen: &str) -> Result<Server, BindError> {
     let mut settings = settings();
     settings.listen = listen.parse().unwrap();
-    let service = Service::open(engine.clone(), &settings, None).await.unwrap();
+    let service = Service::open(engine.clone(), &settings, None)
+        .await
+        .unwrap();
     Server::bind(service, &settings).await
 }
 
@@ -127,20 +188,44 @@ async fn beyond_this_machine_only_with_a_key_and_with_tls() {
     let world = World::new().await;
     let store = world.engine.store();
     for key in store.api_keys().await.unwrap() {
-        store.revoke_api_key(key.id, world.engine.clock().now()).await.unwrap();
+        store
+            .revoke_api_key(key.id, world.engine.clock().now())
+            .await
+            .unwrap();
     }
-    let refused = bind(&world.engine, "0.0.0.0:0").await.unwrap_err().to_string();
-    assert!(refused.contains("no API key") && refused.contains("guestlane api-keys create"), "{refused}");
+    let refused = bind(&world.engine, "0.0.0.0:0")
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(
+        refused.contains("no API key") && refused.contains("guestlane api-keys create"),
+        "{refused}"
+    );
     assert!(bind(&world.engine, "127.0.0.1:0").await.is_ok());
 
     let read = |pairs: &[(&str, &str)]| {
         let mut settings = Settings::default();
-        settings.add_environment(|name| pairs.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned()));
+        settings.add_environment(|name| {
+            pairs
+                .iter()
+                .find(|(known, _)| *known == name)
+                .map(|(_, value)| (*value).to_owned())
+        });
         settings.service()
     };
-    let plain = read(&[("GUESTLANE_LISTEN", "0.0.0.0:8971")]).unwrap_err().to_string();
+    let plain = read(&[("GUESTLANE_LISTEN", "0.0.0.0:8971")])
+        .unwrap_err()
+        .to_string();
     assert!(plain.contains("TLS"), "{plain}");
-    assert!(read(&[("GUESTLANE_LISTEN", "0.0.0.0:8971"), ("GUESTLANE_TLS_TERMINATED_UPSTREAM", "true")]).is_ok());
-    let half = read(&[("GUESTLANE_TLS_CERT_FILE", "cert.pem")]).unwrap_err().to_string();
+    assert!(
+        read(&[
+            ("GUESTLANE_LISTEN", "0.0.0.0:8971"),
+            ("GUESTLANE_TLS_TERMINATED_UPSTREAM", "true")
+        ])
+        .is_ok()
+    );
+    let half = read(&[("GUESTLANE_TLS_CERT_FILE", "cert.pem")])
+        .unwrap_err()
+        .to_string();
     assert!(half.contains("GUESTLANE_TLS_KEY_FILE"), "{half}");
 }

@@ -45,13 +45,21 @@ const OBJECTS: [&str; 10] = [
     "customFields",
     "division",
 ];
-const ADDRESS: [(&str, usize); 6] =
-    [("address1", 200), ("address2", 200), ("city", 100), ("state", 50), ("postalCode", 25), ("countryCode", 25)];
+const ADDRESS: [(&str, usize); 6] = [
+    ("address1", 200),
+    ("address2", 200),
+    ("city", 100),
+    ("state", 50),
+    ("postalCode", 25),
+    ("countryCode", 25),
+];
 
 /// Parses and validates a contact. Values are trimmed and phone numbers normalized. Unknown fields
 /// and fields that only the platform sets are dropped.
 pub(crate) fn read(given: &Value, source: Uuid) -> Result<Map<String, Value>, Refusal> {
-    let given = given.as_object().ok_or_else(|| Refusal::bad_request("A contact is an object."))?;
+    let given = given
+        .as_object()
+        .ok_or_else(|| Refusal::bad_request("A contact is an object."))?;
     let mut contact = Map::new();
     for (name, value) in given.iter().filter(|(_, value)| !value.is_null()) {
         let name = name.as_str();
@@ -68,10 +76,16 @@ pub(crate) fn read(given: &Value, source: Uuid) -> Result<Map<String, Value>, Re
         } else if name == "externalIds" {
             external_ids(value, source)?
         } else if name == "appleOpaqueIds" {
-            value.as_array().filter(|ids| ids.len() <= 10).ok_or_else(|| invalid(name, "is not a list of at most 10"))?;
+            value
+                .as_array()
+                .filter(|ids| ids.len() <= 10)
+                .ok_or_else(|| invalid(name, "is not a list of at most 10"))?;
             value.clone()
         } else if name == "surveyOptOut" {
-            value.as_bool().ok_or_else(|| invalid(name, "is not true or false"))?.into()
+            value
+                .as_bool()
+                .ok_or_else(|| invalid(name, "is not true or false"))?
+                .into()
         } else if OBJECTS.contains(&name) {
             object(name, value)?
         } else {
@@ -84,7 +98,11 @@ pub(crate) fn read(given: &Value, source: Uuid) -> Result<Map<String, Value>, Re
 
 /// Returns the identifiers in a contact's fields.
 pub(crate) fn identifiers(contact: &Map<String, Value>) -> Vec<Identifier> {
-    let ids = contact.get("externalIds").and_then(Value::as_array).into_iter().flatten();
+    let ids = contact
+        .get("externalIds")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten();
     ids.filter_map(|id| {
         identifier(&json!({"type": "ExternalId", "value": id["value"], "externalSource": id["externalSource"]})).ok()
     })
@@ -112,7 +130,11 @@ pub(crate) fn identifier(given: &Value) -> Result<Identifier, Refusal> {
         "Phone" => e164(&value).unwrap_or(value),
         _ => value,
     };
-    Ok(Identifier { kind, value, source })
+    Ok(Identifier {
+        kind,
+        value,
+        source,
+    })
 }
 
 /// Returns the external source that an identifier names. The source must exist.
@@ -123,12 +145,37 @@ pub(crate) fn known_source(identifier: &Identifier, source: Uuid) -> bool {
 /// Returns the guest of a contact, for the count of duplicates. A contact without guest data counts
 /// as a guest of its own.
 pub(crate) fn guest(id: Uuid, contact: &Map<String, Value>, identifiers: &[Identifier]) -> String {
-    let by = |kind| identifiers.iter().find(|known| known.kind == kind).map(|known| known.value.clone());
-    let field = |name: &str| contact.get(name).and_then(Value::as_str).unwrap_or_default();
-    let email = || EMAILS.iter().map(|name| field(name)).find(|email| !email.is_empty()).map(str::to_lowercase);
-    let number = |phone: &Value| phone["e164"].as_str().or(phone["display"].as_str()).map(str::to_owned);
+    let by = |kind| {
+        identifiers
+            .iter()
+            .find(|known| known.kind == kind)
+            .map(|known| known.value.clone())
+    };
+    let field = |name: &str| {
+        contact
+            .get(name)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+    };
+    let email = || {
+        EMAILS
+            .iter()
+            .map(|name| field(name))
+            .find(|email| !email.is_empty())
+            .map(str::to_lowercase)
+    };
+    let number = |phone: &Value| {
+        phone["e164"]
+            .as_str()
+            .or(phone["display"].as_str())
+            .map(str::to_owned)
+    };
     let phone = || PHONES.iter().find_map(|name| number(contact.get(*name)?));
-    let name = || format!("{} {}", field("firstName"), field("lastName")).trim().to_owned();
+    let name = || {
+        format!("{} {}", field("firstName"), field("lastName"))
+            .trim()
+            .to_owned()
+    };
     by("ExternalId")
         .or_else(|| by("Email"))
         .or_else(email)
@@ -139,11 +186,19 @@ pub(crate) fn guest(id: Uuid, contact: &Map<String, Value>, identifiers: &[Ident
 }
 
 /// Returns the contact as a response body.
-pub(crate) fn shown(id: Option<Uuid>, contact: &Map<String, Value>, created: Timestamp, modified: Timestamp) -> Value {
+pub(crate) fn shown(
+    id: Option<Uuid>,
+    contact: &Map<String, Value>,
+    created: Timestamp,
+    modified: Timestamp,
+) -> Value {
     let mut shown = contact.clone();
     if let Some(id) = id {
         shown.insert("id".to_owned(), json!(id));
-        shown.insert("selfUri".to_owned(), json!(format!("/api/v2/externalcontacts/contacts/{id}")));
+        shown.insert(
+            "selfUri".to_owned(),
+            json!(format!("/api/v2/externalcontacts/contacts/{id}")),
+        );
         shown.insert("createDate".to_owned(), json!(created));
         shown.insert("modifyDate".to_owned(), json!(modified));
     }
@@ -152,11 +207,18 @@ pub(crate) fn shown(id: Option<Uuid>, contact: &Map<String, Value>, created: Tim
 }
 
 fn invalid(field: &str, why: &str) -> Refusal {
-    Refusal::new(http::StatusCode::BAD_REQUEST, "invalid.value", format!("{field} {why}."))
+    Refusal::new(
+        http::StatusCode::BAD_REQUEST,
+        "invalid.value",
+        format!("{field} {why}."),
+    )
 }
 
 fn text(field: &str, value: &Value, max: usize) -> Result<String, Refusal> {
-    let text = value.as_str().ok_or_else(|| invalid(field, "is not a text"))?.trim();
+    let text = value
+        .as_str()
+        .ok_or_else(|| invalid(field, "is not a text"))?
+        .trim();
     if text.chars().count() > max {
         return Err(invalid(field, &format!("is longer than {max}")));
     }
@@ -167,15 +229,29 @@ fn email(field: &str, value: &Value) -> Result<String, Refusal> {
     let email = text(field, value, 256)?;
     let good = email.split_once('@').is_some_and(|(local, domain)| {
         let labels = || domain.split('.');
-        !local.is_empty() && !domain.contains('@') && labels().count() > 1 && labels().all(|label| !label.is_empty())
+        !local.is_empty()
+            && !domain.contains('@')
+            && labels().count() > 1
+            && labels().all(|label| !label.is_empty())
     });
-    if good && !email.contains(char::is_whitespace) { Ok(email) } else { Err(invalid(field, "is not an e-mail address")) }
+    if good && !email.contains(char::is_whitespace) {
+        Ok(email)
+    } else {
+        Err(invalid(field, "is not an e-mail address"))
+    }
 }
 
 fn phone(field: &str, value: &Value) -> Result<Value, Refusal> {
-    let given = value.as_object().ok_or_else(|| invalid(field, "is not an object"))?;
+    let given = value
+        .as_object()
+        .ok_or_else(|| invalid(field, "is not an object"))?;
     let mut phone = Map::new();
-    for name in ["extension", "acceptsSMS", "normalizationCountryCode", "countryCode"] {
+    for name in [
+        "extension",
+        "acceptsSMS",
+        "normalizationCountryCode",
+        "countryCode",
+    ] {
         if let Some(value) = given.get(name) {
             phone.insert(name.to_owned(), value.clone());
         }
@@ -196,8 +272,13 @@ fn phone(field: &str, value: &Value) -> Result<Value, Refusal> {
 /// A number without a country code is unchanged.
 fn e164(display: &str) -> Option<String> {
     let (number, extension) = display.split_once(['x', 'X']).unwrap_or((display, "0"));
-    let rest = number.strip_prefix("(+").or_else(|| number.strip_prefix('+')).or_else(|| number.strip_prefix("00"))?;
-    let good = rest.chars().all(|c| c.is_ascii_digit() || matches!(c, ' ' | '-' | '.' | '(' | ')' | '/'))
+    let rest = number
+        .strip_prefix("(+")
+        .or_else(|| number.strip_prefix('+'))
+        .or_else(|| number.strip_prefix("00"))?;
+    let good = rest
+        .chars()
+        .all(|c| c.is_ascii_digit() || matches!(c, ' ' | '-' | '.' | '(' | ')' | '/'))
         && extension.trim().parse::<u32>().is_ok();
     let digits: String = rest.chars().filter(char::is_ascii_digit).collect();
     (good && (7..=15).contains(&digits.len())).then(|| format!("+{digits}"))
@@ -205,11 +286,17 @@ fn e164(display: &str) -> Option<String> {
 
 fn external_ids(value: &Value, source: Uuid) -> Result<Value, Refusal> {
     let field = "externalIds";
-    let ids = value.as_array().filter(|ids| ids.len() <= 10).ok_or_else(|| invalid(field, "is not a list of at most 10"))?;
+    let ids = value
+        .as_array()
+        .filter(|ids| ids.len() <= 10)
+        .ok_or_else(|| invalid(field, "is not a list of at most 10"))?;
     let read = |id: &Value| {
         let named = uuid("externalIds.externalSource.id", &id["externalSource"]["id"])?;
         if named != source {
-            return Err(invalid("externalIds.externalSource.id", "is not a source of this organization"));
+            return Err(invalid(
+                "externalIds.externalSource.id",
+                "is not a source of this organization",
+            ));
         }
         let value = text("externalIds.value", &id["value"], 255)?;
         if value.is_empty() {
@@ -221,7 +308,9 @@ fn external_ids(value: &Value, source: Uuid) -> Result<Value, Refusal> {
 }
 
 fn object(field: &str, value: &Value) -> Result<Value, Refusal> {
-    let object = value.as_object().ok_or_else(|| invalid(field, "is not an object"))?;
+    let object = value
+        .as_object()
+        .ok_or_else(|| invalid(field, "is not an object"))?;
     if field == "address" {
         for (name, max) in ADDRESS {
             if let Some(value) = object.get(name).filter(|value| !value.is_null()) {
@@ -233,7 +322,10 @@ fn object(field: &str, value: &Value) -> Result<Value, Refusal> {
 }
 
 fn uuid(field: &str, value: &Value) -> Result<Uuid, Refusal> {
-    value.as_str().and_then(|text| Uuid::try_parse(text).ok()).ok_or_else(|| invalid(field, "is not a UUID"))
+    value
+        .as_str()
+        .and_then(|text| Uuid::try_parse(text).ok())
+        .ok_or_else(|| invalid(field, "is not a UUID"))
 }
 
 #[cfg(test)]

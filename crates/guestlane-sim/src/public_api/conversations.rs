@@ -16,9 +16,16 @@ impl Organization {
     /// `GET /api/v2/conversations/messages/{messageId}/details`: 404 until the delay has passed.
     pub(crate) fn details(&self, id: &str, now: Timestamp) -> Result<Response<Body>, Refusal> {
         let record = self.desk.messages.get(id).ok_or_else(Refusal::not_found)?;
-        let visible = record.conversation.filter(|_| now >= record.at + self.options.details_delay);
+        let visible = record
+            .conversation
+            .filter(|_| now >= record.at + self.options.details_delay);
         let conversation = visible.ok_or_else(Refusal::not_found)?;
-        let kind = self.desk.conversations.get(&conversation).map(|known| known.kind).unwrap_or_default();
+        let kind = self
+            .desk
+            .conversations
+            .get(&conversation)
+            .map(|known| known.kind)
+            .unwrap_or_default();
         Ok(response::json(
             StatusCode::OK,
             &json!({
@@ -33,21 +40,41 @@ impl Organization {
     }
 
     fn address(&self, kind: &str) -> String {
-        if kind == "open" { self.options.integration.to_string() } else { self.options.deployment.id.to_string() }
+        if kind == "open" {
+            self.options.integration.to_string()
+        } else {
+            self.options.deployment.id.to_string()
+        }
     }
 
     fn conversation(&self, id: &str) -> Result<(Uuid, &Conversation), Refusal> {
         let id = conversation_id(id)?;
-        Ok((id, self.desk.conversations.get(&id).ok_or_else(Refusal::not_found)?))
+        Ok((
+            id,
+            self.desk
+                .conversations
+                .get(&id)
+                .ok_or_else(Refusal::not_found)?,
+        ))
     }
 
     fn conversation_mut(&mut self, id: &str) -> Result<(Uuid, &mut Conversation), Refusal> {
         let id = conversation_id(id)?;
-        Ok((id, self.desk.conversations.get_mut(&id).ok_or_else(Refusal::not_found)?))
+        Ok((
+            id,
+            self.desk
+                .conversations
+                .get_mut(&id)
+                .ok_or_else(Refusal::not_found)?,
+        ))
     }
 
     /// `GET /api/v2/conversations/{conversationId}`
-    pub(crate) fn read_conversation(&self, id: &str, now: Timestamp) -> Result<Response<Body>, Refusal> {
+    pub(crate) fn read_conversation(
+        &self,
+        id: &str,
+        now: Timestamp,
+    ) -> Result<Response<Body>, Refusal> {
         let (id, known) = self.conversation(id)?;
         let communication = |communication: Uuid, ended: Option<Timestamp>| {
             let details = |message: &String| {
@@ -87,7 +114,9 @@ impl Organization {
             }
             shown
         };
-        let participants: Vec<Value> = std::iter::once(customer).chain(known.others.iter().map(other)).collect();
+        let participants: Vec<Value> = std::iter::once(customer)
+            .chain(known.others.iter().map(other))
+            .collect();
         let mut shown = json!({
             "id": id, "startTime": known.started, "participants": participants,
             "selfUri": format!("/api/v2/conversations/{id}"),
@@ -100,23 +129,38 @@ impl Organization {
 
     /// `PUT /api/v2/externalcontacts/conversations/{conversationId}`: accepted immediately, visible
     /// after the delay.
-    pub(crate) fn link(&mut self, id: &str, body: &[u8], now: Timestamp) -> Result<Response<Body>, Refusal> {
+    pub(crate) fn link(
+        &mut self,
+        id: &str,
+        body: &[u8],
+        now: Timestamp,
+    ) -> Result<Response<Body>, Refusal> {
         let body: Value = parse(body)?;
         let wanted = conversation_id(id)?;
         if uuid(&body["conversationId"]) != Some(wanted) {
-            return Err(Refusal::bad_request("conversationId is not the one in the path."));
+            return Err(Refusal::bad_request(
+                "conversationId is not the one in the path.",
+            ));
         }
         if body["mediaType"] != "MESSAGE" {
-            return Err(Refusal::bad_request("mediaType is not MESSAGE, and this conversation has messages."));
+            return Err(Refusal::bad_request(
+                "mediaType is not MESSAGE, and this conversation has messages.",
+            ));
         }
         let contact = match &body["externalContactId"] {
             Value::Null => None,
-            id => Some(uuid(id).and_then(|id| self.directory.resolve_merged(id)).ok_or_else(Refusal::not_found)?),
+            id => Some(
+                uuid(id)
+                    .and_then(|id| self.directory.resolve_merged(id))
+                    .ok_or_else(Refusal::not_found)?,
+            ),
         };
         let seen = now + self.options.link_delay;
         let (_, known) = self.conversation_mut(id)?;
         if uuid(&body["communicationId"]) != Some(known.communication) {
-            return Err(Refusal::bad_request("communicationId is not the customer's."));
+            return Err(Refusal::bad_request(
+                "communicationId is not the customer's.",
+            ));
         }
         known.linked_before = known.contact(now);
         known.link = Some((contact, seen));
@@ -124,10 +168,18 @@ impl Organization {
     }
 
     /// `PATCH /api/v2/conversations/{conversationId}/participants/{participantId}/attributes`
-    pub(crate) fn set_attributes(&mut self, id: &str, participant: &str, body: &[u8]) -> Result<Response<Body>, Refusal> {
+    pub(crate) fn set_attributes(
+        &mut self,
+        id: &str,
+        participant: &str,
+        body: &[u8],
+    ) -> Result<Response<Body>, Refusal> {
         let (_, known) = self.conversation_mut(id)?;
         let participant = participant_id(participant)?;
-        let other = known.others.iter_mut().find(|other| other.id == participant);
+        let other = known
+            .others
+            .iter_mut()
+            .find(|other| other.id == participant);
         let attributes = match other {
             Some(other) => &mut other.attributes,
             None if participant == known.customer => &mut known.attributes,
@@ -153,14 +205,19 @@ impl Organization {
         let body: Value = parse(body)?;
         let queues = &self.options.queues;
         let queue = match (&body["queueId"], body["queueName"].as_str()) {
-            (Value::Null, None) => return Err(Refusal::bad_request("queueId or queueName is needed.")),
+            (Value::Null, None) => {
+                return Err(Refusal::bad_request("queueId or queueName is needed."));
+            }
             (Value::Null, Some(name)) => queues
                 .iter()
                 .find(|queue| queue.name == name)
                 .ok_or_else(|| Refusal::bad_request("queueName is not the name of a queue."))?,
             (id, _) => {
                 let id = uuid(id).ok_or_else(|| Refusal::bad_request("queueId is not a UUID."))?;
-                queues.iter().find(|queue| queue.id == id).ok_or_else(Refusal::not_found)?
+                queues
+                    .iter()
+                    .find(|queue| queue.id == id)
+                    .ok_or_else(Refusal::not_found)?
             }
         };
         let (queue, next) = (queue.id, self.new_id());
@@ -169,20 +226,30 @@ impl Organization {
         if participant == known.customer {
             return Err(Refusal::bad_request("The customer cannot be replaced."));
         }
-        let left = known.others.iter_mut().find(|other| other.id == participant).ok_or_else(Refusal::not_found)?;
+        let left = known
+            .others
+            .iter_mut()
+            .find(|other| other.id == participant)
+            .ok_or_else(Refusal::not_found)?;
         if known.ended.is_some() || left.ended.is_some() {
             let message = "The participant is no longer connected.";
             return Err(Refusal::new(StatusCode::CONFLICT, "conflict", message));
         }
         left.ended = Some(now);
-        known.others.push(Participant::new(next, "acd", Some(queue), now));
+        known
+            .others
+            .push(Participant::new(next, "acd", Some(queue), now));
         self.desk.transfers += 1;
         Ok(response::empty(StatusCode::ACCEPTED))
     }
 }
 
 fn state(ended: Option<Timestamp>) -> &'static str {
-    if ended.is_some() { "disconnected" } else { "connected" }
+    if ended.is_some() {
+        "disconnected"
+    } else {
+        "connected"
+    }
 }
 
 fn uuid(value: &Value) -> Option<Uuid> {

@@ -14,8 +14,14 @@ use crate::{
 impl Organization {
     /// `GET /api/v2/routing/queues/{queueId}`
     pub(crate) fn queue(&self, id: &str) -> Result<Response<Body>, Refusal> {
-        let id = Uuid::try_parse(id).map_err(|_| Refusal::bad_request("The queue id is not a UUID."))?;
-        let queue = self.options.queues.iter().find(|queue| queue.id == id).ok_or_else(Refusal::not_found)?;
+        let id =
+            Uuid::try_parse(id).map_err(|_| Refusal::bad_request("The queue id is not a UUID."))?;
+        let queue = self
+            .options
+            .queues
+            .iter()
+            .find(|queue| queue.id == id)
+            .ok_or_else(Refusal::not_found)?;
         Ok(response::json(StatusCode::OK, &shown(queue)))
     }
 
@@ -23,7 +29,10 @@ impl Organization {
     pub(crate) fn list_queues(&self, query: Option<&str>) -> Result<Response<Body>, Refusal> {
         let page = Page::read(query)?;
         let name = parameter(query, "name");
-        let fits = |queue: &&Queue| name.as_ref().is_none_or(|name| like(&queue.name.to_lowercase(), &name.to_lowercase()));
+        let fits = |queue: &&Queue| {
+            name.as_ref()
+                .is_none_or(|name| like(&queue.name.to_lowercase(), &name.to_lowercase()))
+        };
         let found: Vec<_> = self.options.queues.iter().filter(fits).map(shown).collect();
         Ok(response::json(StatusCode::OK, &page.of(&found)))
     }
@@ -32,8 +41,14 @@ impl Organization {
     pub(crate) fn config(&self, id: &str) -> Response<Body> {
         let deployment = &self.options.deployment;
         let (api, messaging) = self.hosts();
-        let modes: Vec<_> = [json!({"fileTypes": deployment.file_types, "maxFileSizeKB": deployment.max_file_kb})].to_vec();
-        let disconnect = if deployment.read_only_on_disconnect { "ReadOnly" } else { "Send" };
+        let modes: Vec<_> =
+            [json!({"fileTypes": deployment.file_types, "maxFileSizeKB": deployment.max_file_kb})]
+                .to_vec();
+        let disconnect = if deployment.read_only_on_disconnect {
+            "ReadOnly"
+        } else {
+            "Send"
+        };
         self.of_deployment(
             id,
             &json!({
@@ -69,15 +84,25 @@ impl Organization {
     /// a 403.
     fn of_deployment(&self, id: &str, file: &Value) -> Response<Body> {
         let mine = Uuid::try_parse(id).is_ok_and(|id| id == self.options.deployment.id);
-        let mut response = if mine { response::json(StatusCode::OK, file) } else { response::empty(StatusCode::FORBIDDEN) };
-        response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+        let mut response = if mine {
+            response::json(StatusCode::OK, file)
+        } else {
+            response::empty(StatusCode::FORBIDDEN)
+        };
+        response.headers_mut().insert(
+            header::ACCESS_CONTROL_ALLOW_ORIGIN,
+            HeaderValue::from_static("*"),
+        );
         response
     }
 
     /// The addresses of the API and of the guest socket.
     fn hosts(&self) -> (String, String) {
         match &self.options.tls {
-            Some(tls) => (format!("https://api.{}", tls.region), format!("wss://webmessaging.{}", tls.region)),
+            Some(tls) => (
+                format!("https://api.{}", tls.region),
+                format!("wss://webmessaging.{}", tls.region),
+            ),
             None => (self.origin.clone(), self.origin.replacen("http", "ws", 1)),
         }
     }
@@ -96,11 +121,15 @@ impl Organization {
 
     /// `GET /api/v2/externalcontacts/externalsources/{externalSourceId}`
     pub(crate) fn source(&self, id: &str) -> Result<Response<Body>, Refusal> {
-        let id = Uuid::try_parse(id).map_err(|_| Refusal::bad_request("The source id is not a UUID."))?;
+        let id = Uuid::try_parse(id)
+            .map_err(|_| Refusal::bad_request("The source id is not a UUID."))?;
         if id != self.options.external_source {
             return Err(Refusal::not_found());
         }
-        Ok(response::json(StatusCode::OK, &json!({"id": id, "name": "Guests", "active": true})))
+        Ok(response::json(
+            StatusCode::OK,
+            &json!({"id": id, "name": "Guests", "active": true}),
+        ))
     }
 
     /// `GET /api/v2/organizations/limits/namespaces/{namespaceName}`
@@ -109,16 +138,29 @@ impl Organization {
         let limits = match namespace {
             "platform.api" => vec![("client.credentials.token.rate.per.minute", quota)],
             "web.messaging" => vec![
-                ("message.rate.per.second.per.session", self.options.message_rate),
-                ("requests.per.minute.per.connection", super::guest::REQUESTS_PER_MINUTE),
-                ("connections.per.minute.per.deployment", super::guest::CONNECTIONS_PER_MINUTE),
+                (
+                    "message.rate.per.second.per.session",
+                    self.options.message_rate,
+                ),
+                (
+                    "requests.per.minute.per.connection",
+                    super::guest::REQUESTS_PER_MINUTE,
+                ),
+                (
+                    "connections.per.minute.per.deployment",
+                    super::guest::CONNECTIONS_PER_MINUTE,
+                ),
             ],
-            "external.contacts" | "messaging" | "web.deployments" | "conversation" | "routing" | "auth.api" => Vec::new(),
+            "external.contacts" | "messaging" | "web.deployments" | "conversation" | "routing"
+            | "auth.api" => Vec::new(),
             _ => return Err(Refusal::not_found()),
         };
         let limit = |(key, value): &(&str, u32)| json!({"key": key, "namespace": namespace, "value": value});
         let entities: Vec<_> = limits.iter().map(limit).collect();
-        Ok(response::json(StatusCode::OK, &json!({"name": namespace, "entities": entities})))
+        Ok(response::json(
+            StatusCode::OK,
+            &json!({"name": namespace, "entities": entities}),
+        ))
     }
 }
 
@@ -130,16 +172,20 @@ fn shown(queue: &Queue) -> Value {
 fn like(text: &str, pattern: &str) -> bool {
     match pattern.split_once('*') {
         None => text == pattern,
-        Some((before, after)) => text
-            .strip_prefix(before)
-            .is_some_and(|rest| (0..=rest.len()).filter(|at| rest.is_char_boundary(*at)).any(|at| like(&rest[at..], after))),
+        Some((before, after)) => text.strip_prefix(before).is_some_and(|rest| {
+            (0..=rest.len())
+                .filter(|at| rest.is_char_boundary(*at))
+                .any(|at| like(&rest[at..], after))
+        }),
     }
 }
 
 /// Returns the value of a query parameter.
 pub(crate) fn parameter(query: Option<&str>, name: &str) -> Option<String> {
     let mut pairs = url::form_urlencoded::parse(query.unwrap_or_default().as_bytes());
-    pairs.find(|(given, _)| given == name).map(|(_, value)| value.into_owned())
+    pairs
+        .find(|(given, _)| given == name)
+        .map(|(_, value)| value.into_owned())
 }
 
 /// The requested page of a list.
@@ -150,16 +196,26 @@ pub(crate) struct Page {
 
 impl Page {
     pub(crate) fn read(query: Option<&str>) -> Result<Self, Refusal> {
-        let number = |name, otherwise| match parameter(query, name).map(|value| value.parse::<usize>()) {
-            None => Ok(otherwise),
-            Some(Ok(number @ 1..)) => Ok(number),
-            Some(_) => Err(Refusal::bad_request(format!("{name} is not a number from 1."))),
-        };
-        Ok(Self { size: number("pageSize", 25)?.min(500), number: number("pageNumber", 1)? })
+        let number =
+            |name, otherwise| match parameter(query, name).map(|value| value.parse::<usize>()) {
+                None => Ok(otherwise),
+                Some(Ok(number @ 1..)) => Ok(number),
+                Some(_) => Err(Refusal::bad_request(format!(
+                    "{name} is not a number from 1."
+                ))),
+            };
+        Ok(Self {
+            size: number("pageSize", 25)?.min(500),
+            number: number("pageNumber", 1)?,
+        })
     }
 
     pub(crate) fn of(&self, all: &[Value]) -> Value {
-        let from = self.number.saturating_sub(1).saturating_mul(self.size).min(all.len());
+        let from = self
+            .number
+            .saturating_sub(1)
+            .saturating_mul(self.size)
+            .min(all.len());
         let to = from.saturating_add(self.size).min(all.len());
         json!({
             "entities": all[from..to], "pageSize": self.size, "pageNumber": self.number, "total": all.len(),

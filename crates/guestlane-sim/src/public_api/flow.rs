@@ -62,8 +62,20 @@ pub(crate) struct Participant {
 }
 
 impl Participant {
-    pub(crate) fn new(id: Uuid, purpose: &'static str, queue: Option<Uuid>, started: Timestamp) -> Self {
-        Self { id, purpose, queue, started, ended: None, attributes: BTreeMap::new() }
+    pub(crate) fn new(
+        id: Uuid,
+        purpose: &'static str,
+        queue: Option<Uuid>,
+        started: Timestamp,
+    ) -> Self {
+        Self {
+            id,
+            purpose,
+            queue,
+            started,
+            ended: None,
+            attributes: BTreeMap::new(),
+        }
     }
 }
 
@@ -79,18 +91,34 @@ pub(crate) struct Record {
 impl Conversations {
     /// The queues of the conversations that wait for an agent.
     pub(crate) fn waiting(&self) -> impl Iterator<Item = Uuid> {
-        let living = self.conversations.values().filter(|known| known.ended.is_none());
-        living.filter_map(|known| known.others.iter().rfind(|other| other.purpose == "acd" && other.ended.is_none())?.queue)
+        let living = self
+            .conversations
+            .values()
+            .filter(|known| known.ended.is_none());
+        living.filter_map(|known| {
+            known
+                .others
+                .iter()
+                .rfind(|other| other.purpose == "acd" && other.ended.is_none())?
+                .queue
+        })
     }
 
     /// Guest messages beyond the first of a conversation, before an agent wrote.
     pub(crate) fn repeated_first_messages(&self) -> u64 {
-        self.conversations.values().flat_map(|known| known.first).map(|sent| sent.saturating_sub(1)).sum()
+        self.conversations
+            .values()
+            .flat_map(|known| known.first)
+            .map(|sent| sent.saturating_sub(1))
+            .sum()
     }
 
     /// Conversations with a contact.
     pub(crate) fn linked(&self, now: Timestamp) -> u64 {
-        self.conversations.values().filter(|known| known.contact(now).is_some()).count() as u64
+        self.conversations
+            .values()
+            .filter(|known| known.contact(now).is_some())
+            .count() as u64
     }
 
     /// Records a message, in a conversation or in none.
@@ -102,8 +130,18 @@ impl Conversations {
         provider_id: Option<String>,
         at: Timestamp,
     ) {
-        self.messages.insert(id.to_owned(), Record { conversation, at, inbound, provider_id });
-        if let Some(known) = conversation.and_then(|conversation| self.conversations.get_mut(&conversation)) {
+        self.messages.insert(
+            id.to_owned(),
+            Record {
+                conversation,
+                at,
+                inbound,
+                provider_id,
+            },
+        );
+        if let Some(known) =
+            conversation.and_then(|conversation| self.conversations.get_mut(&conversation))
+        {
             known.messages.push(id.to_owned());
         }
     }
@@ -121,15 +159,23 @@ impl Conversation {
     /// An agent accepts the conversation from the queue, unless an agent is already connected.
     pub(crate) fn agent_takes(&mut self, agent: Uuid, now: Timestamp) {
         self.agent_spoke = true;
-        if self.others.iter().any(|other| other.purpose == "agent" && other.ended.is_none()) {
+        if self
+            .others
+            .iter()
+            .any(|other| other.purpose == "agent" && other.ended.is_none())
+        {
             return;
         }
-        let waiting = self.others.iter_mut().rfind(|other| other.purpose == "acd" && other.ended.is_none());
+        let waiting = self
+            .others
+            .iter_mut()
+            .rfind(|other| other.purpose == "acd" && other.ended.is_none());
         let queue = waiting.and_then(|acd| {
             acd.ended = Some(now);
             acd.queue
         });
-        self.others.push(Participant::new(agent, "agent", queue, now));
+        self.others
+            .push(Participant::new(agent, "agent", queue, now));
     }
 
     /// Disconnects all participants.
@@ -160,7 +206,10 @@ impl Organization {
     ) -> Uuid {
         let ids: [Uuid; 5] = std::array::from_fn(|_| self.new_id());
         let queue = self.flow(&attributes);
-        let flow = Participant { ended: Some(now), ..Participant::new(ids[3], "workflow", None, now) };
+        let flow = Participant {
+            ended: Some(now),
+            ..Participant::new(ids[3], "workflow", None, now)
+        };
         let acd = queue.map(|queue| Participant::new(ids[4], "acd", Some(queue), now));
         let conversation = Conversation {
             kind,
@@ -185,9 +234,18 @@ impl Organization {
     }
 
     /// Applies the attributes of a later message. They may identify the guest of the conversation.
-    pub(crate) fn gain_attributes(&mut self, conversation: Uuid, attributes: BTreeMap<String, String>) {
-        let Some(known) = self.desk.conversations.get_mut(&conversation) else { return };
-        if let Some(guest) = attributes.get("guestId").filter(|guest| **guest != known.guest) {
+    pub(crate) fn gain_attributes(
+        &mut self,
+        conversation: Uuid,
+        attributes: BTreeMap<String, String>,
+    ) {
+        let Some(known) = self.desk.conversations.get_mut(&conversation) else {
+            return;
+        };
+        if let Some(guest) = attributes
+            .get("guestId")
+            .filter(|guest| **guest != known.guest)
+        {
             self.tally.conversation_gone(&known.guest);
             self.tally.conversation(guest);
             known.guest.clone_from(guest);
@@ -198,9 +256,13 @@ impl Organization {
     fn flow(&self, attributes: &BTreeMap<String, String>) -> Option<Uuid> {
         let known = |id: &Uuid| self.options.queues.iter().any(|queue| queue.id == *id);
         let wanted = match self.options.flow {
-            Flow::ReadsRoutingTarget => attributes.get("routingTarget").and_then(|target| Uuid::try_parse(target).ok()),
+            Flow::ReadsRoutingTarget => attributes
+                .get("routingTarget")
+                .and_then(|target| Uuid::try_parse(target).ok()),
             Flow::Ignores => None,
         };
-        wanted.filter(known).or_else(|| self.options.queues.first().map(|queue| queue.id))
+        wanted
+            .filter(known)
+            .or_else(|| self.options.queues.first().map(|queue| queue.id))
     }
 }

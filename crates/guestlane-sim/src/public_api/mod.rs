@@ -35,7 +35,9 @@ pub(crate) fn is_gateway(op: Op, request: &Incoming) -> bool {
         Op::Contact => {
             let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
             let has = |field: &str| !body[field].is_null();
-            body["type"] == CreateContactRequest::TYPE || has("customAttributes") || has("externalContactId")
+            body["type"] == CreateContactRequest::TYPE
+                || has("customAttributes")
+                || has("externalContactId")
         }
         _ => false,
     }
@@ -55,7 +57,10 @@ fn needed(op: Op, brief: bool, with_brief: bool) -> &'static [&'static str] {
         Op::ContactRead | Op::Lookup => &["externalContacts:contact:view", "relate:contact:view"],
         Op::Link => &["externalContacts:conversation:associate"],
         Op::Source => &["externalContacts:externalSource:view"],
-        Op::Details => &["conversation:message:view", "conversation:webmessaging:view"],
+        Op::Details => &[
+            "conversation:message:view",
+            "conversation:webmessaging:view",
+        ],
         Op::ConversationRead => &["conversation:communication:view"],
         Op::Transfer => &["conversation:communication:blindTransfer"],
         Op::OpenMessage => &["conversation:message:receive"],
@@ -109,16 +114,29 @@ impl Organization {
         let with_brief = self.options.brief;
         let brief = with_brief && is_gateway(op, request);
         let permitted = |()| self.permitted(client, needed(op, brief, with_brief));
-        (room.and_then(permitted).and_then(|()| self.work(op, ids, request, client, brief, now)), rate)
+        (
+            room.and_then(permitted)
+                .and_then(|()| self.work(op, ids, request, client, brief, now)),
+            rate,
+        )
     }
 
     fn permitted(&self, client: usize, needed: &[&str]) -> Result<(), Refusal> {
         let scopes = &self.options.clients[client].scopes;
         match needed.first() {
-            Some(first) if !needed.iter().any(|wanted| scopes.iter().any(|have| have == wanted)) => {
-                let message =
-                    format!("Unable to perform the requested action. You are missing the following permission(s): {first}");
-                Err(Refusal::new(StatusCode::FORBIDDEN, "missing.any.permissions", message))
+            Some(first)
+                if !needed
+                    .iter()
+                    .any(|wanted| scopes.iter().any(|have| have == wanted)) =>
+            {
+                let message = format!(
+                    "Unable to perform the requested action. You are missing the following permission(s): {first}"
+                );
+                Err(Refusal::new(
+                    StatusCode::FORBIDDEN,
+                    "missing.any.permissions",
+                    message,
+                ))
             }
             _ => Ok(()),
         }
@@ -156,7 +174,9 @@ impl Organization {
             Op::Link => self.link(id(0), body, now),
             Op::Attributes => self.set_attributes(id(0), id(1), body),
             Op::Transfer => self.transfer(id(0), id(1), body, now),
-            Op::OpenMessage => self.open_message(id(0), body, is("prefetchConversationId", "true"), now),
+            Op::OpenMessage => {
+                self.open_message(id(0), body, is("prefetchConversationId", "true"), now)
+            }
             Op::BriefConversation => self.brief_conversation(headers, body, now),
             _ => Err(Refusal::not_found()),
         }
@@ -168,5 +188,9 @@ fn json(request: &Incoming) -> Result<(), Refusal> {
         return Ok(());
     }
     let message = "The Content-Type is not application/json.";
-    Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported.media.type", message))
+    Err(Refusal::new(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "unsupported.media.type",
+        message,
+    ))
 }

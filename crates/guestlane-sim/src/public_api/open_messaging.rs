@@ -27,15 +27,27 @@ impl Organization {
         let message: Value = parse(body)?;
         let (from, attributes) = check(&message)?;
         let thread = format!("{integration}/{from}");
-        let theirs = message["channel"]["messageId"].as_str().map(|id| format!("{thread}/{id}"));
-        if let Some(answer) =
-            theirs.as_ref().filter(|_| self.options.dedupe_open_messages).and_then(|id| self.desk.answered.get(id))
+        let theirs = message["channel"]["messageId"]
+            .as_str()
+            .map(|id| format!("{thread}/{id}"));
+        if let Some(answer) = theirs
+            .as_ref()
+            .filter(|_| self.options.dedupe_open_messages)
+            .and_then(|id| self.desk.answered.get(id))
         {
             return Ok(response::json(StatusCode::OK, answer));
         }
-        let guest = attributes.get("guestId").cloned().unwrap_or_else(|| from.to_owned());
+        let guest = attributes
+            .get("guestId")
+            .cloned()
+            .unwrap_or_else(|| from.to_owned());
         let living = self.desk.threads.get(&thread).copied();
-        let living = living.filter(|id| self.desk.conversations.get(id).is_some_and(|known| known.ended.is_none()));
+        let living = living.filter(|id| {
+            self.desk
+                .conversations
+                .get(id)
+                .is_some_and(|known| known.ended.is_none())
+        });
         let conversation = match living {
             Some(conversation) => conversation,
             None => self.begin_conversation("open", None, &guest, attributes.clone(), now),
@@ -47,7 +59,8 @@ impl Organization {
         }
         let id = self.new_id().simple().to_string();
         let provider_id = message["channel"]["messageId"].as_str().map(str::to_owned);
-        self.desk.record(&id, Some(conversation), true, provider_id.clone(), now);
+        self.desk
+            .record(&id, Some(conversation), true, provider_id.clone(), now);
         let mut shown = json!({
             "id": id, "type": "Text", "direction": "Inbound", "text": message["text"],
             "channel": {
@@ -71,8 +84,13 @@ impl Organization {
     }
 
     pub(crate) fn known_integration(&self, id: &str) -> Result<Uuid, Refusal> {
-        let id = Uuid::try_parse(id).map_err(|_| Refusal::bad_request("The integration id is not a UUID."))?;
-        if id == self.options.integration { Ok(id) } else { Err(Refusal::not_found()) }
+        let id = Uuid::try_parse(id)
+            .map_err(|_| Refusal::bad_request("The integration id is not a UUID."))?;
+        if id == self.options.integration {
+            Ok(id)
+        } else {
+            Err(Refusal::not_found())
+        }
     }
 }
 
@@ -83,19 +101,43 @@ fn check(message: &Value) -> Result<(&str, BTreeMap<String, String>), Refusal> {
     let from = from.ok_or_else(|| Refusal::bad_request("channel.from.id is missing."))?;
     let id_type = channel["from"]["idType"].as_str().unwrap_or_default();
     // A message with `email` was delivered by the platform, although the model has `Email`.
-    if !["Email", "Phone", "Opaque"].iter().any(|known| known.eq_ignore_ascii_case(id_type)) {
-        return Err(Refusal::bad_request("channel.from.idType is not Email, Phone or Opaque."));
+    if !["Email", "Phone", "Opaque"]
+        .iter()
+        .any(|known| known.eq_ignore_ascii_case(id_type))
+    {
+        return Err(Refusal::bad_request(
+            "channel.from.idType is not Email, Phone or Opaque.",
+        ));
     }
-    let time = channel["time"].as_str().and_then(|time| time.parse::<Timestamp>().ok());
-    time.ok_or_else(|| Refusal::new(StatusCode::BAD_REQUEST, "invalid.date", "channel.time is not a date in ISO 8601."))?;
-    let said = message["text"].as_str().is_some_and(|text| !text.is_empty());
+    let time = channel["time"]
+        .as_str()
+        .and_then(|time| time.parse::<Timestamp>().ok());
+    time.ok_or_else(|| {
+        Refusal::new(
+            StatusCode::BAD_REQUEST,
+            "invalid.date",
+            "channel.time is not a date in ISO 8601.",
+        )
+    })?;
+    let said = message["text"]
+        .as_str()
+        .is_some_and(|text| !text.is_empty());
     if !said && message["content"].as_array().is_none_or(Vec::is_empty) {
-        return Err(Refusal::bad_request("The message has neither text nor content."));
+        return Err(Refusal::bad_request(
+            "The message has neither text nor content.",
+        ));
     }
     let strings = |name: &str, value: &Value| match value {
         Value::Null => Ok(BTreeMap::new()),
-        _ => BTreeMap::deserialize(value).map_err(|_| Refusal::bad_request(format!("{name} are not strings by name."))),
+        _ => BTreeMap::deserialize(value)
+            .map_err(|_| Refusal::bad_request(format!("{name} are not strings by name."))),
     };
     strings("metadata", &message["metadata"])?;
-    Ok((from, strings("channel.metadata.customAttributes", &channel["metadata"]["customAttributes"])?))
+    Ok((
+        from,
+        strings(
+            "channel.metadata.customAttributes",
+            &channel["metadata"]["customAttributes"],
+        )?,
+    ))
 }

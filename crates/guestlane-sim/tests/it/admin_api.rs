@@ -16,8 +16,17 @@ fn last_body(client: &Client) -> String {
 #[tokio::test]
 async fn a_clock_that_is_moved_too_far_is_refused_and_the_simulator_goes_on() {
     let client = Client::new(|_| {}).await;
-    let advance =
-        async |seconds: u64| client.send("POST", "/_sim/clock", &[], &json!({"advanceSeconds": seconds}).to_string()).await.0;
+    let advance = async |seconds: u64| {
+        client
+            .send(
+                "POST",
+                "/_sim/clock",
+                &[],
+                &json!({"advanceSeconds": seconds}).to_string(),
+            )
+            .await
+            .0
+    };
     assert_eq!(advance(100 * 365 * 24 * 3600 + 1).await, 400);
     assert_eq!(advance(u64::MAX).await, 400);
     for _ in 0..100 {
@@ -31,7 +40,12 @@ async fn a_clock_that_is_moved_too_far_is_refused_and_the_simulator_goes_on() {
 #[tokio::test]
 async fn credentials_are_not_shown_on_any_route_and_the_scheme_is() {
     let client = Client::new(|_| {}).await;
-    for path in ["/api/v2/tokens/me", "/oauth/token", "/nowhere", "/api/v2/conversations/messaging"] {
+    for path in [
+        "/api/v2/tokens/me",
+        "/oauth/token",
+        "/nowhere",
+        "/api/v2/conversations/messaging",
+    ] {
         for (given, shown) in [
             ("Basic c2VjcmV0", "Basic ***"),
             ("Bearer secret", "Bearer ***"),
@@ -39,8 +53,14 @@ async fn credentials_are_not_shown_on_any_route_and_the_scheme_is() {
             ("secret", "***"),
             ("secret of mine", "***"),
         ] {
-            client.send("GET", path, &[("authorization", given)], "").await;
-            assert_eq!(client.sim.journal().last().unwrap().headers["authorization"], shown, "{path}");
+            client
+                .send("GET", path, &[("authorization", given)], "")
+                .await;
+            assert_eq!(
+                client.sim.journal().last().unwrap().headers["authorization"],
+                shown,
+                "{path}"
+            );
         }
     }
 }
@@ -61,13 +81,33 @@ async fn a_client_secret_is_not_shown_however_it_is_written() {
             "Content-Disposition: form-data; name=\"client_secret\"\r\n\r\nhush",
         ] {
             client.send("POST", path, &[FORM], body).await;
-            assert!(!last_body(&client).contains("hush"), "{path}: {body}: {}", last_body(&client));
+            assert!(
+                !last_body(&client).contains("hush"),
+                "{path}: {body}: {}",
+                last_body(&client)
+            );
         }
     }
-    client.send("POST", "/oauth/token", &[FORM], "grant_type=a%20b&client_secret=hush&client_id=c").await;
-    assert_eq!(last_body(&client), "grant_type=a%20b&client_secret=***&client_id=c", "the rest is as it was sent");
-    client.send("POST", "/oauth/token?client_secret=hush", &[FORM], "").await;
-    assert_eq!(client.sim.journal().last().unwrap().path, "/oauth/token?client_secret=***");
+    client
+        .send(
+            "POST",
+            "/oauth/token",
+            &[FORM],
+            "grant_type=a%20b&client_secret=hush&client_id=c",
+        )
+        .await;
+    assert_eq!(
+        last_body(&client),
+        "grant_type=a%20b&client_secret=***&client_id=c",
+        "the rest is as it was sent"
+    );
+    client
+        .send("POST", "/oauth/token?client_secret=hush", &[FORM], "")
+        .await;
+    assert_eq!(
+        client.sim.journal().last().unwrap().path,
+        "/oauth/token?client_secret=***"
+    );
 }
 
 #[tokio::test]
@@ -78,28 +118,65 @@ async fn secrets_of_guests_are_not_shown() {
         "oauth": {"code": "hush", "idToken": "hush", "codeVerifier": "hush", "redirectUri": "https://example.org"},
     });
     for path in ["oauthcodegrantjwtexchange", "refresh", "revoke"] {
-        client.send("POST", &format!("/api/v2/webdeployments/token/{path}"), &[JSON], &secrets.to_string()).await;
+        client
+            .send(
+                "POST",
+                &format!("/api/v2/webdeployments/token/{path}"),
+                &[JSON],
+                &secrets.to_string(),
+            )
+            .await;
         let shown: Value = serde_json::from_str(&last_body(&client)).unwrap();
         assert!(!shown.to_string().contains("hush"), "{shown}");
-        assert_eq!((&shown["deploymentId"], &shown["oauth"]["redirectUri"]), (&json!("d"), &json!("https://example.org")));
+        assert_eq!(
+            (&shown["deploymentId"], &shown["oauth"]["redirectUri"]),
+            (&json!("d"), &json!("https://example.org"))
+        );
     }
-    client.send("POST", "/api/v2/webdeployments/token/refresh", &[JSON], r#"{"refreshToken":"hush""#).await;
-    assert_eq!(last_body(&client), "***", "what cannot be read is not shown");
+    client
+        .send(
+            "POST",
+            "/api/v2/webdeployments/token/refresh",
+            &[JSON],
+            r#"{"refreshToken":"hush""#,
+        )
+        .await;
+    assert_eq!(
+        last_body(&client),
+        "***",
+        "what cannot be read is not shown"
+    );
     client.send("GET", "/_upload/a1?sig=hush", &[], "").await;
-    assert_eq!(client.sim.journal().last().unwrap().path, "/_upload/a1?sig=***");
+    assert_eq!(
+        client.sim.journal().last().unwrap().path,
+        "/_upload/a1?sig=***"
+    );
 }
 
 #[tokio::test]
 async fn of_a_long_body_the_beginning_is_kept_and_the_journal_stays_small() {
     let client = Client::new(|_| {}).await;
-    client.send("POST", "/crm/events", &[], &"é".repeat(300_000)).await;
+    client
+        .send("POST", "/crm/events", &[], &"é".repeat(300_000))
+        .await;
     let body = last_body(&client);
-    assert_eq!((body.len(), body.ends_with('…')), (16 * 1024 + '…'.len_utf8(), true));
-    client.send("POST", "/crm/events", &[], &"x".repeat(16 * 1024)).await;
+    assert_eq!(
+        (body.len(), body.ends_with('…')),
+        (16 * 1024 + '…'.len_utf8(), true)
+    );
+    client
+        .send("POST", "/crm/events", &[], &"x".repeat(16 * 1024))
+        .await;
     assert_eq!(last_body(&client).len(), 16 * 1024, "what fits is whole");
     for _ in 0..2100 {
-        client.send("POST", "/crm/events", &[], &"x".repeat(16 * 1024)).await;
+        client
+            .send("POST", "/crm/events", &[], &"x".repeat(16 * 1024))
+            .await;
     }
     let journal = client.sim.journal();
-    assert!(journal.len() < 2050 && journal.last().unwrap().n == 2102, "{} are kept", journal.len());
+    assert!(
+        journal.len() < 2050 && journal.last().unwrap().n == 2102,
+        "{} are kept",
+        journal.len()
+    );
 }

@@ -13,7 +13,10 @@ async fn with_faults(specs: &[&str]) -> (Client, String) {
     let client = Client::new(|options| options.quota = None).await;
     let bearer = client.sign_in().await;
     let body = json!({"faults": specs}).to_string();
-    assert_eq!(client.send("PUT", "/_sim/faults", &[], &body).await, (200, json!({"faults": specs, "seed": 0})));
+    assert_eq!(
+        client.send("PUT", "/_sim/faults", &[], &body).await,
+        (200, json!({"faults": specs, "seed": 0}))
+    );
     (client, bearer)
 }
 
@@ -21,8 +24,19 @@ async fn with_faults(specs: &[&str]) -> (Client, String) {
 async fn a_lost_answer_is_lost_after_the_work_was_done() {
     let (client, bearer) = with_faults(&["contact:answer-lost:first=1"]).await;
     let body = client.new_contact("ann");
-    let headers = [("authorization", bearer.as_str()), ("content-type", "application/json"), ("idempotency-key", "k")];
-    let lost = client.try_send("POST", "/api/v2/externalcontacts/contacts", &headers, &body.to_string()).await;
+    let headers = [
+        ("authorization", bearer.as_str()),
+        ("content-type", "application/json"),
+        ("idempotency-key", "k"),
+    ];
+    let lost = client
+        .try_send(
+            "POST",
+            "/api/v2/externalcontacts/contacts",
+            &headers,
+            &body.to_string(),
+        )
+        .await;
     assert!(matches!(lost, Err(TransportError::Lost(_))), "{lost:?}");
     assert_eq!(client.sim.state().contacts, 1);
     assert_eq!(client.contact(&bearer, "k", &body).await.0, 200);
@@ -30,19 +44,32 @@ async fn a_lost_answer_is_lost_after_the_work_was_done() {
     assert_eq!((state.contacts, state.faults["answer-lost"]), (1, 1));
     let journal = client.sim.journal();
     let entry = journal.iter().find(|entry| entry.fault.is_some()).unwrap();
-    assert_eq!((entry.fault.as_deref(), entry.status), (Some("contact:answer-lost:first=1"), None));
+    assert_eq!(
+        (entry.fault.as_deref(), entry.status),
+        (Some("contact:answer-lost:first=1"), None)
+    );
 }
 
 #[tokio::test]
 async fn a_500_a_429_and_a_reset_do_nothing() {
-    let (client, bearer) = with_faults(&["contact:500:nth=1", "contact:429:nth=2,retry-after=7", "contact:reset:nth=3"]).await;
+    let (client, bearer) = with_faults(&[
+        "contact:500:nth=1",
+        "contact:429:nth=2,retry-after=7",
+        "contact:reset:nth=3",
+    ])
+    .await;
     let body = client.new_contact("ann");
-    assert_eq!(client.contact(&bearer, "k", &body).await.1["code"], "internal.server.error");
+    assert_eq!(
+        client.contact(&bearer, "k", &body).await.1["code"],
+        "internal.server.error"
+    );
     assert_eq!(
         client.contact(&bearer, "k", &body).await.1["message"],
         "Rate limit exceeded the maximum. Retry the request in [7] seconds"
     );
-    let reset = client.try_send("POST", "/api/v2/externalcontacts/contacts", &[], "").await;
+    let reset = client
+        .try_send("POST", "/api/v2/externalcontacts/contacts", &[], "")
+        .await;
     assert!(matches!(reset, Err(TransportError::Lost(_))), "{reset:?}");
     assert_eq!(client.sim.state().contacts, 0);
     assert_eq!(client.contact(&bearer, "k", &body).await.0, 200);
@@ -51,21 +78,45 @@ async fn a_500_a_429_and_a_reset_do_nothing() {
 #[tokio::test]
 async fn the_crm_answers_204_once_and_knows_an_event_again() {
     let (client, _) = with_faults(&["crm:redirect:nth=1"]).await;
-    let tell = async || client.send("POST", "/crm/events", &[("webhook-id", "msg_1")], r#"{"data":{"guestId":"ann"}}"#).await.0;
+    let tell = async || {
+        client
+            .send(
+                "POST",
+                "/crm/events",
+                &[("webhook-id", "msg_1")],
+                r#"{"data":{"guestId":"ann"}}"#,
+            )
+            .await
+            .0
+    };
     assert_eq!(tell().await, 302);
     assert_eq!((tell().await, tell().await), (204, 204));
     let crm = client.sim.state().crm;
     assert_eq!((crm.events, crm.repeated, crm.unchecked), (1, 1, 2));
-    assert_eq!(client.send("POST", "/crm/events", &[], "{}").await.0, 400, "an event has an id");
+    assert_eq!(
+        client.send("POST", "/crm/events", &[], "{}").await.0,
+        400,
+        "an event has an id"
+    );
 }
 
 #[tokio::test]
 async fn a_bad_fault_is_refused_and_the_old_ones_stay() {
     let (client, _) = with_faults(&["any:500"]).await;
-    let (status, body) = client.send("PUT", "/_sim/faults", &[], r#"{"faults":["any:boom"]}"#).await;
+    let (status, body) = client
+        .send("PUT", "/_sim/faults", &[], r#"{"faults":["any:boom"]}"#)
+        .await;
     assert_eq!(status, 400);
-    assert!(body["message"].as_str().unwrap().contains("KIND is one of 429, 429-date, 429-sentence, 400"));
-    assert_eq!(client.send("GET", "/_sim/faults", &[], "").await.1, json!({"faults": ["any:500"], "seed": 0}));
+    assert!(
+        body["message"]
+            .as_str()
+            .unwrap()
+            .contains("KIND is one of 429, 429-date, 429-sentence, 400")
+    );
+    assert_eq!(
+        client.send("GET", "/_sim/faults", &[], "").await.1,
+        json!({"faults": ["any:500"], "seed": 0})
+    );
 }
 
 /// Which of the two a fault is, for each of them: whether the work is done is what a client must not get wrong.
@@ -73,10 +124,18 @@ async fn a_bad_fault_is_refused_and_the_old_ones_stay() {
 async fn each_fault_does_the_work_or_does_not_as_its_name_says() {
     for kind in FaultKind::ALL {
         let done = kind.about().starts_with("the work is done");
-        let route = if *kind == FaultKind::Stale { "conversation" } else { "contact" };
+        let route = if *kind == FaultKind::Stale {
+            "conversation"
+        } else {
+            "contact"
+        };
         let (client, bearer) = with_faults(&[&format!("{route}:{}:nth=1", kind.name())]).await;
         let body = client.new_contact("ann");
-        let headers = [("authorization", bearer.as_str()), ("content-type", "application/json"), ("idempotency-key", "k")];
+        let headers = [
+            ("authorization", bearer.as_str()),
+            ("content-type", "application/json"),
+            ("idempotency-key", "k"),
+        ];
         let text = body.to_string();
         let sent = client.try_send("POST", "/api/v2/externalcontacts/contacts", &headers, &text);
         // A withheld response is not awaited, and a slow response needs time to pass.
@@ -91,9 +150,16 @@ async fn each_fault_does_the_work_or_does_not_as_its_name_says() {
             }
         };
         let answered = tokio::select! { answered = sent => Some(answered), () = meanwhile => None };
-        assert_eq!(answered.is_none(), kind.name().starts_with("hang"), "{}", kind.name());
+        assert_eq!(
+            answered.is_none(),
+            kind.name().starts_with("hang"),
+            "{}",
+            kind.name()
+        );
         if *kind != FaultKind::Stale {
-            let good = |answer: &HttpResponse| answer.status == 200 && answer.json::<CreatedResource>().is_ok();
+            let good = |answer: &HttpResponse| {
+                answer.status == 200 && answer.json::<CreatedResource>().is_ok()
+            };
             let good = answered.is_some_and(|answered| answered.is_ok_and(|answer| good(&answer)));
             assert_eq!(good, *kind == FaultKind::Slow, "{}", kind.name());
             let state = client.sim.state();
@@ -101,7 +167,12 @@ async fn each_fault_does_the_work_or_does_not_as_its_name_says() {
             assert_eq!(state.faults[kind.name()], 1);
         }
         let bearer = client.sign_in().await;
-        assert_eq!(client.contact(&bearer, "k", &body).await.0, 200, "{}: afterwards all is well", kind.name());
+        assert_eq!(
+            client.contact(&bearer, "k", &body).await.0,
+            200,
+            "{}: afterwards all is well",
+            kind.name()
+        );
         assert_eq!(client.sim.state().contacts, 1, "{}", kind.name());
     }
 }
@@ -111,11 +182,19 @@ async fn the_same_seed_gives_the_same_run_and_another_one_another() {
     let run = async |seed: u64| {
         let (client, bearer) = with_faults(&[]).await;
         let body = json!({"faults": ["queue:404:p=0.3"], "seed": seed}).to_string();
-        assert_eq!(client.send("PUT", "/_sim/faults", &[], &body).await.1["seed"], seed);
+        assert_eq!(
+            client.send("PUT", "/_sim/faults", &[], &body).await.1["seed"],
+            seed
+        );
         let path = "/api/v2/routing/queues/5e0c0000-0000-4000-8000-000000000001";
         let mut answers = Vec::new();
         for _ in 0..60 {
-            answers.push(client.send("GET", path, &[("authorization", &bearer)], "").await.0);
+            answers.push(
+                client
+                    .send("GET", path, &[("authorization", &bearer)], "")
+                    .await
+                    .0,
+            );
         }
         answers
     };
@@ -127,8 +206,20 @@ async fn the_same_seed_gives_the_same_run_and_another_one_another() {
 async fn a_queue_that_a_stale_read_does_not_see_is_there_at_the_next() {
     let (client, bearer) = with_faults(&["queue:stale:nth=1"]).await;
     let path = "/api/v2/routing/queues/5e0c0000-0000-4000-8000-000000000001";
-    assert_eq!(client.send("GET", path, &[("authorization", &bearer)], "").await.0, 404);
-    assert_eq!(client.send("GET", path, &[("authorization", &bearer)], "").await.0, 200);
+    assert_eq!(
+        client
+            .send("GET", path, &[("authorization", &bearer)], "")
+            .await
+            .0,
+        404
+    );
+    assert_eq!(
+        client
+            .send("GET", path, &[("authorization", &bearer)], "")
+            .await
+            .0,
+        200
+    );
 }
 
 #[test]
@@ -136,7 +227,10 @@ fn the_documentation_tells_of_every_fault() {
     let documentation = include_str!("../../../../docs/simulator.md");
     for kind in FaultKind::ALL {
         let row = format!("| `{}` | {} |", kind.name(), kind.about());
-        assert!(documentation.contains(&row), "docs/simulator.md lacks: {row}");
+        assert!(
+            documentation.contains(&row),
+            "docs/simulator.md lacks: {row}"
+        );
     }
     assert!(documentation.contains(&format!("The {} kinds:", FaultKind::ALL.len())));
 }

@@ -14,7 +14,12 @@ async fn put(client: &Client, answer: &Value, with_headers: bool, body: &str) ->
     let path = url.strip_prefix(&client.sim.base_url()).unwrap();
     let listed = answer["body"]["headers"].as_object().unwrap().clone();
     let mut headers = vec![("content-type", "image/png")];
-    headers.extend(listed.iter().filter(|_| with_headers).map(|(name, value)| (name.as_str(), value.as_str().unwrap())));
+    headers.extend(
+        listed
+            .iter()
+            .filter(|_| with_headers)
+            .map(|(name, value)| (name.as_str(), value.as_str().unwrap())),
+    );
     client.send("PUT", path, &headers, body).await.0
 }
 
@@ -22,33 +27,77 @@ async fn put(client: &Client, answer: &Value, with_headers: bool, body: &str) ->
 async fn a_file_goes_up_is_sent_and_comes_down() {
     let client = Client::new(|_| {}).await;
     let mut guest = client.guest("t").await;
-    let answer = guest.ask("onAttachment", file("photo.png", "image/png", 5)).await;
+    let answer = guest
+        .ask("onAttachment", file("photo.png", "image/png", 5))
+        .await;
     assert_eq!(answer["class"], "PresignedUrlResponse");
     let attached = json!({"message": {"type": "Text", "content": [{"contentType": "Attachment", "attachment": {"id": "a1"}}]}});
-    assert_eq!(guest.ask("onMessage", attached.clone()).await["code"], 4010, "it is not there yet");
-    assert_eq!(put(&client, &answer, false, "12345").await, 403, "the listed headers are needed");
+    assert_eq!(
+        guest.ask("onMessage", attached.clone()).await["code"],
+        4010,
+        "it is not there yet"
+    );
+    assert_eq!(
+        put(&client, &answer, false, "12345").await,
+        403,
+        "the listed headers are needed"
+    );
     assert_eq!(put(&client, &answer, true, "12345").await, 200);
     assert_eq!(guest.next().await["class"], "UploadSuccessEvent");
     let echo = guest.ask("onMessage", attached).await;
-    assert_eq!(echo["body"]["content"][0]["attachment"]["filename"], "photo.png");
-    let answer = guest.ask("getAttachment", json!({"attachmentId": "a1"})).await;
-    assert_eq!((&answer["body"]["fileSize"], &answer["body"]["headers"]), (&json!(5), &json!({})));
-    let path = answer["body"]["url"].as_str().unwrap().strip_prefix(&client.sim.base_url()).unwrap();
+    assert_eq!(
+        echo["body"]["content"][0]["attachment"]["filename"],
+        "photo.png"
+    );
+    let answer = guest
+        .ask("getAttachment", json!({"attachmentId": "a1"}))
+        .await;
+    assert_eq!(
+        (&answer["body"]["fileSize"], &answer["body"]["headers"]),
+        (&json!(5), &json!({}))
+    );
+    let path = answer["body"]["url"]
+        .as_str()
+        .unwrap()
+        .strip_prefix(&client.sim.base_url())
+        .unwrap();
     assert_eq!(client.send("GET", path, &[], "").await, (200, json!(12345)));
     client.clock.advance(Duration::from_secs(600));
-    assert_eq!(client.send("GET", path, &[], "").await.0, 403, "an address is good for ten minutes");
-    assert_eq!(guest.ask("deleteAttachment", json!({"attachmentId": "a1"})).await["code"], 400, "what was sent stays");
+    assert_eq!(
+        client.send("GET", path, &[], "").await.0,
+        403,
+        "an address is good for ten minutes"
+    );
+    assert_eq!(
+        guest
+            .ask("deleteAttachment", json!({"attachmentId": "a1"}))
+            .await["code"],
+        400,
+        "what was sent stays"
+    );
 }
 
 #[tokio::test]
 async fn a_file_that_was_not_sent_can_be_dropped() {
     let client = Client::new(|_| {}).await;
     let mut guest = client.guest("t").await;
-    let answer = guest.ask("onAttachment", file("photo.png", "image/png", 5)).await;
+    let answer = guest
+        .ask("onAttachment", file("photo.png", "image/png", 5))
+        .await;
     assert_eq!(put(&client, &answer, true, "12345").await, 200);
     guest.next().await;
-    assert_eq!(guest.ask("deleteAttachment", json!({"attachmentId": "a1"})).await["class"], "AttachmentDeletedResponse");
-    assert_eq!(guest.ask("getAttachment", json!({"attachmentId": "a1"})).await["code"], 4009);
+    assert_eq!(
+        guest
+            .ask("deleteAttachment", json!({"attachmentId": "a1"}))
+            .await["class"],
+        "AttachmentDeletedResponse"
+    );
+    assert_eq!(
+        guest
+            .ask("getAttachment", json!({"attachmentId": "a1"}))
+            .await["code"],
+        4009
+    );
     assert_eq!(put(&client, &answer, true, "12345").await, 403);
 }
 
@@ -56,8 +105,12 @@ async fn a_file_that_was_not_sent_can_be_dropped() {
 async fn two_sessions_may_give_a_file_the_same_id() {
     let client = Client::new(|_| {}).await;
     let (mut ann, mut bob) = (client.guest("ann").await, client.guest("bob").await);
-    let anns = ann.ask("onAttachment", file("ann.png", "image/png", 3)).await;
-    let bobs = bob.ask("onAttachment", file("bob.png", "image/png", 5)).await;
+    let anns = ann
+        .ask("onAttachment", file("ann.png", "image/png", 3))
+        .await;
+    let bobs = bob
+        .ask("onAttachment", file("bob.png", "image/png", 5))
+        .await;
     assert_eq!(put(&client, &anns, true, "123").await, 200);
     assert_eq!(put(&client, &bobs, true, "12345").await, 200);
     assert_eq!(
@@ -65,7 +118,12 @@ async fn two_sessions_may_give_a_file_the_same_id() {
         (&json!("UploadSuccessEvent"), &json!("UploadSuccessEvent"))
     );
     for (guest, size) in [(&mut ann, 3), (&mut bob, 5)] {
-        assert_eq!(guest.ask("getAttachment", json!({"attachmentId": "a1"})).await["body"]["fileSize"], size);
+        assert_eq!(
+            guest
+                .ask("getAttachment", json!({"attachmentId": "a1"}))
+                .await["body"]["fileSize"],
+            size
+        );
     }
 }
 
@@ -73,19 +131,44 @@ async fn two_sessions_may_give_a_file_the_same_id() {
 async fn an_address_is_for_putting_or_for_getting_and_several_are_good_at_once() {
     let client = Client::new(|_| {}).await;
     let mut guest = client.guest("t").await;
-    let path = |url: &Value| url.as_str().unwrap().strip_prefix(&client.sim.base_url()).unwrap().to_owned();
-    let answer = guest.ask("onAttachment", file("photo.png", "image/png", 5)).await;
+    let path = |url: &Value| {
+        url.as_str()
+            .unwrap()
+            .strip_prefix(&client.sim.base_url())
+            .unwrap()
+            .to_owned()
+    };
+    let answer = guest
+        .ask("onAttachment", file("photo.png", "image/png", 5))
+        .await;
     assert_eq!(put(&client, &answer, true, "12345").await, 200);
     let pushed = guest.next().await;
-    assert_eq!(client.send("GET", &path(&answer["body"]["url"]), &[], "").await.0, 403);
+    assert_eq!(
+        client
+            .send("GET", &path(&answer["body"]["url"]), &[], "")
+            .await
+            .0,
+        403
+    );
     let mut gets = vec![path(&pushed["body"]["downloadUrl"])];
     for _ in 0..2 {
-        gets.push(path(&guest.ask("getAttachment", json!({"attachmentId": "a1"})).await["body"]["url"]));
+        gets.push(path(
+            &guest
+                .ask("getAttachment", json!({"attachmentId": "a1"}))
+                .await["body"]["url"],
+        ));
     }
     for get in &gets {
         assert_eq!(client.send("GET", get, &[], "").await.0, 200);
         assert_eq!(client.send("PUT", get, &[], "12345").await.0, 403);
-        assert_eq!(client.send("GET", &get.replace("a1", "a2"), &[], "").await.0, 403, "the address is of one file");
+        assert_eq!(
+            client
+                .send("GET", &get.replace("a1", "a2"), &[], "")
+                .await
+                .0,
+            403,
+            "the address is of one file"
+        );
     }
 }
 
@@ -98,9 +181,18 @@ async fn a_file_needs_a_size_and_without_an_id_it_is_given_one() {
         file.as_object_mut().unwrap().remove(field);
         file
     };
-    assert_eq!(guest.ask("onAttachment", without("fileSize")).await["code"], 4020);
+    assert_eq!(
+        guest.ask("onAttachment", without("fileSize")).await["code"],
+        4020
+    );
     let given = guest.ask("onAttachment", without("attachmentId")).await;
-    assert_eq!((&given["class"], given["body"]["attachmentId"].as_str().unwrap().len()), (&json!("PresignedUrlResponse"), 36));
+    assert_eq!(
+        (
+            &given["class"],
+            given["body"]["attachmentId"].as_str().unwrap().len()
+        ),
+        (&json!("PresignedUrlResponse"), 36)
+    );
 }
 
 #[tokio::test]
@@ -116,26 +208,46 @@ async fn a_file_is_refused_before_and_after_it_goes_up() {
         ("photo.png", "image/png", 10_485_761, 4002),
     ] {
         let refused = guest.ask("onAttachment", file(name, kind, size)).await;
-        assert_eq!((&refused["class"], &refused["code"]), (&json!("GenerateUrlError"), &json!(400)));
+        assert_eq!(
+            (&refused["class"], &refused["code"]),
+            (&json!("GenerateUrlError"), &json!(400))
+        );
         assert_eq!(refused["body"]["errorCode"], code, "{name}");
     }
     let mut as_json = file("photo", "image/png", 5);
     as_json["errorsAsJson"] = json!(true);
     assert_eq!(guest.ask("onAttachment", as_json).await["code"], 200);
-    let answer = guest.ask("onAttachment", file("photo.png", "image/png", 5)).await;
+    let answer = guest
+        .ask("onAttachment", file("photo.png", "image/png", 5))
+        .await;
     assert_eq!(put(&client, &answer, true, "123456").await, 200);
     let failed = guest.next().await;
-    assert_eq!((&failed["class"], &failed["body"]["errorCode"]), (&json!("UploadFailureEvent"), &json!(4002)));
+    assert_eq!(
+        (&failed["class"], &failed["body"]["errorCode"]),
+        (&json!("UploadFailureEvent"), &json!(4002))
+    );
 }
 
 async fn exchange(client: &Client, code: &str) -> (u16, Value) {
     let body = json!({"deploymentId": DEPLOYMENT_ID, "oauth": {"code": code, "redirectUri": "https://shop.example.org/cb"}});
     let path = "/api/v2/webdeployments/token/oauthcodegrantjwtexchange";
-    client.send("POST", path, &[("content-type", "application/json")], &body.to_string()).await
+    client
+        .send(
+            "POST",
+            path,
+            &[("content-type", "application/json")],
+            &body.to_string(),
+        )
+        .await
 }
 
 async fn sign_in(guest: &mut Guest, jwt: &Value) -> Value {
-    guest.ask("configureAuthenticatedSession", json!({"deploymentId": DEPLOYMENT_ID, "data": {"code": jwt}})).await
+    guest
+        .ask(
+            "configureAuthenticatedSession",
+            json!({"deploymentId": DEPLOYMENT_ID, "data": {"code": jwt}}),
+        )
+        .await
 }
 
 #[tokio::test]
@@ -147,23 +259,52 @@ async fn a_guest_signs_in_is_refreshed_and_signs_out() {
     assert_eq!(status, 200);
     let mut guest = client.socket("t").await;
     assert_eq!(sign_in(&mut guest, &json!("nonsense")).await["code"], 401);
-    assert_eq!(sign_in(&mut guest, &tokens["jwt"]).await["body"]["newSession"], true);
+    assert_eq!(
+        sign_in(&mut guest, &tokens["jwt"]).await["body"]["newSession"],
+        true
+    );
     assert_eq!(guest.configure().await["code"], 4017);
     let journal = serde_json::to_string(&client.sim.journal()).unwrap();
-    assert!(!journal.contains(tokens["jwt"].as_str().unwrap()), "the JWT is a secret");
+    assert!(
+        !journal.contains(tokens["jwt"].as_str().unwrap()),
+        "the JWT is a secret"
+    );
     let mut elsewhere = client.socket("u").await;
-    assert_eq!(sign_in(&mut elsewhere, &tokens["jwt"]).await["body"]["clearedExistingSession"], true);
+    assert_eq!(
+        sign_in(&mut elsewhere, &tokens["jwt"]).await["body"]["clearedExistingSession"],
+        true
+    );
     assert_eq!(guest.next().await["body"]["reason"], "signedIn");
-    let refresh = json!({"refreshToken": tokens["refreshToken"], "deploymentId": DEPLOYMENT_ID}).to_string();
+    let refresh =
+        json!({"refreshToken": tokens["refreshToken"], "deploymentId": DEPLOYMENT_ID}).to_string();
     let refresh = async || {
-        client.send("POST", "/api/v2/webdeployments/token/refresh", &[("content-type", "application/json")], &refresh).await
+        client
+            .send(
+                "POST",
+                "/api/v2/webdeployments/token/refresh",
+                &[("content-type", "application/json")],
+                &refresh,
+            )
+            .await
     };
     assert!(refresh().await.1["jwt"].is_string());
     let bearer = format!("Bearer {}", tokens["jwt"].as_str().unwrap());
     let revoke = "/api/v2/webdeployments/token/revoke";
-    assert_eq!(client.send("DELETE", revoke, &[("authorization", &bearer)], "").await.0, 204);
+    assert_eq!(
+        client
+            .send("DELETE", revoke, &[("authorization", &bearer)], "")
+            .await
+            .0,
+        204
+    );
     assert_eq!(elsewhere.next().await["class"], "LogoutEvent");
-    assert_eq!(client.send("DELETE", revoke, &[("authorization", &bearer)], "").await.0, 401);
+    assert_eq!(
+        client
+            .send("DELETE", revoke, &[("authorization", &bearer)], "")
+            .await
+            .0,
+        401
+    );
     assert_eq!(refresh().await.0, 401);
 }
 
@@ -173,23 +314,40 @@ async fn a_session_is_stepped_up() {
     let jwt = exchange(&client, "ann").await.1["jwt"].clone();
     let mut other = client.guest("t").await;
     let mut guest = client.guest("t").await;
-    assert_eq!(sign_in(&mut guest, &jwt).await["body"]["events"][0]["presence"]["type"], "SignIn");
+    assert_eq!(
+        sign_in(&mut guest, &jwt).await["body"]["events"][0]["presence"]["type"],
+        "SignIn"
+    );
     assert_eq!(guest.next().await["body"]["newSession"], false);
     assert_eq!(other.next().await["body"]["reasonCode"], "signedIn");
     let client = Client::new(|options| options.deployment.session_upgrade = false).await;
     let jwt = exchange(&client, "ann").await.1["jwt"].clone();
-    assert_eq!(sign_in(&mut client.guest("t").await, &jwt).await["code"], 403);
+    assert_eq!(
+        sign_in(&mut client.guest("t").await, &jwt).await["code"],
+        403
+    );
 }
 
 #[tokio::test]
 async fn what_is_asked_without_a_session_and_what_nobody_knows_is_answered() {
     let client = Client::new(|_| {}).await;
     let mut guest = client.socket("t").await;
-    let limits = guest.ask("getConfiguration", json!({"deploymentId": DEPLOYMENT_ID})).await;
-    assert_eq!((&limits["class"], &limits["body"]["maxCustomDataBytes"]), (&json!("GetConfigurationResponse"), &json!(2048)));
+    let limits = guest
+        .ask("getConfiguration", json!({"deploymentId": DEPLOYMENT_ID}))
+        .await;
+    assert_eq!(
+        (&limits["class"], &limits["body"]["maxCustomDataBytes"]),
+        (&json!("GetConfigurationResponse"), &json!(2048))
+    );
     guest.configure().await;
-    assert_eq!(guest.ask("resumeToken", json!({})).await["class"], "ResumeTokenResponse");
-    assert_eq!(guest.ask("disconnectCustomer", json!({})).await["code"], 4000);
+    assert_eq!(
+        guest.ask("resumeToken", json!({})).await["class"],
+        "ResumeTokenResponse"
+    );
+    assert_eq!(
+        guest.ask("disconnectCustomer", json!({})).await["code"],
+        4000
+    );
 }
 
 #[tokio::test]
@@ -203,13 +361,22 @@ async fn a_code_is_redeemed_once() {
 #[tokio::test]
 async fn a_token_that_belongs_to_a_guest_does_not_take_another() {
     let client = Client::new(|_| {}).await;
-    let (ann, bob) = (exchange(&client, "ann").await.1, exchange(&client, "bob").await.1);
+    let (ann, bob) = (
+        exchange(&client, "ann").await.1,
+        exchange(&client, "bob").await.1,
+    );
     let mut guest = client.socket("t").await;
     assert_eq!(sign_in(&mut guest, &ann["jwt"]).await["code"], 200);
     let refused = sign_in(&mut guest, &bob["jwt"]).await;
-    assert_eq!((&refused["class"], &refused["code"]), (&json!("string"), &json!(403)));
+    assert_eq!(
+        (&refused["class"], &refused["code"]),
+        (&json!("string"), &json!(403))
+    );
     assert_eq!(refused["body"], "Session authentication failed");
-    assert_eq!(sign_in(&mut guest, &ann["jwt"]).await["body"]["newSession"], false);
+    assert_eq!(
+        sign_in(&mut guest, &ann["jwt"]).await["body"]["newSession"],
+        false
+    );
 }
 
 #[tokio::test]
@@ -220,7 +387,13 @@ async fn who_signed_out_speaks_for_no_session_until_configured_again() {
     sign_in(&mut guest, &tokens["jwt"]).await;
     let bearer = format!("Bearer {}", tokens["jwt"].as_str().unwrap());
     let revoke = "/api/v2/webdeployments/token/revoke";
-    assert_eq!(client.send("DELETE", revoke, &[("authorization", &bearer)], "").await.0, 204);
+    assert_eq!(
+        client
+            .send("DELETE", revoke, &[("authorization", &bearer)], "")
+            .await
+            .0,
+        204
+    );
     assert_eq!(guest.next().await["class"], "LogoutEvent");
     assert_eq!(guest.text("Hello").await["code"], 4007);
     assert_eq!(client.sim.state().conversations, 0);
@@ -237,18 +410,45 @@ async fn that_a_guest_signed_in_is_told_and_a_new_sign_in_ends_what_was_before()
     let mut guest = client.guest("t").await;
     let echo = guest.text("Hello").await;
     assert_eq!(echo["body"]["metadata"]["authenticated"], Value::Null);
-    let path = format!("/api/v2/conversations/messages/{}/details", echo["body"]["id"].as_str().unwrap());
-    let found = client.send("GET", &path, &[("authorization", &bearer)], "").await.1;
-    let path = format!("/api/v2/conversations/{}", found["conversationId"].as_str().unwrap());
-    let read = async || client.send("GET", &path, &[("authorization", &bearer)], "").await.1;
-    assert_eq!(read().await["participants"][0]["authenticated"], Value::Null);
+    let path = format!(
+        "/api/v2/conversations/messages/{}/details",
+        echo["body"]["id"].as_str().unwrap()
+    );
+    let found = client
+        .send("GET", &path, &[("authorization", &bearer)], "")
+        .await
+        .1;
+    let path = format!(
+        "/api/v2/conversations/{}",
+        found["conversationId"].as_str().unwrap()
+    );
+    let read = async || {
+        client
+            .send("GET", &path, &[("authorization", &bearer)], "")
+            .await
+            .1
+    };
+    assert_eq!(
+        read().await["participants"][0]["authenticated"],
+        Value::Null
+    );
     sign_in(&mut guest, &jwt).await;
     guest.next().await;
-    assert_eq!(guest.text("Hello").await["body"]["metadata"]["authenticated"], "true");
+    assert_eq!(
+        guest.text("Hello").await["body"]["metadata"]["authenticated"],
+        "true"
+    );
     assert_eq!(read().await["participants"][0]["authenticated"], true);
     assert_eq!(client.sim.state().queues.values().sum::<u64>(), 1);
     let mut elsewhere = client.socket("u").await;
-    assert_eq!(sign_in(&mut elsewhere, &jwt).await["body"]["clearedExistingSession"], true);
-    assert_eq!(client.sim.state().queues.values().sum::<u64>(), 0, "nobody waits in the old conversation");
+    assert_eq!(
+        sign_in(&mut elsewhere, &jwt).await["body"]["clearedExistingSession"],
+        true
+    );
+    assert_eq!(
+        client.sim.state().queues.values().sum::<u64>(),
+        0,
+        "nobody waits in the old conversation"
+    );
     assert!(read().await["endTime"].is_string());
 }

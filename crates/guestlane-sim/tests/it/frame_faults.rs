@@ -8,7 +8,11 @@ use crate::{client::Client, guest::Guest};
 async fn with_fault(spec: &str) -> Client {
     let client = Client::new(|options| options.quota = None).await;
     let body = json!({"faults": [spec]}).to_string();
-    assert_eq!(client.send("PUT", "/_sim/faults", &[], &body).await.0, 200, "{spec}");
+    assert_eq!(
+        client.send("PUT", "/_sim/faults", &[], &body).await.0,
+        200,
+        "{spec}"
+    );
     client
 }
 
@@ -35,19 +39,37 @@ async fn outcome(client: &Client, guest: &mut Guest, kind: FaultKind) -> Option<
 /// Which of the two a fault is, on a frame: whether the work is done is what a client must not get wrong.
 #[tokio::test]
 async fn each_fault_of_a_frame_does_the_work_or_does_not_as_its_name_says() {
-    for kind in FaultKind::ALL.iter().filter(|kind| **kind != FaultKind::Stale) {
+    for kind in FaultKind::ALL
+        .iter()
+        .filter(|kind| **kind != FaultKind::Stale)
+    {
         let name = kind.name();
         let client = with_fault(&format!("message:{name}:nth=1")).await;
         let mut guest = client.guest("t").await;
-        guest.send("onMessage", json!({"message": {"type": "Text", "text": "Hello"}})).await;
+        guest
+            .send(
+                "onMessage",
+                json!({"message": {"type": "Text", "text": "Hello"}}),
+            )
+            .await;
         let came = outcome(&client, &mut guest, *kind).await;
         assert_eq!(came.is_none(), name.starts_with("hang"), "{name}");
-        let done = kind.about().starts_with("the work is done") || ["token-revoked", "clock-skew"].contains(&name);
+        let done = kind.about().starts_with("the work is done")
+            || ["token-revoked", "clock-skew"].contains(&name);
         assert_eq!(client.sim.state().conversations == 1, done, "{name}");
-        let lost = ["reset", "answer-lost", "reset-after", "truncated", "not-http"].contains(&name);
+        let lost = [
+            "reset",
+            "answer-lost",
+            "reset-after",
+            "truncated",
+            "not-http",
+        ]
+        .contains(&name);
         assert_eq!(came == Some(None), lost, "{name}: {came:?}");
         if let Some(Some(text)) = came {
-            let code = serde_json::from_str::<Value>(&text).map(|frame| frame["code"].clone()).unwrap_or_default();
+            let code = serde_json::from_str::<Value>(&text)
+                .map(|frame| frame["code"].clone())
+                .unwrap_or_default();
             let wanted = match name {
                 "429" | "429-date" | "429-sentence" => json!(429),
                 "redirect" | "400-echo" => json!(400),
@@ -62,16 +84,26 @@ async fn each_fault_of_a_frame_does_the_work_or_does_not_as_its_name_says() {
         }
         let journal = client.sim.journal();
         let entry = journal.iter().find(|entry| entry.fault.is_some()).unwrap();
-        assert_eq!((entry.method.as_str(), entry.path.as_str()), ("FRAME", "onMessage"));
+        assert_eq!(
+            (entry.method.as_str(), entry.path.as_str()),
+            ("FRAME", "onMessage")
+        );
         let mut again = client.guest("t").await;
-        assert_eq!(again.text("Hello").await["code"], 200, "{name}: afterwards all is well");
+        assert_eq!(
+            again.text("Hello").await["code"],
+            200,
+            "{name}: afterwards all is well"
+        );
         assert_eq!(client.sim.state().conversations, 1, "{name}");
     }
 }
 
 #[tokio::test]
 async fn each_fault_of_an_upgrade_leaves_no_socket_but_a_slow_one() {
-    for kind in FaultKind::ALL.iter().filter(|kind| **kind != FaultKind::Stale) {
+    for kind in FaultKind::ALL
+        .iter()
+        .filter(|kind| **kind != FaultKind::Stale)
+    {
         let name = kind.name();
         let client = with_fault(&format!("socket:{name}:nth=1")).await;
         let opened = tokio::select! {
@@ -80,9 +112,17 @@ async fn each_fault_of_an_upgrade_leaves_no_socket_but_a_slow_one() {
         };
         assert_eq!(opened.is_none(), name.starts_with("hang"), "{name}");
         let good = opened.flatten().is_some();
-        assert_eq!(good, ["slow", "token-revoked", "clock-skew"].contains(&name), "{name}");
+        assert_eq!(
+            good,
+            ["slow", "token-revoked", "clock-skew"].contains(&name),
+            "{name}"
+        );
         assert_eq!(client.sim.state().faults[name], 1);
-        assert_eq!(client.guest("t").await.text("Hello").await["code"], 200, "{name}: afterwards all is well");
+        assert_eq!(
+            client.guest("t").await.text("Hello").await["code"],
+            200,
+            "{name}: afterwards all is well"
+        );
     }
 }
 
@@ -92,13 +132,41 @@ async fn a_stale_read_sees_nothing_and_the_next_one_sees() {
     let bearer = client.sign_in().await;
     let mut guest = client.guest("t").await;
     let echo = guest.text("Hello").await;
-    let path = format!("/api/v2/conversations/messages/{}/details", echo["body"]["id"].as_str().unwrap());
-    assert_eq!(client.send("GET", &path, &[("authorization", &bearer)], "").await.0, 404);
-    assert_eq!(client.send("GET", &path, &[("authorization", &bearer)], "").await.0, 200);
+    let path = format!(
+        "/api/v2/conversations/messages/{}/details",
+        echo["body"]["id"].as_str().unwrap()
+    );
+    assert_eq!(
+        client
+            .send("GET", &path, &[("authorization", &bearer)], "")
+            .await
+            .0,
+        404
+    );
+    assert_eq!(
+        client
+            .send("GET", &path, &[("authorization", &bearer)], "")
+            .await
+            .0,
+        200
+    );
     let body = json!({"faults": ["history:stale:nth=1"]}).to_string();
     assert_eq!(client.send("PUT", "/_sim/faults", &[], &body).await.0, 200);
-    let jwt = guest.ask("getJwt", json!({})).await["body"]["jwt"].as_str().map(|jwt| format!("Bearer {jwt}")).unwrap();
-    let history = async || client.send("GET", "/api/v2/webmessaging/messages", &[("authorization", &jwt)], "").await.1;
+    let jwt = guest.ask("getJwt", json!({})).await["body"]["jwt"]
+        .as_str()
+        .map(|jwt| format!("Bearer {jwt}"))
+        .unwrap();
+    let history = async || {
+        client
+            .send(
+                "GET",
+                "/api/v2/webmessaging/messages",
+                &[("authorization", &jwt)],
+                "",
+            )
+            .await
+            .1
+    };
     assert_eq!(history().await["total"], 0);
     assert_eq!(history().await["total"], 1);
 }
@@ -107,9 +175,17 @@ async fn a_stale_read_sees_nothing_and_the_next_one_sees() {
 async fn a_configure_whose_answer_is_lost_began_the_session() {
     let client = with_fault("configure:answer-lost:nth=1").await;
     let mut guest = client.socket("t").await;
-    guest.send("configureSession", json!({"deploymentId": guestlane_sim::DEPLOYMENT_ID})).await;
+    guest
+        .send(
+            "configureSession",
+            json!({"deploymentId": guestlane_sim::DEPLOYMENT_ID}),
+        )
+        .await;
     assert_eq!(guest.next_text().await, None);
     assert_eq!(client.sim.state().guest_sessions, 1);
-    assert_eq!(client.socket("t").await.configure().await["body"]["newSession"], false);
+    assert_eq!(
+        client.socket("t").await.configure().await["body"]["newSession"],
+        false
+    );
     assert_eq!(client.sim.state().calls["configure"], 2);
 }

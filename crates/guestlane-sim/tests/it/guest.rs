@@ -25,18 +25,34 @@ pub(crate) struct Guest {
 impl Client {
     /// Opens a socket and says nothing.
     pub(crate) async fn socket(&self, token: &str) -> Guest {
-        self.try_socket(token, &format!("/v1?deploymentId={DEPLOYMENT_ID}"), None).await.unwrap()
+        self.try_socket(token, &format!("/v1?deploymentId={DEPLOYMENT_ID}"), None)
+            .await
+            .unwrap()
     }
 
-    pub(crate) async fn try_socket(&self, token: &str, path: &str, origin: Option<&str>) -> Result<Guest, StatusCode> {
+    pub(crate) async fn try_socket(
+        &self,
+        token: &str,
+        path: &str,
+        origin: Option<&str>,
+    ) -> Result<Guest, StatusCode> {
         let base = self.sim.base_url();
-        let stream = TcpStream::connect(base.strip_prefix("http://").unwrap()).await.unwrap();
-        let mut request = format!("{}{path}", base.replacen("http", "ws", 1)).into_client_request().unwrap();
+        let stream = TcpStream::connect(base.strip_prefix("http://").unwrap())
+            .await
+            .unwrap();
+        let mut request = format!("{}{path}", base.replacen("http", "ws", 1))
+            .into_client_request()
+            .unwrap();
         if let Some(origin) = origin {
-            request.headers_mut().insert("origin", HeaderValue::from_str(origin).unwrap());
+            request
+                .headers_mut()
+                .insert("origin", HeaderValue::from_str(origin).unwrap());
         }
         match client_async(request, stream).await {
-            Ok((socket, _)) => Ok(Guest { socket, token: token.to_owned() }),
+            Ok((socket, _)) => Ok(Guest {
+                socket,
+                token: token.to_owned(),
+            }),
             Err(Error::Http(response)) => Err(response.status()),
             Err(error) => panic!("{error}"),
         }
@@ -45,9 +61,17 @@ impl Client {
     /// Opens a socket, or does not.
     pub(crate) async fn may_open(&self, token: &str) -> Option<Guest> {
         let base = self.sim.base_url();
-        let stream = TcpStream::connect(base.strip_prefix("http://").unwrap()).await.unwrap();
-        let url = format!("{}/v1?deploymentId={DEPLOYMENT_ID}", base.replacen("http", "ws", 1));
-        Some(Guest { socket: client_async(url, stream).await.ok()?.0, token: token.to_owned() })
+        let stream = TcpStream::connect(base.strip_prefix("http://").unwrap())
+            .await
+            .unwrap();
+        let url = format!(
+            "{}/v1?deploymentId={DEPLOYMENT_ID}",
+            base.replacen("http", "ws", 1)
+        );
+        Some(Guest {
+            socket: client_async(url, stream).await.ok()?.0,
+            token: token.to_owned(),
+        })
     }
 
     /// Opens a socket and configures it.
@@ -90,7 +114,10 @@ impl Guest {
 
     /// The next text; `None` when the connection ends, in whatever way.
     pub(crate) async fn next_text(&mut self) -> Option<String> {
-        #[expect(clippy::disallowed_methods, reason = "a test that waits for ever tells nothing")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "a test that waits for ever tells nothing"
+        )]
         let next = tokio::time::timeout(Duration::from_secs(5), async {
             loop {
                 match self.socket.next().await {
@@ -115,21 +142,34 @@ impl Guest {
     }
 
     pub(crate) async fn configure(&mut self) -> Value {
-        self.ask("configureSession", json!({"deploymentId": DEPLOYMENT_ID})).await
+        self.ask("configureSession", json!({"deploymentId": DEPLOYMENT_ID}))
+            .await
     }
 
     pub(crate) async fn text(&mut self, text: &str) -> Value {
-        self.ask("onMessage", json!({"message": {"type": "Text", "text": text}})).await
+        self.ask(
+            "onMessage",
+            json!({"message": {"type": "Text", "text": text}}),
+        )
+        .await
     }
 
     pub(crate) async fn text_with(&mut self, attributes: Value) -> Value {
         let channel = json!({"metadata": {"customAttributes": attributes}});
-        self.ask("onMessage", json!({"message": {"type": "Text", "text": "Hello", "channel": channel}})).await
+        self.ask(
+            "onMessage",
+            json!({"message": {"type": "Text", "text": "Hello", "channel": channel}}),
+        )
+        .await
     }
 
     pub(crate) async fn presence(&mut self, kind: &str) -> Value {
         let events = json!([{"eventType": "Presence", "presence": {"type": kind}}]);
-        self.ask("onMessage", json!({"message": {"type": "Event", "events": events}})).await
+        self.ask(
+            "onMessage",
+            json!({"message": {"type": "Event", "events": events}}),
+        )
+        .await
     }
 
     pub(crate) async fn gone(&mut self) {

@@ -2,7 +2,10 @@ use std::time::Duration;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use guestlane_genesys::Rate;
-use guestlane_sim::{DEPLOYMENT_ID, EXTERNAL_SOURCE_ID, INTEGRATION_ID, OAuthClient, SCOPE_CONTACTS, SCOPE_CONVERSATIONS};
+use guestlane_sim::{
+    DEPLOYMENT_ID, EXTERNAL_SOURCE_ID, INTEGRATION_ID, OAuthClient, SCOPE_CONTACTS,
+    SCOPE_CONVERSATIONS,
+};
 use http::StatusCode;
 use serde_json::{Value, json};
 
@@ -15,12 +18,16 @@ const SUPPORT: &str = "5e0c0000-0000-4000-8000-000000000002";
 
 impl Client {
     async fn json(&self, bearer: &str, method: &str, path: &str, body: &Value) -> (u16, Value) {
-        let headers = [("authorization", bearer), ("content-type", "application/json")];
+        let headers = [
+            ("authorization", bearer),
+            ("content-type", "application/json"),
+        ];
         self.send(method, path, &headers, &body.to_string()).await
     }
 
     async fn get(&self, bearer: &str, path: &str) -> (u16, Value) {
-        self.send("GET", path, &[("authorization", bearer)], "").await
+        self.send("GET", path, &[("authorization", bearer)], "")
+            .await
     }
 }
 
@@ -35,7 +42,12 @@ fn upsert(guest: &str, contact: Value) -> Value {
 #[tokio::test]
 async fn an_official_sign_in_needs_the_header_and_the_form() {
     let client = Client::new(|_| {}).await;
-    let basic = |secret: &str| format!("Basic {}", BASE64_STANDARD.encode(format!("sim-client:{secret}")));
+    let basic = |secret: &str| {
+        format!(
+            "Basic {}",
+            BASE64_STANDARD.encode(format!("sim-client:{secret}"))
+        )
+    };
     let sign_in = async |client: &Client, basic: Option<&str>, form: &str| {
         let mut headers = vec![("content-type", "application/x-www-form-urlencoded")];
         headers.extend(basic.map(|basic| ("authorization", basic)));
@@ -43,15 +55,30 @@ async fn an_official_sign_in_needs_the_header_and_the_form() {
     };
     let (good, grant) = (basic("sim-client-secret"), "grant_type=client_credentials");
     let (status, body) = sign_in(&client, Some(&good), grant).await;
-    assert_eq!((status, &body["token_type"], &body["expires_in"]), (200, &json!("bearer"), &json!(1800)));
+    assert_eq!(
+        (status, &body["token_type"], &body["expires_in"]),
+        (200, &json!("bearer"), &json!(1800))
+    );
     let bearer = format!("Bearer {}", body["access_token"].as_str().unwrap());
-    assert_eq!(client.get(&bearer, "/api/v2/tokens/me").await.1["OAuthClient"]["id"], "sim-client");
-    let wrong =
-        json!({"error": "invalid_client", "description": "authentication failed", "error_description": "authentication failed"});
-    assert_eq!(sign_in(&client, Some(&basic("guess")), grant).await, (400, wrong));
-    let in_form = "grant_type=client_credentials&client_id=sim-client&client_secret=sim-client-secret";
-    assert_eq!(sign_in(&client, None, in_form).await.1["error"], "invalid_client");
-    assert_eq!(sign_in(&client, Some(&good), "").await.1["error"], "unsupported_grant_type");
+    assert_eq!(
+        client.get(&bearer, "/api/v2/tokens/me").await.1["OAuthClient"]["id"],
+        "sim-client"
+    );
+    let wrong = json!({"error": "invalid_client", "description": "authentication failed", "error_description": "authentication failed"});
+    assert_eq!(
+        sign_in(&client, Some(&basic("guess")), grant).await,
+        (400, wrong)
+    );
+    let in_form =
+        "grant_type=client_credentials&client_id=sim-client&client_secret=sim-client-secret";
+    assert_eq!(
+        sign_in(&client, None, in_form).await.1["error"],
+        "invalid_client"
+    );
+    assert_eq!(
+        sign_in(&client, Some(&good), "").await.1["error"],
+        "unsupported_grant_type"
+    );
     let journal = serde_json::to_string(&client.sim.journal()).unwrap();
     assert!(!journal.contains(&good) && !journal.contains("sim-client-secret"));
     let client = Client::new(|options| {
@@ -63,7 +90,12 @@ async fn an_official_sign_in_needs_the_header_and_the_form() {
     assert_eq!(sign_in(&client, Some(&good), grant).await.0, 200);
     let (status, body) = sign_in(&client, Some(&good), grant).await;
     assert_eq!((status, &body["error"]), (400, &json!("invalid_request")));
-    assert!(body["error_description"].as_str().unwrap().starts_with("rate limit exceeded;"));
+    assert!(
+        body["error_description"]
+            .as_str()
+            .unwrap()
+            .starts_with("rate limit exceeded;")
+    );
     client.clock.advance(Duration::from_secs(60));
     assert_eq!(sign_in(&client, Some(&good), grant).await.0, 200);
 }
@@ -73,16 +105,26 @@ async fn the_briefs_routes_are_marked_and_the_official_ones_are_not() {
     let client = Client::new(|_| {}).await;
     let bearer = client.sign_in().await;
     let marked = async |path: &str, body: &Value| {
-        let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
-        let answer = client.try_send("POST", path, &headers, &body.to_string()).await.unwrap();
-        answer.headers.get("guestlane-sim-route").is_some_and(|value| value == "brief")
+        let headers = [
+            ("authorization", bearer.as_str()),
+            ("content-type", "application/json"),
+        ];
+        let answer = client
+            .try_send("POST", path, &headers, &body.to_string())
+            .await
+            .unwrap();
+        answer
+            .headers
+            .get("guestlane-sim-route")
+            .is_some_and(|value| value == "brief")
     };
     assert!(marked("/api/v2/oauth/token", &json!({})).await);
     assert!(marked("/api/v2/conversations/messaging", &json!({})).await);
     assert!(marked(CONTACTS, &client.new_contact("ann")).await);
     assert!(!marked(CONTACTS, &json!({"firstName": "Ann"})).await);
     assert!(
-        marked(CONTACTS, &json!({"customAttributes": {}})).await && marked(CONTACTS, &json!({"externalContactId": "a"})).await
+        marked(CONTACTS, &json!({"customAttributes": {}})).await
+            && marked(CONTACTS, &json!({"externalContactId": "a"})).await
     );
     assert!(!marked(ENRICH, &upsert("ann", json!({}))).await);
     assert!(!marked("/oauth/token", &json!({})).await);
@@ -98,10 +140,19 @@ async fn a_plain_create_needs_no_key_trims_and_makes_another_each_time() {
     assert_eq!(made["cellPhone"]["e164"], "+31205550100");
     let path = format!("{CONTACTS}/{}", made["id"].as_str().unwrap());
     assert_eq!(client.get(&bearer, &path).await, (200, made));
-    assert_eq!(client.get(&bearer, &format!("{CONTACTS}/{NOBODY}")).await.0, 404);
-    assert_eq!(client.json(&bearer, "POST", CONTACTS, &contact).await.0, 200);
+    assert_eq!(
+        client.get(&bearer, &format!("{CONTACTS}/{NOBODY}")).await.0,
+        404
+    );
+    assert_eq!(
+        client.json(&bearer, "POST", CONTACTS, &contact).await.0,
+        200
+    );
     let state = client.sim.state();
-    assert_eq!((state.contacts, state.guests, state.duplicates.contacts), (2, 1, 1));
+    assert_eq!(
+        (state.contacts, state.guests, state.duplicates.contacts),
+        (2, 1, 1)
+    );
     assert_eq!(state.duplicates.guests[0].guest_id, "ada@example.org");
 }
 
@@ -109,8 +160,12 @@ async fn a_plain_create_needs_no_key_trims_and_makes_another_each_time() {
 async fn an_external_id_belongs_to_one_contact() {
     let client = Client::new(|_| {}).await;
     let bearer = client.sign_in().await;
-    let contact = json!({"externalIds": [{"externalSource": {"id": EXTERNAL_SOURCE_ID}, "value": "ann"}]});
-    assert_eq!(client.json(&bearer, "POST", CONTACTS, &contact).await.0, 200);
+    let contact =
+        json!({"externalIds": [{"externalSource": {"id": EXTERNAL_SOURCE_ID}, "value": "ann"}]});
+    assert_eq!(
+        client.json(&bearer, "POST", CONTACTS, &contact).await.0,
+        200
+    );
     let (status, refused) = client.json(&bearer, "POST", CONTACTS, &contact).await;
     assert_eq!((status, &refused["code"]), (409, &json!("conflict")));
     assert_eq!(client.sim.state().contacts, 1);
@@ -142,8 +197,14 @@ async fn an_official_contact_is_checked_field_by_field() {
         assert!([400, 422].contains(&status), "{contact}: {answer}");
     }
     assert_eq!(client.sim.state().contacts, 0);
-    assert_eq!(client.json(&bearer, "POST", CONTACTS, &json!({})).await.0, 200, "no field is required");
-    let plain = client.send("POST", CONTACTS, &[("authorization", &bearer)], "{}").await;
+    assert_eq!(
+        client.json(&bearer, "POST", CONTACTS, &json!({})).await.0,
+        200,
+        "no field is required"
+    );
+    let plain = client
+        .send("POST", CONTACTS, &[("authorization", &bearer)], "{}")
+        .await;
     assert_eq!(plain.1["code"], "unsupported.media.type");
 }
 
@@ -152,45 +213,136 @@ async fn an_upsert_inserts_once_and_updates_then() {
     let client = Client::new(|_| {}).await;
     let bearer = client.sign_in().await;
     let dry = format!("{ENRICH}?dryRun=true");
-    let (status, shown) = client.json(&bearer, "POST", &dry, &upsert("ann", json!({"firstName": "Ann"}))).await;
-    assert_eq!((status, &shown["firstName"], &shown["id"]), (201, &json!("Ann"), &Value::Null));
+    let (status, shown) = client
+        .json(
+            &bearer,
+            "POST",
+            &dry,
+            &upsert("ann", json!({"firstName": "Ann"})),
+        )
+        .await;
+    assert_eq!(
+        (status, &shown["firstName"], &shown["id"]),
+        (201, &json!("Ann"), &Value::Null)
+    );
     assert_eq!(client.sim.state().contacts, 0, "a dry run changes nothing");
-    let (status, made) = client.json(&bearer, "POST", ENRICH, &upsert("ann", json!({"firstName": "Ann"}))).await;
+    let (status, made) = client
+        .json(
+            &bearer,
+            "POST",
+            ENRICH,
+            &upsert("ann", json!({"firstName": "Ann"})),
+        )
+        .await;
     assert_eq!(status, 201);
-    let (status, again) = client.json(&bearer, "POST", ENRICH, &upsert("ann", json!({"lastName": "Guest"}))).await;
+    let (status, again) = client
+        .json(
+            &bearer,
+            "POST",
+            ENRICH,
+            &upsert("ann", json!({"lastName": "Guest"})),
+        )
+        .await;
     assert_eq!((status, &again["id"]), (200, &made["id"]));
-    assert_eq!((&again["firstName"], &again["lastName"]), (&json!("Ann"), &json!("Guest")));
+    assert_eq!(
+        (&again["firstName"], &again["lastName"]),
+        (&json!("Ann"), &json!("Guest"))
+    );
     let lookup = "/api/v2/externalcontacts/identifierlookup/contacts";
-    assert_eq!(client.json(&bearer, "POST", lookup, &external_id("ann")).await.1["id"], made["id"]);
-    assert_eq!(client.json(&bearer, "POST", lookup, &external_id("bob")).await.0, 404);
+    assert_eq!(
+        client
+            .json(&bearer, "POST", lookup, &external_id("ann"))
+            .await
+            .1["id"],
+        made["id"]
+    );
+    assert_eq!(
+        client
+            .json(&bearer, "POST", lookup, &external_id("bob"))
+            .await
+            .0,
+        404
+    );
     let action = |action: &str, guest: &str| json!({"matchingIdentifiers": [external_id(guest)], "action": action});
-    assert_eq!(client.json(&bearer, "POST", ENRICH, &action("Insert", "ann")).await.0, 409);
-    assert_eq!(client.json(&bearer, "POST", ENRICH, &action("Update", "bob")).await.0, 404);
-    assert_eq!(client.json(&bearer, "POST", ENRICH, &action("Surprise", "ann")).await.0, 400);
-    assert_eq!(client.json(&bearer, "POST", ENRICH, &json!({"matchingIdentifiers": [], "action": "Upsert"})).await.0, 400);
+    assert_eq!(
+        client
+            .json(&bearer, "POST", ENRICH, &action("Insert", "ann"))
+            .await
+            .0,
+        409
+    );
+    assert_eq!(
+        client
+            .json(&bearer, "POST", ENRICH, &action("Update", "bob"))
+            .await
+            .0,
+        404
+    );
+    assert_eq!(
+        client
+            .json(&bearer, "POST", ENRICH, &action("Surprise", "ann"))
+            .await
+            .0,
+        400
+    );
+    assert_eq!(
+        client
+            .json(
+                &bearer,
+                "POST",
+                ENRICH,
+                &json!({"matchingIdentifiers": [], "action": "Upsert"})
+            )
+            .await
+            .0,
+        400
+    );
     let nowhere = json!({"type": "ExternalId", "value": "ann"});
     let body = json!({"matchingIdentifiers": [nowhere], "action": "Upsert"});
-    assert_eq!(client.json(&bearer, "POST", ENRICH, &body).await.0, 400, "an external id is one of a source");
+    assert_eq!(
+        client.json(&bearer, "POST", ENRICH, &body).await.0,
+        400,
+        "an external id is one of a source"
+    );
     assert_eq!(client.json(&bearer, "POST", lookup, &nowhere).await.0, 400);
     let state = client.sim.state();
-    assert_eq!((state.contacts, state.guests, state.duplicates.contacts), (1, 1, 0));
+    assert_eq!(
+        (state.contacts, state.guests, state.duplicates.contacts),
+        (1, 1, 0)
+    );
 }
 
 #[tokio::test]
 async fn an_upsert_that_finds_two_makes_one_of_them() {
     let client = Client::new(|_| {}).await;
     let bearer = client.sign_in().await;
-    let first = client.json(&bearer, "POST", ENRICH, &upsert("ann", json!({"firstName": "Ann"}))).await.1;
+    let first = client
+        .json(
+            &bearer,
+            "POST",
+            ENRICH,
+            &upsert("ann", json!({"firstName": "Ann"})),
+        )
+        .await
+        .1;
     let email = json!({"type": "Email", "value": "Ann@example.org"});
-    let other = json!({"matchingIdentifiers": [email], "action": "Upsert", "contact": {"title": "Dr"}});
+    let other =
+        json!({"matchingIdentifiers": [email], "action": "Upsert", "contact": {"title": "Dr"}});
     let second = client.json(&bearer, "POST", ENRICH, &other).await.1;
     assert_eq!(client.sim.state().contacts, 2);
     let update = json!({"matchingIdentifiers": [external_id("ann"), email], "action": "Update"});
-    assert_eq!(client.json(&bearer, "POST", ENRICH, &update).await.0, 409, "an update is of one contact");
+    assert_eq!(
+        client.json(&bearer, "POST", ENRICH, &update).await.0,
+        409,
+        "an update is of one contact"
+    );
     assert_eq!(client.sim.state().contacts, 2);
     let both = json!({"matchingIdentifiers": [external_id("ann"), email], "action": "Upsert", "contact": {}});
     let (status, merged) = client.json(&bearer, "POST", ENRICH, &both).await;
-    assert_eq!((status, &merged["id"], &merged["title"]), (200, &first["id"], &json!("Dr")));
+    assert_eq!(
+        (status, &merged["id"], &merged["title"]),
+        (200, &first["id"], &json!("Dr"))
+    );
     let state = client.sim.state();
     assert_eq!((state.contacts, state.guests), (1, 1));
     let path = format!("{CONTACTS}/{}", second["id"].as_str().unwrap());
@@ -203,40 +355,103 @@ async fn a_permission_is_asked_for_before_anything_is_looked_for() {
     let bearer = client.sign_in().await;
     let (conversation, participant) = (NOBODY, NOBODY);
     let calls = [
-        ("GET", "/api/v2/conversations/messages/ffff/details".to_owned(), "conversation:message:view"),
-        ("GET", format!("/api/v2/conversations/{conversation}"), "conversation:communication:view"),
-        ("GET", format!("{CONTACTS}/{NOBODY}"), "externalContacts:contact:view"),
+        (
+            "GET",
+            "/api/v2/conversations/messages/ffff/details".to_owned(),
+            "conversation:message:view",
+        ),
+        (
+            "GET",
+            format!("/api/v2/conversations/{conversation}"),
+            "conversation:communication:view",
+        ),
+        (
+            "GET",
+            format!("{CONTACTS}/{NOBODY}"),
+            "externalContacts:contact:view",
+        ),
         ("POST", ENRICH.to_owned(), "externalContacts:contact:enrich"),
         ("POST", CONTACTS.to_owned(), "externalContacts:contact:add"),
-        ("PUT", format!("/api/v2/externalcontacts/conversations/{NOBODY}"), "externalContacts:conversation:associate"),
-        ("POST", format!("/api/v2/conversations/messages/{NOBODY}/inbound/open/message"), "conversation:message:receive"),
+        (
+            "PUT",
+            format!("/api/v2/externalcontacts/conversations/{NOBODY}"),
+            "externalContacts:conversation:associate",
+        ),
         (
             "POST",
-            format!("/api/v2/conversations/{conversation}/participants/{participant}/replace/queue"),
+            format!("/api/v2/conversations/messages/{NOBODY}/inbound/open/message"),
+            "conversation:message:receive",
+        ),
+        (
+            "POST",
+            format!(
+                "/api/v2/conversations/{conversation}/participants/{participant}/replace/queue"
+            ),
             "conversation:communication:blindTransfer",
         ),
-        ("GET", format!("/api/v2/routing/queues/{SALES}"), "routing:queue:view"),
+        (
+            "GET",
+            format!("/api/v2/routing/queues/{SALES}"),
+            "routing:queue:view",
+        ),
     ];
     for (method, path, permission) in calls {
         let (status, body) = client.json(&bearer, method, &path, &json!({})).await;
-        assert_eq!((status, &body["code"]), (403, &json!("missing.any.permissions")), "{path}");
-        assert!(body["message"].as_str().unwrap().ends_with(permission), "{body}");
+        assert_eq!(
+            (status, &body["code"]),
+            (403, &json!("missing.any.permissions")),
+            "{path}"
+        );
+        assert!(
+            body["message"].as_str().unwrap().ends_with(permission),
+            "{body}"
+        );
     }
-    assert_eq!(client.get(&bearer, "/api/v2/tokens/me").await.0, 200, "of oneself one may ask");
+    assert_eq!(
+        client.get(&bearer, "/api/v2/tokens/me").await.0,
+        200,
+        "of oneself one may ask"
+    );
 }
 
 #[tokio::test]
 async fn one_guest_is_one_guest_on_all_surfaces_and_a_contact_is_linked() {
     let client = Client::new(|options| options.link_delay = Duration::from_secs(1)).await;
     let bearer = client.sign_in().await;
-    let contact = client.json(&bearer, "POST", ENRICH, &upsert("ann", json!({}))).await.1;
-    let echo = client.guest("t").await.text_with(json!({"guestId": "ann", "routingTarget": SUPPORT})).await;
+    let contact = client
+        .json(&bearer, "POST", ENRICH, &upsert("ann", json!({})))
+        .await
+        .1;
+    let echo = client
+        .guest("t")
+        .await
+        .text_with(json!({"guestId": "ann", "routingTarget": SUPPORT}))
+        .await;
     let state = client.sim.state();
-    assert_eq!((state.contacts, state.conversations, state.guests, state.linked), (1, 1, 1, 0));
+    assert_eq!(
+        (
+            state.contacts,
+            state.conversations,
+            state.guests,
+            state.linked
+        ),
+        (1, 1, 1, 0)
+    );
     let message = echo["body"]["id"].as_str().unwrap();
-    let found = client.get(&bearer, &format!("/api/v2/conversations/messages/{message}/details")).await.1;
+    let found = client
+        .get(
+            &bearer,
+            &format!("/api/v2/conversations/messages/{message}/details"),
+        )
+        .await
+        .1;
     let conversation = found["conversationId"].as_str().unwrap();
-    let read = async || client.get(&bearer, &format!("/api/v2/conversations/{conversation}")).await.1;
+    let read = async || {
+        client
+            .get(&bearer, &format!("/api/v2/conversations/{conversation}"))
+            .await
+            .1
+    };
     let shown = read().await;
     let link = format!("/api/v2/externalcontacts/conversations/{conversation}");
     let good = json!({
@@ -246,25 +461,53 @@ async fn one_guest_is_one_guest_on_all_surfaces_and_a_contact_is_linked() {
     for (field, value, status) in [
         ("conversationId", json!(NOBODY), 400),
         ("mediaType", json!("message"), 400),
-        ("communicationId", shown["participants"][0]["id"].clone(), 400),
+        (
+            "communicationId",
+            shown["participants"][0]["id"].clone(),
+            400,
+        ),
         ("externalContactId", json!(NOBODY), 404),
     ] {
         let mut bad = good.clone();
         bad[field] = value;
-        assert_eq!(client.json(&bearer, "PUT", &link, &bad).await.0, status, "{field}");
+        assert_eq!(
+            client.json(&bearer, "PUT", &link, &bad).await.0,
+            status,
+            "{field}"
+        );
     }
-    assert_eq!(client.json(&bearer, "PUT", &link, &good).await, (202, Value::Null));
-    assert_eq!(read().await["participants"][0]["externalContactId"], Value::Null, "it is processed later");
+    assert_eq!(
+        client.json(&bearer, "PUT", &link, &good).await,
+        (202, Value::Null)
+    );
+    assert_eq!(
+        read().await["participants"][0]["externalContactId"],
+        Value::Null,
+        "it is processed later"
+    );
     client.clock.advance(Duration::from_secs(1));
-    assert_eq!(read().await["participants"][0]["externalContactId"], contact["id"]);
+    assert_eq!(
+        read().await["participants"][0]["externalContactId"],
+        contact["id"]
+    );
     assert_eq!(client.sim.state().linked, 1);
-    let other = client.json(&bearer, "POST", ENRICH, &upsert("bob", json!({}))).await.1;
+    let other = client
+        .json(&bearer, "POST", ENRICH, &upsert("bob", json!({})))
+        .await
+        .1;
     let mut again = good.clone();
     again["externalContactId"] = other["id"].clone();
     assert_eq!(client.json(&bearer, "PUT", &link, &again).await.0, 202);
-    assert_eq!(read().await["participants"][0]["externalContactId"], contact["id"], "the old one, until the new one is seen");
+    assert_eq!(
+        read().await["participants"][0]["externalContactId"],
+        contact["id"],
+        "the old one, until the new one is seen"
+    );
     client.clock.advance(Duration::from_secs(1));
-    assert_eq!(read().await["participants"][0]["externalContactId"], other["id"]);
+    assert_eq!(
+        read().await["participants"][0]["externalContactId"],
+        other["id"]
+    );
 }
 
 #[tokio::test]
@@ -273,16 +516,41 @@ async fn a_conversation_is_moved_once_by_who_waits_in_it() {
     let bearer = client.sign_in().await;
     let echo = client.guest("t").await.text("Hello").await;
     let message = echo["body"]["id"].as_str().unwrap();
-    let found = client.get(&bearer, &format!("/api/v2/conversations/messages/{message}/details")).await.1;
-    let path = format!("/api/v2/conversations/{}", found["conversationId"].as_str().unwrap());
+    let found = client
+        .get(
+            &bearer,
+            &format!("/api/v2/conversations/messages/{message}/details"),
+        )
+        .await
+        .1;
+    let path = format!(
+        "/api/v2/conversations/{}",
+        found["conversationId"].as_str().unwrap()
+    );
     let shown = client.get(&bearer, &path).await.1;
     let id = |at: usize| shown["participants"][at]["id"].as_str().unwrap().to_owned();
     let transfer = async |participant: &str, body: Value| {
-        client.json(&bearer, "POST", &format!("{path}/participants/{participant}/replace/queue"), &body).await.0
+        client
+            .json(
+                &bearer,
+                "POST",
+                &format!("{path}/participants/{participant}/replace/queue"),
+                &body,
+            )
+            .await
+            .0
     };
     let support = json!({"queueId": SUPPORT});
-    assert_eq!(transfer(&id(0), support.clone()).await, 400, "the customer stays");
-    assert_eq!(transfer(&id(1), support.clone()).await, 409, "the flow is over");
+    assert_eq!(
+        transfer(&id(0), support.clone()).await,
+        400,
+        "the customer stays"
+    );
+    assert_eq!(
+        transfer(&id(1), support.clone()).await,
+        409,
+        "the flow is over"
+    );
     assert_eq!(transfer(NOBODY, support.clone()).await, 404);
     assert_eq!(transfer(&id(2), json!({"queueId": NOBODY})).await, 404);
     assert_eq!(transfer(&id(2), json!({"queueName": "Nowhere"})).await, 400);
@@ -290,18 +558,71 @@ async fn a_conversation_is_moved_once_by_who_waits_in_it() {
     assert_eq!(transfer(&id(2), json!({"queueName": "Support"})).await, 202);
     assert_eq!(transfer(&id(2), support).await, 409);
     let state = client.sim.state();
-    assert_eq!((state.transfers, state.queues[&SUPPORT.parse().unwrap()], state.queues[&SALES.parse().unwrap()]), (1, 1, 0));
+    assert_eq!(
+        (
+            state.transfers,
+            state.queues[&SUPPORT.parse().unwrap()],
+            state.queues[&SALES.parse().unwrap()]
+        ),
+        (1, 1, 0)
+    );
     let attributes = format!("{path}/participants/{}/attributes", id(0));
-    let set = client.json(&bearer, "PATCH", &attributes, &json!({"attributes": {"tier": "gold"}})).await;
+    let set = client
+        .json(
+            &bearer,
+            "PATCH",
+            &attributes,
+            &json!({"attributes": {"tier": "gold"}}),
+        )
+        .await;
     assert_eq!(set, (202, Value::Null));
-    assert_eq!(client.json(&bearer, "PATCH", &attributes, &json!({"attributes": {"tier": 5}})).await.0, 400);
+    assert_eq!(
+        client
+            .json(
+                &bearer,
+                "PATCH",
+                &attributes,
+                &json!({"attributes": {"tier": 5}})
+            )
+            .await
+            .0,
+        400
+    );
     let of_acd = format!("{path}/participants/{}/attributes", id(2));
-    assert_eq!(client.json(&bearer, "PATCH", &of_acd, &json!({"attributes": {"tier": "lead"}})).await.0, 202);
+    assert_eq!(
+        client
+            .json(
+                &bearer,
+                "PATCH",
+                &of_acd,
+                &json!({"attributes": {"tier": "lead"}})
+            )
+            .await
+            .0,
+        202
+    );
     let nobodys = format!("{path}/participants/{NOBODY}/attributes");
-    assert_eq!(client.json(&bearer, "PATCH", &nobodys, &json!({"attributes": {"tier": "tin"}})).await.0, 404);
+    assert_eq!(
+        client
+            .json(
+                &bearer,
+                "PATCH",
+                &nobodys,
+                &json!({"attributes": {"tier": "tin"}})
+            )
+            .await
+            .0,
+        404
+    );
     let shown = client.get(&bearer, &path).await.1;
-    let tiers: Vec<_> = (0..4).map(|at| shown["participants"][at]["attributes"]["tier"].clone()).collect();
-    assert_eq!(tiers, [json!("gold"), Value::Null, json!("lead"), Value::Null], "each has its own");
+    let tiers: Vec<_> = (0..4)
+        .map(|at| shown["participants"][at]["attributes"]["tier"].clone())
+        .collect();
+    assert_eq!(
+        tiers,
+        [json!("gold"), Value::Null, json!("lead"), Value::Null],
+        "each has its own"
+    );
 }
 
 #[tokio::test]
@@ -310,23 +631,51 @@ async fn after_a_transfer_an_agent_comes_again() {
     let bearer = client.sign_in().await;
     let echo = client.guest("t").await.text("Hello").await;
     let message = echo["body"]["id"].as_str().unwrap();
-    let found = client.get(&bearer, &format!("/api/v2/conversations/messages/{message}/details")).await.1;
-    let path = format!("/api/v2/conversations/{}", found["conversationId"].as_str().unwrap());
+    let found = client
+        .get(
+            &bearer,
+            &format!("/api/v2/conversations/messages/{message}/details"),
+        )
+        .await
+        .1;
+    let path = format!(
+        "/api/v2/conversations/{}",
+        found["conversationId"].as_str().unwrap()
+    );
     let say = json!({"say": "Good morning", "conversationId": found["conversationId"]}).to_string();
     let waiting = |queue: &str| client.sim.state().queues[&queue.parse().unwrap()];
     for _ in 0..2 {
         assert_eq!(client.send("POST", "/_sim/agent", &[], &say).await.0, 204);
     }
     let shown = client.get(&bearer, &path).await.1;
-    assert_eq!(shown["participants"].as_array().unwrap().len(), 4, "one agent says two things");
+    assert_eq!(
+        shown["participants"].as_array().unwrap().len(),
+        4,
+        "one agent says two things"
+    );
     assert_eq!(shown["participants"][3]["purpose"], "agent");
-    let transfer = format!("{path}/participants/{}/replace/queue", shown["participants"][3]["id"].as_str().unwrap());
-    assert_eq!(client.json(&bearer, "POST", &transfer, &json!({"queueId": SUPPORT})).await.0, 202);
+    let transfer = format!(
+        "{path}/participants/{}/replace/queue",
+        shown["participants"][3]["id"].as_str().unwrap()
+    );
+    assert_eq!(
+        client
+            .json(&bearer, "POST", &transfer, &json!({"queueId": SUPPORT}))
+            .await
+            .0,
+        202
+    );
     assert_eq!((waiting(SALES), waiting(SUPPORT)), (0, 1));
     assert_eq!(client.send("POST", "/_sim/agent", &[], &say).await.0, 204);
     assert_eq!((waiting(SALES), waiting(SUPPORT)), (0, 0));
     let shown = client.get(&bearer, &path).await.1;
-    assert_eq!((&shown["participants"][5]["purpose"], &shown["participants"][5]["queueId"]), (&json!("agent"), &json!(SUPPORT)));
+    assert_eq!(
+        (
+            &shown["participants"][5]["purpose"],
+            &shown["participants"][5]["queueId"]
+        ),
+        (&json!("agent"), &json!(SUPPORT))
+    );
 }
 
 fn open_message(id: &str) -> Value {
@@ -345,42 +694,97 @@ async fn open_messages_of_one_sender_are_one_conversation() {
     let bearer = client.sign_in().await;
     let path = format!("/api/v2/conversations/messages/{INTEGRATION_ID}/inbound/open/message");
     let prefetch = format!("{path}?prefetchConversationId=true");
-    let (status, first) = client.json(&bearer, "POST", &prefetch, &open_message("m1")).await;
+    let (status, first) = client
+        .json(&bearer, "POST", &prefetch, &open_message("m1"))
+        .await;
     assert_eq!(status, 200);
-    assert_eq!(client.json(&bearer, "POST", &prefetch, &open_message("m2")).await.1["conversationId"], first["conversationId"]);
-    assert_eq!(client.json(&bearer, "POST", &path, &open_message("m1")).await.1["conversationId"], Value::Null);
+    assert_eq!(
+        client
+            .json(&bearer, "POST", &prefetch, &open_message("m2"))
+            .await
+            .1["conversationId"],
+        first["conversationId"]
+    );
+    assert_eq!(
+        client
+            .json(&bearer, "POST", &path, &open_message("m1"))
+            .await
+            .1["conversationId"],
+        Value::Null
+    );
     let state = client.sim.state();
-    assert_eq!((state.conversations, state.guests, state.repeated_first_messages), (1, 1, 2));
+    assert_eq!(
+        (
+            state.conversations,
+            state.guests,
+            state.repeated_first_messages
+        ),
+        (1, 1, 2)
+    );
     let mut lower_case = open_message("m1");
     lower_case["channel"]["from"]["idType"] = json!("opaque");
-    assert_eq!(client.json(&bearer, "POST", &path, &lower_case).await.0, 200, "the platform took `email`");
+    assert_eq!(
+        client.json(&bearer, "POST", &path, &lower_case).await.0,
+        200,
+        "the platform took `email`"
+    );
     assert_eq!(state.queues[&SUPPORT.parse().unwrap()], 1);
-    let details = format!("/api/v2/conversations/messages/{}/details", first["id"].as_str().unwrap());
+    let details = format!(
+        "/api/v2/conversations/messages/{}/details",
+        first["id"].as_str().unwrap()
+    );
     let found = client.get(&bearer, &details).await.1;
-    assert_eq!((&found["conversationId"], &found["providerMessageId"]), (&first["conversationId"], &json!("m1")));
+    assert_eq!(
+        (&found["conversationId"], &found["providerMessageId"]),
+        (&first["conversationId"], &json!("m1"))
+    );
     let elsewhere = format!("/api/v2/conversations/messages/{NOBODY}/inbound/open/message");
-    assert_eq!(client.json(&bearer, "POST", &elsewhere, &open_message("m1")).await.0, 404);
+    assert_eq!(
+        client
+            .json(&bearer, "POST", &elsewhere, &open_message("m1"))
+            .await
+            .0,
+        404
+    );
     for (pointer, value) in [
         ("/channel/from/id", json!("")),
         ("/channel/from/idType", json!("Cookie")),
         ("/channel/time", json!("now")),
-        ("/channel/metadata/customAttributes", json!({"a": {"b": "c"}})),
+        (
+            "/channel/metadata/customAttributes",
+            json!({"a": {"b": "c"}}),
+        ),
         ("/text", json!("")),
     ] {
         let mut bad = open_message("m3");
         *bad.pointer_mut(pointer).unwrap() = value;
-        assert_eq!(client.json(&bearer, "POST", &path, &bad).await.0, 400, "{pointer}");
+        assert_eq!(
+            client.json(&bearer, "POST", &path, &bad).await.0,
+            400,
+            "{pointer}"
+        );
     }
 }
 
 #[tokio::test]
 async fn prefetch_and_the_memory_of_message_ids_are_options() {
-    let client = Client::new(|options| (options.prefetch, options.dedupe_open_messages) = (false, true)).await;
+    let client =
+        Client::new(|options| (options.prefetch, options.dedupe_open_messages) = (false, true))
+            .await;
     let bearer = client.sign_in().await;
-    let path = format!("/api/v2/conversations/messages/{INTEGRATION_ID}/inbound/open/message?prefetchConversationId=true");
-    let first = client.json(&bearer, "POST", &path, &open_message("m1")).await;
+    let path = format!(
+        "/api/v2/conversations/messages/{INTEGRATION_ID}/inbound/open/message?prefetchConversationId=true"
+    );
+    let first = client
+        .json(&bearer, "POST", &path, &open_message("m1"))
+        .await;
     assert_eq!(first.1["conversationId"], Value::Null);
-    assert_eq!(client.json(&bearer, "POST", &path, &open_message("m1")).await, first);
+    assert_eq!(
+        client
+            .json(&bearer, "POST", &path, &open_message("m1"))
+            .await,
+        first
+    );
     assert_eq!(client.sim.state().repeated_first_messages, 0);
 }
 
@@ -390,27 +794,80 @@ async fn what_describes_the_organization_is_told() {
     let bearer = client.sign_in().await;
     let config = format!("/webdeployments/v1/deployments/{DEPLOYMENT_ID}/config.json");
     let (status, config) = client.send("GET", &config, &[], "").await;
-    assert_eq!((status, &config["apiEndpoint"]), (200, &json!(client.sim.base_url())));
+    assert_eq!(
+        (status, &config["apiEndpoint"]),
+        (200, &json!(client.sim.base_url()))
+    );
     let socket = client.sim.base_url().replace("http", "ws");
-    assert_eq!(config["messenger"]["apps"]["conversations"]["messagingEndpoint"], socket);
+    assert_eq!(
+        config["messenger"]["apps"]["conversations"]["messagingEndpoint"],
+        socket
+    );
     let domains = format!("/webdeployments/v1/deployments/{DEPLOYMENT_ID}/domains.json");
-    assert_eq!(client.send("GET", &domains, &[], "").await.1, json!({"allowAllDomains": true, "allowedDomains": []}));
-    assert_eq!(client.send("GET", &domains.replace("dddd", "eeee"), &[], "").await.0, 403);
-    let queues = client.get(&bearer, "/api/v2/routing/queues?pageSize=2&pageNumber=2").await.1;
-    assert_eq!((&queues["total"], &queues["entities"][0]["name"]), (&json!(3), &json!("Billing")));
-    let named = client.get(&bearer, "/api/v2/routing/queues?name=s*").await.1;
+    assert_eq!(
+        client.send("GET", &domains, &[], "").await.1,
+        json!({"allowAllDomains": true, "allowedDomains": []})
+    );
+    assert_eq!(
+        client
+            .send("GET", &domains.replace("dddd", "eeee"), &[], "")
+            .await
+            .0,
+        403
+    );
+    let queues = client
+        .get(&bearer, "/api/v2/routing/queues?pageSize=2&pageNumber=2")
+        .await
+        .1;
+    assert_eq!(
+        (&queues["total"], &queues["entities"][0]["name"]),
+        (&json!(3), &json!("Billing"))
+    );
+    let named = client
+        .get(&bearer, "/api/v2/routing/queues?name=s*")
+        .await
+        .1;
     assert_eq!(named["total"], 2);
     for (path, status) in [
-        (format!("/api/v2/conversations/messaging/integrations/open/{INTEGRATION_ID}"), 200),
-        (format!("/api/v2/conversations/messaging/integrations/open/{NOBODY}"), 404),
-        (format!("/api/v2/externalcontacts/externalsources/{EXTERNAL_SOURCE_ID}"), 200),
-        (format!("/api/v2/externalcontacts/externalsources/{NOBODY}"), 404),
-        ("/api/v2/organizations/limits/namespaces/web.messaging".to_owned(), 200),
-        ("/api/v2/organizations/limits/namespaces/nonsense".to_owned(), 404),
+        (
+            format!("/api/v2/conversations/messaging/integrations/open/{INTEGRATION_ID}"),
+            200,
+        ),
+        (
+            format!("/api/v2/conversations/messaging/integrations/open/{NOBODY}"),
+            404,
+        ),
+        (
+            format!("/api/v2/externalcontacts/externalsources/{EXTERNAL_SOURCE_ID}"),
+            200,
+        ),
+        (
+            format!("/api/v2/externalcontacts/externalsources/{NOBODY}"),
+            404,
+        ),
+        (
+            "/api/v2/organizations/limits/namespaces/web.messaging".to_owned(),
+            200,
+        ),
+        (
+            "/api/v2/organizations/limits/namespaces/nonsense".to_owned(),
+            404,
+        ),
     ] {
         assert_eq!(client.get(&bearer, &path).await.0, status, "{path}");
     }
-    assert_eq!(client.send("HEAD", "/api/v2/tokens/me", &[("authorization", &bearer)], "").await.0, 200);
+    assert_eq!(
+        client
+            .send(
+                "HEAD",
+                "/api/v2/tokens/me",
+                &[("authorization", &bearer)],
+                ""
+            )
+            .await
+            .0,
+        200
+    );
 }
 
 #[tokio::test]
@@ -420,7 +877,11 @@ async fn a_header_that_nobody_knows_does_not_change_an_official_contact() {
     let contact = json!({"firstName": "Ann"});
     let first = client.contact(&bearer, "key", &contact).await;
     assert_eq!((first.0, &first.1["firstName"]), (200, &json!("Ann")));
-    assert_ne!(client.contact(&bearer, "key", &contact).await.1["id"], first.1["id"], "the key means nothing");
+    assert_ne!(
+        client.contact(&bearer, "key", &contact).await.1["id"],
+        first.1["id"],
+        "the key means nothing"
+    );
     assert_eq!(client.sim.state().contacts, 2);
 }
 
@@ -434,25 +895,60 @@ async fn without_the_brief_its_operations_are_not_found_and_its_permissions_perm
     let client = client.await;
     let sign_in = async |pair: &str| {
         let basic = format!("Basic {}", BASE64_STANDARD.encode(pair));
-        let headers = [("content-type", "application/x-www-form-urlencoded"), ("authorization", basic.as_str())];
-        let (_, body) = client.send("POST", "/oauth/token", &headers, "grant_type=client_credentials").await;
+        let headers = [
+            ("content-type", "application/x-www-form-urlencoded"),
+            ("authorization", basic.as_str()),
+        ];
+        let (_, body) = client
+            .send(
+                "POST",
+                "/oauth/token",
+                &headers,
+                "grant_type=client_credentials",
+            )
+            .await;
         format!("Bearer {}", body["access_token"].as_str().unwrap())
     };
     let briefs = sign_in("sim-client:sim-client-secret").await;
     for path in ["/api/v2/oauth/token", "/api/v2/conversations/messaging"] {
-        assert_eq!(client.json(&briefs, "POST", path, &json!({})).await.0, 404, "{path}");
+        assert_eq!(
+            client.json(&briefs, "POST", path, &json!({})).await.0,
+            404,
+            "{path}"
+        );
         assert_eq!(client.get(&briefs, path).await.0, 404, "{path}");
     }
-    for path in ["/api/v2/routing/queues".to_owned(), format!("/api/v2/routing/queues/{SALES}")] {
+    for path in [
+        "/api/v2/routing/queues".to_owned(),
+        format!("/api/v2/routing/queues/{SALES}"),
+    ] {
         let refused = client.get(&briefs, &path).await;
-        assert_eq!((refused.0, &refused.1["code"]), (403, &json!("missing.any.permissions")));
+        assert_eq!(
+            (refused.0, &refused.1["code"]),
+            (403, &json!("missing.any.permissions"))
+        );
     }
-    assert_eq!(client.contact(&briefs, "key", &client.new_contact("ann")).await.0, 403);
+    assert_eq!(
+        client
+            .contact(&briefs, "key", &client.new_contact("ann"))
+            .await
+            .0,
+        403
+    );
     let officials = sign_in("other:other").await;
-    assert_eq!(client.get(&officials, "/api/v2/routing/queues").await.0, 200);
-    let headers = [("authorization", officials.as_str()), ("content-type", "application/json")];
+    assert_eq!(
+        client.get(&officials, "/api/v2/routing/queues").await.0,
+        200
+    );
+    let headers = [
+        ("authorization", officials.as_str()),
+        ("content-type", "application/json"),
+    ];
     let body = json!({"type": "webchat", "firstName": "Ann"}).to_string();
-    let answer = client.try_send("POST", CONTACTS, &headers, &body).await.unwrap();
+    let answer = client
+        .try_send("POST", CONTACTS, &headers, &body)
+        .await
+        .unwrap();
     assert_eq!(answer.status.as_u16(), 200, "a contact is an official one");
     assert!(!answer.headers.contains_key("guestlane-sim-route"));
 }
@@ -462,8 +958,17 @@ async fn contacts_that_say_nothing_of_a_guest_are_guests_of_their_own() {
     let client = Client::new(|_| {}).await;
     let bearer = client.sign_in().await;
     for _ in 0..2 {
-        assert_eq!(client.json(&bearer, "POST", CONTACTS, &json!({"title": "Dr"})).await.0, 200);
+        assert_eq!(
+            client
+                .json(&bearer, "POST", CONTACTS, &json!({"title": "Dr"}))
+                .await
+                .0,
+            200
+        );
     }
     let state = client.sim.state();
-    assert_eq!((state.contacts, state.guests, state.duplicates.contacts), (2, 2, 0));
+    assert_eq!(
+        (state.contacts, state.guests, state.duplicates.contacts),
+        (2, 2, 0)
+    );
 }

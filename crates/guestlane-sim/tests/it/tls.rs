@@ -26,14 +26,25 @@ use crate::client::Client;
 
 /// A client whose simulator speaks TLS.
 async fn client() -> Client {
-    Client::new(|options| options.tls = Some(Tls { region: "mypurecloud.de".to_owned() })).await
+    Client::new(|options| {
+        options.tls = Some(Tls {
+            region: "mypurecloud.de".to_owned(),
+        })
+    })
+    .await
 }
 
-async fn connect(client: &Client, name: &'static str, protocols: &[&[u8]]) -> std::io::Result<TlsStream<TcpStream>> {
+async fn connect(
+    client: &Client,
+    name: &'static str,
+    protocols: &[&[u8]],
+) -> std::io::Result<TlsStream<TcpStream>> {
     let address = client.sim.base_url();
     let address = address.strip_prefix("https://").unwrap();
     let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(client.sim.ca_pem().unwrap().as_bytes()).unwrap()).unwrap();
+    roots
+        .add(CertificateDer::from_pem_slice(client.sim.ca_pem().unwrap().as_bytes()).unwrap())
+        .unwrap();
     let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
@@ -41,28 +52,49 @@ async fn connect(client: &Client, name: &'static str, protocols: &[&[u8]]) -> st
         .with_no_client_auth();
     config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
     let connector = TlsConnector::from(Arc::new(config));
-    connector.connect(ServerName::try_from(name).unwrap(), TcpStream::connect(address).await.unwrap()).await
+    connector
+        .connect(
+            ServerName::try_from(name).unwrap(),
+            TcpStream::connect(address).await.unwrap(),
+        )
+        .await
 }
 
 #[tokio::test]
 async fn the_hosts_of_a_region_are_known_by_the_simulators_own_ca() {
     let client = client().await;
-    for name in ["login.mypurecloud.de", "api.mypurecloud.de", "webmessaging.mypurecloud.de", "localhost", "127.0.0.1"] {
+    for name in [
+        "login.mypurecloud.de",
+        "api.mypurecloud.de",
+        "webmessaging.mypurecloud.de",
+        "localhost",
+        "127.0.0.1",
+    ] {
         let mut stream = connect(&client, name, &[]).await.unwrap();
-        let request = format!("GET /api/v2/tokens/me HTTP/1.1\r\nhost: {name}\r\nconnection: close\r\n\r\n");
+        let request =
+            format!("GET /api/v2/tokens/me HTTP/1.1\r\nhost: {name}\r\nconnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
         assert!(answer.starts_with("HTTP/1.1 401"), "{name}: {answer}");
     }
-    let stream = connect(&client, "webmessaging.mypurecloud.de", &[]).await.unwrap();
+    let stream = connect(&client, "webmessaging.mypurecloud.de", &[])
+        .await
+        .unwrap();
     let url = format!("wss://webmessaging.mypurecloud.de/v1?deploymentId={DEPLOYMENT_ID}");
     let (mut socket, _) = client_async(url, stream).await.unwrap();
-    let configure = format!(r#"{{"action":"configureSession","token":"t","deploymentId":"{DEPLOYMENT_ID}"}}"#);
+    let configure =
+        format!(r#"{{"action":"configureSession","token":"t","deploymentId":"{DEPLOYMENT_ID}"}}"#);
     socket.send(Message::text(configure)).await.unwrap();
     let answer = socket.next().await.unwrap().unwrap();
-    assert!(answer.to_text().unwrap().contains("SessionResponse"), "{answer}");
-    assert!(connect(&client, "api.mypurecloud.com", &[]).await.is_err(), "another region is another name");
+    assert!(
+        answer.to_text().unwrap().contains("SessionResponse"),
+        "{answer}"
+    );
+    assert!(
+        connect(&client, "api.mypurecloud.com", &[]).await.is_err(),
+        "another region is another name"
+    );
 }
 
 #[tokio::test]
@@ -83,12 +115,20 @@ async fn who_offers_http_2_gets_it_and_who_offers_http_1_only_gets_that() {
 async fn on_http_2_a_fault_ends_one_request_and_the_connection_goes_on_and_there_is_no_upgrade() {
     let client = client().await;
     let faults = ["reset:nth=1", "answer-lost:nth=2", "not-http:nth=3"];
-    client.sim.set_faults(faults.map(|fault| format!("token-info:{fault}").parse().unwrap()).into());
+    client.sim.set_faults(
+        faults
+            .map(|fault| format!("token-info:{fault}").parse().unwrap())
+            .into(),
+    );
     let stream = connect(&client, "localhost", &[b"h2"]).await.unwrap();
-    let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+        .await
+        .unwrap();
     tokio::spawn(connection);
     let get = |path: &str| {
-        let request = Request::get(format!("https://localhost{path}")).body(Full::<Bytes>::default()).unwrap();
+        let request = Request::get(format!("https://localhost{path}"))
+            .body(Full::<Bytes>::default())
+            .unwrap();
         let mut sender = sender.clone();
         async move { sender.send_request(request).await }
     };
@@ -99,8 +139,14 @@ async fn on_http_2_a_fault_ends_one_request_and_the_connection_goes_on_and_there
         assert!(reset.starts_with("stream error received"), "{reset}");
     }
     let answer = get("/api/v2/tokens/me").await.unwrap();
-    assert_eq!((answer.status(), answer.version()), (StatusCode::UNAUTHORIZED, Version::HTTP_2));
-    assert_eq!(get("/v1?deploymentId=any").await.unwrap().status(), StatusCode::UPGRADE_REQUIRED);
+    assert_eq!(
+        (answer.status(), answer.version()),
+        (StatusCode::UNAUTHORIZED, Version::HTTP_2)
+    );
+    assert_eq!(
+        get("/v1?deploymentId=any").await.unwrap().status(),
+        StatusCode::UPGRADE_REQUIRED
+    );
     let state = client.sim.state();
     assert_eq!((state.connections, state.calls["token-info"]), (held, 4));
 }

@@ -33,7 +33,12 @@ pub enum Scope {
 
 impl Scope {
     /// All scopes.
-    pub const ALL: [Self; 4] = [Self::SessionsWrite, Self::SessionsRead, Self::TokensVerify, Self::Admin];
+    pub const ALL: [Self; 4] = [
+        Self::SessionsWrite,
+        Self::SessionsRead,
+        Self::TokensVerify,
+        Self::Admin,
+    ];
 
     /// Returns the scope's name in text.
     pub fn name(self) -> &'static str {
@@ -56,10 +61,17 @@ impl FromStr for Scope {
     type Err = ValidationError;
 
     fn from_str(text: &str) -> Result<Self, ValidationError> {
-        Self::ALL.into_iter().find(|scope| scope.name() == text).ok_or_else(|| {
-            let names = Self::ALL.map(Self::name).join(", ");
-            ValidationError::new("scope", format!("`{}` is no scope", shorten(text)), format!("use one of {names}"))
-        })
+        Self::ALL
+            .into_iter()
+            .find(|scope| scope.name() == text)
+            .ok_or_else(|| {
+                let names = Self::ALL.map(Self::name).join(", ");
+                ValidationError::new(
+                    "scope",
+                    format!("`{}` is no scope", shorten(text)),
+                    format!("use one of {names}"),
+                )
+            })
     }
 }
 
@@ -75,7 +87,11 @@ impl Scopes {
     pub fn new(scopes: impl IntoIterator<Item = Scope>) -> Result<Self, ValidationError> {
         let scopes: BTreeSet<_> = scopes.into_iter().collect();
         if scopes.is_empty() {
-            return Err(ValidationError::new("scope", "is missing", "name what the key is for, like sessions:write"));
+            return Err(ValidationError::new(
+                "scope",
+                "is missing",
+                "name what the key is for, like sessions:write",
+            ));
         }
         Ok(Self(scopes))
     }
@@ -106,7 +122,11 @@ impl FromStr for Scopes {
     type Err = ValidationError;
 
     fn from_str(text: &str) -> Result<Self, ValidationError> {
-        Self::new(text.split_whitespace().map(str::parse).collect::<Result<Vec<_>, _>>()?)
+        Self::new(
+            text.split_whitespace()
+                .map(str::parse)
+                .collect::<Result<Vec<_>, _>>()?,
+        )
     }
 }
 
@@ -141,7 +161,13 @@ impl StoredApiKey {
     pub const MAX_NAME: usize = 64;
 
     /// Returns the row of a key created at `now`, which does not expire.
-    pub fn new(key: &ApiKey, hash_key: &ApiKeyHasher, name: impl Into<String>, scopes: Scopes, now: Timestamp) -> Self {
+    pub fn new(
+        key: &ApiKey,
+        hash_key: &ApiKeyHasher,
+        name: impl Into<String>,
+        scopes: Scopes,
+        now: Timestamp,
+    ) -> Self {
         Self {
             id: key.id().to_owned(),
             name: name.into(),
@@ -158,9 +184,16 @@ impl StoredApiKey {
 
     /// Returns the audit record of a new key.
     pub(crate) fn created(&self, replaces: Option<&str>) -> AuditRecord {
-        let replaces = replaces.map(|id| format!("; replaces {id}")).unwrap_or_default();
+        let replaces = replaces
+            .map(|id| format!("; replaces {id}"))
+            .unwrap_or_default();
         let detail = format!("{}; owner {}{replaces}", self.scopes, self.owner);
-        AuditRecord::change(ChangeAction::ApiKeyCreated, &self.id, Some(detail), self.created_at)
+        AuditRecord::change(
+            ChangeAction::ApiKeyCreated,
+            &self.id,
+            Some(detail),
+            self.created_at,
+        )
     }
 
     /// Returns the key's state: `revoked`, `unreadable`, `expired` or `good`.
@@ -191,7 +224,11 @@ impl StoredApiKey {
         let length = name.chars().count();
         if length == 0 || length > Self::MAX_NAME || name.trim() != name {
             let reason = format!("has {length} characters, or white space at an end");
-            return Err(ValidationError::new("name", reason, format!("use 1 to {} visible characters", Self::MAX_NAME)));
+            return Err(ValidationError::new(
+                "name",
+                reason,
+                format!("use 1 to {} visible characters", Self::MAX_NAME),
+            ));
         }
         Ok(())
     }

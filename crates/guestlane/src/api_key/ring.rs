@@ -54,7 +54,10 @@ pub struct ApiKeySet {
 impl ApiKeySet {
     /// Creates the set from the rows of the store.
     pub fn new(hash_key: ApiKeyHasher, keys: Vec<StoredApiKey>) -> Self {
-        Self { hash_key, keys: keys.into_iter().map(|key| (key.id.clone(), key)).collect() }
+        Self {
+            hash_key,
+            keys: keys.into_iter().map(|key| (key.id.clone(), key)).collect(),
+        }
     }
 
     /// Returns the caller that the key authenticates, or `None` if the key is not valid.
@@ -64,12 +67,18 @@ impl ApiKeySet {
         let key: ApiKey = text.parse().ok()?;
         let hash = self.hash_key.hash(&key);
         let known = self.keys.get(key.id());
-        let same = constant_time::verify_slices_are_equal(&hash, &known.map_or([0; 32], |known| known.hash)).is_ok();
-        known.filter(|known| same && known.is_active(now)).map(|known| Principal {
-            id: known.id.clone(),
-            scopes: known.scopes.clone(),
-            owner: Owner::of_api_key(&known.owner),
-        })
+        let same = constant_time::verify_slices_are_equal(
+            &hash,
+            &known.map_or([0; 32], |known| known.hash),
+        )
+        .is_ok();
+        known
+            .filter(|known| same && known.is_active(now))
+            .map(|known| Principal {
+                id: known.id.clone(),
+                scopes: known.scopes.clone(),
+                owner: Owner::of_api_key(&known.owner),
+            })
     }
 
     /// Whether the key with this ID is accepted at `now`.
@@ -105,18 +114,57 @@ mod tests {
             expires_at: Some(now + Duration::from_secs(60)),
             ..StoredApiKey::new(&key, &hash_key, "shop", scopes, now)
         };
-        let ring = |stored: &StoredApiKey, hash_key: &ApiKeyHasher| ApiKeySet::new(hash_key.clone(), vec![stored.clone()]);
+        let ring = |stored: &StoredApiKey, hash_key: &ApiKeyHasher| {
+            ApiKeySet::new(hash_key.clone(), vec![stored.clone()])
+        };
         let accepted = |ring: &ApiKeySet, now| ring.authenticate(key.expose(), now).is_some();
 
         assert!(accepted(&ring(&stored, &hash_key), now));
-        assert!(ring(&stored, &hash_key).authenticate(other.expose(), now).is_none());
-        assert!(!accepted(&ring(&stored, &hash_key), now + Duration::from_secs(60)), "expired");
-        assert!(!accepted(&ring(&StoredApiKey { revoked_at: Some(now), ..stored.clone() }, &hash_key), now), "revoked");
-        assert!(!accepted(&ring(&stored, &ApiKeyHasher::new(b"another secret")), now), "of another store");
-        let unreadable = StoredApiKey { is_readable: false, ..stored.clone() };
-        assert!(!accepted(&ring(&unreadable, &hash_key), now), "with a row that this version cannot read");
+        assert!(
+            ring(&stored, &hash_key)
+                .authenticate(other.expose(), now)
+                .is_none()
+        );
+        assert!(
+            !accepted(&ring(&stored, &hash_key), now + Duration::from_secs(60)),
+            "expired"
+        );
+        assert!(
+            !accepted(
+                &ring(
+                    &StoredApiKey {
+                        revoked_at: Some(now),
+                        ..stored.clone()
+                    },
+                    &hash_key
+                ),
+                now
+            ),
+            "revoked"
+        );
+        assert!(
+            !accepted(&ring(&stored, &ApiKeyHasher::new(b"another secret")), now),
+            "of another store"
+        );
+        let unreadable = StoredApiKey {
+            is_readable: false,
+            ..stored.clone()
+        };
+        assert!(
+            !accepted(&ring(&unreadable, &hash_key), now),
+            "with a row that this version cannot read"
+        );
         // A row with the ID of one key and the hash of another.
-        assert!(!accepted(&ring(&StoredApiKey { hash: hash_key.hash(&other), ..stored.clone() }, &hash_key), now));
+        assert!(!accepted(
+            &ring(
+                &StoredApiKey {
+                    hash: hash_key.hash(&other),
+                    ..stored.clone()
+                },
+                &hash_key
+            ),
+            now
+        ));
     }
 
     #[test]
@@ -124,7 +172,11 @@ mod tests {
         for scope in Scope::ALL {
             let scopes = Scopes::new([scope]).unwrap();
             for wanted in Scope::ALL {
-                assert_eq!(scopes.allow(wanted), scope == wanted || scope == Scope::Admin, "{scope} {wanted}");
+                assert_eq!(
+                    scopes.allow(wanted),
+                    scope == wanted || scope == Scope::Admin,
+                    "{scope} {wanted}"
+                );
             }
             assert_eq!(scopes.to_string().parse::<Scopes>().unwrap(), scopes);
         }

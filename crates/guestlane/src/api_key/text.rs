@@ -34,10 +34,15 @@ impl ApiKey {
         text.push_str(PREFIX);
         let mut bytes = Zeroizing::new([0; 64]);
         while text.len() < Self::LENGTH - CHECKSUM {
-            rand::fill(bytes.as_mut()).map_err(|_| KeyError::Unusable).map_err(crate::token::KeyringError::Key)?;
+            rand::fill(bytes.as_mut())
+                .map_err(|_| KeyError::Unusable)
+                .map_err(crate::token::KeyringError::Key)?;
             // Reject bytes above the last whole multiple of 62; they would make some characters
             // more likely.
-            let even = bytes.iter().filter(|byte| **byte < 248).take(Self::LENGTH - CHECKSUM - text.len());
+            let even = bytes
+                .iter()
+                .filter(|byte| **byte < 248)
+                .take(Self::LENGTH - CHECKSUM - text.len());
             text.extend(even.map(|byte| char::from(ALPHABET[usize::from(byte % 62)])));
         }
         let checksum = checksum(&text);
@@ -59,7 +64,11 @@ impl ApiKey {
 /// Returns the first 32 bits of SHA-256, in base 62.
 fn checksum(text: &str) -> String {
     let hash = digest::digest(&digest::SHA256, text.as_bytes());
-    let mut number = hash.as_ref().iter().take(4).fold(0_u32, |number, byte| number << 8 | u32::from(*byte));
+    let mut number = hash
+        .as_ref()
+        .iter()
+        .take(4)
+        .fold(0_u32, |number, byte| number << 8 | u32::from(*byte));
     let mut digits = [b'0'; CHECKSUM];
     for digit in digits.iter_mut().rev() {
         *digit = ALPHABET[(number % 62) as usize];
@@ -73,7 +82,11 @@ impl FromStr for ApiKey {
 
     fn from_str(text: &str) -> Result<Self, ValidationError> {
         let invalid = |reason: &str| {
-            Err(ValidationError::new("Authorization", reason, "copy the whole key: gl_ and 61 letters and digits"))
+            Err(ValidationError::new(
+                "Authorization",
+                reason,
+                "copy the whole key: gl_ and 61 letters and digits",
+            ))
         };
         if text.len() != Self::LENGTH || !text.is_ascii() || !text.starts_with(PREFIX) {
             return invalid("has no API key");
@@ -103,9 +116,16 @@ mod tests {
     fn a_key_is_read_as_it_was_written_and_any_wrong_character_is_seen() {
         let key = ApiKey::generate().unwrap();
         let text = key.expose();
-        assert_eq!((text.len(), text.parse::<ApiKey>().unwrap()), (64, key.clone()));
+        assert_eq!(
+            (text.len(), text.parse::<ApiKey>().unwrap()),
+            (64, key.clone())
+        );
         for at in 0..text.len() {
-            let wrong = if text.as_bytes()[at] == b'x' { "y" } else { "x" };
+            let wrong = if text.as_bytes()[at] == b'x' {
+                "y"
+            } else {
+                "x"
+            };
             let mut changed = text.to_owned();
             changed.replace_range(at..=at, wrong);
             assert!(changed.parse::<ApiKey>().is_err(), "{at}");
@@ -117,7 +137,13 @@ mod tests {
     fn characters_are_even() {
         let mut counts = [0_u32; 256];
         for _ in 0..500 {
-            for byte in ApiKey::generate().unwrap().expose().bytes().skip(PREFIX.len()).take(ID + SECRET) {
+            for byte in ApiKey::generate()
+                .unwrap()
+                .expose()
+                .bytes()
+                .skip(PREFIX.len())
+                .take(ID + SECRET)
+            {
                 counts[usize::from(byte)] += 1;
             }
         }
@@ -125,7 +151,12 @@ mod tests {
         // Each count is off by more than 7 standard deviations less than once in 10^11 runs.
         for byte in ALPHABET {
             let off = f64::from(counts[usize::from(*byte)]) - expected;
-            assert!(off.abs() < 7.0 * expected.sqrt(), "{} came {} times", char::from(*byte), counts[usize::from(*byte)]);
+            assert!(
+                off.abs() < 7.0 * expected.sqrt(),
+                "{} came {} times",
+                char::from(*byte),
+                counts[usize::from(*byte)]
+            );
         }
     }
 

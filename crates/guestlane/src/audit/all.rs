@@ -32,7 +32,10 @@ pub async fn verify_all(
 ) -> Result<Vec<LogVerification>, StoreError> {
     // The store is read before the files, so that the files must contain at least as much.
     let logs = store.logs(first, key).await?;
-    kept.extend(logs.iter().flat_map(|log| rotation_checkpoints(&log.path, key)));
+    kept.extend(
+        logs.iter()
+            .flat_map(|log| rotation_checkpoints(&log.path, key)),
+    );
     let mut checked = Vec::new();
     for log in logs {
         if log.elsewhere {
@@ -40,7 +43,16 @@ pub async fn verify_all(
             checked.push((log, proven));
             continue;
         }
-        let look = async || verify_against_store(&log.path, key, &log.checkpoint, &kept, store.leaves(log.log)).await;
+        let look = async || {
+            verify_against_store(
+                &log.path,
+                key,
+                &log.checkpoint,
+                &kept,
+                store.leaves(log.log),
+            )
+            .await
+        };
         let proven = retry_while_growing(clock, look).await;
         checked.push((log, proven));
     }
@@ -49,13 +61,25 @@ pub async fn verify_all(
 
 /// Verifies a log on another node: its leaves in the store against the store's checkpoint and those
 /// in `kept`.
-async fn check_in_store(log: &LogInfo, kept: &[Checkpoint], store: &Store) -> Result<Checkpoint, VerificationError> {
-    let leaves = store.leaves(log.log).await.map_err(|error| VerificationError::Store(Box::new(error)))?;
+async fn check_in_store(
+    log: &LogInfo,
+    kept: &[Checkpoint],
+    store: &Store,
+) -> Result<Checkpoint, VerificationError> {
+    let leaves = store
+        .leaves(log.log)
+        .await
+        .map_err(|error| VerificationError::Store(Box::new(error)))?;
     let is_written = |checkpoint: &&Checkpoint| {
         let size = usize::try_from(checkpoint.size).unwrap_or(usize::MAX);
-        leaves.get(..size).is_some_and(|leaves| root(leaves) == checkpoint.root)
+        leaves
+            .get(..size)
+            .is_some_and(|leaves| root(leaves) == checkpoint.root)
     };
-    let known = kept.iter().filter(|kept| kept.origin == log.checkpoint.origin).chain([&log.checkpoint]);
+    let known = kept
+        .iter()
+        .filter(|kept| kept.origin == log.checkpoint.origin)
+        .chain([&log.checkpoint]);
     if known.clone().all(|checkpoint| is_written(&checkpoint)) {
         Ok(log.checkpoint.clone())
     } else {
@@ -77,9 +101,11 @@ pub async fn retry_while_growing(
     let mut looks = 1;
     loop {
         match look().await {
-            Err(VerificationError::Tampered(..) | VerificationError::LogTruncated { .. } | VerificationError::Checkpoint(..))
-                if looks < LOOKS =>
-            {
+            Err(
+                VerificationError::Tampered(..)
+                | VerificationError::LogTruncated { .. }
+                | VerificationError::Checkpoint(..),
+            ) if looks < LOOKS => {
                 looks += 1;
                 clock.sleep(Duration::from_millis(50)).await;
             }

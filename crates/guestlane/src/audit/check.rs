@@ -68,7 +68,11 @@ pub enum VerificationError {
 ///
 /// # Errors
 /// See [`VerificationError`].
-pub fn verify_log(path: &Path, key: &VerifierKey, kept: &[Checkpoint]) -> Result<Checkpoint, VerificationError> {
+pub fn verify_log(
+    path: &Path,
+    key: &VerifierKey,
+    kept: &[Checkpoint],
+) -> Result<Checkpoint, VerificationError> {
     const MAX_RETRIES: u32 = 8;
     let read = |error| VerificationError::Read(path.to_owned(), error);
     let lines = File::open(path).map_err(read)?;
@@ -96,7 +100,11 @@ pub fn verify_log(path: &Path, key: &VerifierKey, kept: &[Checkpoint]) -> Result
     } else {
         lines.read_to(u64::MAX).map_err(read)?;
     }
-    let mut known: Vec<_> = kept.iter().filter(|kept| kept.origin == newest.origin).cloned().collect();
+    let mut known: Vec<_> = kept
+        .iter()
+        .filter(|kept| kept.origin == newest.origin)
+        .cloned()
+        .collect();
     known.push(newest.clone());
     match lines.verify(&known, hashes) {
         Ok(_) => Ok(newest),
@@ -107,7 +115,9 @@ pub fn verify_log(path: &Path, key: &VerifierKey, kept: &[Checkpoint]) -> Result
 fn newest_checkpoint(path: &Path, key: &VerifierKey) -> Result<Checkpoint, VerificationError> {
     let beside = checkpoint_path(path);
     match fs::read(&beside) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(VerificationError::NoCheckpoint(beside)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(VerificationError::NoCheckpoint(beside))
+        }
         Err(error) => Err(VerificationError::Read(beside, error)),
         Ok(note) => {
             let opened = Checkpoint::open(&String::from_utf8_lossy(&note), key);
@@ -137,20 +147,39 @@ where
     let newest = verify_log(path, key, kept)?;
     if newest.origin != known.origin {
         let (wanted, found) = (known.origin.clone(), newest.origin);
-        return Err(VerificationError::WrongLog { path: path.to_owned(), wanted, found });
+        return Err(VerificationError::WrongLog {
+            path: path.to_owned(),
+            wanted,
+            found,
+        });
     }
     if newest.size < known.size {
-        return Err(VerificationError::LogTruncated { path: path.to_owned(), has: newest.size, store: known.size });
+        return Err(VerificationError::LogTruncated {
+            path: path.to_owned(),
+            has: newest.size,
+            store: known.size,
+        });
     }
-    let leaves = leaves.await.map_err(|error| VerificationError::Store(Box::new(error)))?;
-    let written = usize::try_from(newest.size).ok().and_then(|size| leaves.get(..size)).map(root);
-    if written == Some(newest.root) { Ok(newest) } else { Err(VerificationError::Diverged(path.to_owned())) }
+    let leaves = leaves
+        .await
+        .map_err(|error| VerificationError::Store(Box::new(error)))?;
+    let written = usize::try_from(newest.size)
+        .ok()
+        .and_then(|size| leaves.get(..size))
+        .map(root);
+    if written == Some(newest.root) {
+        Ok(newest)
+    } else {
+        Err(VerificationError::Diverged(path.to_owned()))
+    }
 }
 
 /// Returns the last checkpoints of the logs that the log at `path` continues. These checkpoints
 /// define how those logs must end.
 pub fn rotation_checkpoints(path: &Path, key: &VerifierKey) -> Vec<Checkpoint> {
-    let Ok(file) = File::open(path) else { return Vec::new() };
+    let Ok(file) = File::open(path) else {
+        return Vec::new();
+    };
     continued_by(BufReader::new(file), key)
 }
 
@@ -166,7 +195,8 @@ pub(crate) fn continued_by(lines: impl BufRead, key: &VerifierKey) -> Vec<Checkp
             return None; // most lines are not rotations, so do not parse them
         }
         let rotation: Rotation = serde_json::from_slice(&line).ok()?;
-        (rotation.action.as_bytes() == ROTATE).then(|| Checkpoint::open(&rotation.continues, key).ok())?
+        (rotation.action.as_bytes() == ROTATE)
+            .then(|| Checkpoint::open(&rotation.continues, key).ok())?
     });
     rotations.collect()
 }

@@ -37,7 +37,11 @@ impl Checkpoint {
 
     /// Returns the log's number, or 0 if the origin has none.
     pub fn log(&self) -> u32 {
-        self.origin.rsplit('/').next().and_then(|number| number.parse().ok()).unwrap_or(0)
+        self.origin
+            .rsplit('/')
+            .next()
+            .and_then(|number| number.parse().ok())
+            .unwrap_or(0)
     }
 
     /// Returns the root hash in base64, as the checkpoint contains it.
@@ -47,7 +51,12 @@ impl Checkpoint {
 
     /// Returns the checkpoint as a signed note.
     pub fn sign(&self, signer: &NoteSigner) -> String {
-        signer.sign(&format!("{}\n{}\n{}\n", self.origin, self.size, self.root_base64()))
+        signer.sign(&format!(
+            "{}\n{}\n{}\n",
+            self.origin,
+            self.size,
+            self.root_base64()
+        ))
     }
 
     /// Parses a note signed by `key`.
@@ -68,7 +77,11 @@ impl Checkpoint {
         let (origin, size, root) = (lines.next()?, lines.next()?, lines.next()?);
         let number: u64 = size.parse().ok()?;
         let root = BASE64_STANDARD.decode(root).ok()?.try_into().ok()?;
-        (number.to_string() == size).then(|| Self { origin: origin.to_owned(), size: number, root })
+        (number.to_string() == size).then(|| Self {
+            origin: origin.to_owned(),
+            size: number,
+            root,
+        })
     }
 }
 
@@ -78,16 +91,39 @@ mod tests {
 
     #[test]
     fn a_checkpoint_is_opened_as_it_was_signed_and_only_under_its_own_key() {
-        let (signer, other) = (NoteSigner::from_seed(&[1; 32]).unwrap(), NoteSigner::from_seed(&[2; 32]).unwrap());
-        let checkpoint = Checkpoint { origin: Checkpoint::origin_of(signer.public(), 3), size: 12, root: [9; 32] };
+        let (signer, other) = (
+            NoteSigner::from_seed(&[1; 32]).unwrap(),
+            NoteSigner::from_seed(&[2; 32]).unwrap(),
+        );
+        let checkpoint = Checkpoint {
+            origin: Checkpoint::origin_of(signer.public(), 3),
+            size: 12,
+            root: [9; 32],
+        };
         let note = checkpoint.sign(&signer);
-        assert_eq!(Checkpoint::open(&note, signer.public()), Ok(checkpoint.clone()));
+        assert_eq!(
+            Checkpoint::open(&note, signer.public()),
+            Ok(checkpoint.clone())
+        );
         assert_eq!(checkpoint.log(), 3);
-        assert_eq!(Checkpoint::open(&note, other.public()), Err(InvalidCheckpoint::Signature));
-        let foreign = Checkpoint { origin: "example.com/log".to_owned(), ..checkpoint };
-        assert_eq!(Checkpoint::open(&foreign.sign(&signer), signer.public()), Err(InvalidCheckpoint::Format));
+        assert_eq!(
+            Checkpoint::open(&note, other.public()),
+            Err(InvalidCheckpoint::Signature)
+        );
+        let foreign = Checkpoint {
+            origin: "example.com/log".to_owned(),
+            ..checkpoint
+        };
+        assert_eq!(
+            Checkpoint::open(&foreign.sign(&signer), signer.public()),
+            Err(InvalidCheckpoint::Format)
+        );
         for text in ["a\n", "a\n01\nAAAA\n", "a\nx\nAAAA\n"] {
-            assert_eq!(Checkpoint::open(&signer.sign(text), signer.public()), Err(InvalidCheckpoint::Format), "{text}");
+            assert_eq!(
+                Checkpoint::open(&signer.sign(text), signer.public()),
+                Err(InvalidCheckpoint::Format),
+                "{text}"
+            );
         }
     }
 }

@@ -190,7 +190,13 @@ fn bounded(id: Option<&PlatformId>) -> Option<String> {
 const EXPIRY_POLICY: &str = "PT5M";
 
 impl SessionEntry {
-    fn new(status: Status, guest: &GuestId, queue: QueueId, rates: ErrorCounts, now: Timestamp) -> Self {
+    fn new(
+        status: Status,
+        guest: &GuestId,
+        queue: QueueId,
+        rates: ErrorCounts,
+        now: Timestamp,
+    ) -> Self {
         debug_assert_eq!(token::TOKEN_TTL.as_secs(), 300);
         Self {
             timestamp: now,
@@ -209,21 +215,37 @@ impl SessionEntry {
 
 impl AuditRecord {
     /// Returns the record of an attempt at a session that starts, continues or ends.
-    pub fn for_session(session: &SessionRecord, status: Status, rates: ErrorCounts, now: Timestamp) -> Self {
+    pub fn for_session(
+        session: &SessionRecord,
+        status: Status,
+        rates: ErrorCounts,
+        now: Timestamp,
+    ) -> Self {
         let request = &session.request;
         Self::Session(Box::new(SessionEntry {
             session_id: Some(session.id),
             contact_id: bounded(session.contact_id.as_ref()),
             conversation_id: bounded(session.conversation_id.as_ref()),
-            latency_ms: session.latency.map(|latency| latency.as_secs_f64() * 1000.0),
-            error: session.failure.as_ref().map(|failure| clean(&format!("{}: {}", failure.code, failure.message), MAX_ERROR)),
+            latency_ms: session
+                .latency
+                .map(|latency| latency.as_secs_f64() * 1000.0),
+            error: session
+                .failure
+                .as_ref()
+                .map(|failure| clean(&format!("{}: {}", failure.code, failure.message), MAX_ERROR)),
             ..SessionEntry::new(status, &request.guest, request.queue, rates, now)
         }))
     }
 
     /// Returns the record of an attempt that failed before admission: the queue does not exist, or
     /// the platform refused the product's credentials.
-    pub fn refused(guest: &GuestId, queue: QueueId, error: String, rates: ErrorCounts, now: Timestamp) -> Self {
+    pub fn refused(
+        guest: &GuestId,
+        queue: QueueId,
+        error: String,
+        rates: ErrorCounts,
+        now: Timestamp,
+    ) -> Self {
         Self::Session(Box::new(SessionEntry {
             error: Some(clean(&error, MAX_ERROR)),
             ..SessionEntry::new(Status::Failed, guest, queue, rates, now)
@@ -231,8 +253,18 @@ impl AuditRecord {
     }
 
     /// Returns the record of a change. `detail` describes it and must not contain a secret.
-    pub fn change(action: ChangeAction, subject: impl Into<String>, detail: Option<String>, now: Timestamp) -> Self {
-        Self::Change(Change { timestamp: now, action, subject: subject.into(), detail })
+    pub fn change(
+        action: ChangeAction,
+        subject: impl Into<String>,
+        detail: Option<String>,
+        now: Timestamp,
+    ) -> Self {
+        Self::Change(Change {
+            timestamp: now,
+            action,
+            subject: subject.into(),
+            detail,
+        })
     }
 
     /// Returns the record of a change that was kept in a property of the store.

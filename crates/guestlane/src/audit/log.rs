@@ -77,7 +77,10 @@ pub fn lines_path(first: &Path, log: u32) -> PathBuf {
         return first.to_owned();
     }
     let stem = first.file_stem().unwrap_or_default().to_string_lossy();
-    let extension = first.extension().map(|extension| format!(".{}", extension.to_string_lossy())).unwrap_or_default();
+    let extension = first
+        .extension()
+        .map(|extension| format!(".{}", extension.to_string_lossy()))
+        .unwrap_or_default();
     first.with_file_name(format!("{stem}.{log}{extension}"))
 }
 
@@ -161,7 +164,9 @@ impl LogFiles {
     /// Returns [`AuditError::Write`] if a file cannot be synced.
     pub fn sync(&self) -> Result<(), AuditError> {
         let failed = |error| AuditError::Write(self.path.clone(), error);
-        let Some(open) = &self.open else { return Ok(()) };
+        let Some(open) = &self.open else {
+            return Ok(());
+        };
         for file in [&open.lines, &open.hashes, &open.checkpoint] {
             file.sync_all().map_err(failed)?;
         }
@@ -186,7 +191,10 @@ impl LogFiles {
         open.append_hashes(path, lines, before, &added)?;
         fail_points.hit_blocking(FailPoint::HashesAppended);
         let checkpoint = open.seal(note).map_err(failed)?;
-        Ok(AppendedRange { lines: open.next - before, checkpoint })
+        Ok(AppendedRange {
+            lines: open.next - before,
+            checkpoint,
+        })
     }
 }
 
@@ -194,7 +202,10 @@ impl Open {
     fn new(path: &Path) -> Result<Self, AuditError> {
         // A terminal or /dev/null would lose the records.
         if fs::metadata(path).is_ok_and(|known| !known.is_file()) {
-            return Err(AuditError::Foreign(path.to_owned(), "it is no regular file"));
+            return Err(AuditError::Foreign(
+                path.to_owned(),
+                "it is no regular file",
+            ));
         }
         Self::open_files(path).map_err(|error| AuditError::Write(path.to_owned(), error))
     }
@@ -202,20 +213,42 @@ impl Open {
     fn open_files(path: &Path) -> io::Result<Self> {
         make_directory(path)?;
         let open = |path: &Path, append: bool| {
-            OpenOptions::new().read(true).write(true).append(append).create(true).truncate(false).mode(0o600).open(path)
+            OpenOptions::new()
+                .read(true)
+                .write(true)
+                .append(append)
+                .create(true)
+                .truncate(false)
+                .mode(0o600)
+                .open(path)
         };
         let lines = open(path, true)?;
-        let (hashes, mut checkpoint) = (open(&hashes_path(path), true)?, open(&checkpoint_path(path), false)?);
+        let (hashes, mut checkpoint) = (
+            open(&hashes_path(path), true)?,
+            open(&checkpoint_path(path), false)?,
+        );
         let mut sealed = Vec::new();
         checkpoint.read_to_end(&mut sealed)?;
         let sealed = String::from_utf8(sealed).unwrap_or_default();
         // No file has this length, so the file's end is read before the first write.
-        Ok(Self { lines, hashes, checkpoint, inodes: inodes(path)?, length: u64::MAX, next: 0, sealed })
+        Ok(Self {
+            lines,
+            hashes,
+            checkpoint,
+            inodes: inodes(path)?,
+            length: u64::MAX,
+            next: 0,
+            sealed,
+        })
     }
 
     /// Returns the index of the next line in the file.
     fn find_end(&mut self, path: &Path, lines: &dyn LineSource) -> Result<u64, AuditError> {
-        let length = self.lines.metadata().map_err(|error| AuditError::Write(path.to_owned(), error))?.len();
+        let length = self
+            .lines
+            .metadata()
+            .map_err(|error| AuditError::Write(path.to_owned(), error))?
+            .len();
         if length != self.length {
             self.read_end(path, length, lines)?;
         }
@@ -223,16 +256,24 @@ impl Open {
     }
 
     /// Appends the lines that the file lacks, and returns their hashes.
-    fn append_lines(&mut self, path: &Path, lines: &dyn LineSource) -> Result<Vec<Hash>, AuditError> {
+    fn append_lines(
+        &mut self,
+        path: &Path,
+        lines: &dyn LineSource,
+    ) -> Result<Vec<Hash>, AuditError> {
         let mut hashes = Vec::new();
         let mut text = Vec::new();
         loop {
             text.clear();
-            let added = lines.append_from(self.next, &mut text).map_err(|reason| AuditError::Store(path.to_owned(), reason))?;
+            let added = lines
+                .append_from(self.next, &mut text)
+                .map_err(|reason| AuditError::Store(path.to_owned(), reason))?;
             if added == 0 {
                 return Ok(hashes);
             }
-            self.lines.write_all(&text).map_err(|error| AuditError::Write(path.to_owned(), error))?;
+            self.lines
+                .write_all(&text)
+                .map_err(|error| AuditError::Write(path.to_owned(), error))?;
             self.length += text.len() as u64;
             self.next += added;
             hashes.extend(leaves(&text));
@@ -241,7 +282,13 @@ impl Open {
 
     /// Appends the hashes of the lines added after the first `before` lines. Rewrites all hashes if
     /// the earlier ones are incomplete.
-    fn append_hashes(&mut self, path: &Path, lines: &dyn LineSource, before: u64, added: &[Hash]) -> Result<(), AuditError> {
+    fn append_hashes(
+        &mut self,
+        path: &Path,
+        lines: &dyn LineSource,
+        before: u64,
+        added: &[Hash],
+    ) -> Result<(), AuditError> {
         let failed = |error| AuditError::Write(path.to_owned(), error);
         if self.hashes.metadata().map_err(failed)?.len() == before * 32 {
             return self.hashes.write_all(added.as_flattened()).map_err(failed);
@@ -250,9 +297,13 @@ impl Open {
         let (mut next, mut text) = (0, Vec::new());
         while next < self.next {
             text.clear();
-            let count = lines.append_from(next, &mut text).map_err(|reason| AuditError::Store(path.to_owned(), reason))?;
+            let count = lines
+                .append_from(next, &mut text)
+                .map_err(|reason| AuditError::Store(path.to_owned(), reason))?;
             let hashes: Vec<Hash> = leaves(&text).collect();
-            self.hashes.write_all(hashes.as_flattened()).map_err(failed)?;
+            self.hashes
+                .write_all(hashes.as_flattened())
+                .map_err(failed)?;
             next += count;
         }
         Ok(())
@@ -270,26 +321,43 @@ impl Open {
     }
 
     /// Finds the last whole line, cuts off what follows, and checks that the line is in the store.
-    fn read_end(&mut self, path: &Path, full: u64, lines: &dyn LineSource) -> Result<(), AuditError> {
+    fn read_end(
+        &mut self,
+        path: &Path,
+        full: u64,
+        lines: &dyn LineSource,
+    ) -> Result<(), AuditError> {
         let failed = |error| AuditError::Write(path.to_owned(), error);
         let foreign = |why| AuditError::Foreign(path.to_owned(), why);
-        let line_at = |index| lines.line(index).map_err(|reason| AuditError::Store(path.to_owned(), reason));
+        let line_at = |index| {
+            lines
+                .line(index)
+                .map_err(|reason| AuditError::Store(path.to_owned(), reason))
+        };
         // A power failure can leave any number of zeros in place of bytes that were not synced.
         let length = without_zeros(&self.lines, full).map_err(failed)?;
         let Some(end) = last_lines(&self.lines, length).map_err(failed)? else {
             return Err(foreign("it has a line longer than any of ours"));
         };
-        let whole = end.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        let whole = end
+            .iter()
+            .rposition(|byte| *byte == b'\n')
+            .map_or(0, |at| at + 1);
         let torn = (end.len() - whole) as u64;
         self.next = match end[..whole].strip_suffix(b"\n") {
             None => 0,
             Some(text) => {
-                let last = text.rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
+                let last = text
+                    .rsplit(|byte| *byte == b'\n')
+                    .next()
+                    .unwrap_or_default();
                 #[derive(Deserialize)]
                 struct Indexed {
                     index: u64,
                 }
-                let index = serde_json::from_slice::<Indexed>(last).map_err(|_| foreign("its last line is no record"))?.index;
+                let index = serde_json::from_slice::<Indexed>(last)
+                    .map_err(|_| foreign("its last line is no record"))?
+                    .index;
                 if line_at(index)?.is_none_or(|line| line.as_bytes() != last) {
                     return Err(foreign("its last record is not in the store"));
                 }
@@ -297,7 +365,8 @@ impl Open {
             }
         };
         if torn > 0 {
-            let ours = line_at(self.next)?.is_some_and(|line| line.as_bytes().starts_with(&end[whole..]));
+            let ours =
+                line_at(self.next)?.is_some_and(|line| line.as_bytes().starts_with(&end[whole..]));
             if !ours {
                 return Err(foreign("it ends in something that is no part of a record"));
             }
@@ -312,7 +381,8 @@ impl Open {
 
 /// Returns the leaf hashes of the lines in `text`.
 fn leaves(text: &[u8]) -> impl Iterator<Item = Hash> {
-    text.split_inclusive(|byte| *byte == b'\n').map(|line| leaf_hash(line.strip_suffix(b"\n").unwrap_or(line)))
+    text.split_inclusive(|byte| *byte == b'\n')
+        .map(|line| leaf_hash(line.strip_suffix(b"\n").unwrap_or(line)))
 }
 
 /// Returns the length of the file without trailing zeros.
@@ -334,7 +404,11 @@ fn without_zeros(file: &File, length: u64) -> io::Result<u64> {
 /// Returns the inodes of the three files, so that a rename is noticed.
 fn inodes(path: &Path) -> io::Result<[u64; 3]> {
     let inode = |path: &Path| fs::metadata(path).map(|known| known.ino());
-    Ok([inode(path)?, inode(&hashes_path(path))?, inode(&checkpoint_path(path))?])
+    Ok([
+        inode(path)?,
+        inode(&hashes_path(path))?,
+        inode(&checkpoint_path(path))?,
+    ])
 }
 
 /// Returns the end of the first `length` bytes of the file, including its last whole line.
@@ -368,7 +442,11 @@ mod tests {
 
     impl Store {
         fn of(count: usize) -> Self {
-            Self((0..count).map(|index| format!(r#"{{"index":{index},"x":"{}"}}"#, "y".repeat(index % 7))).collect())
+            Self(
+                (0..count)
+                    .map(|index| format!(r#"{{"index":{index},"x":"{}"}}"#, "y".repeat(index % 7)))
+                    .collect(),
+            )
         }
 
         fn text(&self) -> String {
@@ -388,7 +466,9 @@ mod tests {
         fn append_from(&self, index: u64, text: &mut Vec<u8>) -> Result<u64, String> {
             let lines = self.0.get(index as usize..).unwrap_or_default();
             let lines = &lines[..lines.len().min(2)]; // in pieces, as a store returns them
-            lines.iter().for_each(|line| text.extend_from_slice(format!("{line}\n").as_bytes()));
+            lines
+                .iter()
+                .for_each(|line| text.extend_from_slice(format!("{line}\n").as_bytes()));
             Ok(lines.len() as u64)
         }
     }
@@ -400,8 +480,16 @@ mod tests {
     #[track_caller]
     fn assert_is(path: &Path, store: &Store) {
         assert_eq!(fs::read_to_string(path).unwrap(), store.text());
-        assert_eq!(fs::read(hashes_path(path)).unwrap(), leaves(store.text().as_bytes()).flatten().collect::<Vec<_>>());
-        assert_eq!(fs::read_to_string(checkpoint_path(path)).unwrap(), store.note());
+        assert_eq!(
+            fs::read(hashes_path(path)).unwrap(),
+            leaves(store.text().as_bytes())
+                .flatten()
+                .collect::<Vec<_>>()
+        );
+        assert_eq!(
+            fs::read_to_string(checkpoint_path(path)).unwrap(),
+            store.note()
+        );
     }
 
     proptest! {
@@ -437,17 +525,28 @@ mod tests {
             assert_is(&path, &store);
             for torn in [1, 700_000, 899_990] {
                 let length = fs::metadata(&path).unwrap().len();
-                OpenOptions::new().write(true).open(&path).unwrap().set_len(length.saturating_sub(torn)).unwrap();
+                OpenOptions::new()
+                    .write(true)
+                    .open(&path)
+                    .unwrap()
+                    .set_len(length.saturating_sub(torn))
+                    .unwrap();
                 catch_up(&mut LogFiles::new(path.clone()), &store).unwrap();
                 assert_is(&path, &store);
             }
         }
         // An overlong line, and a long line that is not in the store, are still refused.
         let path = directory.path().join("foreign");
-        for content in [vec![b'x'; 200_000], [vec![b'x'; 200_000], b"\n".to_vec()].concat()] {
+        for content in [
+            vec![b'x'; 200_000],
+            [vec![b'x'; 200_000], b"\n".to_vec()].concat(),
+        ] {
             fs::write(&path, &content).unwrap();
             let refused = catch_up(&mut LogFiles::new(path.clone()), &Store::of(3));
-            assert!(matches!(refused, Err(AuditError::Foreign(..))), "{refused:?}");
+            assert!(
+                matches!(refused, Err(AuditError::Foreign(..))),
+                "{refused:?}"
+            );
             assert_eq!(fs::read(&path).unwrap(), content);
         }
     }
@@ -456,7 +555,12 @@ mod tests {
     fn a_file_that_is_not_this_stores_is_left_alone() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log.jsonl");
-        for content in ["not json", "not json\n", "{\"index\":0,\"of\":\"another store\"}\n", "{\"index\":99}\n"] {
+        for content in [
+            "not json",
+            "not json\n",
+            "{\"index\":0,\"of\":\"another store\"}\n",
+            "{\"index\":99}\n",
+        ] {
             fs::write(&path, content).unwrap();
             let refused = catch_up(&mut LogFiles::new(path.clone()), &Store::of(3));
             assert!(matches!(refused, Err(AuditError::Foreign(..))), "{content}");
@@ -484,9 +588,18 @@ mod tests {
         fs::remove_file(checkpoint_path(&path)).unwrap();
         fs::remove_file(hashes_path(&path)).unwrap();
         let added = catch_up(&mut files, &Store::of(6)).unwrap();
-        assert_eq!(added, AppendedRange { lines: 1, checkpoint: true });
+        assert_eq!(
+            added,
+            AppendedRange {
+                lines: 1,
+                checkpoint: true
+            }
+        );
         assert_is(&path, &Store::of(6));
-        assert_eq!(catch_up(&mut files, &Store::of(6)).unwrap(), AppendedRange::default());
+        assert_eq!(
+            catch_up(&mut files, &Store::of(6)).unwrap(),
+            AppendedRange::default()
+        );
     }
 
     #[test]
@@ -494,7 +607,12 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log.jsonl");
         catch_up(&mut LogFiles::new(path.clone()), &Store::of(5)).unwrap();
-        OpenOptions::new().write(true).open(&path).unwrap().set_len(300_000).unwrap();
+        OpenOptions::new()
+            .write(true)
+            .open(&path)
+            .unwrap()
+            .set_len(300_000)
+            .unwrap();
         catch_up(&mut LogFiles::new(path.clone()), &Store::of(7)).unwrap();
         assert_is(&path, &Store::of(7));
     }
@@ -502,15 +620,24 @@ mod tests {
     #[test]
     fn what_is_no_file_keeps_no_record() {
         let refused = catch_up(&mut LogFiles::new("/dev/null".into()), &Store::of(1));
-        assert!(matches!(refused, Err(AuditError::Foreign(..))), "{refused:?}");
+        assert!(
+            matches!(refused, Err(AuditError::Foreign(..))),
+            "{refused:?}"
+        );
     }
 
     #[test]
     fn each_log_has_a_file_of_its_own() {
         let first = Path::new("audit/session-audit.jsonl");
         assert_eq!(lines_path(first, 1), first);
-        assert_eq!(lines_path(first, 2), Path::new("audit/session-audit.2.jsonl"));
+        assert_eq!(
+            lines_path(first, 2),
+            Path::new("audit/session-audit.2.jsonl")
+        );
         assert_eq!(lines_path(Path::new("log"), 3), Path::new("log.3"));
-        assert_eq!(checkpoint_path(first), Path::new("audit/session-audit.jsonl.checkpoint"));
+        assert_eq!(
+            checkpoint_path(first),
+            Path::new("audit/session-audit.jsonl.checkpoint")
+        );
     }
 }

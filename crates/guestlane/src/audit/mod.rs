@@ -19,7 +19,10 @@ pub use check::{VerificationError, rotation_checkpoints, verify_against_store, v
 pub use checkpoint::{Checkpoint, InvalidCheckpoint};
 pub(crate) use entry::UNRECORDED;
 pub use entry::{AuditRecord, Change, ChangeAction, Erasure, ErrorRateSnapshot, Rotation, Status};
-pub use log::{AppendedRange, AuditError, LineSource, LogFiles, ONE_WRITE, checkpoint_path, hashes_path, lines_path};
+pub use log::{
+    AppendedRange, AuditError, LineSource, LogFiles, ONE_WRITE, checkpoint_path, hashes_path,
+    lines_path,
+};
 pub use note::{InvalidVerifierKey, NoteSigner, VerifierKey};
 pub use tree::{Frontier, Hash, inclusion, leaf_hash, root};
 pub use verify::{Tampered, verify};

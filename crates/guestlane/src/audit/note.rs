@@ -52,7 +52,9 @@ impl VerifierKey {
             let (id, signature) = signature.split_at_checked(4)?;
             // A note may have signatures of other keys, such as witnesses; those are ignored.
             if name == self.name && id == self.id() {
-                vouched = UnparsedPublicKey::new(&ED25519, self.key).verify(text.as_bytes(), signature).is_ok();
+                vouched = UnparsedPublicKey::new(&ED25519, self.key)
+                    .verify(text.as_bytes(), signature)
+                    .is_ok();
                 if !vouched {
                     return None;
                 }
@@ -65,7 +67,13 @@ impl VerifierKey {
 impl fmt::Display for VerifierKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let key = [&[ED25519_KEY], self.key.as_slice()].concat();
-        write!(f, "{}+{:08x}+{}", self.name, u32::from_be_bytes(self.id()), BASE64_STANDARD.encode(key))
+        write!(
+            f,
+            "{}+{:08x}+{}",
+            self.name,
+            u32::from_be_bytes(self.id()),
+            BASE64_STANDARD.encode(key)
+        )
     }
 }
 
@@ -77,12 +85,26 @@ impl FromStr for VerifierKey {
         let (Some(name), Some(_id), Some(key)) = (parts.next(), parts.next(), parts.next()) else {
             return Err(InvalidVerifierKey);
         };
-        let key = BASE64_STANDARD.decode(key).map_err(|_| InvalidVerifierKey)?;
-        let key = key.strip_prefix(&[ED25519_KEY]).and_then(|key| key.try_into().ok()).ok_or(InvalidVerifierKey)?;
-        let known = Self { name: name.to_owned(), key };
+        let key = BASE64_STANDARD
+            .decode(key)
+            .map_err(|_| InvalidVerifierKey)?;
+        let key = key
+            .strip_prefix(&[ED25519_KEY])
+            .and_then(|key| key.try_into().ok())
+            .ok_or(InvalidVerifierKey)?;
+        let known = Self {
+            name: name.to_owned(),
+            key,
+        };
         // Formatting the key again must give the same text, which also checks the hash.
-        let good = !name.is_empty() && !name.contains(char::is_whitespace) && known.to_string() == text.trim();
-        if good { Ok(known) } else { Err(InvalidVerifierKey) }
+        let good = !name.is_empty()
+            && !name.contains(char::is_whitespace)
+            && known.to_string() == text.trim();
+        if good {
+            Ok(known)
+        } else {
+            Err(InvalidVerifierKey)
+        }
     }
 }
 
@@ -94,7 +116,9 @@ pub struct NoteSigner {
 
 impl fmt::Debug for NoteSigner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("NoteSigner").field("public", &self.public).finish_non_exhaustive()
+        f.debug_struct("NoteSigner")
+            .field("public", &self.public)
+            .finish_non_exhaustive()
     }
 }
 
@@ -115,7 +139,10 @@ impl NoteSigner {
         let key: [u8; 32] = pair.public_key().as_ref().try_into().ok()?;
         let [a, b, c, d, ..] = sha256(&[&key]);
         let name = format!("guestlane/{:08x}", u32::from_be_bytes([a, b, c, d]));
-        Some(Self { pair, public: VerifierKey { name, key } })
+        Some(Self {
+            pair,
+            public: VerifierKey { name, key },
+        })
     }
 
     /// Returns the verifier key.
@@ -128,7 +155,11 @@ impl NoteSigner {
     /// Ed25519 is deterministic, so the same text gives the same note.
     pub fn sign(&self, text: &str) -> String {
         let signature = [&self.public.id(), self.pair.sign(text.as_bytes()).as_ref()].concat();
-        format!("{text}\n— {} {}\n", self.public.name, BASE64_STANDARD.encode(signature))
+        format!(
+            "{text}\n— {} {}\n",
+            self.public.name,
+            BASE64_STANDARD.encode(signature)
+        )
     }
 }
 
@@ -155,10 +186,19 @@ mod tests {
         let signer = NoteSigner::from_seed(&[7; 32]).unwrap();
         let note = signer.sign("one\ntwo\n");
         assert_eq!(signer.public().open(&note), Some("one\ntwo\n"));
-        assert_eq!(NoteSigner::from_seed(&[8; 32]).unwrap().public().open(&note), None);
+        assert_eq!(
+            NoteSigner::from_seed(&[8; 32])
+                .unwrap()
+                .public()
+                .open(&note),
+            None
+        );
         let witnessed = format!("{note}— witness.example aaaabbbbcccc\n");
         assert_eq!(signer.public().open(&witnessed), Some("one\ntwo\n"));
-        assert_eq!(signer.public().to_string().parse(), Ok(signer.public().clone()));
+        assert_eq!(
+            signer.public().to_string().parse(),
+            Ok(signer.public().clone())
+        );
     }
 
     proptest! {
@@ -176,7 +216,12 @@ mod tests {
 
     #[test]
     fn what_is_no_key_is_refused() {
-        for text in ["", "name", "name+00000000+AAAA", "PeterNeumann+c74f20a4+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW"] {
+        for text in [
+            "",
+            "name",
+            "name+00000000+AAAA",
+            "PeterNeumann+c74f20a4+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW",
+        ] {
             assert!(text.parse::<VerifierKey>().is_err(), "{text}");
         }
     }

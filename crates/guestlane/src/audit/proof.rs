@@ -56,7 +56,10 @@ pub enum InvalidProof {
 
 /// Formats the inclusion proof of the record at `index`.
 pub fn write(index: u64, path: &[Hash], checkpoint: &str) -> String {
-    let hashes: String = path.iter().map(|hash| BASE64_STANDARD.encode(hash) + "\n").collect();
+    let hashes: String = path
+        .iter()
+        .map(|hash| BASE64_STANDARD.encode(hash) + "\n")
+        .collect();
     format!("{HEADER}\nindex {index}\n{hashes}\n{checkpoint}")
 }
 
@@ -80,8 +83,17 @@ impl ProvenRecord {
     pub fn verify(&self, key: &VerifierKey) -> Result<(u64, Checkpoint), InvalidProof> {
         let (index, path, note) = read(&self.proof).ok_or(InvalidProof::Format)?;
         let checkpoint = Checkpoint::open(note, key)?;
-        let root = root_from_inclusion(leaf_hash(self.line.as_bytes()), index, checkpoint.size, &path);
-        if root == Some(checkpoint.root) { Ok((index, checkpoint)) } else { Err(InvalidProof::Path) }
+        let root = root_from_inclusion(
+            leaf_hash(self.line.as_bytes()),
+            index,
+            checkpoint.size,
+            &path,
+        );
+        if root == Some(checkpoint.root) {
+            Ok((index, checkpoint))
+        } else {
+            Err(InvalidProof::Path)
+        }
     }
 }
 
@@ -91,7 +103,10 @@ impl SessionProof {
     /// # Errors
     /// Returns the number of the first record, from 1, that is not proven, with the reason. The
     /// number is 0 if the proof has no record.
-    pub fn verify(&self, key: &VerifierKey) -> Result<Vec<(u64, Checkpoint)>, (usize, InvalidProof)> {
+    pub fn verify(
+        &self,
+        key: &VerifierKey,
+    ) -> Result<Vec<(u64, Checkpoint)>, (usize, InvalidProof)> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
         struct Of {
@@ -102,8 +117,14 @@ impl SessionProof {
         }
         let verify = |(number, record): (usize, &ProvenRecord)| {
             let place = record.verify(key).map_err(|invalid| (number, invalid))?;
-            let of = serde_json::from_str::<Of>(&record.line).ok().and_then(|of| of.session_id);
-            if of.as_ref() == Some(&self.session_id) { Ok(place) } else { Err((number, InvalidProof::OtherSession)) }
+            let of = serde_json::from_str::<Of>(&record.line)
+                .ok()
+                .and_then(|of| of.session_id);
+            if of.as_ref() == Some(&self.session_id) {
+                Ok(place)
+            } else {
+                Err((number, InvalidProof::OtherSession))
+            }
         };
         (1..).zip(&self.records).map(verify).collect()
     }
@@ -121,12 +142,34 @@ mod tests {
 
     fn proof(of: usize, size: usize) -> (SessionProof, NoteSigner) {
         let signer = NoteSigner::from_seed(&[1; 32]).unwrap();
-        let lines: Vec<_> = (0..size).map(|n| format!(r#"{{"index":{n},"sessionId":"s-{n}"}}"#)).collect();
-        let leaves: Vec<_> = lines.iter().map(|line| leaf_hash(line.as_bytes())).collect();
-        let checkpoint = Checkpoint { origin: Checkpoint::origin_of(signer.public(), 1), size: size as u64, root: root(&leaves) };
-        let proof = write(of as u64, &inclusion(&leaves, of).unwrap(), &checkpoint.sign(&signer));
-        let record = ProvenRecord { line: lines[of].clone(), proof };
-        (SessionProof { session_id: format!("s-{of}"), records: vec![record] }, signer)
+        let lines: Vec<_> = (0..size)
+            .map(|n| format!(r#"{{"index":{n},"sessionId":"s-{n}"}}"#))
+            .collect();
+        let leaves: Vec<_> = lines
+            .iter()
+            .map(|line| leaf_hash(line.as_bytes()))
+            .collect();
+        let checkpoint = Checkpoint {
+            origin: Checkpoint::origin_of(signer.public(), 1),
+            size: size as u64,
+            root: root(&leaves),
+        };
+        let proof = write(
+            of as u64,
+            &inclusion(&leaves, of).unwrap(),
+            &checkpoint.sign(&signer),
+        );
+        let record = ProvenRecord {
+            line: lines[of].clone(),
+            proof,
+        };
+        (
+            SessionProof {
+                session_id: format!("s-{of}"),
+                records: vec![record],
+            },
+            signer,
+        )
     }
 
     proptest! {
@@ -148,7 +191,10 @@ mod tests {
     fn a_line_of_another_session_proves_nothing_of_this_one() {
         let (mut proof, signer) = proof(2, 5);
         proof.session_id = "s-3".to_owned();
-        assert_eq!(proof.verify(signer.public()), Err((1, InvalidProof::OtherSession)));
+        assert_eq!(
+            proof.verify(signer.public()),
+            Err((1, InvalidProof::OtherSession))
+        );
         proof.records.clear();
         assert_eq!(proof.verify(signer.public()), Err((0, InvalidProof::Empty)));
     }

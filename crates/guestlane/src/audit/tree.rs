@@ -38,7 +38,10 @@ impl Frontier {
     pub fn from_bytes(size: u64, bytes: &[u8]) -> Option<Self> {
         let (hashes, rest) = bytes.as_chunks::<32>();
         let whole = rest.is_empty() && hashes.len() == size.count_ones() as usize;
-        whole.then(|| Self { size, hashes: hashes.to_vec() })
+        whole.then(|| Self {
+            size,
+            hashes: hashes.to_vec(),
+        })
     }
 
     /// Returns the hashes, concatenated.
@@ -68,7 +71,9 @@ impl Frontier {
     /// Returns the root of the tree. The root of the empty tree is the hash of the empty string.
     pub fn root(&self) -> Hash {
         let mut hashes = self.hashes.iter().rev();
-        let Some(last) = hashes.next() else { return sha256(&[]) };
+        let Some(last) = hashes.next() else {
+            return sha256(&[]);
+        };
         hashes.fold(*last, |right, left| node_hash(left, &right))
     }
 }
@@ -117,7 +122,12 @@ pub fn inclusion(leaves: &[Hash], index: usize) -> Option<Vec<Hash>> {
 /// Returns the root for a leaf and its audit path in a tree of `size` leaves.
 ///
 /// The algorithm is that of RFC 9162, section 2.1.3.2. Returns `None` if the path does not fit.
-pub(super) fn root_from_inclusion(leaf: Hash, index: u64, size: u64, path: &[Hash]) -> Option<Hash> {
+pub(super) fn root_from_inclusion(
+    leaf: Hash,
+    index: u64,
+    size: u64,
+    path: &[Hash],
+) -> Option<Hash> {
     if index >= size {
         return None;
     }
@@ -153,7 +163,9 @@ mod tests {
     }
 
     fn leaves(count: usize) -> Vec<Hash> {
-        (0..count).map(|n| leaf_hash(format!("line {n}").as_bytes())).collect()
+        (0..count)
+            .map(|n| leaf_hash(format!("line {n}").as_bytes()))
+            .collect()
     }
 
     /// Inputs and roots of the tests of Certificate Transparency's reference implementation.
@@ -167,7 +179,10 @@ mod tests {
             &[0x30, 0x31],
             &[0x40, 0x41, 0x42, 0x43],
             &[0x50, 0x51, 0x52, 0x53, 0x54, 0x55, 0x56, 0x57],
-            &[0x60, 0x61, 0x62, 0x63, 0x64, 0x65, 0x66, 0x67, 0x68, 0x69, 0x6a, 0x6b, 0x6c, 0x6d, 0x6e, 0x6f],
+            &[
+                0x60, 0x61, 0x62, 0x63, 0x64, 0x65, 0x66, 0x67, 0x68, 0x69, 0x6a, 0x6b, 0x6c, 0x6d,
+                0x6e, 0x6f,
+            ],
         ];
         let roots = [
             "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
@@ -200,7 +215,11 @@ mod tests {
         }
         let leaves = leaves(70);
         for size in 0..leaves.len() {
-            assert_eq!(root(&leaves[..size]), recursive(&leaves[..size]), "of {size} leaves");
+            assert_eq!(
+                root(&leaves[..size]),
+                recursive(&leaves[..size]),
+                "of {size} leaves"
+            );
         }
     }
 
@@ -210,7 +229,10 @@ mod tests {
         for leaf in leaves(40) {
             frontier.push(leaf);
             let bytes = frontier.to_bytes();
-            assert_eq!(Frontier::from_bytes(frontier.size(), &bytes), Some(frontier.clone()));
+            assert_eq!(
+                Frontier::from_bytes(frontier.size(), &bytes),
+                Some(frontier.clone())
+            );
             assert_eq!(Frontier::from_bytes(frontier.size(), &bytes[1..]), None);
         }
         assert_eq!(Frontier::from_bytes(3, &[0; 32]), None);

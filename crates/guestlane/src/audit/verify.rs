@@ -17,7 +17,9 @@ pub enum Tampered {
         line: u64,
     },
     /// A line contains a record of another position: lines were removed, inserted or swapped.
-    #[error("line {line} is not in its place: the record that was written as line {written_as} stands there")]
+    #[error(
+        "line {line} is not in its place: the record that was written as line {written_as} stands there"
+    )]
     Misplaced {
         /// Number of the first such line.
         line: u64,
@@ -47,7 +49,9 @@ pub enum Tampered {
         size: u64,
     },
     /// A line was changed, and without the hashes of the lines its number is unknown.
-    #[error("one of the lines {from} to {to} was changed (which one can be told only with the file of hashes, unchanged)")]
+    #[error(
+        "one of the lines {from} to {to} was changed (which one can be told only with the file of hashes, unchanged)"
+    )]
     Somewhere {
         /// Number of the first candidate.
         from: u64,
@@ -84,7 +88,11 @@ pub(super) struct LeafReader<R> {
 
 impl<R: BufRead> LeafReader<R> {
     pub(super) fn new(lines: R) -> Self {
-        Self { lines, leaves: Vec::new(), whole: true }
+        Self {
+            lines,
+            leaves: Vec::new(),
+            whole: true,
+        }
     }
 
     /// Reads until `count` lines are read or the file ends.
@@ -92,7 +100,11 @@ impl<R: BufRead> LeafReader<R> {
         let mut line = Vec::new();
         while self.whole && (self.leaves.len() as u64) < count {
             line.clear();
-            if (&mut self.lines).take(LONGEST).read_until(b'\n', &mut line)? == 0 {
+            if (&mut self.lines)
+                .take(LONGEST)
+                .read_until(b'\n', &mut line)?
+                == 0
+            {
                 break;
             }
             match line.strip_suffix(b"\n") {
@@ -109,7 +121,11 @@ impl<R: BufRead> LeafReader<R> {
     }
 
     /// Verifies the lines read so far.
-    pub(super) fn verify(&self, checkpoints: &[Checkpoint], hashes: &[Hash]) -> Result<u64, Tampered> {
+    pub(super) fn verify(
+        &self,
+        checkpoints: &[Checkpoint],
+        hashes: &[Hash],
+    ) -> Result<u64, Tampered> {
         verify_leaves(&self.leaves, self.whole, checkpoints, hashes)
     }
 }
@@ -123,20 +139,31 @@ impl<R: BufRead> LeafReader<R> {
 /// # Errors
 /// Returns [`io::Error`] if the lines cannot be read; [`Tampered`] if they differ from what was
 /// signed.
-pub fn verify(lines: impl BufRead, checkpoints: &[Checkpoint], hashes: &[Hash]) -> io::Result<Result<u64, Tampered>> {
+pub fn verify(
+    lines: impl BufRead,
+    checkpoints: &[Checkpoint],
+    hashes: &[Hash],
+) -> io::Result<Result<u64, Tampered>> {
     let mut reader = LeafReader::new(lines);
     reader.read_to(u64::MAX)?;
     Ok(reader.verify(checkpoints, hashes))
 }
 
-fn verify_leaves(leaves: &[Hash], whole: bool, checkpoints: &[Checkpoint], hashes: &[Hash]) -> Result<u64, Tampered> {
+fn verify_leaves(
+    leaves: &[Hash],
+    whole: bool,
+    checkpoints: &[Checkpoint],
+    hashes: &[Hash],
+) -> Result<u64, Tampered> {
     let mut sorted: Vec<_> = checkpoints.iter().collect();
     sorted.sort_by_key(|checkpoint| checkpoint.size);
     let mut proven = 0;
     let mut tree = Frontier::default();
     for checkpoint in sorted {
         let size = usize::try_from(checkpoint.size).unwrap_or(usize::MAX);
-        let known = leaves.get(proven..size.min(leaves.len())).unwrap_or_default();
+        let known = leaves
+            .get(proven..size.min(leaves.len()))
+            .unwrap_or_default();
         known.iter().for_each(|leaf| tree.push(*leaf));
         if leaves.len() < size || tree.root() != checkpoint.root {
             return Err(first_bad(leaves, whole, checkpoint, proven, hashes));
@@ -152,23 +179,47 @@ fn verify_leaves(leaves: &[Hash], whole: bool, checkpoints: &[Checkpoint], hashe
 }
 
 /// Returns the first bad line after the `proven` good ones, up to the checkpoint's size.
-fn first_bad(leaves: &[Hash], whole: bool, checkpoint: &Checkpoint, proven: usize, hashes: &[Hash]) -> Tampered {
+fn first_bad(
+    leaves: &[Hash],
+    whole: bool,
+    checkpoint: &Checkpoint,
+    proven: usize,
+    hashes: &[Hash],
+) -> Tampered {
     let size = usize::try_from(checkpoint.size).unwrap_or(usize::MAX);
     let number = |at: usize| at as u64 + 1;
     let end = |at: usize| {
-        if whole { Tampered::Missing { line: number(at), size: checkpoint.size } } else { Tampered::Torn { line: number(at) } }
+        if whole {
+            Tampered::Missing {
+                line: number(at),
+                size: checkpoint.size,
+            }
+        } else {
+            Tampered::Torn { line: number(at) }
+        }
     };
     // Hashes that lead to the signed root are authentic, whatever wrote the file.
-    let Some(written) = hashes.get(..size).filter(|written| root(written) == checkpoint.root) else {
+    let Some(written) = hashes
+        .get(..size)
+        .filter(|written| root(written) == checkpoint.root)
+    else {
         return if leaves.len() < size && proven == leaves.len() {
             end(proven)
         } else {
-            Tampered::Somewhere { from: number(proven), to: number(size.max(leaves.len()).saturating_sub(1)) }
+            Tampered::Somewhere {
+                from: number(proven),
+                to: number(size.max(leaves.len()).saturating_sub(1)),
+            }
         };
     };
-    let Some(at) = (0..size.min(leaves.len())).find(|at| leaves[*at] != written[*at]) else { return end(leaves.len()) };
+    let Some(at) = (0..size.min(leaves.len())).find(|at| leaves[*at] != written[*at]) else {
+        return end(leaves.len());
+    };
     match written.iter().position(|hash| *hash == leaves[at]) {
-        Some(elsewhere) => Tampered::Misplaced { line: number(at), written_as: number(elsewhere) },
+        Some(elsewhere) => Tampered::Misplaced {
+            line: number(at),
+            written_as: number(elsewhere),
+        },
         None => Tampered::Changed { line: number(at) },
     }
 }
@@ -180,19 +231,31 @@ mod tests {
     use super::*;
 
     fn lines(count: usize) -> Vec<String> {
-        (0..count).map(|n| format!(r#"{{"index":{n},"guestIdentifier":"guest-{n}","status":"success"}}"#)).collect()
+        (0..count)
+            .map(|n| format!(r#"{{"index":{n},"guestIdentifier":"guest-{n}","status":"success"}}"#))
+            .collect()
     }
 
     fn text(lines: &[String]) -> Vec<u8> {
-        lines.iter().flat_map(|line| [line.as_bytes(), b"\n"].concat()).collect()
+        lines
+            .iter()
+            .flat_map(|line| [line.as_bytes(), b"\n"].concat())
+            .collect()
     }
 
     fn hashes(lines: &[String]) -> Vec<Hash> {
-        lines.iter().map(|line| leaf_hash(line.as_bytes())).collect()
+        lines
+            .iter()
+            .map(|line| leaf_hash(line.as_bytes()))
+            .collect()
     }
 
     fn checkpoint(lines: &[String]) -> Checkpoint {
-        Checkpoint { origin: "guestlane/00000000/1".to_owned(), size: lines.len() as u64, root: root(&hashes(lines)) }
+        Checkpoint {
+            origin: "guestlane/00000000/1".to_owned(),
+            size: lines.len() as u64,
+            root: root(&hashes(lines)),
+        }
     }
 
     /// A manipulation of a log file.
@@ -229,7 +292,11 @@ mod tests {
                 let mut bytes = text(&lines);
                 let byte = byte % bytes.len();
                 bytes[byte] ^= 1 << bit;
-                let line = text(original)[..byte].iter().filter(|byte| **byte == b'\n').count() as u64 + 1;
+                let line = text(original)[..byte]
+                    .iter()
+                    .filter(|byte| **byte == b'\n')
+                    .count() as u64
+                    + 1;
                 return (bytes, line);
             }
             Change::Drop { line } => drop(lines.remove(line % count)),
@@ -240,11 +307,17 @@ mod tests {
                 let line = left.iter().filter(|byte| **byte == b'\n').count() as u64 + 1;
                 return (left, line);
             }
-            Change::Insert { at, copy_of } => lines.insert(at % count, original[copy_of % count].clone()),
+            Change::Insert { at, copy_of } => {
+                lines.insert(at % count, original[copy_of % count].clone())
+            }
             Change::Append { copy_of } => lines.push(original[copy_of % count].clone()),
             Change::RollBack { to } => lines.truncate(to % count),
         }
-        let same = lines.iter().zip(original).take_while(|(now, before)| now == before).count() as u64;
+        let same = lines
+            .iter()
+            .zip(original)
+            .take_while(|(now, before)| now == before)
+            .count() as u64;
         (text(&lines), same + 1)
     }
 
@@ -270,23 +343,38 @@ mod tests {
     }
 
     #[test]
-    fn a_log_that_was_rolled_back_with_its_checkpoint_is_told_by_a_later_checkpoint_that_somebody_kept() {
+    fn a_log_that_was_rolled_back_with_its_checkpoint_is_told_by_a_later_checkpoint_that_somebody_kept()
+     {
         let all = lines(9);
         let (early, late) = (checkpoint(&all[..5]), checkpoint(&all));
-        assert_eq!(verify(&text(&all[..5])[..], std::slice::from_ref(&early), &[]).unwrap(), Ok(5), "by itself it is a good log");
+        assert_eq!(
+            verify(&text(&all[..5])[..], std::slice::from_ref(&early), &[]).unwrap(),
+            Ok(5),
+            "by itself it is a good log"
+        );
         assert_eq!(
             verify(&text(&all[..5])[..], &[early.clone(), late.clone()], &[]).unwrap(),
             Err(Tampered::Missing { line: 6, size: 9 })
         );
-        assert_eq!(verify(&text(&all)[..], &[late, early], &[]).unwrap(), Ok(9), "an old checkpoint holds for ever");
+        assert_eq!(
+            verify(&text(&all)[..], &[late, early], &[]).unwrap(),
+            Ok(9),
+            "an old checkpoint holds for ever"
+        );
     }
 
     #[test]
-    fn a_log_that_was_written_anew_and_signed_anew_does_not_agree_with_a_checkpoint_that_somebody_kept() {
+    fn a_log_that_was_written_anew_and_signed_anew_does_not_agree_with_a_checkpoint_that_somebody_kept()
+     {
         let before = lines(5);
         let mut after = before.clone();
         after[2] = "forged".to_owned();
-        let found = verify(&text(&after)[..], &[checkpoint(&after), checkpoint(&before)], &hashes(&after)).unwrap();
+        let found = verify(
+            &text(&after)[..],
+            &[checkpoint(&after), checkpoint(&before)],
+            &hashes(&after),
+        )
+        .unwrap();
         assert!(found.is_err(), "{found:?}");
     }
 
@@ -295,13 +383,21 @@ mod tests {
         let original = lines(6);
         let mut changed = original.clone();
         changed[3] = "forged".to_owned();
-        let found = verify(&text(&changed)[..], &[checkpoint(&original)], &hashes(&changed)).unwrap();
+        let found = verify(
+            &text(&changed)[..],
+            &[checkpoint(&original)],
+            &hashes(&changed),
+        )
+        .unwrap();
         assert_eq!(found, Err(Tampered::Somewhere { from: 1, to: 6 }));
     }
 
     #[test]
     fn an_empty_log_is_good_where_nothing_was_signed_but_emptiness() {
         assert_eq!(verify(&b""[..], &[checkpoint(&[])], &[]).unwrap(), Ok(0));
-        assert_eq!(verify(&b"x\n"[..], &[checkpoint(&[])], &[]).unwrap(), Err(Tampered::Unsigned { line: 1, size: 0 }));
+        assert_eq!(
+            verify(&b"x\n"[..], &[checkpoint(&[])], &[]).unwrap(),
+            Err(Tampered::Unsigned { line: 1, size: 0 })
+        );
     }
 }

@@ -189,7 +189,9 @@ pub struct Settings {
 
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_map().entries(self.values.iter().map(|(name, (_, origin))| (name, origin))).finish()
+        f.debug_map()
+            .entries(self.values.iter().map(|(name, (_, origin))| (name, origin)))
+            .finish()
     }
 }
 
@@ -203,13 +205,16 @@ impl Settings {
         if value.is_empty() {
             return;
         }
-        let unquoted = ['"', '\''].into_iter().find_map(|mark| value.strip_prefix(mark)?.strip_suffix(mark));
+        let unquoted = ['"', '\'']
+            .into_iter()
+            .find_map(|mark| value.strip_prefix(mark)?.strip_suffix(mark));
         if unquoted.is_some() {
             self.quoted.insert(env);
         } else {
             self.quoted.remove(env);
         }
-        self.values.insert(env, (unquoted.unwrap_or(value).to_owned(), origin));
+        self.values
+            .insert(env, (unquoted.unwrap_or(value).to_owned(), origin));
     }
 
     /// Parses the text of a settings file and adds its values.
@@ -218,12 +223,22 @@ impl Settings {
     /// Returns an error if the text is not TOML, or for each unknown setting and each value of
     /// another type.
     pub fn add_file(&mut self, path: &std::path::Path, text: &str) -> Result<(), Error> {
-        let invalid =
-            |reason: String, fix: &str| Error::Settings(vec![ValidationError::new(path.display().to_string(), reason, fix)]);
+        let invalid = |reason: String, fix: &str| {
+            Error::Settings(vec![ValidationError::new(
+                path.display().to_string(),
+                reason,
+                fix,
+            )])
+        };
         let text = without_bom_str(text);
         let table: toml::Table = toml::from_str(text).map_err(|error| {
-            let line = error.span().map_or(0, |span| text[..span.start].lines().count().max(1));
-            invalid(format!("line {line}: {}", error.message()), "correct the TOML")
+            let line = error
+                .span()
+                .map_or(0, |span| text[..span.start].lines().count().max(1));
+            invalid(
+                format!("line {line}: {}", error.message()),
+                "correct the TOML",
+            )
         })?;
         let mut flat = Vec::new();
         flatten("", &table, &mut flat);
@@ -234,18 +249,33 @@ impl Settings {
                 toml::Value::String(text) => Some(text.clone()),
                 toml::Value::Integer(number) => Some(number.to_string()),
                 toml::Value::Boolean(yes) => Some(yes.to_string()),
-                toml::Value::Float(_) | toml::Value::Datetime(_) | toml::Value::Array(_) | toml::Value::Table(_) => None,
+                toml::Value::Float(_)
+                | toml::Value::Datetime(_)
+                | toml::Value::Array(_)
+                | toml::Value::Table(_) => None,
             };
             let field = format!("{} in {}", shorten(&key), path.display());
             match (setting, text) {
-                (Some(setting), Some(text)) => self.take(setting.env, &text, ValueSource::File(path.to_owned())),
-                (Some(_), None) => {
-                    refused.push(ValidationError::new(field, "is not a text, a number or true/false", "write it in quotes"))
+                (Some(setting), Some(text)) => {
+                    self.take(setting.env, &text, ValueSource::File(path.to_owned()))
                 }
-                (None, _) => refused.push(ValidationError::new(field, "is no setting", "`guestlane config show` lists all")),
+                (Some(_), None) => refused.push(ValidationError::new(
+                    field,
+                    "is not a text, a number or true/false",
+                    "write it in quotes",
+                )),
+                (None, _) => refused.push(ValidationError::new(
+                    field,
+                    "is no setting",
+                    "`guestlane config show` lists all",
+                )),
             }
         }
-        if refused.is_empty() { Ok(()) } else { Err(Error::Settings(refused)) }
+        if refused.is_empty() {
+            Ok(())
+        } else {
+            Err(Error::Settings(refused))
+        }
     }
 
     /// Adds the values of the environment. An empty value counts as not set.
@@ -269,16 +299,24 @@ impl Settings {
         if let Some((value, origin)) = self.values.get(env) {
             return Some((value, origin.clone()));
         }
-        let default = SETTINGS.iter().find(|setting| setting.env == env)?.default?;
+        let default = SETTINGS
+            .iter()
+            .find(|setting| setting.env == env)?
+            .default?;
         // The public platform allows fewer calls than the surface `rest`
         // (docs/platform.md#rate-limits).
-        let default = if env == PLATFORM_RATE_LIMIT && self.is_official() { "300/min" } else { default };
+        let default = if env == PLATFORM_RATE_LIMIT && self.is_official() {
+            "300/min"
+        } else {
+            default
+        };
         Some((default, ValueSource::Default))
     }
 
     /// Whether a setting has its default.
     pub fn is_default(&self, env: &str) -> bool {
-        self.get(env).is_none_or(|(_, origin)| origin == ValueSource::Default)
+        self.get(env)
+            .is_none_or(|(_, origin)| origin == ValueSource::Default)
     }
 
     /// Returns a value in the form in which it may be shown: secrets are hidden, as are parts of a
@@ -293,7 +331,8 @@ impl Settings {
 
     /// Whether the surface is one of the public platform's.
     fn is_official(&self) -> bool {
-        self.value(SURFACE).is_some_and(|name| Surface::NAMES[1..].contains(&name))
+        self.value(SURFACE)
+            .is_some_and(|name| Surface::NAMES[1..].contains(&name))
     }
 
     fn value(&self, env: &str) -> Option<&str> {
@@ -302,10 +341,16 @@ impl Settings {
 
     /// Returns the error for an invalid setting, with the source of its value.
     pub fn invalid(&self, env: &str, reason: impl Into<String>, fix: &str) -> ValidationError {
-        let field = match self.get(env).map_or(ValueSource::Default, |(_, origin)| origin) {
+        let field = match self
+            .get(env)
+            .map_or(ValueSource::Default, |(_, origin)| origin)
+        {
             ValueSource::Default | ValueSource::Environment => env.to_owned(),
             ValueSource::File(path) => {
-                let key = SETTINGS.iter().find(|setting| setting.env == env).map_or(env, |setting| setting.key);
+                let key = SETTINGS
+                    .iter()
+                    .find(|setting| setting.env == env)
+                    .map_or(env, |setting| setting.key);
                 format!("{env} ({key} in {})", path.display())
             }
             ValueSource::Flag => format!("{env} (flag)"),
@@ -339,9 +384,15 @@ impl Settings {
     /// # Errors
     /// Returns an error if `GENESYS_QUEUE_ID` is not a UUID.
     pub fn default_queue(&self) -> Result<Option<QueueId>, Error> {
-        let parse =
-            |text: &str| text.parse().map_err(|invalid: ValidationError| self.invalid(QUEUE_ID, invalid.reason, &invalid.fix));
-        self.value(QUEUE_ID).map(parse).transpose().map_err(|invalid| Error::Settings(vec![invalid]))
+        let parse = |text: &str| {
+            text.parse().map_err(|invalid: ValidationError| {
+                self.invalid(QUEUE_ID, invalid.reason, &invalid.fix)
+            })
+        };
+        self.value(QUEUE_ID)
+            .map(parse)
+            .transpose()
+            .map_err(|invalid| Error::Settings(vec![invalid]))
     }
 
     /// Rate limit of the platform for each OAuth client. `None` means no limit.
@@ -350,7 +401,9 @@ impl Settings {
     /// Returns an error if the setting is invalid.
     pub fn quota(&self) -> Result<Option<Rate>, Error> {
         let mut reader = Reader::new(self);
-        let quota = reader.parsed(PLATFORM_RATE_LIMIT, "write 100/s, 300/min or off", |text| Rate::parse(text).ok());
+        let quota = reader.parsed(PLATFORM_RATE_LIMIT, "write 100/s, 300/min or off", |text| {
+            Rate::parse(text).ok()
+        });
         reader.finish(quota)
     }
 
@@ -385,9 +438,11 @@ impl Settings {
         let credentials = reader.credentials();
         let cloud = reader.cloud(credentials.as_ref().map(|credentials| &credentials.hosts));
         let patience = reader.patience();
-        let deadline = reader.parsed(SESSION_TIMEOUT, "write it like 500ms, 5s or 2min, at most 30min", |text| {
-            parse_duration(text).filter(|deadline| *deadline <= LONGEST_DEADLINE)
-        });
+        let deadline = reader.parsed(
+            SESSION_TIMEOUT,
+            "write it like 500ms, 5s or 2min, at most 30min",
+            |text| parse_duration(text).filter(|deadline| *deadline <= LONGEST_DEADLINE),
+        );
         let crm = reader.crm();
         let places = reader.places();
         let kept = reader.keep_sessions().zip(reader.key_schedule());
@@ -397,14 +452,30 @@ impl Settings {
         if let Err(Error::Settings(invalid)) = self.default_queue() {
             reader.refused.extend(invalid);
         }
-        let config = match (credentials, patience, deadline, surface.zip(cloud), places.zip(kept)) {
+        let config = match (
+            credentials,
+            patience,
+            deadline,
+            surface.zip(cloud),
+            places.zip(kept),
+        ) {
             (
                 Some(credentials),
                 Some(patience),
                 Some(deadline),
                 Some((surface, cloud)),
                 Some((places, (keep_sessions, keys))),
-            ) => Some(EngineConfig { credentials, patience, deadline, surface, cloud, places, keep_sessions, keys, crm }),
+            ) => Some(EngineConfig {
+                credentials,
+                patience,
+                deadline,
+                surface,
+                cloud,
+                places,
+                keep_sessions,
+                keys,
+                crm,
+            }),
             _ => None,
         };
         reader.finish(config)
@@ -413,7 +484,11 @@ impl Settings {
 
 fn flatten(prefix: &str, table: &toml::Table, flat: &mut Vec<(String, toml::Value)>) {
     for (name, value) in table {
-        let key = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+        let key = if prefix.is_empty() {
+            name.clone()
+        } else {
+            format!("{prefix}.{name}")
+        };
         match value {
             toml::Value::Table(inner) => flatten(&key, inner, flat),
             other => flat.push((key, other.clone())),
@@ -429,7 +504,10 @@ struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     fn new(settings: &'a Settings) -> Self {
-        let mut reader = Self { settings, refused: Vec::new() };
+        let mut reader = Self {
+            settings,
+            refused: Vec::new(),
+        };
         for env in &settings.quoted {
             let fix = "write the value without them; only a shell and TOML remove quotation marks";
             reader.refuse(env, "has quotation marks around its value", fix);
@@ -445,7 +523,8 @@ impl<'a> Reader<'a> {
     }
 
     fn missing(&mut self, env: &str, fix: &str) {
-        self.refused.push(ValidationError::new(env, "is missing", fix));
+        self.refused
+            .push(ValidationError::new(env, "is missing", fix));
     }
 
     fn refuse(&mut self, env: &str, reason: impl Into<String>, fix: &str) {
@@ -456,7 +535,11 @@ impl<'a> Reader<'a> {
         let text = self.settings.value(env)?.to_owned();
         let parsed = parse(&text);
         if parsed.is_none() {
-            self.refuse(env, format!("`{}` cannot be used", shorten(&url::shown(env, &text))), fix);
+            self.refuse(
+                env,
+                format!("`{}` cannot be used", shorten(&url::shown(env, &text))),
+                fix,
+            );
         }
         parsed
     }
@@ -466,34 +549,63 @@ impl<'a> Reader<'a> {
     }
 
     fn patience(&mut self) -> Option<CallPolicy> {
-        let retries = self.parsed(MAX_RETRIES, "give a number from 0 to 20", |text| text.parse().ok().filter(|n| *n <= 20));
-        let (min, max) = (self.duration(RETRY_INITIAL_BACKOFF), self.duration(RETRY_MAX_BACKOFF));
+        let retries = self.parsed(MAX_RETRIES, "give a number from 0 to 20", |text| {
+            text.parse().ok().filter(|n| *n <= 20)
+        });
+        let (min, max) = (
+            self.duration(RETRY_INITIAL_BACKOFF),
+            self.duration(RETRY_MAX_BACKOFF),
+        );
         let call_timeout = self.duration(ATTEMPT_TIMEOUT);
-        let quota = self.parsed(PLATFORM_RATE_LIMIT, "write 100/s, 300/min or off", |text| Rate::parse(text).ok());
+        let quota = self.parsed(PLATFORM_RATE_LIMIT, "write 100/s, 300/min or off", |text| {
+            Rate::parse(text).ok()
+        });
         let (retries, min, max) = (retries?, min?, max?);
         if min > max {
-            self.refuse(RETRY_INITIAL_BACKOFF, format!("is longer than {RETRY_MAX_BACKOFF}"), "make it the shorter one");
+            self.refuse(
+                RETRY_INITIAL_BACKOFF,
+                format!("is longer than {RETRY_MAX_BACKOFF}"),
+                "make it the shorter one",
+            );
             return None;
         }
-        Some(CallPolicy { retry: RetryPolicy { retries, min, max }, call_timeout: call_timeout?, quota: quota? })
+        Some(CallPolicy {
+            retry: RetryPolicy { retries, min, max },
+            call_timeout: call_timeout?,
+            quota: quota?,
+        })
     }
 
     fn keep_sessions(&mut self) -> Option<Option<Duration>> {
-        let keep = self.parsed(SESSION_RETENTION, "write it like 72h or 30d, or off", parse_days)?;
+        let keep = self.parsed(
+            SESSION_RETENTION,
+            "write it like 72h or 30d, or off",
+            parse_days,
+        )?;
         if keep.is_some_and(|keep| keep < MIN_RETENTION) {
             let reason = "is shorter than 24h, for which the platform remembers an idempotency key: \
                  one that is forgotten here before could make a guest twice";
-            self.refuse(SESSION_RETENTION, reason, "write 24h or more, like 72h or 30d, or off");
+            self.refuse(
+                SESSION_RETENTION,
+                reason,
+                "write 24h or more, like 72h or 30d, or off",
+            );
             return None;
         }
         Some(keep)
     }
 
     fn key_schedule(&mut self) -> Option<RotationPolicy> {
-        let before = self.parsed(SIGNING_KEY_PUBLISH_LEAD, "write it like 30min, 24h or 2d", |text| {
-            parse_days(text).flatten().or_else(|| parse_duration(text))
-        });
-        let every = self.parsed(SIGNING_KEY_ROTATION_INTERVAL, "write it like 30d or 720h, or off", parse_days);
+        let before = self.parsed(
+            SIGNING_KEY_PUBLISH_LEAD,
+            "write it like 30min, 24h or 2d",
+            |text| parse_days(text).flatten().or_else(|| parse_duration(text)),
+        );
+        let every = self.parsed(
+            SIGNING_KEY_ROTATION_INTERVAL,
+            "write it like 30d or 720h, or off",
+            parse_days,
+        );
         match RotationPolicy::new(before?, every?) {
             Ok(schedule) => Some(schedule),
             Err(error @ InvalidRotationPolicy::PublishLeadTooShort) => {
@@ -505,7 +617,9 @@ impl<'a> Reader<'a> {
                 None
             }
             Err(error @ InvalidRotationPolicy::RotationTooFrequent) => {
-                let fix = format!("make it longer, like 30d, or off; or {SIGNING_KEY_PUBLISH_LEAD} shorter");
+                let fix = format!(
+                    "make it longer, like 30d, or off; or {SIGNING_KEY_PUBLISH_LEAD} shorter"
+                );
                 self.refuse(SIGNING_KEY_ROTATION_INTERVAL, error.to_string(), &fix);
                 None
             }
@@ -513,27 +627,48 @@ impl<'a> Reader<'a> {
     }
 
     fn crm(&mut self) -> Option<WebhookConfig> {
-        let private = self.parsed(ALLOW_PRIVATE, "write true or false", |text| text.parse().ok())?;
-        let networks = if private { EgressPolicy::Any } else { EgressPolicy::Public };
+        let private = self.parsed(ALLOW_PRIVATE, "write true or false", |text| {
+            text.parse().ok()
+        })?;
+        let networks = if private {
+            EgressPolicy::Any
+        } else {
+            EgressPolicy::Public
+        };
         let text = self.settings.value(WEBHOOK_URL)?.to_owned();
         let mut urls = Vec::new();
         for text in text.split_whitespace() {
             match url::checked(text, url::Extent::WithQuery) {
                 Ok(url) => urls.push(url),
                 Err(url::Fault { reason, fix }) => {
-                    self.refuse(WEBHOOK_URL, reason, fix.unwrap_or("write it like https://crm.example.com/hooks/guestlane"));
+                    self.refuse(
+                        WEBHOOK_URL,
+                        reason,
+                        fix.unwrap_or("write it like https://crm.example.com/hooks/guestlane"),
+                    );
                     return None;
                 }
             }
         }
-        let secret: Option<SecretString> = self.settings.value(WEBHOOK_SECRET).map(|text| text.to_owned().into());
-        if let Some(Err(error)) = secret.as_ref().map(|secret| EndpointKeys::given(secret, urls.len())) {
+        let secret: Option<SecretString> = self
+            .settings
+            .value(WEBHOOK_SECRET)
+            .map(|text| text.to_owned().into());
+        if let Some(Err(error)) = secret
+            .as_ref()
+            .map(|secret| EndpointKeys::given(secret, urls.len()))
+        {
             let fix = "leave it out to have secrets made and kept, or write one entry for each address, like whsec_NEW,whsec_OLD";
             self.refuse(WEBHOOK_SECRET, error.to_string(), fix);
             return None;
         }
         let trust = self.trust(CRM_CA_FILE)?;
-        Some(WebhookConfig { urls, secret, networks, trust })
+        Some(WebhookConfig {
+            urls,
+            secret,
+            networks,
+            trust,
+        })
     }
 
     fn places(&mut self) -> Option<StorageConfig> {
@@ -555,22 +690,46 @@ impl<'a> Reader<'a> {
             None if origin == ValueSource::Default => PathBuf::from(LOG),
             None => state_dir.join(LOG),
         };
-        let master_key = self.settings.value(MASTER_KEY).map(|text| text.to_owned().into());
-        let master_key_previous = self.settings.value(MASTER_KEY_PREVIOUS).map(|text| text.to_owned().into());
+        let master_key = self
+            .settings
+            .value(MASTER_KEY)
+            .map(|text| text.to_owned().into());
+        let master_key_previous = self
+            .settings
+            .value(MASTER_KEY_PREVIOUS)
+            .map(|text| text.to_owned().into());
         if master_key.is_none() && master_key_previous.is_some() {
-            let fix = "set both, or leave it out: a key in a file has the previous one in a file, too";
-            self.refuse(MASTER_KEY_PREVIOUS, format!("is set without {MASTER_KEY}"), fix);
+            let fix =
+                "set both, or leave it out: a key in a file has the previous one in a file, too";
+            self.refuse(
+                MASTER_KEY_PREVIOUS,
+                format!("is set without {MASTER_KEY}"),
+                fix,
+            );
         }
-        let guest_ids = self.parsed(AUDIT_GUEST_ID_MODE, "write plain or pseudonym", |text| match text {
-            "plain" => Some(GuestIdMode::Plain),
-            "pseudonym" => Some(GuestIdMode::Pseudonymous),
-            _ => None,
-        })?;
-        let rotate_at = self.parsed(AUDIT_MAX_FILE_SIZE, "write it like 500KiB, 64MiB or 1GiB, or off", parse_size)?;
+        let guest_ids =
+            self.parsed(
+                AUDIT_GUEST_ID_MODE,
+                "write plain or pseudonym",
+                |text| match text {
+                    "plain" => Some(GuestIdMode::Plain),
+                    "pseudonym" => Some(GuestIdMode::Pseudonymous),
+                    _ => None,
+                },
+            )?;
+        let rotate_at = self.parsed(
+            AUDIT_MAX_FILE_SIZE,
+            "write it like 500KiB, 64MiB or 1GiB, or off",
+            parse_size,
+        )?;
         Some(StorageConfig {
             database,
             home: state_dir.clone(),
-            audit: AuditSettings { path: audit_log, guest_ids, rotate_at },
+            audit: AuditSettings {
+                path: audit_log,
+                guest_ids,
+                rotate_at,
+            },
             master_key_file: state_dir.join("master.key"),
             master_key,
             master_key_previous,
@@ -601,7 +760,11 @@ fn parse_size(text: &str) -> Option<Option<u64>> {
 
 /// Parses a span such as `72h` or `30d`; `off` yields `Some(None)`.
 fn parse_days(text: &str) -> Option<Option<Duration>> {
-    if text == "off" { Some(None) } else { parse_span(text).map(Some) }
+    if text == "off" {
+        Some(None)
+    } else {
+        parse_span(text).map(Some)
+    }
 }
 
 /// Parses a span in hours or days, such as `12h` or `90d`.
@@ -626,7 +789,8 @@ fn parse_duration(text: &str) -> Option<Duration> {
         "min" | "m" => Duration::from_secs(60),
         _ => return None,
     };
-    unit.checked_mul(number).filter(|duration| !duration.is_zero())
+    unit.checked_mul(number)
+        .filter(|duration| !duration.is_zero())
 }
 
 #[cfg(test)]
@@ -635,7 +799,12 @@ mod tests {
 
     fn settings(values: &[(&str, &str)]) -> Settings {
         let mut settings = Settings::default();
-        settings.add_environment(|name| values.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned()));
+        settings.add_environment(|name| {
+            values
+                .iter()
+                .find(|(known, _)| *known == name)
+                .map(|(_, value)| (*value).to_owned())
+        });
         settings
     }
 
@@ -654,19 +823,28 @@ mod tests {
     ];
 
     fn with(name: &'static str, value: &'static str) -> Vec<(&'static str, &'static str)> {
-        GOOD.into_iter().filter(|(known, _)| *known != name).chain([(name, value)]).collect()
+        GOOD.into_iter()
+            .filter(|(known, _)| *known != name)
+            .chain([(name, value)])
+            .collect()
     }
 
     #[test]
     fn missing_settings_are_listed_all_at_once() {
-        let missing: Vec<_> = refused(&[]).into_iter().map(|invalid| invalid.field).collect();
+        let missing: Vec<_> = refused(&[])
+            .into_iter()
+            .map(|invalid| invalid.field)
+            .collect();
         assert_eq!(missing, [SURFACE, CLIENT_ID, CLIENT_SECRET, QUEUE_ID]);
     }
 
     #[test]
     fn without_a_surface_and_a_host_the_surface_is_what_is_asked_for() {
         let unset = refused(&[]).remove(0);
-        assert!(unset.field == SURFACE && unset.fix.contains("web-messaging for a real organization"), "{unset:?}");
+        assert!(
+            unset.field == SURFACE && unset.fix.contains("web-messaging for a real organization"),
+            "{unset:?}"
+        );
         let chosen = refused(&[(SURFACE, "rest")]).remove(0);
         assert_eq!(chosen.field, ORG_DOMAIN);
     }
@@ -675,8 +853,13 @@ mod tests {
     fn metrics_beyond_this_machine_need_a_word() {
         let service = |values: &[(&str, &str)]| settings(values).service();
         for address in ["0.0.0.0:8972", "[::]:8972", "192.0.2.1:8972"] {
-            let refused = service(&[(METRICS_LISTEN, address)]).unwrap_err().to_string();
-            assert!(refused.contains(METRICS_LISTEN) && refused.contains(METRICS_ALLOW_PUBLIC), "{refused}");
+            let refused = service(&[(METRICS_LISTEN, address)])
+                .unwrap_err()
+                .to_string();
+            assert!(
+                refused.contains(METRICS_LISTEN) && refused.contains(METRICS_ALLOW_PUBLIC),
+                "{refused}"
+            );
             assert!(service(&[(METRICS_LISTEN, address), (METRICS_ALLOW_PUBLIC, "true")]).is_ok());
         }
         assert!(service(&[(METRICS_LISTEN, "[::1]:8972")]).is_ok());
@@ -692,15 +875,30 @@ mod tests {
             ("acme.example?x", "has a character"),
         ] {
             let invalid = refused(&with(ORG_DOMAIN, domain));
-            assert!(invalid.len() == 1 && invalid[0].reason.contains(reason), "{domain}: {invalid:?}");
+            assert!(
+                invalid.len() == 1 && invalid[0].reason.contains(reason),
+                "{domain}: {invalid:?}"
+            );
         }
     }
 
     #[test]
     fn plain_http_to_a_host_that_is_not_loopback_is_refused() {
-        assert!(refused(&with(BASE_URL, "http://acme.mygenesyscloud.com"))[0].reason.contains("plain http"));
-        assert!(refused(&with(WEBHOOK_URL, "http://crm.example.com/x"))[0].reason.contains("plain http"));
-        assert!(settings(&with(BASE_URL, "http://127.0.0.1:8080")).engine(true).is_ok());
+        assert!(
+            refused(&with(BASE_URL, "http://acme.mygenesyscloud.com"))[0]
+                .reason
+                .contains("plain http")
+        );
+        assert!(
+            refused(&with(WEBHOOK_URL, "http://crm.example.com/x"))[0]
+                .reason
+                .contains("plain http")
+        );
+        assert!(
+            settings(&with(BASE_URL, "http://127.0.0.1:8080"))
+                .engine(true)
+                .is_ok()
+        );
     }
 
     #[test]
@@ -741,18 +939,32 @@ mod tests {
             (SIGNING_KEY_ROTATION_INTERVAL, "24h"),
         ] {
             let invalid = refused(&with(name, value));
-            assert!(invalid.len() == 1 && invalid[0].field.contains(name), "{name}: {invalid:?}");
+            assert!(
+                invalid.len() == 1 && invalid[0].field.contains(name),
+                "{name}: {invalid:?}"
+            );
         }
     }
 
     #[test]
     fn sessions_are_kept_for_ever_or_for_a_day_at_least() {
-        let keep = |value| settings(&with(SESSION_RETENTION, value)).engine(true).unwrap().keep_sessions;
+        let keep = |value| {
+            settings(&with(SESSION_RETENTION, value))
+                .engine(true)
+                .unwrap()
+                .keep_sessions
+        };
         let hours = |hours: u64| Some(Duration::from_secs(hours * 3600));
         assert_eq!(settings(&GOOD).engine(true).unwrap().keep_sessions, None);
-        assert_eq!([keep("off"), keep("24h"), keep("1d"), keep("30d")], [None, hours(24), hours(24), hours(720)]);
+        assert_eq!(
+            [keep("off"), keep("24h"), keep("1d"), keep("30d")],
+            [None, hours(24), hours(24), hours(720)]
+        );
         let invalid = refused(&with(SESSION_RETENTION, "23h")).remove(0);
-        assert!(invalid.reason.contains("shorter than 24h") && invalid.fix.contains("72h"), "{invalid:?}");
+        assert!(
+            invalid.reason.contains("shorter than 24h") && invalid.fix.contains("72h"),
+            "{invalid:?}"
+        );
     }
 
     #[test]
@@ -760,11 +972,28 @@ mod tests {
         let schedule = |values: &[(&str, &str)]| settings(values).key_schedule();
         let days = |days: u64| Duration::from_secs(days * 24 * 3600);
         assert_eq!(schedule(&[]).unwrap(), RotationPolicy::default());
-        let monthly = schedule(&[(SIGNING_KEY_ROTATION_INTERVAL, "30d"), (SIGNING_KEY_PUBLISH_LEAD, "90min")]).unwrap();
-        assert_eq!((monthly.rotation_interval(), monthly.publish_lead_time()), (Some(days(30)), Duration::from_secs(5400)));
+        let monthly = schedule(&[
+            (SIGNING_KEY_ROTATION_INTERVAL, "30d"),
+            (SIGNING_KEY_PUBLISH_LEAD, "90min"),
+        ])
+        .unwrap();
+        assert_eq!(
+            (monthly.rotation_interval(), monthly.publish_lead_time()),
+            (Some(days(30)), Duration::from_secs(5400))
+        );
         assert!(schedule(&[(SIGNING_KEY_ROTATION_INTERVAL, "25h")]).is_ok());
-        let text = schedule(&[(SIGNING_KEY_ROTATION_INTERVAL, "2d"), (SIGNING_KEY_PUBLISH_LEAD, "2d")]).unwrap_err().to_string();
-        assert!(text.contains(SIGNING_KEY_ROTATION_INTERVAL) && text.contains("not longer") && text.contains("30d"), "{text}");
+        let text = schedule(&[
+            (SIGNING_KEY_ROTATION_INTERVAL, "2d"),
+            (SIGNING_KEY_PUBLISH_LEAD, "2d"),
+        ])
+        .unwrap_err()
+        .to_string();
+        assert!(
+            text.contains(SIGNING_KEY_ROTATION_INTERVAL)
+                && text.contains("not longer")
+                && text.contains("30d"),
+            "{text}"
+        );
     }
 
     const CLOUD: [(&str, &str); 6] = [
@@ -781,7 +1010,10 @@ mod tests {
         let config = settings(&CLOUD).engine(true).unwrap();
         let hosts = &config.credentials.hosts;
         assert_eq!(hosts.login.as_str(), "https://login.mypurecloud.ie");
-        assert_eq!(config.credentials.sign_in, guestlane_genesys::TokenRequestAuth::Basic);
+        assert_eq!(
+            config.credentials.sign_in,
+            guestlane_genesys::TokenRequestAuth::Basic
+        );
         assert_eq!(config.patience.quota, Some(Rate::CLOUD));
         assert_eq!(config.cloud.origin, "https://webmessaging.mypurecloud.ie");
         assert_eq!(config.surface.name(), "web-messaging");
@@ -795,7 +1027,11 @@ mod tests {
             (WEBMESSAGING_URL, "wss://socket.gw.example/v1"),
             (CDN_URL, "http://127.0.0.1:9"),
         ];
-        let hosts = settings(&[CLOUD.as_slice(), &own].concat()).engine(true).unwrap().credentials.hosts;
+        let hosts = settings(&[CLOUD.as_slice(), &own].concat())
+            .engine(true)
+            .unwrap()
+            .credentials
+            .hosts;
         assert_eq!(hosts.login.as_str(), "https://login.gw.example");
         assert_eq!(hosts.api.as_str(), "https://gw.example/genesys");
         assert_eq!(hosts.webmessaging.as_str(), "https://socket.gw.example");
@@ -804,13 +1040,32 @@ mod tests {
 
     #[test]
     fn what_an_official_surface_lacks_is_told_by_its_name() {
-        let fields = |values: &[(&str, &str)]| refused(values).into_iter().map(|invalid| invalid.field).collect::<Vec<_>>();
-        assert_eq!(fields(&[(SURFACE, "web-messaging")]), [DEPLOYMENT_ID, REGION, CLIENT_ID, CLIENT_SECRET, QUEUE_ID]);
+        let fields = |values: &[(&str, &str)]| {
+            refused(values)
+                .into_iter()
+                .map(|invalid| invalid.field)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            fields(&[(SURFACE, "web-messaging")]),
+            [DEPLOYMENT_ID, REGION, CLIENT_ID, CLIENT_SECRET, QUEUE_ID]
+        );
         assert_eq!(fields(&[(SURFACE, "open-messaging")])[0], INTEGRATION_ID);
         let but = |name, value| {
-            fields(&CLOUD.into_iter().filter(|(known, _)| *known != name).chain([(name, value)]).collect::<Vec<_>>())
+            fields(
+                &CLOUD
+                    .into_iter()
+                    .filter(|(known, _)| *known != name)
+                    .chain([(name, value)])
+                    .collect::<Vec<_>>(),
+            )
         };
-        for region in ["https://mypurecloud.ie", "api.mypurecloud.ie", "eu-west-9", "ireland"] {
+        for region in [
+            "https://mypurecloud.ie",
+            "api.mypurecloud.ie",
+            "eu-west-9",
+            "ireland",
+        ] {
             assert_eq!(but(REGION, region), [REGION], "{region}");
         }
         assert_eq!(but(DEPLOYMENT_ID, "shop"), [DEPLOYMENT_ID]);
@@ -833,26 +1088,51 @@ mod tests {
         let mut settings = Settings::default();
         let path = std::path::Path::new("guestlane.toml");
         settings.add_file(path, "platform_rate_limit = \"1/s\"\nsession_timeout = \"1s\"\n[retry]\nmax_retries = 1\n").unwrap();
-        settings.add_environment(|name| (name == PLATFORM_RATE_LIMIT || name == SESSION_TIMEOUT).then(|| "2s".to_owned()));
+        settings.add_environment(|name| {
+            (name == PLATFORM_RATE_LIMIT || name == SESSION_TIMEOUT).then(|| "2s".to_owned())
+        });
         settings.add_flag(PLATFORM_RATE_LIMIT, Some("3/s".to_owned()));
-        assert_eq!(settings.get(PLATFORM_RATE_LIMIT), Some(("3/s", ValueSource::Flag)));
-        assert_eq!(settings.get(SESSION_TIMEOUT), Some(("2s", ValueSource::Environment)));
-        assert_eq!(settings.get(MAX_RETRIES), Some(("1", ValueSource::File(path.to_owned()))));
+        assert_eq!(
+            settings.get(PLATFORM_RATE_LIMIT),
+            Some(("3/s", ValueSource::Flag))
+        );
+        assert_eq!(
+            settings.get(SESSION_TIMEOUT),
+            Some(("2s", ValueSource::Environment))
+        );
+        assert_eq!(
+            settings.get(MAX_RETRIES),
+            Some(("1", ValueSource::File(path.to_owned())))
+        );
         assert_eq!(settings.get(SURFACE), Some(("rest", ValueSource::Default)));
     }
 
     #[test]
     fn a_settings_file_with_an_unknown_name_or_bad_toml_says_where() {
-        let refuse = |text| Settings::default().add_file(std::path::Path::new("g.toml"), text).unwrap_err().to_string();
-        assert!(refuse("[genesys]\nclinet_id = \"x\"").contains("genesys.clinet_id in g.toml: is no setting"));
+        let refuse = |text| {
+            Settings::default()
+                .add_file(std::path::Path::new("g.toml"), text)
+                .unwrap_err()
+                .to_string()
+        };
+        assert!(
+            refuse("[genesys]\nclinet_id = \"x\"")
+                .contains("genesys.clinet_id in g.toml: is no setting")
+        );
         assert!(refuse("\nplatform_rate_limit = [").contains("line 2"));
         assert!(refuse("platform_rate_limit = [1]").contains("is not a text"));
     }
 
     #[test]
     fn the_audit_log_follows_a_state_directory_that_was_chosen() {
-        assert_eq!(settings(&GOOD).storage().unwrap().audit.path, PathBuf::from("audit/session-audit.jsonl"));
+        assert_eq!(
+            settings(&GOOD).storage().unwrap().audit.path,
+            PathBuf::from("audit/session-audit.jsonl")
+        );
         let places = settings(&with(STATE_DIR, "/var/lib/g")).storage().unwrap();
-        assert_eq!(places.audit.path, PathBuf::from("/var/lib/g/audit/session-audit.jsonl"));
+        assert_eq!(
+            places.audit.path,
+            PathBuf::from("/var/lib/g/audit/session-audit.jsonl")
+        );
     }
 }

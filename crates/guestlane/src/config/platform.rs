@@ -1,7 +1,9 @@
 //! Settings of the platform: surface, hosts and credentials.
 
 use ::url::Url;
-use guestlane_genesys::{BaseUrl, Credentials, Endpoints, MAX_CLIENTS, OAuthClient, REGIONS, TlsRoots, TokenRequestAuth};
+use guestlane_genesys::{
+    BaseUrl, Credentials, Endpoints, MAX_CLIENTS, OAuthClient, REGIONS, TlsRoots, TokenRequestAuth,
+};
 use http::HeaderValue;
 use uuid::Uuid;
 
@@ -9,7 +11,11 @@ use super::*;
 use crate::surface::{FirstMessage, MessagingConfig, Surface};
 
 fn count(number: usize, one: &str) -> String {
-    if number == 1 { format!("1 {one}") } else { format!("{number} {one}s") }
+    if number == 1 {
+        format!("1 {one}")
+    } else {
+        format!("{number} {one}s")
+    }
 }
 
 impl Reader<'_> {
@@ -20,11 +26,13 @@ impl Reader<'_> {
             _ if name == rest => Some(Surface::Rest),
             _ if name == web_messaging => {
                 let fix = "copy it from Admin > Message > Messenger Deployments; it is a UUID";
-                self.required_id(DEPLOYMENT_ID, fix).map(|deployment| Surface::WebMessaging { deployment })
+                self.required_id(DEPLOYMENT_ID, fix)
+                    .map(|deployment| Surface::WebMessaging { deployment })
             }
             _ if name == open_messaging => {
                 let fix = "copy it from Admin > Message > Platforms, the Open Messaging integration; it is a UUID";
-                self.required_id(INTEGRATION_ID, fix).map(|integration| Surface::OpenMessaging { integration })
+                self.required_id(INTEGRATION_ID, fix)
+                    .map(|integration| Surface::OpenMessaging { integration })
             }
             _ => {
                 self.refuse(
@@ -42,17 +50,25 @@ impl Reader<'_> {
             self.missing(env, fix);
             return None;
         }
-        self.parsed(env, fix, |text| Uuid::try_parse(text).ok().filter(|_| text.len() == 36))
+        self.parsed(env, fix, |text| {
+            Uuid::try_parse(text).ok().filter(|_| text.len() == 36)
+        })
     }
 
     pub(super) fn credentials(&mut self) -> Option<Credentials> {
         let official = self.settings.is_official();
-        let known = self.settings.value(SURFACE).is_some_and(|name| Surface::NAMES.contains(&name));
+        let known = self
+            .settings
+            .value(SURFACE)
+            .is_some_and(|name| Surface::NAMES.contains(&name));
         let (hosts, sign_in) = match (known, official) {
             // The surface is unknown, so the required host is unknown too.
             (false, _) => (None, TokenRequestAuth::Form),
             (true, true) => (self.cloud_hosts(), TokenRequestAuth::Basic),
-            (true, false) => (self.base().map(Endpoints::one_origin), TokenRequestAuth::Form),
+            (true, false) => (
+                self.base().map(Endpoints::one_origin),
+                TokenRequestAuth::Form,
+            ),
         };
         let required = |reader: &mut Self, env, fix: &str| {
             let value = reader.settings.value(env).map(str::to_owned);
@@ -66,42 +82,78 @@ impl Reader<'_> {
         let secrets = required(self, CLIENT_SECRET, fix);
         let trust = self.trust(CA_FILE);
         let clients = self.clients(&ids?, &secrets?);
-        Some(Credentials { hosts: hosts?, sign_in, clients: clients?, trust: trust? })
+        Some(Credentials {
+            hosts: hosts?,
+            sign_in,
+            clients: clients?,
+            trust: trust?,
+        })
     }
 
     /// Parses one OAuth client, or several whose rate limits are used together.
     fn clients(&mut self, ids: &str, secrets: &str) -> Option<Vec<OAuthClient>> {
-        let (ids, secrets): (Vec<_>, Vec<_>) = (ids.split_whitespace().collect(), secrets.split_whitespace().collect());
+        let (ids, secrets): (Vec<_>, Vec<_>) = (
+            ids.split_whitespace().collect(),
+            secrets.split_whitespace().collect(),
+        );
         let fix = "write the ids with spaces between, and the secrets in the same order";
         if ids.len() != secrets.len() {
-            let reason =
-                format!("names {} of OAuth clients, and {CLIENT_ID} {}", count(secrets.len(), "secret"), count(ids.len(), "id"));
+            let reason = format!(
+                "names {} of OAuth clients, and {CLIENT_ID} {}",
+                count(secrets.len(), "secret"),
+                count(ids.len(), "id")
+            );
             self.refuse(CLIENT_SECRET, reason, fix);
             return None;
         }
-        let listed = |items: &[&str]| items.len() > 1 && items.iter().any(|item| item.ends_with([',', ';']));
+        let listed =
+            |items: &[&str]| items.len() > 1 && items.iter().any(|item| item.ends_with([',', ';']));
         for (env, items) in [(CLIENT_ID, &ids), (CLIENT_SECRET, &secrets)] {
-            if listed(items) || (env == CLIENT_ID && items.iter().any(|item| item.contains([',', ';']))) {
-                self.refuse(env, "has commas or semicolons between its values", "write spaces between them, and nothing else");
+            if listed(items)
+                || (env == CLIENT_ID && items.iter().any(|item| item.contains([',', ';'])))
+            {
+                self.refuse(
+                    env,
+                    "has commas or semicolons between its values",
+                    "write spaces between them, and nothing else",
+                );
                 return None;
             }
         }
-        if let Some(double) = ids.iter().enumerate().find_map(|(n, id)| ids[..n].contains(id).then_some(*id)) {
-            self.refuse(CLIENT_ID, format!("names `{}` twice", shorten(double)), "name each OAuth client once: its quota is one");
+        if let Some(double) = ids
+            .iter()
+            .enumerate()
+            .find_map(|(n, id)| ids[..n].contains(id).then_some(*id))
+        {
+            self.refuse(
+                CLIENT_ID,
+                format!("names `{}` twice", shorten(double)),
+                "name each OAuth client once: its quota is one",
+            );
             return None;
         }
         if ids.is_empty() || ids.len() > MAX_CLIENTS {
-            self.refuse(CLIENT_ID, format!("names {} OAuth clients", ids.len()), &format!("name 1 to {MAX_CLIENTS}"));
+            self.refuse(
+                CLIENT_ID,
+                format!("names {} OAuth clients", ids.len()),
+                &format!("name 1 to {MAX_CLIENTS}"),
+            );
             return None;
         }
-        let client = |(id, secret): (&str, &str)| OAuthClient { id: id.to_owned(), secret: secret.to_owned().into() };
+        let client = |(id, secret): (&str, &str)| OAuthClient {
+            id: id.to_owned(),
+            secret: secret.to_owned().into(),
+        };
         Some(ids.into_iter().zip(secrets).map(client).collect())
     }
 
     pub(super) fn trust(&mut self, env: &str) -> Option<TlsRoots> {
-        let Some(path) = self.settings.value(env).map(str::to_owned) else { return Some(TlsRoots::System) };
+        let Some(path) = self.settings.value(env).map(str::to_owned) else {
+            return Some(TlsRoots::System);
+        };
         let fix = "name a file with the certificates of your authority in PEM";
-        let trust = TlsRoots::from_file(std::path::Path::new(&path)).map_err(|error| format!("`{}` {error}", shorten(&path)));
+        let trust = TlsRoots::from_file(std::path::Path::new(&path))
+            .map_err(|error| format!("`{}` {error}", shorten(&path)));
         let is_there = std::path::Path::new(&path).exists();
         let refused = trust.map_err(|reason| self.refuse(env, reason, fix));
         if let (Err(()), false, Some(last)) = (&refused, is_there, self.refused.last_mut()) {
@@ -115,35 +167,55 @@ impl Reader<'_> {
         let mut hosts = if self.settings.value(BASE_URL).is_some() {
             Endpoints::one_origin(self.url(BASE_URL)?)
         } else if let Some(region) = self.settings.value(REGION).map(str::to_owned) {
-            let fix = "give the region's domain, like mypurecloud.ie, or its AWS name, like eu-west-1";
-            let host = ["login.", "api.", "apps.", "webmessaging.", "api-cdn."].into_iter().find(|host| region.starts_with(host));
+            let fix =
+                "give the region's domain, like mypurecloud.ie, or its AWS name, like eu-west-1";
+            let host = ["login.", "api.", "apps.", "webmessaging.", "api-cdn."]
+                .into_iter()
+                .find(|host| region.starts_with(host));
             if let Some(host) = host {
                 self.refuse(
                     REGION,
-                    format!("`{}` is a host of a region", shorten(&url::shown(REGION, &region))),
+                    format!(
+                        "`{}` is a host of a region",
+                        shorten(&url::shown(REGION, &region))
+                    ),
                     &format!("leave out `{host}`"),
                 );
                 return None;
             }
             let name = region.split(':').next().unwrap_or_default();
-            let known = REGIONS.iter().any(|known| known.aws.eq_ignore_ascii_case(name));
+            let known = REGIONS
+                .iter()
+                .any(|known| known.aws.eq_ignore_ascii_case(name));
             if !known && !name.contains('.') && name != "localhost" {
                 self.refuse(
                     REGION,
-                    format!("`{}` is no region that is known, and no domain", shorten(&url::shown(REGION, &region))),
+                    format!(
+                        "`{}` is no region that is known, and no domain",
+                        shorten(&url::shown(REGION, &region))
+                    ),
                     fix,
                 );
                 return None;
             }
-            if !region.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':')) || region.is_empty() {
+            if !region
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':'))
+                || region.is_empty()
+            {
                 self.refuse(
                     REGION,
-                    format!("`{}` has a character that no domain has", shorten(&url::shown(REGION, &region))),
+                    format!(
+                        "`{}` has a character that no domain has",
+                        shorten(&url::shown(REGION, &region))
+                    ),
                     fix,
                 );
                 return None;
             }
-            Endpoints::for_region(&region).map_err(|error| self.refuse(REGION, error.to_string(), fix)).ok()?
+            Endpoints::for_region(&region)
+                .map_err(|error| self.refuse(REGION, error.to_string(), fix))
+                .ok()?
         } else {
             self.missing(REGION, "set it to the region's domain, like mypurecloud.ie, or its AWS name, like eu-west-1");
             return None;
@@ -165,17 +237,31 @@ impl Reader<'_> {
     fn url(&mut self, env: &str) -> Option<BaseUrl> {
         let text = self.settings.value(env)?.to_owned();
         let text = match text.strip_prefix("ws") {
-            Some(rest) if rest.starts_with("s://") || rest.starts_with("://") => format!("http{rest}"),
+            Some(rest) if rest.starts_with("s://") || rest.starts_with("://") => {
+                format!("http{rest}")
+            }
             _ => text,
         };
-        let text = if env == WEBMESSAGING_URL { text.trim_end_matches('/').trim_end_matches("/v1").to_owned() } else { text };
+        let text = if env == WEBMESSAGING_URL {
+            text.trim_end_matches('/')
+                .trim_end_matches("/v1")
+                .to_owned()
+        } else {
+            text
+        };
         // Check the text before parsing it: the parser's message would show a password.
         if let Err(url::Fault { reason, fix }) = url::checked(&text, url::Extent::Origin) {
-            self.refuse(env, reason, fix.unwrap_or("give an https origin, like https://acme.mygenesyscloud.com"));
+            self.refuse(
+                env,
+                reason,
+                fix.unwrap_or("give an https origin, like https://acme.mygenesyscloud.com"),
+            );
             return None;
         }
         text.parse()
-            .map_err(|error: guestlane_genesys::InvalidBaseUrl| self.refuse(env, error.to_string(), "give an https origin"))
+            .map_err(|error: guestlane_genesys::InvalidBaseUrl| {
+                self.refuse(env, error.to_string(), "give an https origin")
+            })
             .ok()
     }
 
@@ -184,13 +270,21 @@ impl Reader<'_> {
             return self.url(BASE_URL);
         }
         let Some(domain) = self.settings.value(ORG_DOMAIN).map(str::to_owned) else {
-            if self.settings.get(SURFACE).is_none_or(|(_, origin)| origin == ValueSource::Default) {
+            if self
+                .settings
+                .get(SURFACE)
+                .is_none_or(|(_, origin)| origin == ValueSource::Default)
+            {
                 let fix = "set it to web-messaging for a real organization (or open-messaging), with GENESYS_REGION; \
                      rest is for the simulator or a gateway, with GENESYS_BASE_URL or GENESYS_ORG_DOMAIN";
-                self.refused.push(ValidationError::new(SURFACE, "is not set", fix));
+                self.refused
+                    .push(ValidationError::new(SURFACE, "is not set", fix));
                 return None;
             }
-            self.missing(ORG_DOMAIN, "set it to the organization's domain, like acme.mygenesyscloud.com");
+            self.missing(
+                ORG_DOMAIN,
+                "set it to the organization's domain, like acme.mygenesyscloud.com",
+            );
             return None;
         };
         let fix = "give the domain alone, like acme.mygenesyscloud.com; for a whole origin use GENESYS_BASE_URL";
@@ -198,23 +292,41 @@ impl Reader<'_> {
             Some("has a scheme")
         } else if domain.contains('/') {
             Some("has a path")
-        } else if !domain.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':')) {
+        } else if !domain
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':'))
+        {
             Some("has a character that no domain has")
         } else {
             None
         };
         if let Some(reason) = reason {
-            self.refuse(ORG_DOMAIN, format!("`{}` {reason}", shorten(&url::shown(ORG_DOMAIN, &domain))), fix);
+            self.refuse(
+                ORG_DOMAIN,
+                format!("`{}` {reason}", shorten(&url::shown(ORG_DOMAIN, &domain))),
+                fix,
+            );
             return None;
         }
         let parsed = format!("https://{domain}").parse::<BaseUrl>();
         parsed
-            .map_err(|_| self.refuse(ORG_DOMAIN, format!("`{}` is not a domain", shorten(&url::shown(ORG_DOMAIN, &domain))), fix))
+            .map_err(|_| {
+                self.refuse(
+                    ORG_DOMAIN,
+                    format!(
+                        "`{}` is not a domain",
+                        shorten(&url::shown(ORG_DOMAIN, &domain))
+                    ),
+                    fix,
+                )
+            })
             .ok()
     }
 
     pub(super) fn cloud(&mut self, hosts: Option<&Endpoints>) -> Option<MessagingConfig> {
-        let yes_or_no = |reader: &mut Self, env| reader.parsed(env, "write true or false", |text| text.parse().ok());
+        let yes_or_no = |reader: &mut Self, env| {
+            reader.parsed(env, "write true or false", |text| text.parse().ok())
+        };
         let link_contact = yes_or_no(self, LINK_CONTACT);
         let move_to_queue = yes_or_no(self, MOVE_TO_QUEUE);
         let send_guest_token = yes_or_no(self, SEND_GUEST_TOKEN);
@@ -241,18 +353,30 @@ impl Reader<'_> {
         let text = self.settings.value(FIRST_MESSAGE)?.to_owned();
         if text == "join" {
             if self.settings.value(SURFACE) == Some(Surface::NAMES[2]) {
-                self.refuse(FIRST_MESSAGE, "`join` is an event that Open Messaging does not have", "write a text");
+                self.refuse(
+                    FIRST_MESSAGE,
+                    "`join` is an event that Open Messaging does not have",
+                    "write a text",
+                );
                 return None;
             }
             return Some(FirstMessage::Join);
         }
         let length = text.chars().count();
         if length > FirstMessage::MAX {
-            self.refuse(FIRST_MESSAGE, format!("has {length} characters"), "the platform takes 4096: shorten it");
+            self.refuse(
+                FIRST_MESSAGE,
+                format!("has {length} characters"),
+                "the platform takes 4096: shorten it",
+            );
             return None;
         }
         if text.trim().is_empty() || text.chars().any(|c| c.is_control() && c != '\n') {
-            self.refuse(FIRST_MESSAGE, "is empty or has a control character", "write a text, or join");
+            self.refuse(
+                FIRST_MESSAGE,
+                "is empty or has a control character",
+                "write a text, or join",
+            );
             return None;
         }
         Some(FirstMessage::Text(text))
@@ -268,11 +392,17 @@ impl Reader<'_> {
                 None => return Some(MessagingConfig::default().origin),
             },
         };
-        let whole = Url::parse(&origin).ok().filter(|url| url.host().is_some() && url.origin().ascii_serialization() == origin);
+        let whole = Url::parse(&origin)
+            .ok()
+            .filter(|url| url.host().is_some() && url.origin().ascii_serialization() == origin);
         let header = whole.and_then(|_| HeaderValue::try_from(&origin).ok());
         if header.is_none() {
             let reason = format!("`{}` is no origin", shorten(&url::shown(ORIGIN, &origin)));
-            self.refuse(ORIGIN, reason, "write it like https://www.example.com, as a browser would send it");
+            self.refuse(
+                ORIGIN,
+                reason,
+                "write it like https://www.example.com, as a browser would send it",
+            );
         }
         header
     }

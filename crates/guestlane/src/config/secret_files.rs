@@ -39,7 +39,11 @@ impl Settings {
             let named = self.value(file).map(PathBuf::from);
             let path = match named {
                 Some(_) if given => {
-                    refused.push(ValidationError::new(file, format!("is set, and {secret} is set, too"), "keep one of the two"));
+                    refused.push(ValidationError::new(
+                        file,
+                        format!("is set, and {secret} is set, too"),
+                        "keep one of the two",
+                    ));
                     continue;
                 }
                 Some(path) => match expect_private(&path) {
@@ -49,7 +53,10 @@ impl Settings {
                         continue;
                     }
                 },
-                None => match credentials.map(|directory| directory.join(secret)).filter(|path| !given && path.exists()) {
+                None => match credentials
+                    .map(|directory| directory.join(secret))
+                    .filter(|path| !given && path.exists())
+                {
                     Some(path) => path,
                     None => continue,
                 },
@@ -57,22 +64,42 @@ impl Settings {
             match read(&path) {
                 Ok(text) => self.take(secret, &text, ValueSource::File(path)),
                 Err(error) => {
-                    let invalid = ValidationError::new(file, format!("{} cannot be used: {error}", path.display()), FIX);
-                    refused.push(if error.kind() == io::ErrorKind::InvalidData { invalid } else { invalid.may_pass() });
+                    let invalid = ValidationError::new(
+                        file,
+                        format!("{} cannot be used: {error}", path.display()),
+                        FIX,
+                    );
+                    refused.push(if error.kind() == io::ErrorKind::InvalidData {
+                        invalid
+                    } else {
+                        invalid.may_pass()
+                    });
                 }
             }
         }
-        if refused.is_empty() { Ok(()) } else { Err(Error::Settings(refused)) }
+        if refused.is_empty() {
+            Ok(())
+        } else {
+            Err(Error::Settings(refused))
+        }
     }
 
     /// Returns an error if the settings file contains a secret and others can read it.
     fn exposed_settings_file(&self) -> Option<ValidationError> {
-        let secrets = SECRET_FILES.iter().filter_map(|(secret, _)| match self.values.get(secret) {
-            Some((value, ValueSource::File(path))) if *secret != DATABASE_URL || value.contains('@') => Some((secret, path)),
-            _ => None,
-        });
+        let secrets = SECRET_FILES
+            .iter()
+            .filter_map(|(secret, _)| match self.values.get(secret) {
+                Some((value, ValueSource::File(path)))
+                    if *secret != DATABASE_URL || value.contains('@') =>
+                {
+                    Some((secret, path))
+                }
+                _ => None,
+            });
         let (secret, path) = secrets.into_iter().next()?;
-        expect_private(path).err().map(|exposed| exposed.named(&format!("{secret} in {}", path.display())))
+        expect_private(path)
+            .err()
+            .map(|exposed| exposed.named(&format!("{secret} in {}", path.display())))
     }
 }
 
@@ -86,11 +113,21 @@ fn read(path: &Path) -> io::Result<String> {
     }
     let mut text = String::new();
     let read = file.take(MAX_SECRET_FILE + 1).read_to_string(&mut text);
-    read.map_err(|error| if error.kind() == io::ErrorKind::InvalidData { invalid("it is not UTF-8") } else { error })?;
+    read.map_err(|error| {
+        if error.kind() == io::ErrorKind::InvalidData {
+            invalid("it is not UTF-8")
+        } else {
+            error
+        }
+    })?;
     if text.len() as u64 > MAX_SECRET_FILE {
         return Err(invalid("it is larger than 64 KiB"));
     }
-    if text.trim().is_empty() { Err(invalid("it is empty")) } else { Ok(text) }
+    if text.trim().is_empty() {
+        Err(invalid("it is empty"))
+    } else {
+        Ok(text)
+    }
 }
 
 #[cfg(test)]
@@ -108,8 +145,15 @@ mod tests {
 
     fn read_with(values: &[(&str, &str)], credentials: Option<&Path>) -> Result<Settings, String> {
         let mut settings = Settings::default();
-        settings.add_environment(|name| values.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned()));
-        settings.read_secret_files(credentials).map_err(|error| error.to_string())?;
+        settings.add_environment(|name| {
+            values
+                .iter()
+                .find(|(known, _)| *known == name)
+                .map(|(_, value)| (*value).to_owned())
+        });
+        settings
+            .read_secret_files(credentials)
+            .map_err(|error| error.to_string())?;
         Ok(settings)
     }
 
@@ -117,9 +161,12 @@ mod tests {
     fn each_secret_is_read_from_its_file_without_white_space_at_its_ends() {
         let directory = tempfile::tempdir().unwrap();
         for (secret, named) in SECRET_FILES {
-            for (content, value) in
-                [("s3cret", "s3cret"), ("s3cret\n", "s3cret"), ("s3cret\r\n", "s3cret"), (" s3cret\n\n", "s3cret")]
-            {
+            for (content, value) in [
+                ("s3cret", "s3cret"),
+                ("s3cret\n", "s3cret"),
+                ("s3cret\r\n", "s3cret"),
+                (" s3cret\n\n", "s3cret"),
+            ] {
                 let path = file(directory.path(), "secret", content.as_bytes(), 0o600);
                 let settings = read_with(&[(named, &path)], None).unwrap();
                 assert_eq!(settings.value(secret), Some(value), "{secret}");
@@ -146,17 +193,36 @@ mod tests {
             (b"\n", 0o600, "it is empty"),
             (b"hunter2\xff", 0o600, "not UTF-8"),
             (&large, 0o600, "larger than 64 KiB"),
-            (b"hunter2", 0o644, "can be read or written by others (mode 644)"),
+            (
+                b"hunter2",
+                0o644,
+                "can be read or written by others (mode 644)",
+            ),
         ] {
             let path = file(directory.path(), "secret", content, mode);
             let error = read_with(&[(CLIENT_SECRET_FILE, &path)], None).unwrap_err();
-            assert!(error.contains(CLIENT_SECRET_FILE) && error.contains(reason) && !error.contains("hunter2"), "{error}");
+            assert!(
+                error.contains(CLIENT_SECRET_FILE)
+                    && error.contains(reason)
+                    && !error.contains("hunter2"),
+                "{error}"
+            );
         }
         let path = file(directory.path(), "secret", b"hunter2", 0o600);
-        let both = read_with(&[(CLIENT_SECRET_FILE, &path), (CLIENT_SECRET, "hunter2")], None).unwrap_err();
-        assert!(both.contains("GENESYS_CLIENT_SECRET is set, too") && !both.contains("hunter2"), "{both}");
+        let both = read_with(
+            &[(CLIENT_SECRET_FILE, &path), (CLIENT_SECRET, "hunter2")],
+            None,
+        )
+        .unwrap_err();
+        assert!(
+            both.contains("GENESYS_CLIENT_SECRET is set, too") && !both.contains("hunter2"),
+            "{both}"
+        );
         let nowhere = read_with(&[(MASTER_KEY_FILE, "/nowhere")], None).unwrap_err();
-        assert!(nowhere.contains(MASTER_KEY_FILE) && nowhere.contains("/nowhere"), "{nowhere}");
+        assert!(
+            nowhere.contains(MASTER_KEY_FILE) && nowhere.contains("/nowhere"),
+            "{nowhere}"
+        );
     }
 
     #[test]
@@ -176,11 +242,18 @@ mod tests {
             let path = PathBuf::from(file(directory.path(), "g.toml", text.as_bytes(), mode));
             let mut settings = Settings::default();
             settings.add_file(&path, text).unwrap();
-            settings.read_secret_files(None).map_err(|error| error.to_string())
+            settings
+                .read_secret_files(None)
+                .map_err(|error| error.to_string())
         };
         let secret = "[genesys]\nclient_secret = \"hunter2\"\n";
         let exposed = read(secret, 0o644).unwrap_err();
-        assert!(exposed.contains("g.toml") && exposed.contains("mode 644") && !exposed.contains("hunter2"), "{exposed}");
+        assert!(
+            exposed.contains("g.toml")
+                && exposed.contains("mode 644")
+                && !exposed.contains("hunter2"),
+            "{exposed}"
+        );
         read(secret, 0o600).unwrap();
         read(secret, 0o640).unwrap();
         read("[genesys]\nregion = \"eu-west-1\"\n", 0o644).unwrap();

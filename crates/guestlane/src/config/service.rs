@@ -6,8 +6,9 @@ use ::url::Url;
 use guestlane_genesys::Rate;
 
 use super::{
-    API_KEY_RATE_LIMIT, DRAIN_PERIOD, LISTEN, MAX_CONCURRENT_SESSIONS, METRICS_LISTEN, OTLP_ENDPOINT, Reader, Settings,
-    TLS_CERT_FILE, TLS_KEY_FILE, TLS_TERMINATED_UPSTREAM, parse_duration, url,
+    API_KEY_RATE_LIMIT, DRAIN_PERIOD, LISTEN, MAX_CONCURRENT_SESSIONS, METRICS_LISTEN,
+    OTLP_ENDPOINT, Reader, Settings, TLS_CERT_FILE, TLS_KEY_FILE, TLS_TERMINATED_UPSTREAM,
+    parse_duration, url,
 };
 use crate::{durable_fs::expect_private, error::Error};
 
@@ -62,7 +63,9 @@ impl Settings {
     /// Returns an error if the URL is invalid.
     pub fn traces(&self) -> Result<Option<Url>, Error> {
         let mut reader = Reader::new(self);
-        let Some(text) = self.value(OTLP_ENDPOINT) else { return Ok(None) };
+        let Some(text) = self.value(OTLP_ENDPOINT) else {
+            return Ok(None);
+        };
         let checked = url::checked(text, url::Extent::WithQuery).map_err(|url::Fault { reason, fix }| {
             let like = "write it like https://collector.example.com/v1/traces; plain http to this machine only";
             reader.refuse(OTLP_ENDPOINT, reason, fix.unwrap_or(like));
@@ -76,27 +79,59 @@ impl Reader<'_> {
     fn service(&mut self) -> Option<ServiceSettings> {
         let address = "write an address and a port, like 127.0.0.1:8971 or [::]:8971";
         let listen: Option<SocketAddr> = self.parsed(LISTEN, address, |text| text.parse().ok());
-        let metrics =
-            self.parsed(METRICS_LISTEN, "write an address and a port, like 127.0.0.1:8972, or off", |text| match text {
+        let metrics = self.parsed(
+            METRICS_LISTEN,
+            "write an address and a port, like 127.0.0.1:8972, or off",
+            |text| match text {
                 "off" => Some(None),
                 text => text.parse().ok().map(Some),
-            });
-        let public = self.parsed(super::METRICS_ALLOW_PUBLIC, "write true or false", |text| text.parse::<bool>().ok())?;
-        if metrics.flatten().is_some_and(|address: SocketAddr| !address.ip().is_loopback()) && !public {
-            let reason = "is beyond this machine, and metrics are answered without a key and without TLS";
+            },
+        );
+        let public = self.parsed(super::METRICS_ALLOW_PUBLIC, "write true or false", |text| {
+            text.parse::<bool>().ok()
+        })?;
+        if metrics
+            .flatten()
+            .is_some_and(|address: SocketAddr| !address.ip().is_loopback())
+            && !public
+        {
+            let reason =
+                "is beyond this machine, and metrics are answered without a key and without TLS";
             let fix = "listen on 127.0.0.1, or set GUESTLANE_METRICS_ALLOW_PUBLIC=true where a firewall lets only the scraper in";
             self.refuse(METRICS_LISTEN, reason, fix);
         }
-        let key_rate = self.parsed(API_KEY_RATE_LIMIT, "write 1000/s, 300/min or off", |text| Rate::parse(text).ok());
-        let in_range = |text: &str| text.parse().ok().filter(|number| (1..=65_536).contains(number));
-        let max_sessions = self.parsed(MAX_CONCURRENT_SESSIONS, "give a number from 1 to 65536", in_range);
-        let drain = self.parsed(DRAIN_PERIOD, "write it like 5s, at most 5min, or off", |text| match text {
-            "off" => Some(Duration::ZERO),
-            text => parse_duration(text).filter(|drain| *drain <= MAX_DRAIN),
+        let key_rate = self.parsed(API_KEY_RATE_LIMIT, "write 1000/s, 300/min or off", |text| {
+            Rate::parse(text).ok()
         });
-        let behind_proxy = self.parsed(TLS_TERMINATED_UPSTREAM, "write true or false", |text| text.parse::<bool>().ok());
-        let tls = match (self.settings.value(TLS_CERT_FILE), self.settings.value(TLS_KEY_FILE)) {
-            (Some(cert), Some(key)) => Some(TlsFiles { cert: cert.into(), key: key.into() }),
+        let in_range = |text: &str| {
+            text.parse()
+                .ok()
+                .filter(|number| (1..=65_536).contains(number))
+        };
+        let max_sessions = self.parsed(
+            MAX_CONCURRENT_SESSIONS,
+            "give a number from 1 to 65536",
+            in_range,
+        );
+        let drain = self.parsed(
+            DRAIN_PERIOD,
+            "write it like 5s, at most 5min, or off",
+            |text| match text {
+                "off" => Some(Duration::ZERO),
+                text => parse_duration(text).filter(|drain| *drain <= MAX_DRAIN),
+            },
+        );
+        let behind_proxy = self.parsed(TLS_TERMINATED_UPSTREAM, "write true or false", |text| {
+            text.parse::<bool>().ok()
+        });
+        let tls = match (
+            self.settings.value(TLS_CERT_FILE),
+            self.settings.value(TLS_KEY_FILE),
+        ) {
+            (Some(cert), Some(key)) => Some(TlsFiles {
+                cert: cert.into(),
+                key: key.into(),
+            }),
             (None, None) => None,
             (Some(_), None) => {
                 self.missing(TLS_KEY_FILE, "name the private key of the certificate");
@@ -112,7 +147,8 @@ impl Reader<'_> {
         }
         let (listen, behind_proxy) = (listen?, behind_proxy?);
         if !listen.ip().is_loopback() && tls.is_none() && !behind_proxy {
-            let reason = "is beyond this machine, and without TLS, keys and guests could be read on the way";
+            let reason =
+                "is beyond this machine, and without TLS, keys and guests could be read on the way";
             let fix = "set GUESTLANE_TLS_CERT_FILE and GUESTLANE_TLS_KEY_FILE; or GUESTLANE_TLS_TERMINATED_UPSTREAM=true where a proxy speaks TLS";
             self.refuse(LISTEN, reason, fix);
         }

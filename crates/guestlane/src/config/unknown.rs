@@ -28,7 +28,9 @@ impl Settings {
         let unknown = names.filter(|name| is_unknown(name));
         self.unknown = unknown
             .map(|name| UnknownVariable {
-                name: guestlane_genesys::foreign::one_line(&name.chars().take(MAX_NAME).collect::<String>()),
+                name: guestlane_genesys::foreign::one_line(
+                    &name.chars().take(MAX_NAME).collect::<String>(),
+                ),
                 nearest: nearest(name),
             })
             .collect();
@@ -58,9 +60,18 @@ fn is_of_kubernetes(name: &str) -> bool {
 }
 
 fn nearest(name: &str) -> Option<&'static str> {
-    let name: String = name.chars().take(MAX_NAME).collect::<String>().to_ascii_uppercase();
-    let edits = SETTINGS.iter().map(|setting| (strsim::damerau_levenshtein(&name, setting.env), setting.env));
-    edits.min().filter(|(edits, _)| *edits <= MAX_EDITS).map(|(_, env)| env)
+    let name: String = name
+        .chars()
+        .take(MAX_NAME)
+        .collect::<String>()
+        .to_ascii_uppercase();
+    let edits = SETTINGS
+        .iter()
+        .map(|setting| (strsim::damerau_levenshtein(&name, setting.env), setting.env));
+    edits
+        .min()
+        .filter(|(edits, _)| *edits <= MAX_EDITS)
+        .map(|(_, env)| env)
 }
 
 #[cfg(test)]
@@ -84,7 +95,11 @@ mod tests {
             "PATH",
         ];
         settings.look_for_unknown(names.into_iter());
-        let found: Vec<_> = settings.unknown_variables().iter().map(|unknown| (unknown.name.as_str(), unknown.nearest)).collect();
+        let found: Vec<_> = settings
+            .unknown_variables()
+            .iter()
+            .map(|unknown| (unknown.name.as_str(), unknown.nearest))
+            .collect();
         assert_eq!(
             found,
             [

@@ -5,7 +5,8 @@ use ::url::Url;
 use guestlane_genesys::is_loopback;
 
 use super::{
-    API_URL, BASE_URL, CDN_URL, DATABASE_URL, LOGIN_URL, ORG_DOMAIN, ORIGIN, OTLP_ENDPOINT, REGION, WEBHOOK_URL, WEBMESSAGING_URL,
+    API_URL, BASE_URL, CDN_URL, DATABASE_URL, LOGIN_URL, ORG_DOMAIN, ORIGIN, OTLP_ENDPOINT, REGION,
+    WEBHOOK_URL, WEBMESSAGING_URL,
 };
 use crate::store::Database;
 
@@ -33,17 +34,33 @@ pub(super) struct Fault {
 pub(super) fn checked(text: &str, extent: Extent) -> Result<Url, Fault> {
     let fault = |reason, fix| Err(Fault { reason, fix });
     let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
-    if text.ends_with([',', ';']) || [",http", ";http"].iter().any(|second| rest.contains(second)) {
+    if text.ends_with([',', ';'])
+        || [",http", ";http"]
+            .iter()
+            .any(|second| rest.contains(second))
+    {
         let fix = "write one space between addresses, and no comma or semicolon";
-        return fault("has more than one address, or a comma or semicolon at its end", Some(fix));
+        return fault(
+            "has more than one address, or a comma or semicolon at its end",
+            Some(fix),
+        );
     }
     // A slash in a password ends the host too early, so that the @ appears to be in the path.
     // Reject an @ in the path too.
-    if rest.split(['?', '#']).next().is_some_and(|hierarchy| hierarchy.contains('@')) {
+    if rest
+        .split(['?', '#'])
+        .next()
+        .is_some_and(|hierarchy| hierarchy.contains('@'))
+    {
         let fix = "leave out user name and password; write %40 for an @ that is part of the path";
-        return fault("has a user name or a password (@), which would not be sent", Some(fix));
+        return fault(
+            "has a user name or a password (@), which would not be sent",
+            Some(fix),
+        );
     }
-    let Ok(url) = Url::parse(text) else { return fault("is not a URL", None) };
+    let Ok(url) = Url::parse(text) else {
+        return fault("is not a URL", None);
+    };
     if url.fragment().is_some() {
         return fault(
             "has a fragment (#), which would not be sent",
@@ -51,12 +68,18 @@ pub(super) fn checked(text: &str, extent: Extent) -> Result<Url, Fault> {
         );
     }
     if extent == Extent::Origin && url.query().is_some() {
-        return fault("has a query (?), which would not be sent", Some("give only scheme, host, port and path"));
+        return fault(
+            "has a query (?), which would not be sent",
+            Some("give only scheme, host, port and path"),
+        );
     }
     match url.scheme() {
         "https" if url.host().is_some() => Ok(url),
         "http" if is_loopback(&url) => Ok(url),
-        "http" => fault("is plain http to another machine, which would show its content to the network", Some("use https")),
+        "http" => fault(
+            "is plain http to another machine, which would show its content to the network",
+            Some("use https"),
+        ),
         _ => fault("is not an https URL", None),
     }
 }
@@ -66,7 +89,11 @@ pub(super) fn checked(text: &str, extent: Extent) -> Result<Url, Fault> {
 pub(super) fn shown(env: &str, value: &str) -> String {
     match env {
         DATABASE_URL => database(value),
-        WEBHOOK_URL => value.split_whitespace().map(webhook).collect::<Vec<_>>().join(" "),
+        WEBHOOK_URL => value
+            .split_whitespace()
+            .map(webhook)
+            .collect::<Vec<_>>()
+            .join(" "),
         OTLP_ENDPOINT => webhook(value),
         BASE_URL | LOGIN_URL | API_URL | WEBMESSAGING_URL | CDN_URL | ORIGIN => origin(value),
         ORG_DOMAIN | REGION if !is_host(value) => HIDDEN.to_owned(),
@@ -82,7 +109,9 @@ const HIDDEN: &str = "(hidden)";
 /// password.
 fn is_host(value: &str) -> bool {
     let rest = value.split_once("://").map_or(value, |(_, rest)| rest);
-    let port = rest.split_once(':').map_or("", |(_, port)| port.trim_end_matches('/'));
+    let port = rest
+        .split_once(':')
+        .map_or("", |(_, port)| port.trim_end_matches('/'));
     !rest.contains('@') && port.bytes().all(|byte| byte.is_ascii_digit())
 }
 
@@ -108,10 +137,16 @@ fn webhook(value: &str) -> String {
 }
 
 fn origin(value: &str) -> String {
-    let https = value.strip_prefix("wss://").map(|rest| format!("https://{rest}"));
+    let https = value
+        .strip_prefix("wss://")
+        .map(|rest| format!("https://{rest}"));
     let usable = checked(https.as_deref().unwrap_or(value), Extent::Origin).is_ok();
     let is_name = !value.contains([':', '@', '?', '#']);
-    if usable || is_name { value.to_owned() } else { HIDDEN.to_owned() }
+    if usable || is_name {
+        value.to_owned()
+    } else {
+        HIDDEN.to_owned()
+    }
 }
 
 #[cfg(test)]
@@ -135,7 +170,10 @@ mod tests {
             ("https://@crm.example/x", "user name"),
             ("https://crm.example/x#hunter2", "fragment"),
             ("https://crm.example/a,", "more than one address"),
-            ("https://crm.example/a;http://crm.example/b", "more than one address"),
+            (
+                "https://crm.example/a;http://crm.example/b",
+                "more than one address",
+            ),
             ("http://crm.example/x", "plain http"),
             ("ftp://crm.example/x", "not an https URL"),
             ("https://user:hunter2", "not a URL"),
@@ -145,18 +183,50 @@ mod tests {
             assert!(refused.reason.contains(part), "{bad}: {refused:?}");
             assert!(!shown(WEBHOOK_URL, bad).contains("hunter2"));
         }
-        assert!(checked("https://gw.example/?q=1", Extent::Origin).unwrap_err().reason.contains("query"));
+        assert!(
+            checked("https://gw.example/?q=1", Extent::Origin)
+                .unwrap_err()
+                .reason
+                .contains("query")
+        );
     }
 
     #[test]
     fn what_may_be_a_password_is_not_shown() {
-        for env in [WEBHOOK_URL, OTLP_ENDPOINT, BASE_URL, API_URL, ORIGIN, ORG_DOMAIN, REGION, DATABASE_URL] {
-            for value in ["https://u:hunter2@h.example", "https://u:hunter2", "u:hunter2@h", "postgres://u:hunter2@h@i/d"] {
-                assert!(!shown(env, value).contains("hunter2"), "{env} {value}: {}", shown(env, value));
+        for env in [
+            WEBHOOK_URL,
+            OTLP_ENDPOINT,
+            BASE_URL,
+            API_URL,
+            ORIGIN,
+            ORG_DOMAIN,
+            REGION,
+            DATABASE_URL,
+        ] {
+            for value in [
+                "https://u:hunter2@h.example",
+                "https://u:hunter2",
+                "u:hunter2@h",
+                "postgres://u:hunter2@h@i/d",
+            ] {
+                assert!(
+                    !shown(env, value).contains("hunter2"),
+                    "{env} {value}: {}",
+                    shown(env, value)
+                );
             }
         }
-        assert_eq!(shown(WEBHOOK_URL, "https://a.example/x https://b.example/y"), "https://a.example/x https://b.example/y");
-        assert_eq!(shown(WEBHOOK_URL, "https://a.example/x?k=hunter2"), "https://a.example/x (and something hidden)");
-        assert_eq!(shown(ORG_DOMAIN, "https://acme.example/"), "https://acme.example/");
+        assert_eq!(
+            shown(WEBHOOK_URL, "https://a.example/x https://b.example/y"),
+            "https://a.example/x https://b.example/y"
+        );
+        assert_eq!(
+            shown(WEBHOOK_URL, "https://a.example/x?k=hunter2"),
+            "https://a.example/x (and something hidden)"
+        );
+        assert_eq!(
+            shown(ORG_DOMAIN, "https://acme.example/"),
+            "https://acme.example/"
+        );
     }
 }

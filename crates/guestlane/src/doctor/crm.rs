@@ -24,11 +24,19 @@ pub(super) async fn examine(settings: &Settings, clock: &Clock) -> Vec<Finding> 
     };
     // Check all endpoints concurrently, so that the check takes as long as the slowest, which is
     // bounded.
-    let findings = crm.urls.iter().map(|url| of_endpoint(url, crm.networks, &crm.trust, clock));
+    let findings = crm
+        .urls
+        .iter()
+        .map(|url| of_endpoint(url, crm.networks, &crm.trust, clock));
     futures_util::future::join_all(findings).await
 }
 
-async fn of_endpoint(url: &Url, networks: EgressPolicy, trust: &TlsRoots, clock: &Clock) -> Finding {
+async fn of_endpoint(
+    url: &Url,
+    networks: EgressPolicy,
+    trust: &TlsRoots,
+    clock: &Clock,
+) -> Finding {
     // Show host and port only: a path or a query may be a secret.
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
     let check = format!("crm {host}:{}", url.port_or_known_default().unwrap_or(443));
@@ -37,9 +45,10 @@ async fn of_endpoint(url: &Url, networks: EgressPolicy, trust: &TlsRoots, clock:
         Err(error) => return Finding::bad(check, error.to_string()),
     };
     match crm.connect().await {
-        Ok(()) if url.scheme() == "https" => {
-            Finding::good(check, "takes connections, and its certificate is trusted; no event was sent")
-        }
+        Ok(()) if url.scheme() == "https" => Finding::good(
+            check,
+            "takes connections, and its certificate is trusted; no event was sent",
+        ),
         Ok(()) => Finding::good(check, "takes connections, without TLS; no event was sent"),
         Err(error) => of_failure(check, &error),
     }
@@ -48,7 +57,10 @@ async fn of_endpoint(url: &Url, networks: EgressPolicy, trust: &TlsRoots, clock:
 fn of_failure(check: String, error: &NotConnected) -> Finding {
     let error = match error {
         NotConnected::TimedOut(_) => {
-            let result = format!("opened no connection within {} s", ATTEMPT_TIMEOUT.as_secs());
+            let result = format!(
+                "opened no connection within {} s",
+                ATTEMPT_TIMEOUT.as_secs()
+            );
             let fix = "check the firewall between this machine and the receiver, and that the port speaks TLS";
             return waiting(Finding::bad(check, result), fix);
         }
@@ -56,41 +68,62 @@ fn of_failure(check: String, error: &NotConnected) -> Finding {
     };
     let text = crate::error::display_chain(error);
     if text.contains(NOT_PUBLIC) {
-        return Finding::bad(check, "has an address in a private network or of this machine")
-            .because("events are not sent into private networks unless that is allowed")
-            .fix(format!("set {ALLOW_PRIVATE}=true, if that is where your CRM is"));
+        return Finding::bad(
+            check,
+            "has an address in a private network or of this machine",
+        )
+        .because("events are not sent into private networks unless that is allowed")
+        .fix(format!(
+            "set {ALLOW_PRIVATE}=true, if that is where your CRM is"
+        ));
     }
     if let Some(failure) = tls_error::find(error) {
-        return waiting(Finding::bad(check, tls_error::sentence(failure)), &tls_fix(failure));
+        return waiting(
+            Finding::bad(check, tls_error::sentence(failure)),
+            &tls_fix(failure),
+        );
     }
     if error.to_string().contains("dns error") {
-        return Finding::bad(check, format!("its name cannot be resolved: {text}")).fix(format!("check {WEBHOOK_URL} and DNS"));
+        return Finding::bad(check, format!("its name cannot be resolved: {text}"))
+            .fix(format!("check {WEBHOOK_URL} and DNS"));
     }
     match io_kind(error) {
         Some(io::ErrorKind::ConnectionRefused) => {
-            let fix = "start the CRM, or open the firewall; `guestlane outbox deliver` sends what waits";
+            let fix =
+                "start the CRM, or open the firewall; `guestlane outbox deliver` sends what waits";
             waiting(Finding::bad(check, "refuses connections"), fix)
         }
         Some(io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) => {
-            let fix = format!("check the port in {WEBHOOK_URL}, and look into the receiver's own log");
-            waiting(Finding::bad(check, "closed the connection during the TLS handshake"), &fix)
+            let fix =
+                format!("check the port in {WEBHOOK_URL}, and look into the receiver's own log");
+            waiting(
+                Finding::bad(check, "closed the connection during the TLS handshake"),
+                &fix,
+            )
         }
         _ => {
             let fix = "check the network between this machine and the receiver: routes, firewall";
-            waiting(Finding::bad(check, format!("takes no connection: {text}")), fix)
+            waiting(
+                Finding::bad(check, format!("takes no connection: {text}")),
+                fix,
+            )
         }
     }
 }
 
 fn waiting(finding: Finding, fix: &str) -> Finding {
-    finding.because("events wait in the outbox meanwhile; sessions are created").fix(fix)
+    finding
+        .because("events wait in the outbox meanwhile; sessions are created")
+        .fix(fix)
 }
 
 /// The fix of a TLS failure, with the setting to change. The message about the failure names no
 /// setting.
 fn tls_fix(failure: &rustls::Error) -> String {
     let rustls::Error::InvalidCertificate(refused) = failure else {
-        return format!("check the port and the scheme in {WEBHOOK_URL}, and look into the receiver's own log");
+        return format!(
+            "check the port and the scheme in {WEBHOOK_URL}, and look into the receiver's own log"
+        );
     };
     match refused {
         CertificateError::UnknownIssuer | CertificateError::BadSignature => format!(
@@ -98,7 +131,9 @@ fn tls_fix(failure: &rustls::Error) -> String {
              or let the receiver send its whole chain"
         ),
         CertificateError::Other(other) if tls_error::is_ca_as_end_entity(other) => {
-            format!("set {CRM_CA_FILE} to this very certificate, or give the receiver one that is no authority's")
+            format!(
+                "set {CRM_CA_FILE} to this very certificate, or give the receiver one that is no authority's"
+            )
         }
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
             "renew the receiver's certificate, or set this machine's clock".to_owned()
@@ -122,7 +157,9 @@ fn io_kind(error: &(dyn Error + 'static)) -> Option<io::ErrorKind> {
         kind = found.map(io::Error::kind).or(kind);
         // `source` of an I/O error skips the error inside it, so take that with `get_ref`.
         let inner = found.and_then(io::Error::get_ref);
-        cause = inner.map(|inner| inner as &(dyn Error + 'static)).or_else(|| error.source());
+        cause = inner
+            .map(|inner| inner as &(dyn Error + 'static))
+            .or_else(|| error.source());
     }
     kind
 }
@@ -178,18 +215,28 @@ mod tests {
             let _ = tls.read_to_end(&mut bytes);
             bytes
         });
-        Receiver { url, pem: certificate.pem(), received }
+        Receiver {
+            url,
+            pem: certificate.pem(),
+            received,
+        }
     }
 
     fn listener(scheme: &str) -> (TcpListener, String) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("{scheme}://localhost:{}/hook-secret", listener.local_addr().unwrap().port());
+        let url = format!(
+            "{scheme}://localhost:{}/hook-secret",
+            listener.local_addr().unwrap().port()
+        );
         (listener, url)
     }
 
     async fn examined(url: &str, networks: EgressPolicy, trust: &TlsRoots) -> Finding {
         let finding = of_endpoint(&url.parse().unwrap(), networks, trust, &Clock::system()).await;
-        assert!(!format!("{finding:?}").contains("hook-secret"), "a path may be a secret: {finding:?}");
+        assert!(
+            !format!("{finding:?}").contains("hook-secret"),
+            "a path may be a secret: {finding:?}"
+        );
         finding
     }
 
@@ -198,32 +245,70 @@ mod tests {
         let receiver = receiver(params("localhost"));
         let trust = TlsRoots::from_pem(receiver.pem.as_bytes()).unwrap();
         let found = examined(&receiver.url, EgressPolicy::Any, &trust).await;
-        assert!(found.outcome == CheckStatus::Ok && found.result.contains("certificate is trusted"), "{found:?}");
+        assert!(
+            found.outcome == CheckStatus::Ok && found.result.contains("certificate is trusted"),
+            "{found:?}"
+        );
         assert_eq!(receiver.received.join().unwrap(), b"");
     }
 
     #[tokio::test]
     async fn each_certificate_that_is_refused_has_its_own_fix() {
         let mut expired = params("localhost");
-        (expired.not_before, expired.not_after) = (date_time_ymd(2001, 1, 1), date_time_ymd(2002, 1, 1));
+        (expired.not_before, expired.not_after) =
+            (date_time_ymd(2001, 1, 1), date_time_ymd(2002, 1, 1));
         let mut early = params("localhost");
-        (early.not_before, early.not_after) = (date_time_ymd(2901, 1, 1), date_time_ymd(2902, 1, 1));
+        (early.not_before, early.not_after) =
+            (date_time_ymd(2901, 1, 1), date_time_ymd(2902, 1, 1));
         let mut authority = params("localhost");
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         for (made, is_trusted, result, fix) in [
-            (params("localhost"), false, "authority is not trusted", "set CRM_CA_FILE to the authority's certificate"),
-            (expired, true, "it expired at 2002-01-01", "renew the receiver's certificate"),
-            (early, true, "it is not valid before 2901-01-01", "set this machine's clock"),
-            (params("crm.example"), true, "it is for crm.example, and not for localhost", "correct the host in CRM_WEBHOOK_URL"),
+            (
+                params("localhost"),
+                false,
+                "authority is not trusted",
+                "set CRM_CA_FILE to the authority's certificate",
+            ),
+            (
+                expired,
+                true,
+                "it expired at 2002-01-01",
+                "renew the receiver's certificate",
+            ),
+            (
+                early,
+                true,
+                "it is not valid before 2901-01-01",
+                "set this machine's clock",
+            ),
+            (
+                params("crm.example"),
+                true,
+                "it is for crm.example, and not for localhost",
+                "correct the host in CRM_WEBHOOK_URL",
+            ),
             (authority, false, "authority", "set CRM_CA_FILE to"),
         ] {
             let receiver = receiver(made);
             let mut other = params("localhost");
-            other.distinguished_name.push(rcgen::DnType::CommonName, "another authority");
-            let other = other.self_signed(&KeyPair::generate().unwrap()).unwrap().pem();
-            let trust = TlsRoots::from_pem(if is_trusted { receiver.pem.as_bytes() } else { other.as_bytes() }).unwrap();
+            other
+                .distinguished_name
+                .push(rcgen::DnType::CommonName, "another authority");
+            let other = other
+                .self_signed(&KeyPair::generate().unwrap())
+                .unwrap()
+                .pem();
+            let trust = TlsRoots::from_pem(if is_trusted {
+                receiver.pem.as_bytes()
+            } else {
+                other.as_bytes()
+            })
+            .unwrap();
             let found = examined(&receiver.url, EgressPolicy::Any, &trust).await;
-            assert!(found.outcome == CheckStatus::Failed && found.result.contains(result), "{found:?}");
+            assert!(
+                found.outcome == CheckStatus::Failed && found.result.contains(result),
+                "{found:?}"
+            );
             assert!(found.fix.as_ref().unwrap().contains(fix), "{found:?}");
             assert_eq!(receiver.received.join().unwrap(), b"");
         }
@@ -234,12 +319,18 @@ mod tests {
         let (closed, url) = listener("https");
         drop(closed);
         let refused = examined(&url, EgressPolicy::Any, &TlsRoots::System).await;
-        assert!(refused.result == "refuses connections" && refused.fix.unwrap().contains("start the CRM"));
+        assert!(
+            refused.result == "refuses connections"
+                && refused.fix.unwrap().contains("start the CRM")
+        );
 
         let (hangs_up, url) = listener("https");
         let hanging_up = thread::spawn(move || drop(hangs_up.accept()));
         let closed = examined(&url, EgressPolicy::Any, &TlsRoots::System).await;
-        assert!(closed.result.contains("during the TLS handshake"), "{closed:?}");
+        assert!(
+            closed.result.contains("during the TLS handshake"),
+            "{closed:?}"
+        );
         hanging_up.join().unwrap();
 
         let (plain, url) = listener("https");
@@ -254,7 +345,10 @@ mod tests {
 
         let (_listener, url) = listener("http");
         let good = examined(&url, EgressPolicy::Any, &TlsRoots::System).await;
-        assert!(good.outcome == CheckStatus::Ok && good.result.contains("without TLS"), "{good:?}");
+        assert!(
+            good.outcome == CheckStatus::Ok && good.result.contains("without TLS"),
+            "{good:?}"
+        );
     }
 
     #[tokio::test]
@@ -263,11 +357,22 @@ mod tests {
         let by_address = by_name.replace("localhost", "127.0.0.1");
         for url in [by_name, by_address] {
             let found = examined(&url, EgressPolicy::Public, &TlsRoots::System).await;
-            assert!(found.outcome == CheckStatus::Failed && found.result.contains("private network"), "{found:?}");
-            assert!(found.fix.unwrap().contains("CRM_ALLOW_PRIVATE_NETWORKS=true"));
+            assert!(
+                found.outcome == CheckStatus::Failed && found.result.contains("private network"),
+                "{found:?}"
+            );
+            assert!(
+                found
+                    .fix
+                    .unwrap()
+                    .contains("CRM_ALLOW_PRIVATE_NETWORKS=true")
+            );
         }
         listener.set_nonblocking(true).unwrap();
-        assert_eq!(listener.accept().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        assert_eq!(
+            listener.accept().unwrap_err().kind(),
+            io::ErrorKind::WouldBlock
+        );
     }
 
     #[tokio::test]
@@ -286,6 +391,10 @@ mod tests {
             found = examining => found,
             () = passing => unreachable!(),
         };
-        assert!(found.outcome == CheckStatus::Failed && found.result == "opened no connection within 3 s", "{found:?}");
+        assert!(
+            found.outcome == CheckStatus::Failed
+                && found.result == "opened no connection within 3 s",
+            "{found:?}"
+        );
     }
 }

@@ -29,11 +29,19 @@ const OLD_KEY: Duration = Duration::from_secs(365 * 24 * 3600);
 pub(super) async fn examine(settings: &Settings, api: Option<&str>, clock: &Clock) -> Vec<Finding> {
     let places = match settings.storage() {
         Ok(places) => places,
-        Err(Error::Settings(refused)) => return refused.into_iter().map(super::of_setting).collect(),
+        Err(Error::Settings(refused)) => {
+            return refused.into_iter().map(super::of_setting).collect();
+        }
         Err(error) => return vec![Finding::bad("state directory", error.to_string())],
     };
     let mut findings = vec![
-        room("disk", places.database.file().unwrap_or(&places.home.join("log-1.lock"))),
+        room(
+            "disk",
+            places
+                .database
+                .file()
+                .unwrap_or(&places.home.join("log-1.lock")),
+        ),
         room("disk of the audit log", &places.audit.path),
     ];
     findings.extend(exposed(&places.home));
@@ -44,26 +52,45 @@ pub(super) async fn examine(settings: &Settings, api: Option<&str>, clock: &Cloc
 }
 
 fn room(check: &str, file: &Path) -> Finding {
-    let wanted = file.parent().filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let wanted = file
+        .parent()
+        .filter(|path| !path.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     let absolute = std::path::absolute(wanted).unwrap_or_else(|_| wanted.to_owned());
-    let Some(place) = absolute.ancestors().find(|path| path.exists()).map(Path::to_owned) else {
+    let Some(place) = absolute
+        .ancestors()
+        .find(|path| path.exists())
+        .map(Path::to_owned)
+    else {
         return Finding::bad(check, format!("there is no {}", absolute.display()));
     };
-    let writable = rustix::fs::access(&place, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK);
+    let writable = rustix::fs::access(
+        &place,
+        rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK,
+    );
     if let Err(error) = writable {
-        return Finding::bad(check, format!("{} cannot be written: {error}", place.display()))
-            .fix("give this user the right to write there, or choose another place by --state-dir");
+        return Finding::bad(
+            check,
+            format!("{} cannot be written: {error}", place.display()),
+        )
+        .fix("give this user the right to write there, or choose another place by --state-dir");
     }
     match rustix::fs::statvfs(&place) {
         Ok(room) => of_room(check, place, room.f_bavail.saturating_mul(room.f_frsize)),
-        Err(error) => Finding::warning(check, format!("the room on {} is not known: {error}", place.display())),
+        Err(error) => Finding::warning(
+            check,
+            format!("the room on {} is not known: {error}", place.display()),
+        ),
     }
 }
 
 /// Returns a warning if users outside its owner and group can enter the state directory.
 fn exposed(home: &Path) -> Option<Finding> {
     let mode = durable_fs::mode_for_others(home)?;
-    let result = format!("{} can be entered by others (mode {mode:o})", home.display());
+    let result = format!(
+        "{} can be entered by others (mode {mode:o})",
+        home.display()
+    );
     let finding = Finding::warning("state directory", result)
         .because("its files are readable for their owner alone, but others can see or replace them")
         .fix(format!("run `chmod o= {}`", home.display()));
@@ -80,7 +107,12 @@ fn of_room(check: &str, place: PathBuf, free: u64) -> Finding {
     Finding::good(check, result)
 }
 
-async fn state(places: &StorageConfig, api: Option<&str>, crm: Option<&WebhookConfig>, clock: &Clock) -> Vec<Finding> {
+async fn state(
+    places: &StorageConfig,
+    api: Option<&str>,
+    crm: Option<&WebhookConfig>,
+    clock: &Clock,
+) -> Vec<Finding> {
     // Stop before a step that would migrate the store or create its keys: a check changes nothing.
     match Store::inspect(&places.database).await {
         Ok(None) => {
@@ -88,16 +120,28 @@ async fn state(places: &StorageConfig, api: Option<&str>, crm: Option<&WebhookCo
             return vec![Finding::good("database", result)];
         }
         Ok(Some(StoreInfo { format, known, .. })) if format < known => {
-            let result =
-                format!("has format {format}; the next session brings it up to {known}, and older versions cannot use it then");
+            let result = format!(
+                "has format {format}; the next session brings it up to {known}, and older versions cannot use it then"
+            );
             return vec![Finding::good("database", result)];
         }
-        Ok(Some(StoreInfo { has_keys: false, .. })) => {
-            return vec![Finding::good("database", "has no keys yet; the next session makes them")];
+        Ok(Some(StoreInfo {
+            has_keys: false, ..
+        })) => {
+            return vec![Finding::good(
+                "database",
+                "has no keys yet; the next session makes them",
+            )];
         }
-        Ok(Some(StoreInfo { platform: Some(platform), .. })) if api.is_some_and(|api| api != platform) => {
+        Ok(Some(StoreInfo {
+            platform: Some(platform),
+            ..
+        })) if api.is_some_and(|api| api != platform) => {
             let result = format!("belongs to the platform at {platform}");
-            return vec![Finding::bad("database", result).fix("choose another state directory for this platform: --state-dir")];
+            return vec![
+                Finding::bad("database", result)
+                    .fix("choose another state directory for this platform: --state-dir"),
+            ];
         }
         // A file that cannot be opened is checked below, where it is opened as a command would open
         // it.
@@ -109,27 +153,42 @@ async fn state(places: &StorageConfig, api: Option<&str>, crm: Option<&WebhookCo
     }
     if let Err(error) = Store::try_to_write(&places.database).await {
         let advice = Error::from(error).advice();
-        return vec![Finding::bad("database", "cannot be written to").because(advice.cause).fix(advice.fix)];
+        return vec![
+            Finding::bad("database", "cannot be written to")
+                .because(advice.cause)
+                .fix(advice.fix),
+        ];
     }
     let state = match Workspace::open_read_only(places, clock).await {
         Ok(state) => state,
         Err(error) => {
             let advice = error.advice();
-            return vec![Finding::bad("database", display_chain(&error)).because(advice.cause).fix(advice.fix)];
+            return vec![
+                Finding::bad("database", display_chain(&error))
+                    .because(advice.cause)
+                    .fix(advice.fix),
+            ];
         }
     };
-    let mut findings = vec![sessions(&state).await, events(&state).await, key(&state, clock)];
+    let mut findings = vec![
+        sessions(&state).await,
+        events(&state).await,
+        key(&state, clock),
+    ];
     findings.extend(disabled(&state, crm).await);
     findings
 }
 
 async fn sessions(state: &Workspace) -> Finding {
     match state.store.unfinished().await {
-        Ok(0) => Finding::good("database", "opens and takes a write, which was undone; no session is unfinished"),
-        Ok(n) => Finding::warning("database", format!("opens; {n} unfinished")).fix("guestlane sessions resume"),
-        Err(error) => {
-            Finding::bad("database", display_chain(&error)).fix("check the disk and whether another process holds the database")
-        }
+        Ok(0) => Finding::good(
+            "database",
+            "opens and takes a write, which was undone; no session is unfinished",
+        ),
+        Ok(n) => Finding::warning("database", format!("opens; {n} unfinished"))
+            .fix("guestlane sessions resume"),
+        Err(error) => Finding::bad("database", display_chain(&error))
+            .fix("check the disk and whether another process holds the database"),
     }
 }
 
@@ -137,10 +196,11 @@ async fn events(state: &Workspace) -> Finding {
     match state.store.pending_events().await {
         Ok(0) => Finding::good("outbox", "no event waits"),
         Ok(1) => Finding::warning("outbox", "1 event waits").fix("guestlane outbox deliver"),
-        Ok(n) => Finding::warning("outbox", format!("{n} events wait")).fix("guestlane outbox deliver"),
-        Err(error) => {
-            Finding::bad("outbox", display_chain(&error)).fix("check the disk and whether another process holds the database")
+        Ok(n) => {
+            Finding::warning("outbox", format!("{n} events wait")).fix("guestlane outbox deliver")
         }
+        Err(error) => Finding::bad("outbox", display_chain(&error))
+            .fix("check the disk and whether another process holds the database"),
     }
 }
 
@@ -149,12 +209,19 @@ async fn disabled(state: &Workspace, crm: Option<&WebhookConfig>) -> Vec<Finding
     let read = async { Endpoints::new(state, crm)?.read().await };
     let endpoints = match read.await {
         Ok(endpoints) => endpoints,
-        Err(error) => return vec![Finding::bad("webhook endpoints", display_chain(&error)).fix(error.advice().fix)],
+        Err(error) => {
+            return vec![
+                Finding::bad("webhook endpoints", display_chain(&error)).fix(error.advice().fix),
+            ];
+        }
     };
     let finding = |endpoint: &Endpoint| {
         let since = endpoint.disabled_at?;
         let result = format!("disabled since {since}: it answered 410 Gone, and its events wait");
-        let fix = format!("guestlane outbox enable {}, once its address takes events again", endpoint.number);
+        let fix = format!(
+            "guestlane outbox enable {}, once its address takes events again",
+            endpoint.number
+        );
         Some(Finding::warning(format!("webhook endpoint {}", endpoint.number), result).fix(fix))
     };
     endpoints.iter().filter_map(finding).collect()
@@ -164,11 +231,17 @@ fn key(state: &Workspace, clock: &Clock) -> Finding {
     let now = clock.now();
     let active = state.keyring.active(now).kid();
     let keys = state.keyring.list(now);
-    let made = keys.iter().find(|key| key.kid == active).map(|key| key.created_at);
+    let made = keys
+        .iter()
+        .find(|key| key.kid == active)
+        .map(|key| key.created_at);
     let age = made.map(|made| now.since(made)).unwrap_or_default();
     let mut result = format!("{active}, {} days old", age.as_secs() / 86_400);
     if let Some(next) = keys.iter().find(|key| key.state == KeyState::Next) {
-        result.push_str(&format!("; {} signs from {} on", next.kid, next.active_from));
+        result.push_str(&format!(
+            "; {} signs from {} on",
+            next.kid, next.active_from
+        ));
     } else if age > OLD_KEY {
         let why = "a key that leaks is good for as long as it signs";
         return Finding::warning("signing key", result)

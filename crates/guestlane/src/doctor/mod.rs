@@ -52,7 +52,14 @@ pub struct Finding {
 
 impl Finding {
     fn new(check: impl Into<String>, outcome: CheckStatus, result: impl Into<String>) -> Self {
-        Self { check: check.into(), outcome, result: result.into(), cause: None, fix: None, correlation_id: None }
+        Self {
+            check: check.into(),
+            outcome,
+            result: result.into(),
+            cause: None,
+            fix: None,
+            correlation_id: None,
+        }
     }
 
     fn good(check: impl Into<String>, result: impl Into<String>) -> Self {
@@ -68,19 +75,32 @@ impl Finding {
     }
 
     fn skipped(check: impl Into<String>, because: &str) -> Self {
-        Self::new(check, CheckStatus::Skipped, format!("not checked: {because}"))
+        Self::new(
+            check,
+            CheckStatus::Skipped,
+            format!("not checked: {because}"),
+        )
     }
 
     fn because(self, cause: impl Into<String>) -> Self {
-        Self { cause: Some(cause.into()), ..self }
+        Self {
+            cause: Some(cause.into()),
+            ..self
+        }
     }
 
     fn fix(self, fix: impl Into<String>) -> Self {
-        Self { fix: Some(fix.into()), ..self }
+        Self {
+            fix: Some(fix.into()),
+            ..self
+        }
     }
 
     fn correlated(self, id: Option<&str>) -> Self {
-        Self { correlation_id: id.map(str::to_owned), ..self }
+        Self {
+            correlation_id: id.map(str::to_owned),
+            ..self
+        }
     }
 }
 
@@ -93,13 +113,19 @@ pub async fn run_checks(settings: &Settings, proxies: &[&str], clock: &Clock) ->
     match settings.engine(false) {
         Ok(config) => {
             api = Some(config.credentials.hosts.api.to_string());
-            findings.push(Finding::good("settings", format!("complete, for the surface {}", config.surface)));
+            findings.push(Finding::good(
+                "settings",
+                format!("complete, for the surface {}", config.surface),
+            ));
             let queue = settings.default_queue().ok().flatten();
             findings.extend(platform::examine(&config, queue, clock).await);
         }
         Err(Error::Settings(refused)) => {
             findings.extend(refused.into_iter().map(of_setting));
-            findings.push(Finding::skipped("platform", "its settings are not complete"));
+            findings.push(Finding::skipped(
+                "platform",
+                "its settings are not complete",
+            ));
         }
         Err(error) => findings.push(Finding::bad("settings", error.to_string())),
     }
@@ -115,7 +141,14 @@ fn of_unknown(unknown: &UnknownVariable) -> Finding {
         Some(nearest) => format!("rename it to {nearest}, if that is meant, or remove it"),
         None => "remove it; `guestlane config show` lists all settings".to_owned(),
     };
-    Finding::warning("settings", format!("the environment variable {} is no setting, and has no effect", unknown.name)).fix(fix)
+    Finding::warning(
+        "settings",
+        format!(
+            "the environment variable {} is no setting, and has no effect",
+            unknown.name
+        ),
+    )
+    .fix(fix)
 }
 
 fn of_setting(invalid: ValidationError) -> Finding {

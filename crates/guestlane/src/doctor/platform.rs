@@ -4,8 +4,8 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use guestlane_genesys::{
-    ApiPath, AttemptError, BaseUrl, CallError, Clock, CorrelationId, Credentials, FailPoints, GenesysClient, Operation,
-    ProbeResponse, Timestamp,
+    ApiPath, AttemptError, BaseUrl, CallError, Clock, CorrelationId, Credentials, FailPoints,
+    GenesysClient, Operation, ProbeResponse, Timestamp,
 };
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -30,8 +30,11 @@ const SKEW: (i64, i64) = (30, 240);
 const AGAIN: &str = "the platform is failing or throttling: guestlane doctor, again in a minute; and check firewall and TLS";
 
 /// Statuses with which the platform answers a permitted call on an object that does not exist.
-const PERMISSION_GRANTED_STATUSES: [StatusCode; 3] =
-    [StatusCode::NOT_FOUND, StatusCode::CONFLICT, StatusCode::UNPROCESSABLE_ENTITY];
+const PERMISSION_GRANTED_STATUSES: [StatusCode; 3] = [
+    StatusCode::NOT_FOUND,
+    StatusCode::CONFLICT,
+    StatusCode::UNPROCESSABLE_ENTITY,
+];
 
 /// An ID that no object has.
 const NONEXISTENT_ID: Uuid = Uuid::from_u128(0x00d0_c70f_0000_4000_8000_0000_0000_0000);
@@ -45,19 +48,39 @@ struct Probe<'a> {
     clock: &'a Clock,
 }
 
-pub(super) async fn examine(config: &EngineConfig, queue: Option<QueueId>, clock: &Clock) -> Vec<Finding> {
-    let platform = match GenesysClient::new(&config.credentials, config.patience, clock.clone(), FailPoints::default()) {
+pub(super) async fn examine(
+    config: &EngineConfig,
+    queue: Option<QueueId>,
+    clock: &Clock,
+) -> Vec<Finding> {
+    let platform = match GenesysClient::new(
+        &config.credentials,
+        config.patience,
+        clock.clone(),
+        FailPoints::default(),
+    ) {
         Ok(platform) => platform,
         Err(error) => {
             return vec![
-                Finding::bad("tls", display_chain(&error)).fix("install the operating system's package `ca-certificates`"),
+                Finding::bad("tls", display_chain(&error))
+                    .fix("install the operating system's package `ca-certificates`"),
             ];
         }
     };
-    let look = Probe { config, platform, clock };
+    let look = Probe {
+        config,
+        platform,
+        clock,
+    };
     let mut findings = look.hosts().await;
-    if findings.iter().any(|finding| finding.outcome == CheckStatus::Failed && finding.check.starts_with(HOST)) {
-        findings.push(Finding::skipped("credentials and all behind them", "a host cannot be reached"));
+    if findings
+        .iter()
+        .any(|finding| finding.outcome == CheckStatus::Failed && finding.check.starts_with(HOST))
+    {
+        findings.push(Finding::skipped(
+            "credentials and all behind them",
+            "a host cannot be reached",
+        ));
         return findings;
     }
     if let Surface::WebMessaging { deployment } = config.surface {
@@ -65,13 +88,32 @@ pub(super) async fn examine(config: &EngineConfig, queue: Option<QueueId>, clock
     }
     let several = config.credentials.clients.len() > 1;
     for client in &config.credentials.clients {
-        let credentials = Credentials { clients: vec![client.clone()], ..config.credentials.clone() };
-        let Ok(platform) = GenesysClient::new(&credentials, config.patience, clock.clone(), FailPoints::default()) else {
+        let credentials = Credentials {
+            clients: vec![client.clone()],
+            ..config.credentials.clone()
+        };
+        let Ok(platform) = GenesysClient::new(
+            &credentials,
+            config.patience,
+            clock.clone(),
+            FailPoints::default(),
+        ) else {
             continue;
         };
-        let as_client = as_client(&Probe { config, platform, clock }, queue).await;
+        let as_client = as_client(
+            &Probe {
+                config,
+                platform,
+                clock,
+            },
+            queue,
+        )
+        .await;
         findings.extend(as_client.into_iter().map(|finding| match several {
-            true => Finding { check: format!("{} of {}", finding.check, shorten(&client.id)), ..finding },
+            true => Finding {
+                check: format!("{} of {}", finding.check, shorten(&client.id)),
+                ..finding
+            },
             false => finding,
         }));
     }
@@ -86,8 +128,17 @@ async fn as_client(look: &Probe<'_>, queue: Option<QueueId>) -> Vec<Finding> {
             Ok(()) => findings.push(Finding::good("credentials", "the OAuth client signs in")),
             Err(error) => {
                 let fix = "copy GENESYS_CLIENT_ID and GENESYS_CLIENT_SECRET from Admin > Integrations > OAuth (grant type: client credentials), and check the region";
-                findings.push(of_error("credentials", &error).fix(if error.refusal().is_some() { fix } else { AGAIN }));
-                findings.push(Finding::skipped("permissions, queue and quota", "no access token"));
+                findings.push(
+                    of_error("credentials", &error).fix(if error.refusal().is_some() {
+                        fix
+                    } else {
+                        AGAIN
+                    }),
+                );
+                findings.push(Finding::skipped(
+                    "permissions, queue and quota",
+                    "no access token",
+                ));
                 return findings;
             }
         }
@@ -122,7 +173,10 @@ impl Probe<'_> {
         }
         let mut seen = BTreeSet::new();
         let mut findings = Vec::new();
-        for (name, host) in wanted.into_iter().filter(|(_, host)| seen.insert(host.as_str())) {
+        for (name, host) in wanted
+            .into_iter()
+            .filter(|(_, host)| seen.insert(host.as_str()))
+        {
             findings.extend(self.host(name, host).await);
         }
         findings
@@ -130,9 +184,16 @@ impl Probe<'_> {
 
     async fn host(&self, name: &str, host: &BaseUrl) -> Vec<Finding> {
         let check = format!("{HOST} {name}");
-        match self.platform.probe_unauthenticated(host, &ApiPath::new("/"), self.deadline()).await {
+        match self
+            .platform
+            .probe_unauthenticated(host, &ApiPath::new("/"), self.deadline())
+            .await
+        {
             Ok(seen) => {
-                let mut findings = vec![Finding::good(check, format!("{host} answers (HTTP {})", seen.status.as_u16()))];
+                let mut findings = vec![Finding::good(
+                    check,
+                    format!("{host} answers (HTTP {})", seen.status.as_u16()),
+                )];
                 if name == "api" || name == "login" {
                     findings.extend(self.skew(name, &seen));
                 }
@@ -140,34 +201,59 @@ impl Probe<'_> {
             }
             Err(error) => {
                 let fix = "check GENESYS_REGION (or GENESYS_ORG_DOMAIN, GENESYS_BASE_URL), DNS, firewall, proxy, and for a private certificate authority GENESYS_CA_FILE";
-                vec![Finding::bad(check, format!("{host} cannot be reached")).because(error.redacted()).fix(fix)]
+                vec![
+                    Finding::bad(check, format!("{host} cannot be reached"))
+                        .because(error.redacted())
+                        .fix(fix),
+                ]
             }
         }
     }
 
     fn skew(&self, name: &str, seen: &ProbeResponse) -> Option<Finding> {
         let date = httpdate::parse_http_date(seen.headers.get("date")?).ok()?;
-        let there = i64::try_from(date.duration_since(std::time::UNIX_EPOCH).ok()?.as_secs()).ok()?;
+        let there =
+            i64::try_from(date.duration_since(std::time::UNIX_EPOCH).ok()?.as_secs()).ok()?;
         let skew = self.clock.now().unix_seconds() - there;
         let check = format!("clock against {name}");
         Some(if skew.abs() <= SKEW.0 {
             Finding::good(check, format!("{} s apart", skew.abs()))
         } else {
             let way = if skew > 0 { "ahead of" } else { "behind" };
-            let outcome = if skew.abs() <= SKEW.1 { CheckStatus::Warning } else { CheckStatus::Failed };
-            Finding::new(check, outcome, format!("this machine is {} s {way} the platform", skew.abs()))
-                .because("guest tokens live for five minutes, and webhook signatures are good for as long")
-                .fix("set this machine's clock: `timedatectl set-ntp true`")
+            let outcome = if skew.abs() <= SKEW.1 {
+                CheckStatus::Warning
+            } else {
+                CheckStatus::Failed
+            };
+            Finding::new(
+                check,
+                outcome,
+                format!("this machine is {} s {way} the platform", skew.abs()),
+            )
+            .because(
+                "guest tokens live for five minutes, and webhook signatures are good for as long",
+            )
+            .fix("set this machine's clock: `timedatectl set-ntp true`")
         })
     }
 
     async fn queue(&self, queue: Option<QueueId>) -> Finding {
         let check = "queue";
         let id = queue.map_or(NONEXISTENT_ID, |queue| queue.0);
-        match self.platform.probe_get(ApiPath::new("/api/v2/routing/queues").segment(id), self.deadline()).await {
+        match self
+            .platform
+            .probe_get(
+                ApiPath::new("/api/v2/routing/queues").segment(id),
+                self.deadline(),
+            )
+            .await
+        {
             Ok(seen) if seen.status.is_success() => {
                 let name = seen.body["name"].as_str().unwrap_or_default();
-                Finding::good(check, format!("{id} is there: {}", crate::request::shorten(name)))
+                Finding::good(
+                    check,
+                    format!("{id} is there: {}", crate::request::shorten(name)),
+                )
             }
             Ok(seen) if queue.is_none() && seen.status == StatusCode::NOT_FOUND => {
                 Finding::good(check, "queues can be looked up; none is set")
@@ -176,7 +262,9 @@ impl Probe<'_> {
             Ok(seen) if seen.status == StatusCode::NOT_FOUND => refused(check, &seen)
                 .because("no such queue, or the OAuth client may not see its division")
                 .fix("copy the id from Admin > Contact Center > Queues into GENESYS_QUEUE_ID"),
-            Ok(seen) if seen.status == StatusCode::FORBIDDEN => refused(check, &seen).fix(grant(Operation::Queue)),
+            Ok(seen) if seen.status == StatusCode::FORBIDDEN => {
+                refused(check, &seen).fix(grant(Operation::Queue))
+            }
             Ok(seen) => refused(check, &seen),
             Err(error) => of_error(check, &error),
         }
@@ -220,26 +308,45 @@ impl Probe<'_> {
         };
         let seen = match method {
             Method::GET => self.platform.probe_get(path, self.deadline()).await,
-            method => self.platform.probe(method, path, &body, self.deadline()).await,
+            method => {
+                self.platform
+                    .probe(method, path, &body, self.deadline())
+                    .await
+            }
         };
         match seen {
             // The contact lookup is called only after an upsert ended in a conflict, so a missing
             // permission is a warning.
-            Ok(seen) if seen.status == StatusCode::FORBIDDEN && operation == Operation::FindContact => {
-                Finding { outcome: CheckStatus::Warning, ..refused(&check, &seen) }.fix(grant(operation))
+            Ok(seen)
+                if seen.status == StatusCode::FORBIDDEN && operation == Operation::FindContact =>
+            {
+                Finding {
+                    outcome: CheckStatus::Warning,
+                    ..refused(&check, &seen)
+                }
+                .fix(grant(operation))
             }
-            Ok(seen) if is_failing(&seen) => {
-                Finding::new(check, CheckStatus::Skipped, format!("not known: {}", response_excerpt(&seen)))
-                    .fix("guestlane doctor, again in a minute")
-                    .correlated(seen.correlation_id.as_deref())
+            Ok(seen) if is_failing(&seen) => Finding::new(
+                check,
+                CheckStatus::Skipped,
+                format!("not known: {}", response_excerpt(&seen)),
+            )
+            .fix("guestlane doctor, again in a minute")
+            .correlated(seen.correlation_id.as_deref()),
+            Ok(seen) if seen.status == StatusCode::FORBIDDEN => {
+                refused(&check, &seen).fix(grant(operation))
             }
-            Ok(seen) if seen.status == StatusCode::FORBIDDEN => refused(&check, &seen).fix(grant(operation)),
-            Ok(seen) if seen.status.is_success() || PERMISSION_GRANTED_STATUSES.contains(&seen.status) => {
+            Ok(seen)
+                if seen.status.is_success()
+                    || PERMISSION_GRANTED_STATUSES.contains(&seen.status) =>
+            {
                 Finding::good(check, names)
             }
-            Ok(seen) if seen.status == StatusCode::BAD_REQUEST => {
-                Finding::new(check, CheckStatus::Skipped, format!("{names}: not known, {} came first", response_excerpt(&seen)))
-            }
+            Ok(seen) if seen.status == StatusCode::BAD_REQUEST => Finding::new(
+                check,
+                CheckStatus::Skipped,
+                format!("{names}: not known, {} came first", response_excerpt(&seen)),
+            ),
             Ok(seen) => refused(&check, &seen),
             Err(error) => of_error(&check, &error),
         }
@@ -274,13 +381,17 @@ impl Probe<'_> {
 
     async fn integration(&self, integration: Uuid) -> Finding {
         let check = "integration";
-        let path = ApiPath::new("/api/v2/conversations/messaging/integrations/open").segment(integration);
+        let path =
+            ApiPath::new("/api/v2/conversations/messaging/integrations/open").segment(integration);
         match self.platform.probe_get(path, self.deadline()).await {
             Ok(seen) if seen.status.is_success() => {
                 let status = seen.body["status"].as_str().unwrap_or("Active");
                 let created = seen.body["createStatus"].as_str().unwrap_or("Completed");
                 if created != "Completed" {
-                    let result = format!("the creation of {integration} is {}", crate::request::shorten(created));
+                    let result = format!(
+                        "the creation of {integration} is {}",
+                        crate::request::shorten(created)
+                    );
                     Finding::bad(check, result).fix("look at it in Admin > Message > Platforms")
                 } else if status == "Active" {
                     Finding::good(check, format!("{integration} is active"))
@@ -289,11 +400,16 @@ impl Probe<'_> {
                     Finding::bad(check, result).fix("activate it in Admin > Message > Platforms")
                 }
             }
-            Ok(seen) if seen.status == StatusCode::FORBIDDEN => {
-                Finding::new(check, CheckStatus::Skipped, format!("not known: {}", response_excerpt(&seen)))
-                    .because("looking at it takes messaging:integration:view, which creating sessions does not")
-            }
-            Ok(seen) => refused(check, &seen).fix("copy the id from Admin > Message > Platforms into GENESYS_INTEGRATION_ID"),
+            Ok(seen) if seen.status == StatusCode::FORBIDDEN => Finding::new(
+                check,
+                CheckStatus::Skipped,
+                format!("not known: {}", response_excerpt(&seen)),
+            )
+            .because(
+                "looking at it takes messaging:integration:view, which creating sessions does not",
+            ),
+            Ok(seen) => refused(check, &seen)
+                .fix("copy the id from Admin > Message > Platforms into GENESYS_INTEGRATION_ID"),
             Err(error) => of_error(check, &error),
         }
     }
@@ -302,35 +418,69 @@ impl Probe<'_> {
     /// opens. No session is started.
     async fn deployment(&self, deployment: Uuid) -> Vec<Finding> {
         let cdn = &self.config.credentials.hosts.cdn;
-        let path = |file: &str| ApiPath::new("/webdeployments/v1/deployments").segment(deployment).segment(file);
+        let path = |file: &str| {
+            ApiPath::new("/webdeployments/v1/deployments")
+                .segment(deployment)
+                .segment(file)
+        };
         let mut findings = Vec::new();
-        match self.platform.probe_unauthenticated(cdn, &path("config.json"), self.deadline()).await {
-            Ok(seen) if seen.status.is_success() => findings.push(of_configuration(deployment, &seen.body)),
+        match self
+            .platform
+            .probe_unauthenticated(cdn, &path("config.json"), self.deadline())
+            .await
+        {
+            Ok(seen) if seen.status.is_success() => {
+                findings.push(of_configuration(deployment, &seen.body))
+            }
             Ok(seen) if is_failing(&seen) => {
-                findings.push(Finding { outcome: CheckStatus::Warning, ..refused("deployment", &seen) }.fix(AGAIN));
+                findings.push(
+                    Finding {
+                        outcome: CheckStatus::Warning,
+                        ..refused("deployment", &seen)
+                    }
+                    .fix(AGAIN),
+                );
             }
             Ok(seen) => {
-                let fix =
-                    "copy the id from Admin > Message > Messenger Deployments into GENESYS_DEPLOYMENT_ID, and check the region";
-                findings
-                    .push(refused("deployment", &seen).because("the platform knows no such deployment in this region").fix(fix));
+                let fix = "copy the id from Admin > Message > Messenger Deployments into GENESYS_DEPLOYMENT_ID, and check the region";
+                findings.push(
+                    refused("deployment", &seen)
+                        .because("the platform knows no such deployment in this region")
+                        .fix(fix),
+                );
                 return findings;
             }
             // Sessions do not need this file; only the configuration stays unknown.
             Err(error) => {
                 findings.push(
-                    Finding { outcome: CheckStatus::Warning, ..of_error("deployment", &error) }
-                        .fix("check GENESYS_CDN_URL and the firewall"),
+                    Finding {
+                        outcome: CheckStatus::Warning,
+                        ..of_error("deployment", &error)
+                    }
+                    .fix("check GENESYS_CDN_URL and the firewall"),
                 );
             }
         }
         let origin = self.config.cloud.origin.to_str().unwrap_or_default();
-        match self.platform.probe_unauthenticated(cdn, &path("domains.json"), self.deadline()).await {
+        match self
+            .platform
+            .probe_unauthenticated(cdn, &path("domains.json"), self.deadline())
+            .await
+        {
             Ok(seen) if seen.status.is_success() => findings.push(of_domains(origin, &seen.body)),
-            Ok(seen) => findings.push(Finding { outcome: CheckStatus::Warning, ..refused(ORIGINS, &seen) }),
-            Err(error) => findings.push(Finding { outcome: CheckStatus::Warning, ..of_error(ORIGINS, &error) }),
+            Ok(seen) => findings.push(Finding {
+                outcome: CheckStatus::Warning,
+                ..refused(ORIGINS, &seen)
+            }),
+            Err(error) => findings.push(Finding {
+                outcome: CheckStatus::Warning,
+                ..of_error(ORIGINS, &error)
+            }),
         }
-        let knocked = self.platform.probe_guest_socket(deployment, &self.config.cloud.origin, self.deadline()).await;
+        let knocked = self
+            .platform
+            .probe_guest_socket(deployment, &self.config.cloud.origin, self.deadline())
+            .await;
         let knocked = match knocked {
             Ok(()) => {
                 // The WebSocket accepted the origin, which is decisive: downgrade the failed check
@@ -350,22 +500,41 @@ impl Probe<'_> {
 
     async fn quota(&self) -> Finding {
         let check = "quota";
-        let seen = match self.platform.probe_get(ApiPath::new("/api/v2/tokens/me"), self.deadline()).await {
+        let seen = match self
+            .platform
+            .probe_get(ApiPath::new("/api/v2/tokens/me"), self.deadline())
+            .await
+        {
             Ok(seen) => seen,
             Err(error) => return of_error(check, &error),
         };
-        let number = |name: &str| seen.headers.get(name).and_then(|text| text.parse::<u64>().ok());
-        let pace = self.config.patience.quota.map_or("off".to_owned(), |rate| rate.to_string());
+        let number = |name: &str| {
+            seen.headers
+                .get(name)
+                .and_then(|text| text.parse::<u64>().ok())
+        };
+        let pace = self
+            .config
+            .patience
+            .quota
+            .map_or("off".to_owned(), |rate| rate.to_string());
         // No header has the length of a window, only the time to its end. The window is at least
         // that long.
         let left = number("inin-ratelimit-reset").unwrap_or(0);
         let rate = self.config.patience.quota.map(|rate| rate.per_second());
-        let too_fast = |allowed: u64| rate.is_none_or(|rate| rate * left as f64 > allowed as f64 + 0.5);
-        match (number("inin-ratelimit-count"), number("inin-ratelimit-allowed")) {
+        let too_fast =
+            |allowed: u64| rate.is_none_or(|rate| rate * left as f64 > allowed as f64 + 0.5);
+        match (
+            number("inin-ratelimit-count"),
+            number("inin-ratelimit-allowed"),
+        ) {
             (Some(count), Some(allowed)) if allowed > 0 && count * 10 >= allowed * 9 => {
-                Finding::warning(check, format!("{count} of {allowed} calls of this window are used"))
-                    .because("another program uses the same OAuth client, or this one did a moment ago")
-                    .fix("give guestlane an OAuth client of its own")
+                Finding::warning(
+                    check,
+                    format!("{count} of {allowed} calls of this window are used"),
+                )
+                .because("another program uses the same OAuth client, or this one did a moment ago")
+                .fix("give guestlane an OAuth client of its own")
             }
             (_, Some(allowed)) if allowed > 0 && too_fast(allowed) => {
                 let result = format!(
@@ -377,10 +546,15 @@ impl Probe<'_> {
             }
             (Some(count), Some(allowed)) => {
                 let window = "how long a window is, the platform does not say";
-                let result = format!("{count} of {allowed} calls of this window are used; guestlane's pace is {pace}; {window}");
+                let result = format!(
+                    "{count} of {allowed} calls of this window are used; guestlane's pace is {pace}; {window}"
+                );
                 Finding::good(check, result)
             }
-            _ => Finding::good(check, format!("the platform does not tell; guestlane's pace is {pace}")),
+            _ => Finding::good(
+                check,
+                format!("the platform does not tell; guestlane's pace is {pace}"),
+            ),
         }
     }
 }
@@ -393,31 +567,61 @@ fn harmless(operation: Operation, cloud: &MessagingConfig) -> Option<(Method, Ap
     Some(match operation {
         Operation::EnrichContact => {
             let identifiers = match cloud.external_source {
-                Some(id) => json!([{"type": "ExternalId", "value": "guestlane-doctor", "externalSource": {"id": id}}]),
+                Some(id) => {
+                    json!([{"type": "ExternalId", "value": "guestlane-doctor", "externalSource": {"id": id}}])
+                }
                 None => json!([identifier]),
             };
-            let body = json!({"matchingIdentifiers": identifiers, "action": "Upsert", "contact": {}});
-            (Method::POST, ApiPath::new("/api/v2/externalcontacts/contacts/enrich?dryRun=true"), body)
+            let body =
+                json!({"matchingIdentifiers": identifiers, "action": "Upsert", "contact": {}});
+            (
+                Method::POST,
+                ApiPath::new("/api/v2/externalcontacts/contacts/enrich?dryRun=true"),
+                body,
+            )
         }
-        Operation::FindContact => (Method::POST, ApiPath::new("/api/v2/externalcontacts/identifierlookup/contacts"), identifier),
+        Operation::FindContact => (
+            Method::POST,
+            ApiPath::new("/api/v2/externalcontacts/identifierlookup/contacts"),
+            identifier,
+        ),
         Operation::OpenMessage => {
             let path = ApiPath::new("/api/v2/conversations/messages")
                 .segment(&nobody)
                 .then("/inbound/open/message?prefetchConversationId=true");
             let from = json!({"id": nobody, "idType": "Opaque"});
-            let channel = json!({"from": from, "time": "2026-01-01T00:00:00.000Z", "messageId": nobody});
-            (Method::POST, path, json!({"channel": channel, "text": "guestlane doctor"}))
+            let channel =
+                json!({"from": from, "time": "2026-01-01T00:00:00.000Z", "messageId": nobody});
+            (
+                Method::POST,
+                path,
+                json!({"channel": channel, "text": "guestlane doctor"}),
+            )
         }
         Operation::Details => {
             let message = NONEXISTENT_ID.simple();
-            (Method::GET, ApiPath::new("/api/v2/conversations/messages").segment(message).then("/details"), Value::Null)
+            (
+                Method::GET,
+                ApiPath::new("/api/v2/conversations/messages")
+                    .segment(message)
+                    .then("/details"),
+                Value::Null,
+            )
         }
-        Operation::Conversation => (Method::GET, ApiPath::new("/api/v2/conversations").segment(&nobody), Value::Null),
+        Operation::Conversation => (
+            Method::GET,
+            ApiPath::new("/api/v2/conversations").segment(&nobody),
+            Value::Null,
+        ),
         Operation::LinkContact => {
             let body = json!({
                 "externalContactId": nobody, "conversationId": nobody, "communicationId": nobody, "mediaType": "MESSAGE",
             });
-            (Method::PUT, ApiPath::new("/api/v2/externalcontacts/conversations").segment(&nobody), body)
+            (
+                Method::PUT,
+                ApiPath::new("/api/v2/externalcontacts/conversations").segment(&nobody),
+                body,
+            )
         }
         Operation::MoveToQueue => {
             let path = ApiPath::new("/api/v2/conversations")
@@ -443,12 +647,17 @@ fn of_configuration(deployment: Uuid, body: &Value) -> Finding {
     let fix = "set it to active, with Messenger and conversations enabled, in Admin > Message > Messenger Deployments";
     let status = body["status"].as_str().unwrap_or("Active");
     if status != "Active" {
-        return Finding::bad(check, format!("{deployment} is {}", crate::request::shorten(status))).fix(fix);
+        return Finding::bad(
+            check,
+            format!("{deployment} is {}", crate::request::shorten(status)),
+        )
+        .fix(fix);
     }
     if body["messenger"]["enabled"] == json!(false) {
         return Finding::bad(check, format!("Messenger is not enabled in {deployment}")).fix(fix);
     }
-    if body["auth"]["enabled"] == json!(true) && body["auth"]["allowSessionUpgrade"] != json!(true) {
+    if body["auth"]["enabled"] == json!(true) && body["auth"]["allowSessionUpgrade"] != json!(true)
+    {
         return Finding::warning(check, format!("{deployment} is active and asks guests to sign in"))
             .because("guestlane begins sessions without a sign-in; whether this deployment takes them is not known")
             .fix("try one session, or use a deployment without authentication");
@@ -463,15 +672,35 @@ fn of_domains(origin: &str, body: &Value) -> Finding {
     if body["allowAllDomains"] == json!(true) {
         return Finding::good(check, "all");
     }
-    let host = url::Url::parse(origin).ok().and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default();
-    let allowed: Vec<_> = body["allowedDomains"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-    let bare = |domain: &str| domain.rsplit("://").next().unwrap_or_default().trim_end_matches('/').to_ascii_lowercase();
+    let host = url::Url::parse(origin)
+        .ok()
+        .and_then(|url| url.host_str().map(str::to_owned))
+        .unwrap_or_default();
+    let allowed: Vec<_> = body["allowedDomains"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
+    let bare = |domain: &str| {
+        domain
+            .rsplit("://")
+            .next()
+            .unwrap_or_default()
+            .trim_end_matches('/')
+            .to_ascii_lowercase()
+    };
     let allowed_hosts: Vec<_> = allowed.iter().map(|domain| bare(domain)).collect();
     let fits = |domain: &String| host == *domain || host.ends_with(&format!(".{domain}"));
     if allowed_hosts.iter().any(fits) {
         return Finding::good(check, format!("{origin} is among them"));
     }
-    let shown = allowed.iter().take(10).map(|domain| crate::request::shorten(domain)).collect::<Vec<_>>().join(", ");
+    let shown = allowed
+        .iter()
+        .take(10)
+        .map(|domain| crate::request::shorten(domain))
+        .collect::<Vec<_>>()
+        .join(", ");
     Finding::bad(check, format!("{origin} is not among them: {shown}"))
         .because("the guest socket refuses other origins with 403")
         .fix("set GENESYS_ORIGIN to one of them, like https://www.example.com, or allow its domain in Admin > Message > Messenger Deployments")
@@ -491,8 +720,16 @@ fn is_failing(seen: &ProbeResponse) -> bool {
 }
 
 fn response_excerpt(seen: &ProbeResponse) -> String {
-    let code = if seen.code.is_empty() { String::new() } else { format!(" {}", seen.code) };
-    let message = if seen.message.is_empty() { String::new() } else { format!(": {}", seen.message.for_caller()) };
+    let code = if seen.code.is_empty() {
+        String::new()
+    } else {
+        format!(" {}", seen.code)
+    };
+    let message = if seen.message.is_empty() {
+        String::new()
+    } else {
+        format!(": {}", seen.message.for_caller())
+    };
     format!("HTTP {}{code}{message}", seen.status.as_u16())
 }
 
@@ -501,5 +738,6 @@ fn refused(check: &str, seen: &ProbeResponse) -> Finding {
 }
 
 fn of_error(check: &str, error: &AttemptError) -> Finding {
-    Finding::bad(check, error.for_caller()).correlated(error.correlation_id().map(CorrelationId::as_str))
+    Finding::bad(check, error.for_caller())
+        .correlated(error.correlation_id().map(CorrelationId::as_str))
 }

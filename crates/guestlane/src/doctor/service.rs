@@ -15,8 +15,8 @@ use url::Url;
 use super::Finding;
 use crate::{
     config::{
-        LISTEN, LOG_FORMAT, LOG_LEVEL, METRICS_LISTEN, OTLP_ENDPOINT, ServiceSettings, Settings, TLS_CERT_FILE, TLS_KEY_FILE,
-        TlsFiles,
+        LISTEN, LOG_FORMAT, LOG_LEVEL, METRICS_LISTEN, OTLP_ENDPOINT, ServiceSettings, Settings,
+        TLS_CERT_FILE, TLS_KEY_FILE, TlsFiles,
     },
     error::Error,
 };
@@ -55,7 +55,11 @@ fn of_settings(error: Error) -> Vec<Finding> {
 
 fn of_service(service: &ServiceSettings) -> Vec<Finding> {
     let mut findings = vec![of_address("listen", LISTEN, service.listen)];
-    findings.extend(service.metrics.map(|address| of_address("metrics listen", METRICS_LISTEN, address)));
+    findings.extend(
+        service
+            .metrics
+            .map(|address| of_address("metrics listen", METRICS_LISTEN, address)),
+    );
     findings.extend(service.tls.as_ref().map(of_tls));
     findings
 }
@@ -75,28 +79,41 @@ fn of_address(check: &str, setting: &str, address: SocketAddr) -> Finding {
 fn of_tls(files: &TlsFiles) -> Finding {
     let check = "certificate of the service";
     let read = |path: &std::path::Path| {
-        std::fs::read(path).map(|text| pem::normalized(&text)).map_err(|error| format!("{}: {error}", path.display()))
+        std::fs::read(path)
+            .map(|text| pem::normalized(&text))
+            .map_err(|error| format!("{}: {error}", path.display()))
     };
     let chain = || {
-        let chain = pem::certificates(&read(&files.cert)?).map_err(|error| format!("{} {error}", files.cert.display()))?;
-        let key = pem::private_key(&read(&files.key)?).map_err(|error| format!("{} {error}", files.key.display()))?;
+        let chain = pem::certificates(&read(&files.cert)?)
+            .map_err(|error| format!("{} {error}", files.cert.display()))?;
+        let key = pem::private_key(&read(&files.key)?)
+            .map_err(|error| format!("{} {error}", files.key.display()))?;
         let count = chain.len();
         CertifiedKey::from_der(chain, key, &default_provider())
             .map_err(|error| format!("{}: {}", files.key.display(), tls_error::sentence(&error)))?;
         Ok::<_, String>(count)
     };
     match chain() {
-        Ok(count) => Finding::good(check, format!("{count} in the chain, and the private key is that of the first")),
-        Err(reason) => Finding::bad(check, reason)
-            .fix(format!("name the chain by {TLS_CERT_FILE} and its private key by {TLS_KEY_FILE}, both in PEM")),
+        Ok(count) => Finding::good(
+            check,
+            format!("{count} in the chain, and the private key is that of the first"),
+        ),
+        Err(reason) => Finding::bad(check, reason).fix(format!(
+            "name the chain by {TLS_CERT_FILE} and its private key by {TLS_KEY_FILE}, both in PEM"
+        )),
     }
 }
 
 async fn of_collector(collector: &Url, clock: &Clock) -> Finding {
-    let host = collector.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+    let host = collector
+        .host_str()
+        .unwrap_or_default()
+        .trim_matches(['[', ']'])
+        .to_owned();
     let port = collector.port_or_known_default().unwrap_or(443);
     let check = format!("trace collector {host}:{port}");
-    let connecting = async { TcpStream::connect(resolver::lookup(&host, port).await?.as_slice()).await };
+    let connecting =
+        async { TcpStream::connect(resolver::lookup(&host, port).await?.as_slice()).await };
     let reason = match clock.timeout(CONNECT_TIMEOUT, connecting).await {
         Ok(Ok(_)) => return Finding::good(check, "takes connections; no span was sent"),
         Ok(Err(error)) => error.to_string(),
@@ -108,12 +125,19 @@ async fn of_collector(collector: &Url, clock: &Clock) -> Finding {
 }
 
 fn of_log(settings: &Settings) -> Vec<Finding> {
-    let values = [(LOG_FORMAT, &["text", "json"] as &[&str]), (LOG_LEVEL, &["error", "warn", "info", "debug"])];
-    let refused =
-        values.into_iter().filter(|(setting, known)| settings.get(setting).is_some_and(|(value, _)| !known.contains(&value)));
+    let values = [
+        (LOG_FORMAT, &["text", "json"] as &[&str]),
+        (LOG_LEVEL, &["error", "warn", "info", "debug"]),
+    ];
+    let refused = values.into_iter().filter(|(setting, known)| {
+        settings
+            .get(setting)
+            .is_some_and(|(value, _)| !known.contains(&value))
+    });
     refused
         .map(|(setting, known)| {
-            Finding::bad("settings", format!("{setting} cannot be used")).fix(format!("write {}", known.join(" or ")))
+            Finding::bad("settings", format!("{setting} cannot be used"))
+                .fix(format!("write {}", known.join(" or ")))
         })
         .collect()
 }
@@ -129,7 +153,10 @@ mod tests {
 
     fn certificate(directory: &Path, name: &str) -> TlsFiles {
         let key = KeyPair::generate().unwrap();
-        let files = TlsFiles { cert: directory.join(format!("{name}.pem")), key: directory.join(format!("{name}.key")) };
+        let files = TlsFiles {
+            cert: directory.join(format!("{name}.pem")),
+            key: directory.join(format!("{name}.key")),
+        };
         let params = CertificateParams::new(["localhost".to_owned()]).unwrap();
         fs::write(&files.cert, params.self_signed(&key).unwrap().pem()).unwrap();
         fs::write(&files.key, key.serialize_pem()).unwrap();
@@ -139,28 +166,59 @@ mod tests {
     #[test]
     fn a_certificate_is_good_with_its_own_key_alone() {
         let directory = tempfile::tempdir().unwrap();
-        let (one, other) = (certificate(directory.path(), "one"), certificate(directory.path(), "other"));
+        let (one, other) = (
+            certificate(directory.path(), "one"),
+            certificate(directory.path(), "other"),
+        );
         assert_eq!(of_tls(&one).outcome, CheckStatus::Ok, "{:?}", of_tls(&one));
         let other_key = other.key.clone();
-        let swapped = of_tls(&TlsFiles { key: other.key, ..one.clone() });
-        assert!(swapped.outcome == CheckStatus::Failed && swapped.result.contains("does not belong"), "{swapped:?}");
+        let swapped = of_tls(&TlsFiles {
+            key: other.key,
+            ..one.clone()
+        });
+        assert!(
+            swapped.outcome == CheckStatus::Failed && swapped.result.contains("does not belong"),
+            "{swapped:?}"
+        );
         // `doctor` must reject what the service rejects: a file with two keys.
         let both = fs::read_to_string(&one.key).unwrap() + &fs::read_to_string(&other_key).unwrap();
         fs::write(directory.path().join("both.key"), both).unwrap();
-        let two = of_tls(&TlsFiles { key: directory.path().join("both.key"), ..one.clone() });
-        assert!(two.outcome == CheckStatus::Failed && two.result.contains("a second private key in line"), "{two:?}");
-        let missing = of_tls(&TlsFiles { cert: directory.path().join("none"), ..one });
-        assert!(missing.outcome == CheckStatus::Failed && missing.result.contains("No such file"), "{missing:?}");
+        let two = of_tls(&TlsFiles {
+            key: directory.path().join("both.key"),
+            ..one.clone()
+        });
+        assert!(
+            two.outcome == CheckStatus::Failed
+                && two.result.contains("a second private key in line"),
+            "{two:?}"
+        );
+        let missing = of_tls(&TlsFiles {
+            cert: directory.path().join("none"),
+            ..one
+        });
+        assert!(
+            missing.outcome == CheckStatus::Failed && missing.result.contains("No such file"),
+            "{missing:?}"
+        );
     }
 
     #[test]
     fn an_address_is_tried_and_one_in_use_may_be_the_service_itself() {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = taken.local_addr().unwrap();
-        assert_eq!(of_address("listen", LISTEN, address).outcome, CheckStatus::Warning);
+        assert_eq!(
+            of_address("listen", LISTEN, address).outcome,
+            CheckStatus::Warning
+        );
         drop(taken);
-        assert_eq!(of_address("listen", LISTEN, address).outcome, CheckStatus::Ok);
+        assert_eq!(
+            of_address("listen", LISTEN, address).outcome,
+            CheckStatus::Ok
+        );
         // No machine has an address of TEST-NET-1 (RFC 5737).
-        assert_eq!(of_address("listen", LISTEN, "192.0.2.1:8971".parse().unwrap()).outcome, CheckStatus::Failed);
+        assert_eq!(
+            of_address("listen", LISTEN, "192.0.2.1:8971".parse().unwrap()).outcome,
+            CheckStatus::Failed
+        );
     }
 }

@@ -103,7 +103,13 @@ impl ErrorCode {
 
     /// The general cause: the first paragraph of the page.
     pub fn cause(self) -> String {
-        self.page().split("\n\n").nth(2).unwrap_or_default().lines().collect::<Vec<_>>().join(" ")
+        self.page()
+            .split("\n\n")
+            .nth(2)
+            .unwrap_or_default()
+            .lines()
+            .collect::<Vec<_>>()
+            .join(" ")
     }
 
     /// The path of the page in the service, as a relative reference (RFC 9457, section 3.1.1).
@@ -128,16 +134,36 @@ mod tests {
             let page = code.page();
             let first = page.lines().next().unwrap_or_default();
             assert_eq!(first, format!("# {}", code.title()), "{code}");
-            for part in [format!("`{code}`"), format!("HTTP {}", code.status()), "## What to do".to_owned()] {
+            for part in [
+                format!("`{code}`"),
+                format!("HTTP {}", code.status()),
+                "## What to do".to_owned(),
+            ] {
                 assert!(page.contains(&part), "docs/errors/{code}.md has no {part}");
             }
-            let retry = if code.is_retryable() { "may be repeated" } else { "is not repeated" };
-            assert!(page.contains(retry), "docs/errors/{code}.md does not say that it {retry}");
+            let retry = if code.is_retryable() {
+                "may be repeated"
+            } else {
+                "is not repeated"
+            };
+            assert!(
+                page.contains(retry),
+                "docs/errors/{code}.md does not say that it {retry}"
+            );
             assert_eq!(ErrorCode::from_name(code.name()), Some(*code));
             let cause = code.cause();
-            assert!(cause.ends_with(['.', ')']) && !cause.contains(['#', '\n']) && cause.len() < 800, "{code}: {cause}");
+            assert!(
+                cause.ends_with(['.', ')']) && !cause.contains(['#', '\n']) && cause.len() < 800,
+                "{code}: {cause}"
+            );
         }
-        let pages = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/errors")).unwrap().count();
-        assert_eq!(pages, ErrorCode::ALL.len() + 1, "one page for each, and a README");
+        let pages = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/errors"))
+            .unwrap()
+            .count();
+        assert_eq!(
+            pages,
+            ErrorCode::ALL.len() + 1,
+            "one page for each, and a README"
+        );
     }
 }

@@ -5,8 +5,8 @@ mod catalogue;
 use std::{fmt::Write as _, sync::Arc};
 
 use guestlane_genesys::{
-    AttemptError, CallError, CorrelationId, ErrorResponse, Operation, PlatformId, Sentence, Timestamp, http_client::NoTlsRoots,
-    tls_error,
+    AttemptError, CallError, CorrelationId, ErrorResponse, Operation, PlatformId, Sentence,
+    Timestamp, http_client::NoTlsRoots, tls_error,
 };
 use http::StatusCode;
 use serde::Serialize;
@@ -111,8 +111,14 @@ impl Error {
             ("the guest's first message", &session.message_id),
             ("conversation", &session.conversation_id),
         ];
-        let known = ids.into_iter().filter_map(|(what, id)| id.clone().map(|id| (what, id))).collect();
-        Self::NeedsAttention { session: session.id, known }
+        let known = ids
+            .into_iter()
+            .filter_map(|(what, id)| id.clone().map(|id| (what, id)))
+            .collect();
+        Self::NeedsAttention {
+            session: session.id,
+            known,
+        }
     }
 }
 
@@ -122,7 +128,11 @@ fn settings(invalid: &[ValidationError]) -> String {
         n => format!("{n} settings cannot be used:"),
     };
     for invalid in invalid {
-        let _ = write!(text, "\n  {}: {}\n      {}", invalid.field, invalid.reason, invalid.fix);
+        let _ = write!(
+            text,
+            "\n  {}: {}\n      {}",
+            invalid.field, invalid.reason, invalid.fix
+        );
     }
     text
 }
@@ -154,7 +164,12 @@ pub struct Diagnosis {
 
 impl Diagnosis {
     fn new(code: ErrorCode, cause: impl Into<String>, fix: impl Into<String>) -> Self {
-        Self { code, cause: cause.into(), fix: fix.into(), sentence: Sentence::default() }
+        Self {
+            code,
+            cause: cause.into(),
+            fix: fix.into(),
+            sentence: Sentence::default(),
+        }
     }
 
     /// The cause with the platform's message, which may repeat what was sent. Show it only to the
@@ -169,7 +184,10 @@ impl Diagnosis {
     /// Removes the platform's message, so that the diagnosis can be stored or shown to others.
     #[must_use]
     pub fn for_others(self) -> Self {
-        Self { sentence: Sentence::default(), ..self }
+        Self {
+            sentence: Sentence::default(),
+            ..self
+        }
     }
 }
 
@@ -214,7 +232,9 @@ impl Error {
     pub fn correlation_id(&self) -> Option<&str> {
         match self {
             Self::UnknownQueue { correlation_id, .. } => correlation_id.as_deref(),
-            Self::Platform { failed, .. } => failed.cause.correlation_id().map(CorrelationId::as_str),
+            Self::Platform { failed, .. } => {
+                failed.cause.correlation_id().map(CorrelationId::as_str)
+            }
             _ => None,
         }
     }
@@ -231,7 +251,9 @@ impl Error {
     /// Returns the cause and the fix.
     pub fn advice(&self) -> Diagnosis {
         match self {
-            Self::Invalid(invalid) => Diagnosis::new(ErrorCode::InvalidInput, invalid.sentence(), &invalid.fix),
+            Self::Invalid(invalid) => {
+                Diagnosis::new(ErrorCode::InvalidInput, invalid.sentence(), &invalid.fix)
+            }
             Self::Settings(_) => Diagnosis::new(
                 ErrorCode::InvalidSettings,
                 "settings are missing or malformed",
@@ -254,8 +276,16 @@ impl Error {
             ),
             Self::NeedsAttention { known, .. } => {
                 let said = known.iter().any(|(what, _)| *what != "contact");
-                let ids = known.iter().map(|(what, id)| format!("{what} {id}")).collect::<Vec<_>>().join(", ");
-                let known = if ids.is_empty() { "nothing is known to exist".to_owned() } else { format!("these exist: {ids}") };
+                let ids = known
+                    .iter()
+                    .map(|(what, id)| format!("{what} {id}"))
+                    .collect::<Vec<_>>()
+                    .join(", ");
+                let known = if ids.is_empty() {
+                    "nothing is known to exist".to_owned()
+                } else {
+                    format!("these exist: {ids}")
+                };
                 let fix = if said {
                     "look at that conversation in the organization: the guest has written there; a new session would be a second one"
                 } else {
@@ -263,23 +293,40 @@ impl Error {
                 };
                 Diagnosis::new(
                     ErrorCode::NeedsAttention,
-                    format!("repeating it now could make a second contact or conversation; {known}"),
+                    format!(
+                        "repeating it now could make a second contact or conversation; {known}"
+                    ),
                     fix,
                 )
             }
             Self::Platform { failed, then, .. } => {
                 let sentence = failed.cause.sentence().cloned().unwrap_or_default();
-                Diagnosis { sentence, ..platform_advice(failed, *then) }
+                Diagnosis {
+                    sentence,
+                    ..platform_advice(failed, *then)
+                }
             }
-            Self::Token(error) => Diagnosis::new(ErrorCode::TokenValidation, error.to_string(), token_fix(error)),
+            Self::Token(error) => Diagnosis::new(
+                ErrorCode::TokenValidation,
+                error.to_string(),
+                token_fix(error),
+            ),
             Self::Keyring(error) => Diagnosis::new(
                 ErrorCode::SigningKeysUnusable,
                 error.to_string(),
                 "use the master key that encrypted the store; with a lost master key, start a new state directory",
             ),
-            Self::MasterKey(error) => Diagnosis::new(ErrorCode::MasterKey, error.to_string(), master_key_fix(error)),
+            Self::MasterKey(error) => Diagnosis::new(
+                ErrorCode::MasterKey,
+                error.to_string(),
+                master_key_fix(error),
+            ),
             Self::Store(error) => store_advice(error),
-            Self::Audit(error) => Diagnosis::new(ErrorCode::AuditUnavailable, display_chain(error), audit_fix(error)),
+            Self::Audit(error) => Diagnosis::new(
+                ErrorCode::AuditUnavailable,
+                display_chain(error),
+                audit_fix(error),
+            ),
             Self::Trust(error) => Diagnosis::new(
                 ErrorCode::NoTrustRoots,
                 error.to_string(),
@@ -305,8 +352,14 @@ fn token_fix(error: &TokenError) -> &'static str {
         TokenError::Malformed => "give the whole token: three parts joined by dots",
         TokenError::Expired => "a token lives five minutes: ask for a new one",
         TokenError::NotYet => "set the clocks of both machines",
-        TokenError::NotTrusted { state: KeyState::Next, .. } => "that key does not sign yet: do not trust it",
-        TokenError::NotTrusted { state: KeyState::Revoked, .. } => "do not trust it; ask for a new token",
+        TokenError::NotTrusted {
+            state: KeyState::Next,
+            ..
+        } => "that key does not sign yet: do not trust it",
+        TokenError::NotTrusted {
+            state: KeyState::Revoked,
+            ..
+        } => "do not trust it; ask for a new token",
         TokenError::NotTrusted { .. } => "its tokens have expired: ask for a new one",
         TokenError::TooLong
         | TokenError::DuplicateName(_)
@@ -356,7 +409,10 @@ fn store_advice(error: &StoreError) -> Diagnosis {
         StoreError::Open(path, _) => Diagnosis::new(
             ErrorCode::StateUnusable,
             display_chain(error),
-            format!("make {} writable for this user, or choose another place by --state-dir", path.display()),
+            format!(
+                "make {} writable for this user, or choose another place by --state-dir",
+                path.display()
+            ),
         ),
         StoreError::Newer { .. } => Diagnosis::new(
             ErrorCode::StateNewer,
@@ -378,37 +434,62 @@ fn store_advice(error: &StoreError) -> Diagnosis {
             error.to_string(),
             "set the clocks of both machines by NTP; they may differ by two seconds",
         ),
-        StoreError::Postgres { .. } | StoreError::Unreachable { .. } | StoreError::Untrusted { .. }
+        StoreError::Postgres { .. }
+        | StoreError::Unreachable { .. }
+        | StoreError::Untrusted { .. }
             if database_fix(error).is_some() =>
         {
-            Diagnosis::new(ErrorCode::StoreFailed, display_chain(error), database_fix(error).unwrap_or_default())
+            Diagnosis::new(
+                ErrorCode::StoreFailed,
+                display_chain(error),
+                database_fix(error).unwrap_or_default(),
+            )
         }
-        StoreError::Postgres { code: Some(code), .. } if ["28", "3D"].iter().any(|class| code.code().starts_with(class)) => {
+        StoreError::Postgres {
+            code: Some(code), ..
+        } if ["28", "3D"]
+            .iter()
+            .any(|class| code.code().starts_with(class)) =>
+        {
             Diagnosis::new(
                 ErrorCode::StoreFailed,
                 display_chain(error),
                 "mend user, password and database in GUESTLANE_DATABASE_URL",
             )
         }
-        StoreError::TransactionPooling => Diagnosis::new(ErrorCode::StateUnusable, error.to_string(), SESSION_POOL),
+        StoreError::TransactionPooling => {
+            Diagnosis::new(ErrorCode::StateUnusable, error.to_string(), SESSION_POOL)
+        }
         // 26000: the prepared statement does not exist; 42P05: it exists already.
-        StoreError::Postgres { code: Some(code), .. } if ["26000", "42P05"].contains(&code.code()) => {
-            let cause =
-                format!("{}: a pool in front of the database gives each transaction another connection", display_chain(error));
+        StoreError::Postgres {
+            code: Some(code), ..
+        } if ["26000", "42P05"].contains(&code.code()) => {
+            let cause = format!(
+                "{}: a pool in front of the database gives each transaction another connection",
+                display_chain(error)
+            );
             Diagnosis::new(ErrorCode::StateUnusable, cause, SESSION_POOL)
         }
-        StoreError::InUse(_) => Diagnosis::new(ErrorCode::StateUnusable, error.to_string(), "stop all processes on it first"),
+        StoreError::InUse(_) => Diagnosis::new(
+            ErrorCode::StateUnusable,
+            error.to_string(),
+            "stop all processes on it first",
+        ),
         StoreError::MigrationInProgress(_) => Diagnosis::new(
             ErrorCode::StateUnusable,
             error.to_string(),
             "wait until `guestlane store migrate` has ended, and use the database then",
         ),
-        StoreError::Postgres { code: Some(code), .. } if code.code() == "3F000" => Diagnosis::new(
+        StoreError::Postgres {
+            code: Some(code), ..
+        } if code.code() == "3F000" => Diagnosis::new(
             ErrorCode::StoreFailed,
             display_chain(error),
             "create the schema that GUESTLANE_DATABASE_URL names as search_path",
         ),
-        StoreError::Postgres { code: Some(code), .. } if code.code() == "42501" => Diagnosis::new(
+        StoreError::Postgres {
+            code: Some(code), ..
+        } if code.code() == "42501" => Diagnosis::new(
             ErrorCode::StoreFailed,
             display_chain(error),
             "grant the user CREATE on the schema, and the rights on its tables",
@@ -463,11 +544,13 @@ fn store_advice(error: &StoreError) -> Diagnosis {
             display_chain(error),
             "find out who wrote to the database; the files of the log and checkpoints kept elsewhere tell what was there",
         ),
-        StoreError::Row(_) | StoreError::IllegalTransition(_) | StoreError::NoAuditLog => Diagnosis::new(
-            ErrorCode::InternalError,
-            display_chain(error),
-            "this should not happen: please report it with this line",
-        ),
+        StoreError::Row(_) | StoreError::IllegalTransition(_) | StoreError::NoAuditLog => {
+            Diagnosis::new(
+                ErrorCode::InternalError,
+                display_chain(error),
+                "this should not happen: please report it with this line",
+            )
+        }
     }
 }
 
@@ -476,15 +559,19 @@ fn database_fix(error: &StoreError) -> Option<&'static str> {
     const READ_ONLY: &str = "name the primary in GUESTLANE_DATABASE_URL, or let the database take writes again \
          (default_transaction_read_only, a standby that was not promoted)";
     match error {
-        StoreError::Postgres { code: Some(code), message, .. } => match code.code() {
+        StoreError::Postgres {
+            code: Some(code),
+            message,
+            ..
+        } => match code.code() {
             "53300" => Some(
                 "raise max_connections, or the user's CONNECTION LIMIT, or run fewer processes: each uses up to seven connections",
             ),
             "53100" => Some("make room on the disk of the database"),
             "25006" => Some(READ_ONLY),
-            "28000" if message.contains("no encryption") || message.contains("SSL off") => {
-                Some("add sslmode=require to GUESTLANE_DATABASE_URL: the server accepts this user over TLS only")
-            }
+            "28000" if message.contains("no encryption") || message.contains("SSL off") => Some(
+                "add sslmode=require to GUESTLANE_DATABASE_URL: the server accepts this user over TLS only",
+            ),
             "28000" if message.contains("pg_hba.conf") => {
                 Some("add a line for this user, database and address to the server's pg_hba.conf")
             }
@@ -497,10 +584,16 @@ fn database_fix(error: &StoreError) -> Option<&'static str> {
             Distrust::Issuer => {
                 "add sslrootcert=FILE to GUESTLANE_DATABASE_URL, with the certificate of the server's authority in PEM"
             }
-            Distrust::Name => "let GUESTLANE_DATABASE_URL name the host that the server's certificate names",
-            Distrust::Time => "renew the server's certificate, and check the clocks of both machines",
+            Distrust::Name => {
+                "let GUESTLANE_DATABASE_URL name the host that the server's certificate names"
+            }
+            Distrust::Time => {
+                "renew the server's certificate, and check the clocks of both machines"
+            }
         }),
-        StoreError::Unreachable { reason, .. } if reason.contains("does not allow writes") => Some(READ_ONLY),
+        StoreError::Unreachable { reason, .. } if reason.contains("does not allow writes") => {
+            Some(READ_ONLY)
+        }
         _ => None,
     }
 }
@@ -510,7 +603,9 @@ fn database_fix(error: &StoreError) -> Option<&'static str> {
 fn platform_advice(failed: &CallError, then: SessionOutcome) -> Diagnosis {
     let later = match then {
         SessionOutcome::NothingCreated => "; nothing was created",
-        SessionOutcome::WillComplete => "; the session is recorded: the same key, or `guestlane sessions resume`, completes it",
+        SessionOutcome::WillComplete => {
+            "; the session is recorded: the same key, or `guestlane sessions resume`, completes it"
+        }
         SessionOutcome::Rejected => "; then ask again with the same key",
     };
     let (signing_in, cause) = match &failed.cause {
@@ -535,7 +630,9 @@ fn platform_advice(failed: &CallError, then: SessionOutcome) -> Diagnosis {
                 format!("set this machine's clock (a token lives five minutes){later}"),
             );
         }
-        if refusal.status == StatusCode::UNPROCESSABLE_ENTITY && refusal.code.contains("idempotency") {
+        if refusal.status == StatusCode::UNPROCESSABLE_ENTITY
+            && refusal.code.contains("idempotency")
+        {
             return Diagnosis::new(
                 ErrorCode::IdempotencyKeyConflict,
                 format!(
@@ -548,7 +645,9 @@ fn platform_advice(failed: &CallError, then: SessionOutcome) -> Diagnosis {
             return Diagnosis::new(
                 ErrorCode::PlatformRejected,
                 format!("the platform redirects: {said}"),
-                format!("check GENESYS_ORG_DOMAIN (or GENESYS_BASE_URL): redirects are not followed{later}"),
+                format!(
+                    "check GENESYS_ORG_DOMAIN (or GENESYS_BASE_URL): redirects are not followed{later}"
+                ),
             );
         }
         if let Some((code, cause, fix)) = official_refusal(refusal, failed.operation) {
@@ -588,7 +687,9 @@ fn platform_advice(failed: &CallError, then: SessionOutcome) -> Diagnosis {
         AttemptError::Throttled { .. } => Diagnosis::new(
             ErrorCode::RateLimited,
             "the platform's rate limit was reached, by this or another program with the same OAuth client",
-            format!("lower GUESTLANE_PLATFORM_RATE_LIMIT, or give GENESYS_CLIENT_ID another OAuth client{later}"),
+            format!(
+                "lower GUESTLANE_PLATFORM_RATE_LIMIT, or give GENESYS_CLIENT_ID another OAuth client{later}"
+            ),
         ),
         AttemptError::RateLimitTimeout => Diagnosis::new(
             ErrorCode::RateLimitTimeout,
@@ -600,12 +701,16 @@ fn platform_advice(failed: &CallError, then: SessionOutcome) -> Diagnosis {
         AttemptError::NotSent(reason) if reason.contains(tls_error::CERTIFICATE) => Diagnosis::new(
             ErrorCode::TlsUntrusted,
             format!("the platform's certificate is not believed: {reason}"),
-            format!("for a private certificate authority set GENESYS_CA_FILE to its certificate in PEM{later}"),
+            format!(
+                "for a private certificate authority set GENESYS_CA_FILE to its certificate in PEM{later}"
+            ),
         ),
         AttemptError::Local(reason) => Diagnosis::new(
             ErrorCode::Unreachable,
             format!("this machine cannot open a connection: {reason}"),
-            format!("raise the limit of open files (`ulimit -n`, LimitNOFILE=), or run fewer sessions at once{later}"),
+            format!(
+                "raise the limit of open files (`ulimit -n`, LimitNOFILE=), or run fewer sessions at once{later}"
+            ),
         ),
         AttemptError::NotSent(reason) => Diagnosis::new(
             ErrorCode::Unreachable,
@@ -626,33 +731,61 @@ fn platform_advice(failed: &CallError, then: SessionOutcome) -> Diagnosis {
             "the platform does not show the conversation's participants yet",
             format!("nothing needs to be changed here{later}"),
         ),
-        AttemptError::OutcomeUnknown { reason, .. } => {
-            Diagnosis::new(ErrorCode::PlatformFailing, reason.clone(), format!("nothing needs to be changed here{later}"))
-        }
+        AttemptError::OutcomeUnknown { reason, .. } => Diagnosis::new(
+            ErrorCode::PlatformFailing,
+            reason.clone(),
+            format!("nothing needs to be changed here{later}"),
+        ),
         AttemptError::Unauthorized(_)
         | AttemptError::Rejected(_)
         | AttemptError::AuthenticationFailed(_)
-        | AttemptError::Failover(_) => {
-            Diagnosis::new(ErrorCode::PlatformRejected, cause.to_string(), format!("correct the request{later}"))
-        }
+        | AttemptError::Failover(_) => Diagnosis::new(
+            ErrorCode::PlatformRejected,
+            cause.to_string(),
+            format!("correct the request{later}"),
+        ),
     }
 }
 
 /// Code, cause and fix of rejections that only the surfaces of the public platform have.
-fn official_refusal(refusal: &ErrorResponse, operation: Operation) -> Option<(ErrorCode, &'static str, &'static str)> {
-    const DEPLOYMENT: &str = "check GENESYS_DEPLOYMENT_ID, its status and GENESYS_REGION (`guestlane doctor`)";
+fn official_refusal(
+    refusal: &ErrorResponse,
+    operation: Operation,
+) -> Option<(ErrorCode, &'static str, &'static str)> {
+    const DEPLOYMENT: &str =
+        "check GENESYS_DEPLOYMENT_ID, its status and GENESYS_REGION (`guestlane doctor`)";
     if refusal.is_guest_api() {
         return Some(match refusal.code.rsplit('-').next().unwrap_or_default() {
-            "4006" | "4007" => {
-                (ErrorCode::SessionExpired, "the guest's session on the platform is over", "nothing was said in it")
-            }
-            "409" => (ErrorCode::SessionEnded, "the guest's conversation was ended", "nothing was said in it"),
-            "4013" => (ErrorCode::PlatformRejected, "the platform takes fewer bytes of attributes", "shorten the attributes"),
-            "4011" => {
-                (ErrorCode::PlatformRejected, "the first message is too long for the platform", "shorten GENESYS_FIRST_MESSAGE")
-            }
-            "403" => (ErrorCode::Forbidden, "the deployment does not allow it", DEPLOYMENT),
-            _ => (ErrorCode::PlatformRejected, "the guest API refused", DEPLOYMENT),
+            "4006" | "4007" => (
+                ErrorCode::SessionExpired,
+                "the guest's session on the platform is over",
+                "nothing was said in it",
+            ),
+            "409" => (
+                ErrorCode::SessionEnded,
+                "the guest's conversation was ended",
+                "nothing was said in it",
+            ),
+            "4013" => (
+                ErrorCode::PlatformRejected,
+                "the platform takes fewer bytes of attributes",
+                "shorten the attributes",
+            ),
+            "4011" => (
+                ErrorCode::PlatformRejected,
+                "the first message is too long for the platform",
+                "shorten GENESYS_FIRST_MESSAGE",
+            ),
+            "403" => (
+                ErrorCode::Forbidden,
+                "the deployment does not allow it",
+                DEPLOYMENT,
+            ),
+            _ => (
+                ErrorCode::PlatformRejected,
+                "the guest API refused",
+                DEPLOYMENT,
+            ),
         });
     }
     match (operation, refusal.status) {
@@ -661,7 +794,11 @@ fn official_refusal(refusal: &ErrorResponse, operation: Operation) -> Option<(Er
             "the deployment does not allow this origin",
             "set GENESYS_ORIGIN to one of its allowed domains, or allow the domain in Admin > Message > Messenger Deployments",
         )),
-        (Operation::FirstMessage, _) => Some((ErrorCode::PlatformRejected, "the guest socket refused", DEPLOYMENT)),
+        (Operation::FirstMessage, _) => Some((
+            ErrorCode::PlatformRejected,
+            "the guest socket refused",
+            DEPLOYMENT,
+        )),
         (Operation::OpenMessage, StatusCode::NOT_FOUND) => Some((
             ErrorCode::PlatformRejected,
             "there is no such integration",
@@ -672,7 +809,10 @@ fn official_refusal(refusal: &ErrorResponse, operation: Operation) -> Option<(Er
             "an identifier of the guest belongs to another contact",
             "look for the guest's id, e-mail and telephone in External Contacts, and merge the contacts or release the identifier",
         )),
-        (Operation::LinkContact | Operation::MoveToQueue, StatusCode::NOT_FOUND | StatusCode::CONFLICT) => Some((
+        (
+            Operation::LinkContact | Operation::MoveToQueue,
+            StatusCode::NOT_FOUND | StatusCode::CONFLICT,
+        ) => Some((
             ErrorCode::PlatformRejected,
             "the conversation, its contact or its participant is not there (any more)",
             "look at the conversation in the organization (`guestlane sessions show` has its id); it is tried again",

@@ -67,7 +67,9 @@ impl Fault {
             Self::QuoteInCell | Self::TextAfterQuote | Self::Backslash => {
                 "put the whole cell in quotation marks, and write each quotation mark inside it twice (RFC 4180)"
             }
-            Self::OpenQuote | Self::LineBreak => "close or double the quotation mark; a cell cannot have a line break",
+            Self::OpenQuote | Self::LineBreak => {
+                "close or double the quotation mark; a cell cannot have a line break"
+            }
             Self::TooLong => "shorten the row",
             Self::NotUtf8 => "write UTF-8",
         }
@@ -76,15 +78,33 @@ impl Fault {
 
 impl fmt::Display for Malformed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { fault, column, first_line, last_line, rest } = self;
+        let Self {
+            fault,
+            column,
+            first_line,
+            last_line,
+            rest,
+        } = self;
         let what = match fault {
-            Fault::SpaceBeforeQuote => format!("has white space in front of a quotation mark in column {column}"),
-            Fault::QuoteInCell => format!("has a quotation mark inside a cell without quotation marks in column {column}"),
-            Fault::TextAfterQuote => format!("has text after a closing quotation mark in column {column}"),
-            Fault::Backslash => format!("has a quotation mark behind a backslash in column {column}"),
-            Fault::OpenQuote => format!("takes the lines {first_line} to {last_line}: a quotation mark is not closed"),
+            Fault::SpaceBeforeQuote => {
+                format!("has white space in front of a quotation mark in column {column}")
+            }
+            Fault::QuoteInCell => format!(
+                "has a quotation mark inside a cell without quotation marks in column {column}"
+            ),
+            Fault::TextAfterQuote => {
+                format!("has text after a closing quotation mark in column {column}")
+            }
+            Fault::Backslash => {
+                format!("has a quotation mark behind a backslash in column {column}")
+            }
+            Fault::OpenQuote => format!(
+                "takes the lines {first_line} to {last_line}: a quotation mark is not closed"
+            ),
             Fault::LineBreak => {
-                format!("takes the lines {first_line} to {last_line}: a cell in quotation marks has a line break")
+                format!(
+                    "takes the lines {first_line} to {last_line}: a cell in quotation marks has a line break"
+                )
             }
             Fault::TooLong => format!("has more than {MAX_ROW_BYTES} bytes"),
             Fault::NotUtf8 => "is not UTF-8".to_owned(),
@@ -93,9 +113,15 @@ impl fmt::Display for Malformed {
         match fault {
             Fault::OpenQuote | Fault::LineBreak => f.write_str("; none of these lines was used"),
             _ if *rest && first_line < last_line => {
-                write!(f, "; where the row ends cannot be told, so that none of the lines {first_line} to {last_line} was used")
+                write!(
+                    f,
+                    "; where the row ends cannot be told, so that none of the lines {first_line} to {last_line} was used"
+                )
             }
-            _ if first_line < last_line => write!(f, "; none of the lines {first_line} to {last_line} was used"),
+            _ if first_line < last_line => write!(
+                f,
+                "; none of the lines {first_line} to {last_line} was used"
+            ),
             _ => Ok(()),
         }
     }
@@ -147,7 +173,13 @@ enum State {
 impl<R: BufRead> Reader<R> {
     /// Creates a reader whose input begins with line 1. The caller must skip a byte order mark.
     pub fn new(input: R) -> Self {
-        Self { input, line: 1, position: 0, after_cr: false, over: false }
+        Self {
+            input,
+            line: 1,
+            position: 0,
+            after_cr: false,
+            over: false,
+        }
     }
 
     /// Returns the next row, or `None` after the last one. Empty lines are not rows.
@@ -239,7 +271,17 @@ impl<R: BufRead> Reader<R> {
 impl Draft {
     fn new(line: u64, start: u64) -> Self {
         let (cells, cell, quoted_after_fault) = (Vec::new(), Vec::new(), false);
-        Self { line, last_line: line, start, cells, cell, length: 0, quotes: 0, fault: None, quoted_after_fault }
+        Self {
+            line,
+            last_line: line,
+            start,
+            cells,
+            cell,
+            length: 0,
+            quotes: 0,
+            fault: None,
+            quoted_after_fault,
+        }
     }
 
     fn column(&self) -> usize {
@@ -254,7 +296,9 @@ impl Draft {
         match (state, byte) {
             (State::Faulty { at_start }, _) => {
                 self.quoted_after_fault |= at_start && byte == b'"';
-                State::Faulty { at_start: byte == b',' || at_start && byte.is_ascii_whitespace() }
+                State::Faulty {
+                    at_start: byte == b',' || at_start && byte.is_ascii_whitespace(),
+                }
             }
             (State::Quoted, b'"') => State::Closed,
             (State::Quoted, byte) => {
@@ -274,7 +318,11 @@ impl Draft {
                 State::Start
             }
             (State::Closed, _) => {
-                let fault = if self.cell.ends_with(b"\\") { Fault::Backslash } else { Fault::TextAfterQuote };
+                let fault = if self.cell.ends_with(b"\\") {
+                    Fault::Backslash
+                } else {
+                    Fault::TextAfterQuote
+                };
                 self.refuse(fault)
             }
             (State::Start, b'"') if self.cell.is_empty() => State::Quoted,
@@ -313,23 +361,40 @@ impl Draft {
     /// after the fault begins with one.
     fn hides_its_end(&self) -> bool {
         match self.fault {
-            Some((Fault::SpaceBeforeQuote | Fault::QuoteInCell | Fault::TextAfterQuote | Fault::Backslash, _)) => {
-                self.quotes % 2 == 1 || self.quoted_after_fault || self.line < self.last_line
-            }
+            Some((
+                Fault::SpaceBeforeQuote
+                | Fault::QuoteInCell
+                | Fault::TextAfterQuote
+                | Fault::Backslash,
+                _,
+            )) => self.quotes % 2 == 1 || self.quoted_after_fault || self.line < self.last_line,
             Some(_) | None => false,
         }
     }
 
     fn finish(self, rest: bool) -> Row {
-        let Self { line, last_line, start, .. } = self;
-        let malformed = |(fault, column)| Malformed { fault, column, first_line: line, last_line, rest };
+        let Self {
+            line,
+            last_line,
+            start,
+            ..
+        } = self;
+        let malformed = |(fault, column)| Malformed {
+            fault,
+            column,
+            first_line: line,
+            last_line,
+            rest,
+        };
         let too_long = (self.length > MAX_ROW_BYTES).then_some((Fault::TooLong, 1));
         let cells = match self.fault.or(too_long) {
             Some(fault) => Err(malformed(fault)),
             None => {
-                let cells = self.cells.into_iter().zip(1..).map(|(cell, column)| match String::from_utf8(cell) {
-                    Ok(cell) => Ok(cell.trim_ascii().to_owned()),
-                    Err(_) => Err(malformed((Fault::NotUtf8, column))),
+                let cells = self.cells.into_iter().zip(1..).map(|(cell, column)| {
+                    match String::from_utf8(cell) {
+                        Ok(cell) => Ok(cell.trim_ascii().to_owned()),
+                        Err(_) => Err(malformed((Fault::NotUtf8, column))),
+                    }
                 });
                 cells.collect()
             }
@@ -355,7 +420,13 @@ mod tests {
 
     /// Reads each row with the number of its first line.
     fn read(text: &str) -> Vec<(u64, Cells)> {
-        let short = |row: Row| (row.line, row.cells.map_err(|malformed| (malformed.fault, malformed.last_line, malformed.rest)));
+        let short = |row: Row| {
+            (
+                row.line,
+                row.cells
+                    .map_err(|malformed| (malformed.fault, malformed.last_line, malformed.rest)),
+            )
+        };
         rows(text.as_bytes()).into_iter().map(short).collect()
     }
 
@@ -366,8 +437,15 @@ mod tests {
     #[test]
     fn what_rfc_4180_allows_is_read() {
         for line_break in ["\n", "\r", "\r\n"] {
-            let text =
-                ["a,b", "\"x\",\"say \"\"hi\"\", bob\"", "", " y , \" z \"".trim_start(), ",", "\"\",last"].join(line_break);
+            let text = [
+                "a,b",
+                "\"x\",\"say \"\"hi\"\", bob\"",
+                "",
+                " y , \" z \"".trim_start(),
+                ",",
+                "\"\",last",
+            ]
+            .join(line_break);
             let expected = [
                 (1, cells(&["a", "b"])),
                 (2, cells(&["x", "say \"hi\", bob"])),
@@ -388,7 +466,11 @@ mod tests {
             ("\"ann\" ,x", Fault::TextAfterQuote),
             ("\"ann\"x,y", Fault::TextAfterQuote),
         ] {
-            assert_eq!(read(&format!("{row}\nbob,y")), [(1, Err((fault, 1, false))), (2, cells(&["bob", "y"]))], "{row}");
+            assert_eq!(
+                read(&format!("{row}\nbob,y")),
+                [(1, Err((fault, 1, false))), (2, cells(&["bob", "y"]))],
+                "{row}"
+            );
         }
     }
 
@@ -402,45 +484,81 @@ mod tests {
         ] {
             for line_break in ["\n", "\r", "\r\n"] {
                 let text = ["ann,x", row, "cy,y", "", "dee,z", ""].join(line_break);
-                assert_eq!(read(&text), [(1, cells(&["ann", "x"])), (2, Err((fault, 5, true)))], "{text:?}");
+                assert_eq!(
+                    read(&text),
+                    [(1, cells(&["ann", "x"])), (2, Err((fault, 5, true)))],
+                    "{text:?}"
+                );
             }
         }
         let malformed = rows(b"bob,6\" heel\ncy,y\n").remove(0).cells.unwrap_err();
-        assert!(malformed.to_string().ends_with("none of the lines 1 to 2 was used"), "{malformed}");
+        assert!(
+            malformed
+                .to_string()
+                .ends_with("none of the lines 1 to 2 was used"),
+            "{malformed}"
+        );
     }
 
     #[test]
     fn an_open_quotation_mark_refuses_its_lines_with_every_line_break() {
         for line_break in ["\n", "\r", "\r\n"] {
             let text = ["h,n", "ann,\"unclosed", "bob,x", "cy,y"].join(line_break);
-            let expected = [(1, cells(&["h", "n"])), (2, Err((Fault::OpenQuote, 4, false)))];
+            let expected = [
+                (1, cells(&["h", "n"])),
+                (2, Err((Fault::OpenQuote, 4, false))),
+            ];
             assert_eq!(read(&text), expected);
             assert_eq!(read(&format!("{text}{line_break}"))[1], expected[1]);
             let closed = ["h,n", "ann,\"two", "lines\"", "bob,x"].join(line_break);
-            let expected = [(1, cells(&["h", "n"])), (2, Err((Fault::LineBreak, 3, false))), (4, cells(&["bob", "x"]))];
+            let expected = [
+                (1, cells(&["h", "n"])),
+                (2, Err((Fault::LineBreak, 3, false))),
+                (4, cells(&["bob", "x"])),
+            ];
             assert_eq!(read(&closed), expected);
         }
         let malformed = rows(b"a,\"x").remove(0).cells.unwrap_err();
-        assert_eq!(malformed.to_string(), "takes the lines 1 to 1: a quotation mark is not closed; none of these lines was used");
+        assert_eq!(
+            malformed.to_string(),
+            "takes the lines 1 to 1: a quotation mark is not closed; none of these lines was used"
+        );
         assert!(
-            read("a,\"one\nb,\"two\"\nc,d")[0].1.as_ref().is_err_and(|(_, last, rest)| *rest && *last == 3),
+            read("a,\"one\nb,\"two\"\nc,d")[0]
+                .1
+                .as_ref()
+                .is_err_and(|(_, last, rest)| *rest && *last == 3),
             "closed by another row"
         );
     }
 
     #[test]
     fn a_row_has_a_largest_size_and_the_next_one_is_read() {
-        for long in ["x".repeat(MAX_ROW_BYTES + 1), format!("\"{}\"", "x".repeat(MAX_ROW_BYTES)), ",".repeat(MAX_ROW_BYTES + 1)] {
-            assert_eq!(read(&format!("{long}\nbob")), [(1, Err((Fault::TooLong, 1, false))), (2, cells(&["bob"]))]);
+        for long in [
+            "x".repeat(MAX_ROW_BYTES + 1),
+            format!("\"{}\"", "x".repeat(MAX_ROW_BYTES)),
+            ",".repeat(MAX_ROW_BYTES + 1),
+        ] {
+            assert_eq!(
+                read(&format!("{long}\nbob")),
+                [(1, Err((Fault::TooLong, 1, false))), (2, cells(&["bob"]))]
+            );
         }
         assert_eq!(read(&"x".repeat(MAX_ROW_BYTES)).len(), 1);
         let open = format!("a,\"{}\nb\n", "x".repeat(MAX_ROW_BYTES));
-        assert_eq!(read(&open), [(1, Err((Fault::OpenQuote, 2, false)))], "why it is long is said");
+        assert_eq!(
+            read(&open),
+            [(1, Err((Fault::OpenQuote, 2, false)))],
+            "why it is long is said"
+        );
     }
 
     #[test]
     fn bytes_that_are_not_utf_8_refuse_their_row_alone() {
-        let faults: Vec<_> = rows(b"a\xff\nb").into_iter().map(|row| row.cells.map_err(|malformed| malformed.fault)).collect();
+        let faults: Vec<_> = rows(b"a\xff\nb")
+            .into_iter()
+            .map(|row| row.cells.map_err(|malformed| malformed.fault))
+            .collect();
         assert_eq!(faults, [Err(Fault::NotUtf8), Ok(vec!["b".to_owned()])]);
     }
 

@@ -22,7 +22,11 @@ pub struct Unreadable {
 
 impl Unreadable {
     fn whole(reason: impl Into<String>) -> Self {
-        Self { field: None, reason: reason.into(), fix: None }
+        Self {
+            field: None,
+            reason: reason.into(),
+            fix: None,
+        }
     }
 }
 
@@ -35,11 +39,15 @@ impl Unreadable {
 pub fn read_object<T: DeserializeOwned>(text: &[u8]) -> Result<T, Unreadable> {
     let text = without_bom(text);
     if depth(text) > MAX_DEPTH {
-        return Err(Unreadable::whole(format!("the JSON is deeper than {MAX_DEPTH} levels")));
+        return Err(Unreadable::whole(format!(
+            "the JSON is deeper than {MAX_DEPTH} levels"
+        )));
     }
     // serde would accept an array as an object whose members are in order.
     if is_array(text) {
-        return Err(Unreadable::whole("the text is a JSON array, not a JSON object"));
+        return Err(Unreadable::whole(
+            "the text is a JSON array, not a JSON object",
+        ));
     }
     if text.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
         return Err(Unreadable::whole("the text is not a JSON object"));
@@ -51,7 +59,8 @@ pub fn read_object<T: DeserializeOwned>(text: &[u8]) -> Result<T, Unreadable> {
         let path = path.trim_end_matches('?').trim_end_matches('.');
         unreadable(path, error.inner())
     })?;
-    json.end().map_err(|error| Unreadable::whole(error.to_string()))?;
+    json.end()
+        .map_err(|error| Unreadable::whole(error.to_string()))?;
     Ok(value)
 }
 
@@ -62,24 +71,46 @@ fn unreadable(path: &str, error: &serde_json::Error) -> Unreadable {
     if error.is_eof() {
         return Unreadable::whole(reason);
     }
-    if let Some((name, place)) = reason.strip_prefix("missing field `").and_then(|rest| rest.split_once('`')) {
-        let field = if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
-        return Unreadable { reason: format!("the member {field} is missing{place}"), field: Some(field), fix: None };
+    if let Some((name, place)) = reason
+        .strip_prefix("missing field `")
+        .and_then(|rest| rest.split_once('`'))
+    {
+        let field = if path.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{path}.{name}")
+        };
+        return Unreadable {
+            reason: format!("the member {field} is missing{place}"),
+            field: Some(field),
+            fix: None,
+        };
     }
     let fix = text_of(&reason).map(|value| format!("write \"{value}\""));
-    Unreadable { field: (!path.is_empty()).then(|| path.to_owned()), reason, fix }
+    Unreadable {
+        field: (!path.is_empty()).then(|| path.to_owned()),
+        reason,
+        fix,
+    }
 }
 
 /// Returns the value that should have been a string, as serde_json repeats it: only a number or a
 /// boolean.
 fn text_of(reason: &str) -> Option<&str> {
-    let (value, rest) = reason.strip_prefix("invalid type: ")?.split_once('`')?.1.split_once('`')?;
+    let (value, rest) = reason
+        .strip_prefix("invalid type: ")?
+        .split_once('`')?
+        .1
+        .split_once('`')?;
     rest.starts_with(", expected a string").then_some(value)
 }
 
 /// Whether the text begins as a JSON array.
 pub fn is_array(text: &[u8]) -> bool {
-    without_bom(text).iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[')
+    without_bom(text)
+        .iter()
+        .find(|byte| !byte.is_ascii_whitespace())
+        == Some(&b'[')
 }
 
 /// The nesting depth of objects and arrays, whether or not the text is valid JSON.
@@ -110,11 +141,15 @@ mod tests {
     #[test]
     fn nesting_is_bounded_before_the_text_is_parsed() {
         let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
-        let read = |inner: &str| read_object::<Value>(format!("{{\"a\": {inner}}}").as_bytes()).is_ok();
+        let read =
+            |inner: &str| read_object::<Value>(format!("{{\"a\": {inner}}}").as_bytes()).is_ok();
         assert!(read(&nested(MAX_DEPTH - 1)));
         assert!(!read(&nested(MAX_DEPTH)));
         assert!(!read(&nested(1_000_000)), "and costs no stack");
-        assert!(read(&format!("\"{}\"", "[".repeat(99))), "brackets in a string do not nest");
+        assert!(
+            read(&format!("\"{}\"", "[".repeat(99))),
+            "brackets in a string do not nest"
+        );
         assert!(read(r#""\"[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[""#));
     }
 
@@ -125,10 +160,19 @@ mod tests {
             #[expect(dead_code, reason = "only read")]
             guest: String,
         }
-        for text in [" {\"guest\": \"ann\"}", "\u{feff}{\"guest\": \"ann\"}", "{\"guest\": \"ann\"}\r\n"] {
+        for text in [
+            " {\"guest\": \"ann\"}",
+            "\u{feff}{\"guest\": \"ann\"}",
+            "{\"guest\": \"ann\"}\r\n",
+        ] {
             assert!(read_object::<Wish>(text.as_bytes()).is_ok(), "{text:?}");
         }
-        for text in [r#"["ann"]"#, r#"{"guest": "ann"} {}"#, "\u{feff}\u{feff}{\"guest\": \"ann\"}", ""] {
+        for text in [
+            r#"["ann"]"#,
+            r#"{"guest": "ann"} {}"#,
+            "\u{feff}\u{feff}{\"guest\": \"ann\"}",
+            "",
+        ] {
             assert!(read_object::<Wish>(text.as_bytes()).is_err(), "{text:?}");
         }
     }
@@ -149,13 +193,29 @@ mod tests {
         let field = |text: &str| refused(text).field;
         assert_eq!(field("{}").as_deref(), Some("inner"));
         assert_eq!(field(r#"{"inner": {}}"#).as_deref(), Some("inner.tier"));
-        assert!(refused(r#"{"inner": {}}"#).reason.starts_with("the member inner.tier is missing at line 1"));
-        for broken in [r#"{"inner": {"tier": "go"#, r#"{"inner": {"tier":"#, r#"{"inner""#] {
+        assert!(
+            refused(r#"{"inner": {}}"#)
+                .reason
+                .starts_with("the member inner.tier is missing at line 1")
+        );
+        for broken in [
+            r#"{"inner": {"tier": "go"#,
+            r#"{"inner": {"tier":"#,
+            r#"{"inner""#,
+        ] {
             assert_eq!(field(broken), None, "{broken}");
         }
-        for (value, fix) in [("5", "write \"5\""), ("true", "write \"true\""), ("1.5", "write \"1.5\"")] {
+        for (value, fix) in [
+            ("5", "write \"5\""),
+            ("true", "write \"true\""),
+            ("1.5", "write \"1.5\""),
+        ] {
             let refused = refused(&format!(r#"{{"inner": {{"tier": {value}}}}}"#));
-            assert_eq!((refused.field.as_deref(), refused.fix.as_deref()), (Some("inner.tier"), Some(fix)), "{value}");
+            assert_eq!(
+                (refused.field.as_deref(), refused.fix.as_deref()),
+                (Some("inner.tier"), Some(fix)),
+                "{value}"
+            );
         }
         assert_eq!(refused(r#"{"inner": {"tier": ["x"]}}"#).fix, None);
     }
@@ -172,7 +232,9 @@ mod tests {
             #[expect(dead_code, reason = "only read")]
             inner: Vec<Inner>,
         }
-        let refused = read_object::<Outer>(br#"{"inner": [{"number": 1}, {"number": "x"}]}"#).err().unwrap();
+        let refused = read_object::<Outer>(br#"{"inner": [{"number": 1}, {"number": "x"}]}"#)
+            .err()
+            .unwrap();
         assert_eq!(refused.field.as_deref(), Some("inner[1].number"));
     }
 }

@@ -21,7 +21,9 @@ impl Line {
     /// Whether the line is empty or has only white space. A byte order mark at its start is
     /// skipped.
     pub fn is_blank(&self) -> bool {
-        self.text.as_ref().is_ok_and(|text| super::without_bom(text).iter().all(u8::is_ascii_whitespace))
+        self.text
+            .as_ref()
+            .is_ok_and(|text| super::without_bom(text).iter().all(u8::is_ascii_whitespace))
     }
 }
 
@@ -61,7 +63,10 @@ impl LineSplitter {
                 self.skip(1);
             }
         }
-        let Some(found) = self.read[self.searched..].iter().position(|byte| is_line_break(*byte)) else {
+        let Some(found) = self.read[self.searched..]
+            .iter()
+            .position(|byte| is_line_break(*byte))
+        else {
             self.searched = self.read.len();
             if self.searched > MAX_ROW_BYTES {
                 self.too_long_since.get_or_insert(self.taken);
@@ -94,7 +99,11 @@ impl LineSplitter {
         self.taken += length as u64;
         self.searched = 0;
         let too_long = self.too_long_since.take().is_some() || length > MAX_ROW_BYTES;
-        Line { number: self.number, start, text: if too_long { Err(TooLong) } else { Ok(text) } }
+        Line {
+            number: self.number,
+            start,
+            text: if too_long { Err(TooLong) } else { Ok(text) },
+        }
     }
 
     fn skip(&mut self, length: usize) {
@@ -114,7 +123,10 @@ pub struct LineReader<R> {
 impl<R: BufRead> LineReader<R> {
     /// Creates a line reader. Line 1 begins at the current position of `input`.
     pub fn new(input: R) -> Self {
-        Self { input, splitter: LineSplitter::default() }
+        Self {
+            input,
+            splitter: LineSplitter::default(),
+        }
     }
 
     /// Number of the line that could not be read when [`next_line`](Self::next_line) failed.
@@ -156,17 +168,35 @@ mod tests {
             lines.extend(std::iter::from_fn(|| splitter.next_line()));
         }
         lines.extend(splitter.last_line());
-        lines.into_iter().map(|line| (line.number, line.start, line.text.ok().map(|text| text.to_vec()))).collect()
+        lines
+            .into_iter()
+            .map(|line| {
+                (
+                    line.number,
+                    line.start,
+                    line.text.ok().map(|text| text.to_vec()),
+                )
+            })
+            .collect()
     }
 
     #[test]
     fn lf_cr_and_crlf_are_one_line_break_each() {
         let text = b"a\nb\rc\r\n\r\n\n\rd";
         let found = lines(&[text]);
-        let texts: Vec<_> = found.iter().map(|(_, _, text)| String::from_utf8(text.clone().unwrap()).unwrap()).collect();
+        let texts: Vec<_> = found
+            .iter()
+            .map(|(_, _, text)| String::from_utf8(text.clone().unwrap()).unwrap())
+            .collect();
         assert_eq!(texts, ["a", "b", "c", "", "", "", "d"]);
-        assert_eq!(found.iter().map(|(number, ..)| *number).collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6, 7]);
-        assert_eq!(found.iter().map(|(_, start, _)| *start).collect::<Vec<_>>(), [0, 2, 4, 7, 9, 10, 11]);
+        assert_eq!(
+            found.iter().map(|(number, ..)| *number).collect::<Vec<_>>(),
+            [1, 2, 3, 4, 5, 6, 7]
+        );
+        assert_eq!(
+            found.iter().map(|(_, start, _)| *start).collect::<Vec<_>>(),
+            [0, 2, 4, 7, 9, 10, 11]
+        );
     }
 
     #[test]
@@ -175,21 +205,35 @@ mod tests {
         splitter.push(b"a\r");
         assert_eq!(splitter.next_line().unwrap().text.unwrap().as_ref(), b"a");
         splitter.push(b"\nb\n");
-        assert_eq!(splitter.next_line().unwrap().text.unwrap().as_ref(), b"b", "the LF belongs to the CR");
+        assert_eq!(
+            splitter.next_line().unwrap().text.unwrap().as_ref(),
+            b"b",
+            "the LF belongs to the CR"
+        );
     }
 
     #[test]
     fn an_overlong_line_is_skipped_to_its_end_and_the_next_ones_are_read() {
         let long = vec![b'x'; MAX_ROW_BYTES + 1];
-        for pieces in
-            [vec![[&long[..], b"\rb\n"].concat()], long.chunks(1000).map(<[u8]>::to_vec).chain([b"\rb\n".to_vec()]).collect()]
-        {
+        for pieces in [
+            vec![[&long[..], b"\rb\n"].concat()],
+            long.chunks(1000)
+                .map(<[u8]>::to_vec)
+                .chain([b"\rb\n".to_vec()])
+                .collect(),
+        ] {
             let pieces: Vec<_> = pieces.iter().map(Vec::as_slice).collect();
             let start = MAX_ROW_BYTES as u64 + 2;
-            assert_eq!(lines(&pieces), [(1, 0, None), (2, start, Some(b"b".to_vec()))]);
+            assert_eq!(
+                lines(&pieces),
+                [(1, 0, None), (2, start, Some(b"b".to_vec()))]
+            );
         }
         assert_eq!(lines(&[&long]), [(1, 0, None)]);
-        assert!(lines(&[&long[1..]])[0].2.is_some(), "the bound itself is allowed");
+        assert!(
+            lines(&[&long[1..]])[0].2.is_some(),
+            "the bound itself is allowed"
+        );
     }
 
     proptest! {

@@ -6,7 +6,9 @@ use bytes::Bytes;
 use guestlane_genesys::{
     Clock, Timestamp, TlsRoots,
     foreign::one_line,
-    http_client::{HttpClient, HttpResponse, NoTlsRoots, NotConnected, Parsing, TransportError, retry_after},
+    http_client::{
+        HttpClient, HttpResponse, NoTlsRoots, NotConnected, Parsing, TransportError, retry_after,
+    },
     tls_error, trace_context,
 };
 use http::{Request, StatusCode, header};
@@ -107,10 +109,25 @@ impl WebhookEndpoint {
     ///
     /// # Errors
     /// Returns [`NoTlsRoots`] if no trusted root certificate is found.
-    pub fn new(url: Url, networks: EgressPolicy, trust: &TlsRoots, clock: Clock) -> Result<Self, NoTlsRoots> {
-        let transport =
-            HttpClient::with_resolver(clock.clone(), ATTEMPT_TIMEOUT, SsrfGuardResolver(networks), trust, Parsing::Lenient)?;
-        Ok(Self { url, networks, transport, clock })
+    pub fn new(
+        url: Url,
+        networks: EgressPolicy,
+        trust: &TlsRoots,
+        clock: Clock,
+    ) -> Result<Self, NoTlsRoots> {
+        let transport = HttpClient::with_resolver(
+            clock.clone(),
+            ATTEMPT_TIMEOUT,
+            SsrfGuardResolver(networks),
+            trust,
+            Parsing::Lenient,
+        )?;
+        Ok(Self {
+            url,
+            networks,
+            transport,
+            clock,
+        })
     }
 
     /// Sends the event once, signed with `keys`, and decides what follows.
@@ -118,10 +135,15 @@ impl WebhookEndpoint {
         let sent = self.send(event, keys).await;
         let now = self.clock.now();
         let sent = match sent {
-            Err(TransportError::Local(reason)) if now.since(event.created_at) < LOCAL_PATIENCE => return Tried::Local(reason),
+            Err(TransportError::Local(reason)) if now.since(event.created_at) < LOCAL_PATIENCE => {
+                return Tried::Local(reason);
+            }
             sent => sent,
         };
-        if sent.as_ref().is_ok_and(|answer| answer.status == StatusCode::GONE) {
+        if sent
+            .as_ref()
+            .is_ok_and(|answer| answer.status == StatusCode::GONE)
+        {
             return Tried::Gone(DeliveryOutcome::Retry {
                 at: now,
                 error: "the CRM answered HTTP 410: the endpoint is disabled".to_owned(),
@@ -133,7 +155,11 @@ impl WebhookEndpoint {
         })
     }
 
-    async fn send(&self, event: &Event, keys: &EndpointKeys) -> Result<HttpResponse, TransportError> {
+    async fn send(
+        &self,
+        event: &Event,
+        keys: &EndpointKeys,
+    ) -> Result<HttpResponse, TransportError> {
         if !self.may_connect() {
             return Err(TransportError::NotSent(NOT_PUBLIC.to_owned()));
         }
@@ -144,13 +170,21 @@ impl WebhookEndpoint {
         }
         let request = request
             .header(header::CONTENT_TYPE, "application/json")
-            .header(header::USER_AGENT, concat!("guestlane/", env!("CARGO_PKG_VERSION")))
+            .header(
+                header::USER_AGENT,
+                concat!("guestlane/", env!("CARGO_PKG_VERSION")),
+            )
             .header("webhook-id", &event.id)
             .header("webhook-timestamp", now.unix_seconds())
-            .header("webhook-signature", keys.sign(&event.id, now, event.body.as_bytes()))
+            .header(
+                "webhook-signature",
+                keys.sign(&event.id, now, event.body.as_bytes()),
+            )
             .body(Full::new(Bytes::copy_from_slice(event.body.as_bytes())))
             .map_err(|error| TransportError::NotSent(error.to_string()))?;
-        self.transport.send_for_head(request, now + ATTEMPT_TIMEOUT).await
+        self.transport
+            .send_for_head(request, now + ATTEMPT_TIMEOUT)
+            .await
     }
 
     /// Opens a connection as a delivery would, TLS handshake included, and closes it. No event is
@@ -161,15 +195,23 @@ impl WebhookEndpoint {
     pub(crate) async fn connect(&self) -> Result<(), NotConnected> {
         let failed = |error: io::Error| NotConnected::Failed(error.into());
         if !self.may_connect() {
-            return Err(failed(io::Error::new(io::ErrorKind::PermissionDenied, NOT_PUBLIC)));
+            return Err(failed(io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                NOT_PUBLIC,
+            )));
         }
-        let uri = self.url.as_str().parse().map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
+        let uri = self
+            .url
+            .as_str()
+            .parse()
+            .map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
         self.transport.connect(uri).await
     }
 
     /// Checks a host that is written as an IP address, because the resolver never sees it.
     fn may_connect(&self) -> bool {
-        self.literal_address().is_none_or(|address| self.networks.allow(address))
+        self.literal_address()
+            .is_none_or(|address| self.networks.allow(address))
     }
 
     fn literal_address(&self) -> Option<IpAddr> {
@@ -190,18 +232,31 @@ struct Failed {
 /// Accepts any 2xx, whatever follows the status line, and nothing else.
 ///
 /// Redirects are not followed, because they could lead anywhere.
-fn classify_response(sent: Result<HttpResponse, TransportError>, now: Timestamp) -> Result<(), Failed> {
+fn classify_response(
+    sent: Result<HttpResponse, TransportError>,
+    now: Timestamp,
+) -> Result<(), Failed> {
     match sent {
         Ok(answer) if answer.status.is_success() => Ok(()),
         Ok(answer) => {
-            let redirect = if answer.status.is_redirection() { " (redirects are not followed)" } else { "" };
+            let redirect = if answer.status.is_redirection() {
+                " (redirects are not followed)"
+            } else {
+                ""
+            };
             let error = format!("the CRM answered HTTP {}{redirect}", answer.status.as_u16());
-            Err(Failed { error, at_least: retry_after(&answer.headers, now, MAX_RETRY_AFTER).unwrap_or_default() })
+            Err(Failed {
+                error,
+                at_least: retry_after(&answer.headers, now, MAX_RETRY_AFTER).unwrap_or_default(),
+            })
         }
         Err(no_answer) => {
             let untrusted = no_answer.to_string().contains(tls_error::UNTRUSTED);
             let setting = if untrusted { " (CRM_CA_FILE)" } else { "" };
-            Err(Failed { error: format!("the CRM did not answer: {no_answer}{setting}"), at_least: Duration::ZERO })
+            Err(Failed {
+                error: format!("the CRM did not answer: {no_answer}{setting}"),
+                at_least: Duration::ZERO,
+            })
         }
     }
 }
@@ -213,9 +268,14 @@ fn after_failure(tries: u32, failed: Failed, now: Timestamp, spread: f64) -> Del
     match RETRY_SCHEDULE.get(tries as usize) {
         Some(wait) => {
             let wait = wait.mul_f64(0.9 + 0.2 * spread).max(failed.at_least);
-            DeliveryOutcome::Retry { at: now + wait, error: failed.error }
+            DeliveryOutcome::Retry {
+                at: now + wait,
+                error: failed.error,
+            }
         }
-        None => DeliveryOutcome::Dead { error: failed.error },
+        None => DeliveryOutcome::Dead {
+            error: failed.error,
+        },
     }
 }
 
@@ -226,7 +286,10 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_unix_micros(0);
 
     fn failed(at_least: u64) -> Failed {
-        Failed { error: "HTTP 500".to_owned(), at_least: Duration::from_secs(at_least) }
+        Failed {
+            error: "HTTP 500".to_owned(),
+            at_least: Duration::from_secs(at_least),
+        }
     }
 
     #[test]
@@ -237,13 +300,21 @@ mod tests {
                 other => panic!("{other:?}"),
             })
             .collect();
-        assert_eq!(waits, [5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400]);
-        assert!(matches!(after_failure(9, failed(0), NOW, 0.5), DeliveryOutcome::Dead { .. }));
+        assert_eq!(
+            waits,
+            [5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400]
+        );
+        assert!(matches!(
+            after_failure(9, failed(0), NOW, 0.5),
+            DeliveryOutcome::Dead { .. }
+        ));
     }
 
     #[test]
     fn the_receivers_retry_after_is_a_floor() {
-        let DeliveryOutcome::Retry { at, .. } = after_failure(0, failed(60), NOW, 0.0) else { panic!() };
+        let DeliveryOutcome::Retry { at, .. } = after_failure(0, failed(60), NOW, 0.0) else {
+            panic!()
+        };
         assert_eq!(at.since(NOW).as_secs(), 60);
     }
 }

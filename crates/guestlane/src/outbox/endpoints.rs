@@ -66,7 +66,13 @@ impl Endpoints {
         let given = Arc::new(ArcSwapOption::new(given_keys(crm)?.0));
         let addresses = addresses_of(urls);
         let (store, master) = (state.store.clone(), Arc::clone(&state.master));
-        Ok(Self { addresses, given, are_named: !urls.is_empty(), store, master })
+        Ok(Self {
+            addresses,
+            given,
+            are_named: !urls.is_empty(),
+            store,
+            master,
+        })
     }
 
     /// Returns the keys of the settings `crm` if they differ from those in use.
@@ -74,15 +80,24 @@ impl Endpoints {
     /// # Errors
     /// Returns an error if the keys cannot be used, or if the addresses changed as well. Then the
     /// order of the keys does not identify the endpoints in use.
-    pub(super) fn other_keys(&self, crm: Option<&WebhookConfig>) -> Result<Option<GivenKeys>, Error> {
+    pub(super) fn other_keys(
+        &self,
+        crm: Option<&WebhookConfig>,
+    ) -> Result<Option<GivenKeys>, Error> {
         let new = given_keys(crm)?;
         let in_use = GivenKeys(self.given.load_full());
         if new.is_same(&in_use) {
             return Ok(None);
         }
         if addresses_of(crm.map(|crm| crm.urls.as_slice()).unwrap_or_default()) != self.addresses {
-            let fix = "restart guestlane, which takes both, or take the change of one of the two back";
-            return Err(ValidationError::new("CRM_WEBHOOK_URL", "was changed together with CRM_WEBHOOK_SECRET", fix).into());
+            let fix =
+                "restart guestlane, which takes both, or take the change of one of the two back";
+            return Err(ValidationError::new(
+                "CRM_WEBHOOK_URL",
+                "was changed together with CRM_WEBHOOK_SECRET",
+                fix,
+            )
+            .into());
         }
         Ok(Some(new))
     }
@@ -101,7 +116,9 @@ impl Endpoints {
     /// others.
     fn share_a_secret(&self) -> bool {
         let given = self.given.load();
-        let Some([first, others @ ..]) = given.as_deref().map(Vec::as_slice) else { return false };
+        let Some([first, others @ ..]) = given.as_deref().map(Vec::as_slice) else {
+            return false;
+        };
         let text = |keys: &EndpointKeys| keys.secret().map(|secret| secret.expose().to_owned());
         others.iter().any(|keys| text(keys) == text(first))
     }
@@ -122,7 +139,10 @@ impl Endpoints {
                 self.complete(number, KeyKind::Secret).await?;
             }
         }
-        self.store.fail_points.hit(FailPoint::WebhookSecretStored).await;
+        self.store
+            .fail_points
+            .hit(FailPoint::WebhookSecretStored)
+            .await;
         self.read().await
     }
 
@@ -134,8 +154,15 @@ impl Endpoints {
         let disabled = self.store.disabled_endpoints().await?;
         let mut kept = vec![EndpointKeys::default(); self.addresses.len()];
         for sealed in self.store.sealed_keys().await? {
-            let SealedPlace::Secret(name) = &sealed.place else { continue };
-            let Some(number) = name.strip_prefix(OWN).and_then(|number| number.parse::<usize>().ok()) else { continue };
+            let SealedPlace::Secret(name) = &sealed.place else {
+                continue;
+            };
+            let Some(number) = name
+                .strip_prefix(OWN)
+                .and_then(|number| number.parse::<usize>().ok())
+            else {
+                continue;
+            };
             if let Some(keys) = number.checked_sub(1).and_then(|index| kept.get_mut(index)) {
                 *keys = self.opened(name, &sealed.bytes)?;
             }
@@ -143,8 +170,14 @@ impl Endpoints {
         let given = self.given.load();
         let endpoint = |((number, address), kept): ((u32, &String), EndpointKeys)| Endpoint {
             number,
-            disabled_at: disabled.iter().find(|it| it.number == number && it.address == *address).map(|it| it.at),
-            keys: match given.as_ref().and_then(|given| given.get(number as usize - 1)) {
+            disabled_at: disabled
+                .iter()
+                .find(|it| it.number == number && it.address == *address)
+                .map(|it| it.at),
+            keys: match given
+                .as_ref()
+                .and_then(|given| given.get(number as usize - 1))
+            {
                 Some(given) => given.clone().with_ed25519_of(&kept),
                 None => kept,
             },
@@ -159,8 +192,17 @@ impl Endpoints {
     /// Returns an error if `number` is not an endpoint, or if the store fails.
     pub async fn add_ed25519(&self, number: u32) -> Result<(), Error> {
         self.expect(number)?;
-        let is_given = self.given.load().as_ref().and_then(|given| given.get(number as usize - 1)?.public_key()).is_some();
-        if is_given { Ok(()) } else { self.complete(number, KeyKind::Ed25519).await }
+        let is_given = self
+            .given
+            .load()
+            .as_ref()
+            .and_then(|given| given.get(number as usize - 1)?.public_key())
+            .is_some();
+        if is_given {
+            Ok(())
+        } else {
+            self.complete(number, KeyKind::Ed25519).await
+        }
     }
 
     /// Replaces an endpoint's current key by a fresh one. The previous key signs for `overlap`
@@ -170,27 +212,51 @@ impl Endpoints {
     /// Returns an error if `number` is not an endpoint, if the settings give the key, or if the
     /// store fails. The same holds if `overlap` exceeds [`MAX_OVERLAP`], or if too many earlier
     /// keys still sign.
-    pub async fn rotate(&self, number: u32, kind: KeyKind, overlap: Duration, now: Timestamp) -> Result<(), Error> {
+    pub async fn rotate(
+        &self,
+        number: u32,
+        kind: KeyKind,
+        overlap: Duration,
+        now: Timestamp,
+    ) -> Result<(), Error> {
         self.expect(number)?;
         if overlap > MAX_OVERLAP {
-            return Err(ValidationError::new("--overlap", "is longer than 90 days", "write it like 24h or 7d").into());
+            return Err(ValidationError::new(
+                "--overlap",
+                "is longer than 90 days",
+                "write it like 24h or 7d",
+            )
+            .into());
         }
         let given = self.given.load();
-        let given = given.as_ref().and_then(|given| given.get(number as usize - 1));
+        let given = given
+            .as_ref()
+            .and_then(|given| given.get(number as usize - 1));
         if given.is_some_and(|keys| kind == KeyKind::Secret || keys.public_key().is_some()) {
             let fix = "write NEW,OLD there for this endpoint, send SIGHUP, and leave OLD out once the receiver has NEW; \
                  or leave the setting out to have secrets made and kept";
-            return Err(
-                ValidationError::new("CRM_WEBHOOK_SECRET", "is set, so that the key is not the store's to rotate", fix).into()
-            );
+            return Err(ValidationError::new(
+                "CRM_WEBHOOK_SECRET",
+                "is set, so that the key is not the store's to rotate",
+                fix,
+            )
+            .into());
         }
         self.complete(number, kind).await?;
         let detail = match kind {
             KeyKind::Secret => format!("v1, overlap {} h", overlap.as_secs() / 3600),
             KeyKind::Ed25519 => format!("v1a, overlap {} h", overlap.as_secs() / 3600),
         };
-        let record = AuditRecord::change(ChangeAction::WebhookKeyRotated, number.to_string(), Some(detail), now);
-        self.change(number, Some(record), |keys| keys.rotated(kind, overlap, now).map(Some)).await
+        let record = AuditRecord::change(
+            ChangeAction::WebhookKeyRotated,
+            number.to_string(),
+            Some(detail),
+            now,
+        );
+        self.change(number, Some(record), |keys| {
+            keys.rotated(kind, overlap, now).map(Some)
+        })
+        .await
     }
 
     /// Enables a disabled endpoint. Returns whether it was disabled.
@@ -205,18 +271,34 @@ impl Endpoints {
     /// Disables an endpoint. Returns whether it was enabled.
     pub(super) async fn disable(&self, number: u32, now: Timestamp) -> Result<bool, Error> {
         let address = self.expect(number)?.clone();
-        Ok(self.store.disable_endpoint(DisabledEndpoint { number, address, at: now }).await?)
+        Ok(self
+            .store
+            .disable_endpoint(DisabledEndpoint {
+                number,
+                address,
+                at: now,
+            })
+            .await?)
     }
 
     fn expect(&self, number: u32) -> Result<&String, Error> {
-        let known = number.checked_sub(1).and_then(|index| self.addresses.get(index as usize));
+        let known = number
+            .checked_sub(1)
+            .and_then(|index| self.addresses.get(index as usize));
         known.ok_or_else(|| {
             let reason = match (self.are_named, self.count()) {
-                (false, _) => "names an endpoint beyond the first, and CRM_WEBHOOK_URL is not set".to_owned(),
+                (false, _) => {
+                    "names an endpoint beyond the first, and CRM_WEBHOOK_URL is not set".to_owned()
+                }
                 (true, 1) => "is no endpoint: CRM_WEBHOOK_URL names one".to_owned(),
                 (true, count) => format!("is no endpoint: CRM_WEBHOOK_URL names {count}"),
             };
-            ValidationError::new("the endpoint's number", reason, "count from 1, in the order of CRM_WEBHOOK_URL").into()
+            ValidationError::new(
+                "the endpoint's number",
+                reason,
+                "count from 1, in the order of CRM_WEBHOOK_URL",
+            )
+            .into()
         })
     }
 
@@ -234,14 +316,31 @@ impl Endpoints {
         let name = format!("{OWN}{number}");
         for _ in 0..TRIES {
             let before = self.store.get_or_insert_secret(&name, None).await?;
-            let keys = before.as_deref().map(|sealed| self.opened(&name, sealed)).transpose()?.unwrap_or_default();
-            let Some(keys) = change(&keys).map_err(|error| invalid(&error))? else { return Ok(()) };
+            let keys = before
+                .as_deref()
+                .map(|sealed| self.opened(&name, sealed))
+                .transpose()?
+                .unwrap_or_default();
+            let Some(keys) = change(&keys).map_err(|error| invalid(&error))? else {
+                return Ok(());
+            };
             let after = self.master.seal(&name, &keys.to_store())?;
             count_seals(&self.store, &self.master).await;
             let is_there = match before {
-                None => self.store.get_or_insert_secret(&name, Some(after.clone())).await?.as_ref() == Some(&after),
+                None => {
+                    self.store
+                        .get_or_insert_secret(&name, Some(after.clone()))
+                        .await?
+                        .as_ref()
+                        == Some(&after)
+                }
                 Some(before) => {
-                    let change = SecretChange { name: name.clone(), before, after, record: record.clone() };
+                    let change = SecretChange {
+                        name: name.clone(),
+                        before,
+                        after,
+                        record: record.clone(),
+                    };
                     self.store.replace_secret(change).await?
                 }
             };
@@ -249,13 +348,20 @@ impl Endpoints {
                 return Ok(());
             }
         }
-        let fix = "run the same command again when no other process changes the keys of the endpoint";
-        Err(ValidationError::new(format!("the keys of {name}"), "changed again and again meanwhile", fix).into())
+        let fix =
+            "run the same command again when no other process changes the keys of the endpoint";
+        Err(ValidationError::new(
+            format!("the keys of {name}"),
+            "changed again and again meanwhile",
+            fix,
+        )
+        .into())
     }
 
     fn opened(&self, name: &str, sealed: &[u8]) -> Result<EndpointKeys, Error> {
         let opened = self.master.open(name, sealed)?;
-        EndpointKeys::from_store(&opened).map_err(|_| crate::store::StoreError::Row("secret.sealed").into())
+        EndpointKeys::from_store(&opened)
+            .map_err(|_| crate::store::StoreError::Row("secret.sealed").into())
     }
 }
 
@@ -268,27 +374,40 @@ impl GivenKeys {
     fn is_same(&self, other: &Self) -> bool {
         match (&self.0, &other.0) {
             (None, None) => true,
-            (Some(one), Some(other)) => one.iter().zip(other.iter()).all(|(one, other)| one.is_same(other)),
+            (Some(one), Some(other)) => one
+                .iter()
+                .zip(other.iter())
+                .all(|(one, other)| one.is_same(other)),
             (None, Some(_)) | (Some(_), None) => false,
         }
     }
 }
 
 fn given_keys(crm: Option<&WebhookConfig>) -> Result<GivenKeys, Error> {
-    let Some((secret, crm)) = crm.and_then(|crm| crm.secret.as_ref().zip(Some(crm))) else { return Ok(GivenKeys(None)) };
+    let Some((secret, crm)) = crm.and_then(|crm| crm.secret.as_ref().zip(Some(crm))) else {
+        return Ok(GivenKeys(None));
+    };
     let keys = EndpointKeys::given(secret, crm.urls.len()).map_err(|error| invalid(&error))?;
     Ok(GivenKeys(Some(Arc::new(keys))))
 }
 
 /// Returns the addresses' digests. Without settings, one endpoint without an address exists.
 fn addresses_of(urls: &[Url]) -> Vec<String> {
-    if urls.is_empty() { vec![String::new()] } else { urls.iter().map(digest_of).collect() }
+    if urls.is_empty() {
+        vec![String::new()]
+    } else {
+        urls.iter().map(digest_of).collect()
+    }
 }
 
 fn invalid(error: &InvalidKeys) -> Error {
     let fix = match error {
-        InvalidKeys::StillSigning(_) => "wait until then, or end the earlier ones at once: --overlap 0h",
-        _ => "leave it out to have secrets made and kept (`guestlane outbox secret`), or write one entry for each address",
+        InvalidKeys::StillSigning(_) => {
+            "wait until then, or end the earlier ones at once: --overlap 0h"
+        }
+        _ => {
+            "leave it out to have secrets made and kept (`guestlane outbox secret`), or write one entry for each address"
+        }
     };
     ValidationError::new("CRM_WEBHOOK_SECRET", error.to_string(), fix).into()
 }
@@ -296,7 +415,11 @@ fn invalid(error: &InvalidKeys) -> Error {
 /// Returns a digest that identifies an address without revealing it.
 fn digest_of(url: &Url) -> String {
     let hash = digest(&SHA256, url.as_str().as_bytes());
-    hash.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    hash.as_ref()
+        .iter()
+        .take(16)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 #[cfg(test)]
@@ -310,11 +433,15 @@ mod tests {
 
     async fn state(directory: &std::path::Path) -> Workspace {
         let clock: Clock = ManualClock::new(NOW).into();
-        Workspace::open(&StorageConfig::in_directory(directory), &clock).await.unwrap()
+        Workspace::open(&StorageConfig::in_directory(directory), &clock)
+            .await
+            .unwrap()
     }
 
     fn crm(endpoints: usize, secret: Option<&str>) -> WebhookConfig {
-        let urls = (0..endpoints).map(|number| format!("https://crm.example/{number}").parse().unwrap()).collect();
+        let urls = (0..endpoints)
+            .map(|number| format!("https://crm.example/{number}").parse().unwrap())
+            .collect();
         WebhookConfig {
             urls,
             secret: secret.map(|text| text.to_owned().into()),
@@ -324,8 +451,14 @@ mod tests {
     }
 
     async fn secrets(state: &Workspace, endpoints: usize) -> Vec<String> {
-        let open = Endpoints::new(state, Some(&crm(endpoints, None))).unwrap().open().await.unwrap();
-        open.iter().map(|endpoint| endpoint.keys.secret().unwrap().expose().to_owned()).collect()
+        let open = Endpoints::new(state, Some(&crm(endpoints, None)))
+            .unwrap()
+            .open()
+            .await
+            .unwrap();
+        open.iter()
+            .map(|endpoint| endpoint.keys.secret().unwrap().expose().to_owned())
+            .collect()
     }
 
     #[tokio::test]
@@ -356,15 +489,28 @@ mod tests {
     async fn a_secret_of_the_settings_is_not_rotated_and_a_kept_key_pair_signs_beside_it() {
         let directory = tempfile::tempdir().unwrap();
         let state = state(directory.path()).await;
-        let given = crm(1, Some("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo="));
+        let given = crm(
+            1,
+            Some("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo="),
+        );
         let endpoints = Endpoints::new(&state, Some(&given)).unwrap();
-        let refused = endpoints.rotate(1, KeyKind::Secret, Duration::ZERO, NOW).await.unwrap_err().to_string();
+        let refused = endpoints
+            .rotate(1, KeyKind::Secret, Duration::ZERO, NOW)
+            .await
+            .unwrap_err()
+            .to_string();
         assert!(refused.contains("CRM_WEBHOOK_SECRET"), "{refused}");
         endpoints.add_ed25519(1).await.unwrap();
         let keys = endpoints.open().await.unwrap().remove(0).keys;
         assert!(keys.sign("msg_1", NOW, b"{}").contains(" v1a,") && keys.public_key().is_some());
         // Without the setting, the endpoint gets a secret beside the key pair.
-        let kept = Endpoints::new(&state, Some(&crm(1, None))).unwrap().open().await.unwrap().remove(0).keys;
+        let kept = Endpoints::new(&state, Some(&crm(1, None)))
+            .unwrap()
+            .open()
+            .await
+            .unwrap()
+            .remove(0)
+            .keys;
         assert!(kept.secret().is_some() && kept.public_key() == keys.public_key());
     }
 
@@ -375,20 +521,49 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let state = state(directory.path()).await;
         let endpoints = Endpoints::new(&state, Some(&crm(2, Some(ONE)))).unwrap();
-        assert!(endpoints.other_keys(Some(&crm(2, Some(ONE)))).unwrap().is_none());
-        let moved = endpoints.other_keys(Some(&crm(3, Some(OTHER)))).unwrap_err().to_string();
-        assert!(moved.contains("CRM_WEBHOOK_URL") && !moved.contains(OTHER), "{moved}");
+        assert!(
+            endpoints
+                .other_keys(Some(&crm(2, Some(ONE))))
+                .unwrap()
+                .is_none()
+        );
+        let moved = endpoints
+            .other_keys(Some(&crm(3, Some(OTHER))))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            moved.contains("CRM_WEBHOOK_URL") && !moved.contains(OTHER),
+            "{moved}"
+        );
         // A change of the addresses alone requires a restart, and changes no key.
-        assert!(endpoints.other_keys(Some(&crm(3, Some(ONE)))).unwrap().is_none());
-        let new = endpoints.other_keys(Some(&crm(2, Some(OTHER)))).unwrap().unwrap();
+        assert!(
+            endpoints
+                .other_keys(Some(&crm(3, Some(ONE))))
+                .unwrap()
+                .is_none()
+        );
+        let new = endpoints
+            .other_keys(Some(&crm(2, Some(OTHER))))
+            .unwrap()
+            .unwrap();
         let clone = endpoints.clone();
         endpoints.replace_given(new);
-        assert_eq!(clone.open().await.unwrap()[1].keys.secret().unwrap().expose(), OTHER);
+        assert_eq!(
+            clone.open().await.unwrap()[1]
+                .keys
+                .secret()
+                .unwrap()
+                .expose(),
+            OTHER
+        );
         // Without the setting, secrets are generated and stored.
         let kept = endpoints.other_keys(Some(&crm(2, None))).unwrap().unwrap();
         endpoints.replace_given(kept);
         let open = clone.open().await.unwrap();
-        assert!(open.iter().all(|endpoint| ![ONE, OTHER].contains(&endpoint.keys.secret().unwrap().expose())));
+        assert!(
+            open.iter()
+                .all(|endpoint| ![ONE, OTHER].contains(&endpoint.keys.secret().unwrap().expose()))
+        );
     }
 
     #[tokio::test]
@@ -397,12 +572,31 @@ mod tests {
         let state = state(directory.path()).await;
         let endpoints = Endpoints::new(&state, Some(&crm(2, None))).unwrap();
         assert!(endpoints.disable(2, NOW).await.unwrap());
-        assert!(!endpoints.disable(2, NOW + Duration::from_secs(9)).await.unwrap(), "it is disabled already");
-        let disabled = |open: Vec<Endpoint>| open.into_iter().map(|endpoint| endpoint.disabled_at).collect::<Vec<_>>();
+        assert!(
+            !endpoints
+                .disable(2, NOW + Duration::from_secs(9))
+                .await
+                .unwrap(),
+            "it is disabled already"
+        );
+        let disabled = |open: Vec<Endpoint>| {
+            open.into_iter()
+                .map(|endpoint| endpoint.disabled_at)
+                .collect::<Vec<_>>()
+        };
         assert_eq!(disabled(endpoints.open().await.unwrap()), [None, Some(NOW)]);
         let mut moved = crm(2, None);
         moved.urls[1] = "https://crm.example/elsewhere".parse().unwrap();
-        assert_eq!(disabled(Endpoints::new(&state, Some(&moved)).unwrap().open().await.unwrap()), [None, None]);
+        assert_eq!(
+            disabled(
+                Endpoints::new(&state, Some(&moved))
+                    .unwrap()
+                    .open()
+                    .await
+                    .unwrap()
+            ),
+            [None, None]
+        );
         assert!(endpoints.enable(2).await.unwrap() && !endpoints.enable(2).await.unwrap());
         assert_eq!(disabled(endpoints.open().await.unwrap()), [None, None]);
         assert!(endpoints.enable(3).await.is_err() && endpoints.enable(0).await.is_err());

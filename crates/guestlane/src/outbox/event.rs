@@ -77,7 +77,8 @@ impl Event {
                 contact_id: session.contact_id.as_deref(),
                 conversation_id: session.conversation_id.as_deref(),
                 guest_id: session.request.guest.as_str(),
-                initialization_latency_ms: session.latency.unwrap_or_default().as_secs_f64() * 1000.0,
+                initialization_latency_ms: session.latency.unwrap_or_default().as_secs_f64()
+                    * 1000.0,
             },
         };
         Self {

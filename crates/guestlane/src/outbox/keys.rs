@@ -35,7 +35,9 @@ impl KeyKind {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidKeys {
     /// An entry in the settings is not a key.
-    #[error("has a text in place {0} that is neither whsec_ and the base64 of 24 to 64 bytes nor whsk_ and that of a key pair")]
+    #[error(
+        "has a text in place {0} that is neither whsec_ and the base64 of 24 to 64 bytes nor whsk_ and that of a key pair"
+    )]
     Malformed(usize),
     /// The number of entries is neither one nor the number of endpoints.
     #[error("has {found} entries for {endpoints} webhook addresses")]
@@ -73,7 +75,9 @@ impl Key {
         if text.expose_secret().starts_with("whsk_") {
             return WebhookKeyPair::parse(text).ok().map(Self::Ed25519);
         }
-        WebhookSecret::parse(text).ok().map(|secret| Self::Secret(Box::new(secret)))
+        WebhookSecret::parse(text)
+            .ok()
+            .map(|secret| Self::Secret(Box::new(secret)))
     }
 
     fn kind(&self) -> KeyKind {
@@ -131,9 +135,15 @@ impl EndpointKeys {
     pub fn given(text: &SecretString, endpoints: usize) -> Result<Vec<Self>, InvalidKeys> {
         let entries: Vec<&str> = text.expose_secret().split_whitespace().collect();
         if entries.len() != 1 && entries.len() != endpoints {
-            return Err(InvalidKeys::Count { found: entries.len(), endpoints });
+            return Err(InvalidKeys::Count {
+                found: entries.len(),
+                endpoints,
+            });
         }
-        let keys = (1..).zip(&entries).map(|(place, entry)| Self::entry(place, entry)).collect::<Result<Vec<_>, _>>()?;
+        let keys = (1..)
+            .zip(&entries)
+            .map(|(place, entry)| Self::entry(place, entry))
+            .collect::<Result<Vec<_>, _>>()?;
         Ok(match &keys[..] {
             [shared] => vec![shared.clone(); endpoints],
             _ => keys,
@@ -141,7 +151,8 @@ impl EndpointKeys {
     }
 
     fn entry(place: usize, entry: &str) -> Result<Self, InvalidKeys> {
-        let parse = |text: &str| Key::parse(&text.to_owned().into()).ok_or(InvalidKeys::Malformed(place));
+        let parse =
+            |text: &str| Key::parse(&text.to_owned().into()).ok_or(InvalidKeys::Malformed(place));
         let keys = entry.split(',').map(parse).collect::<Result<Vec<_>, _>>()?;
         if keys.len() > MAX_KEYS {
             return Err(InvalidKeys::TooMany);
@@ -149,7 +160,11 @@ impl EndpointKeys {
         if !keys.iter().any(|key| key.kind() == KeyKind::Secret) {
             return Err(InvalidKeys::NoSecret(place));
         }
-        Ok(Self(keys.into_iter().map(|key| Timed { key, until: None }).collect()))
+        Ok(Self(
+            keys.into_iter()
+                .map(|key| Timed { key, until: None })
+                .collect(),
+        ))
     }
 
     /// Parses what [`to_store`](Self::to_store) wrote.
@@ -157,14 +172,26 @@ impl EndpointKeys {
         let kept: Kept = serde_json::from_slice(bytes).map_err(|_| InvalidKeys::Unreadable)?;
         let timed = |kept: KeptKey| {
             let key = Key::parse(&kept.key.into()).ok_or(InvalidKeys::Unreadable)?;
-            Ok(Timed { key, until: kept.until.map(Timestamp::from_unix_micros) })
+            Ok(Timed {
+                key,
+                until: kept.until.map(Timestamp::from_unix_micros),
+            })
         };
-        kept.keys.into_iter().map(timed).collect::<Result<_, _>>().map(Self)
+        kept.keys
+            .into_iter()
+            .map(timed)
+            .collect::<Result<_, _>>()
+            .map(Self)
     }
 
     pub(super) fn to_store(&self) -> Zeroizing<Vec<u8>> {
-        let kept = |timed: &Timed| KeptKey { key: timed.key.text().to_owned(), until: timed.until.map(Timestamp::unix_micros) };
-        let kept = Kept { keys: self.0.iter().map(kept).collect() };
+        let kept = |timed: &Timed| KeptKey {
+            key: timed.key.text().to_owned(),
+            until: timed.until.map(Timestamp::unix_micros),
+        };
+        let kept = Kept {
+            keys: self.0.iter().map(kept).collect(),
+        };
         serde_json::to_vec(&kept).unwrap_or_default().into()
     }
 
@@ -174,13 +201,22 @@ impl EndpointKeys {
             return Ok(None);
         }
         let text = kind.generate()?;
-        let key = Key::parse(&text).filter(|key| key.kind() == kind).ok_or(InvalidKeys::Unreadable)?;
-        Ok(Some(Self([vec![Timed { key, until: None }], self.0.clone()].concat())))
+        let key = Key::parse(&text)
+            .filter(|key| key.kind() == kind)
+            .ok_or(InvalidKeys::Unreadable)?;
+        Ok(Some(Self(
+            [vec![Timed { key, until: None }], self.0.clone()].concat(),
+        )))
     }
 
     /// Adds a fresh key of that kind. The previous key signs for `overlap` longer; expired keys are
     /// removed.
-    pub(super) fn rotated(&self, kind: KeyKind, overlap: Duration, now: Timestamp) -> Result<Self, InvalidKeys> {
+    pub(super) fn rotated(
+        &self,
+        kind: KeyKind,
+        overlap: Duration,
+        now: Timestamp,
+    ) -> Result<Self, InvalidKeys> {
         let until = now + overlap;
         let mut keys = self.0.clone();
         for timed in keys.iter_mut().filter(|timed| timed.key.kind() == kind) {
@@ -188,7 +224,11 @@ impl EndpointKeys {
         }
         keys.retain(|timed| timed.until.is_none_or(|until| until > now));
         if keys.len() >= MAX_KEYS {
-            let first_end = keys.iter().filter_map(|timed| timed.until).min().unwrap_or(until);
+            let first_end = keys
+                .iter()
+                .filter_map(|timed| timed.until)
+                .min()
+                .unwrap_or(until);
             return Err(InvalidKeys::StillSigning(first_end));
         }
         let key = Key::parse(&kind.generate()?).ok_or(InvalidKeys::NotMade)?;
@@ -199,14 +239,21 @@ impl EndpointKeys {
     /// Adds the Ed25519 keys of `kept` if the configured keys have none.
     pub(super) fn with_ed25519_of(mut self, kept: &Self) -> Self {
         if self.current(KeyKind::Ed25519).is_none() {
-            self.0.extend(kept.0.iter().filter(|timed| timed.key.kind() == KeyKind::Ed25519).cloned());
+            self.0.extend(
+                kept.0
+                    .iter()
+                    .filter(|timed| timed.key.kind() == KeyKind::Ed25519)
+                    .cloned(),
+            );
         }
         self
     }
 
     /// Whether `other` has the same keys with the same end times.
     pub(super) fn is_same(&self, other: &Self) -> bool {
-        let same = |(one, other): (&Timed, &Timed)| one.key.text() == other.key.text() && one.until == other.until;
+        let same = |(one, other): (&Timed, &Timed)| {
+            one.key.text() == other.key.text() && one.until == other.until
+        };
         self.0.len() == other.0.len() && self.0.iter().zip(&other.0).all(same)
     }
 
@@ -221,11 +268,16 @@ impl EndpointKeys {
     }
 
     fn signing(&self, now: Timestamp) -> impl Iterator<Item = &Timed> {
-        self.0.iter().filter(move |timed| timed.until.is_none_or(|until| until > now))
+        self.0
+            .iter()
+            .filter(move |timed| timed.until.is_none_or(|until| until > now))
     }
 
     fn current(&self, kind: KeyKind) -> Option<&Key> {
-        self.0.iter().map(|timed| &timed.key).find(|key| key.kind() == kind)
+        self.0
+            .iter()
+            .map(|timed| &timed.key)
+            .find(|key| key.kind() == kind)
     }
 
     /// Returns the current secret, `whsec_…`.
@@ -247,7 +299,10 @@ impl EndpointKeys {
     /// Returns when the last earlier key of that kind stops signing, or `None` if only the current
     /// one signs.
     pub fn earlier_until(&self, kind: KeyKind, now: Timestamp) -> Option<Timestamp> {
-        self.signing(now).filter(|timed| timed.key.kind() == kind).filter_map(|timed| timed.until).max()
+        self.signing(now)
+            .filter(|timed| timed.key.kind() == kind)
+            .filter_map(|timed| timed.until)
+            .max()
     }
 }
 
@@ -265,17 +320,29 @@ mod tests {
     }
 
     fn signature(secret: &str, at: Timestamp) -> String {
-        standardwebhooks::Webhook::new(secret).unwrap().sign("msg_1", at.unix_seconds(), b"{}").unwrap()
+        standardwebhooks::Webhook::new(secret)
+            .unwrap()
+            .sign("msg_1", at.unix_seconds(), b"{}")
+            .unwrap()
     }
 
     #[test]
     fn each_entry_of_the_setting_signs_for_its_own_endpoint() {
         let keys = given(&format!("{A} {B},{A}"), 2).unwrap();
         assert_eq!(keys[0].sign("msg_1", NOW, b"{}"), signature(A, NOW));
-        assert_eq!(keys[1].sign("msg_1", NOW, b"{}"), format!("{} {}", signature(B, NOW), signature(A, NOW)));
+        assert_eq!(
+            keys[1].sign("msg_1", NOW, b"{}"),
+            format!("{} {}", signature(B, NOW), signature(A, NOW))
+        );
         assert_eq!(keys[1].secret().unwrap().expose(), B);
         let shared = given(A, 2).unwrap();
-        assert_eq!(shared.iter().map(|keys| keys.sign("msg_1", NOW, b"{}")).collect::<Vec<_>>(), vec![signature(A, NOW); 2]);
+        assert_eq!(
+            shared
+                .iter()
+                .map(|keys| keys.sign("msg_1", NOW, b"{}"))
+                .collect::<Vec<_>>(),
+            vec![signature(A, NOW); 2]
+        );
     }
 
     #[test]
@@ -288,10 +355,17 @@ mod tests {
             (format!("{A} hush"), 2, "in place 2"),
             (format!("{A},"), 1, "in place 1"),
             (many, 1, "more than 6"),
-            (pair.expose_secret().to_owned(), 1, "no whsec_ secret in place 1"),
+            (
+                pair.expose_secret().to_owned(),
+                1,
+                "no whsec_ secret in place 1",
+            ),
         ] {
             let error = given(&text, endpoints).unwrap_err().to_string();
-            assert!(error.contains(reason) && !error.contains("hush") && !error.contains(A), "{error}");
+            assert!(
+                error.contains(reason) && !error.contains("hush") && !error.contains(A),
+                "{error}"
+            );
         }
     }
 
@@ -303,16 +377,29 @@ mod tests {
         let secret = new.secret().unwrap().expose().to_owned();
         assert_ne!(secret, A);
         let last = NOW + DAY - Duration::from_micros(1);
-        assert_eq!(new.sign("msg_1", last, b"{}"), format!("{} {}", signature(&secret, last), signature(A, last)));
-        assert_eq!(new.sign("msg_1", NOW + DAY, b"{}"), signature(&secret, NOW + DAY));
+        assert_eq!(
+            new.sign("msg_1", last, b"{}"),
+            format!("{} {}", signature(&secret, last), signature(A, last))
+        );
+        assert_eq!(
+            new.sign("msg_1", NOW + DAY, b"{}"),
+            signature(&secret, NOW + DAY)
+        );
         assert_eq!(new.earlier_until(KeyKind::Secret, NOW), Some(NOW + DAY));
     }
 
     #[test]
     fn an_overlap_of_nothing_ends_the_earlier_secrets_at_once() {
-        let keys = given(A, 1).unwrap().remove(0).rotated(KeyKind::Secret, DAY, NOW).unwrap();
+        let keys = given(A, 1)
+            .unwrap()
+            .remove(0)
+            .rotated(KeyKind::Secret, DAY, NOW)
+            .unwrap();
         let keys = keys.rotated(KeyKind::Secret, Duration::ZERO, NOW).unwrap();
-        assert_eq!(keys.sign("msg_1", NOW, b"{}"), signature(keys.secret().unwrap().expose(), NOW));
+        assert_eq!(
+            keys.sign("msg_1", NOW, b"{}"),
+            signature(keys.secret().unwrap().expose(), NOW)
+        );
     }
 
     #[test]
@@ -321,7 +408,10 @@ mod tests {
         for _ in 0..5 {
             keys = keys.rotated(KeyKind::Secret, DAY, NOW).unwrap();
         }
-        assert_eq!(keys.rotated(KeyKind::Secret, DAY, NOW).unwrap_err(), InvalidKeys::StillSigning(NOW + DAY));
+        assert_eq!(
+            keys.rotated(KeyKind::Secret, DAY, NOW).unwrap_err(),
+            InvalidKeys::StillSigning(NOW + DAY)
+        );
         assert!(keys.rotated(KeyKind::Secret, DAY, NOW + DAY).is_ok());
     }
 
@@ -330,9 +420,15 @@ mod tests {
         let keys = given(A, 1).unwrap().remove(0);
         assert!(keys.public_key().is_none());
         let keys = keys.completed(KeyKind::Ed25519).unwrap().unwrap();
-        assert!(keys.completed(KeyKind::Ed25519).unwrap().is_none(), "it has one");
+        assert!(
+            keys.completed(KeyKind::Ed25519).unwrap().is_none(),
+            "it has one"
+        );
         let signatures = keys.sign("msg_1", NOW, b"{}");
-        assert!(signatures.contains("v1a,") && signatures.contains(&signature(A, NOW)), "{signatures}");
+        assert!(
+            signatures.contains("v1a,") && signatures.contains(&signature(A, NOW)),
+            "{signatures}"
+        );
         let rotated = keys.rotated(KeyKind::Ed25519, DAY, NOW).unwrap();
         assert_ne!(rotated.public_key(), keys.public_key());
         assert_eq!(rotated.secret().unwrap().expose(), A);

@@ -30,12 +30,18 @@ impl WebhookSecret {
     /// # Errors
     /// Returns [`InvalidSecret`] if the text has another form.
     pub fn parse(text: &SecretString) -> Result<Self, InvalidSecret> {
-        let encoded = text.expose_secret().strip_prefix("whsec_").ok_or(InvalidSecret)?;
+        let encoded = text
+            .expose_secret()
+            .strip_prefix("whsec_")
+            .ok_or(InvalidSecret)?;
         let bytes = Zeroizing::new(BASE64_STANDARD.decode(encoded).map_err(|_| InvalidSecret)?);
         if !(24..=64).contains(&bytes.len()) {
             return Err(InvalidSecret);
         }
-        Ok(Self { text: text.clone(), key: hmac::Key::new(hmac::HMAC_SHA256, &bytes) })
+        Ok(Self {
+            text: text.clone(),
+            key: hmac::Key::new(hmac::HMAC_SHA256, &bytes),
+        })
     }
 
     /// Generates a secret.
@@ -91,11 +97,22 @@ impl WebhookKeyPair {
     /// Returns an error if the text has another form, or if its public key does not belong to the
     /// seed.
     pub fn parse(text: &SecretString) -> Result<Self, InvalidKeyPair> {
-        let encoded = text.expose_secret().strip_prefix("whsk_").ok_or(InvalidKeyPair)?;
-        let bytes = Zeroizing::new(BASE64_STANDARD.decode(encoded).map_err(|_| InvalidKeyPair)?);
+        let encoded = text
+            .expose_secret()
+            .strip_prefix("whsk_")
+            .ok_or(InvalidKeyPair)?;
+        let bytes = Zeroizing::new(
+            BASE64_STANDARD
+                .decode(encoded)
+                .map_err(|_| InvalidKeyPair)?,
+        );
         let (seed, public) = bytes.split_at_checked(Self::SEED).ok_or(InvalidKeyPair)?;
-        let pair = Ed25519KeyPair::from_seed_and_public_key(seed, public).map_err(|_| InvalidKeyPair)?;
-        Ok(Self { text: text.clone(), pair: Arc::new(pair) })
+        let pair =
+            Ed25519KeyPair::from_seed_and_public_key(seed, public).map_err(|_| InvalidKeyPair)?;
+        Ok(Self {
+            text: text.clone(),
+            pair: Arc::new(pair),
+        })
     }
 
     /// Generates a key pair.
@@ -123,7 +140,11 @@ impl WebhookKeyPair {
 
     /// Returns one signature of `webhook-signature`.
     pub fn sign(&self, id: &str, timestamp: Timestamp, body: &[u8]) -> String {
-        let signed = [format!("{id}.{}.", timestamp.unix_seconds()).as_bytes(), body].concat();
+        let signed = [
+            format!("{id}.{}.", timestamp.unix_seconds()).as_bytes(),
+            body,
+        ]
+        .concat();
         format!("v1a,{}", BASE64_STANDARD.encode(self.pair.sign(&signed)))
     }
 }
@@ -144,7 +165,9 @@ mod tests {
         let reference = standardwebhooks::Webhook::new(text.expose_secret()).unwrap();
         let ours = WebhookSecret::parse(&text).unwrap();
         let now = Timestamp::from_unix_micros(1_795_361_029_999_999);
-        let theirs = reference.sign("msg_1", now.unix_seconds(), br#"{"a":1}"#).unwrap();
+        let theirs = reference
+            .sign("msg_1", now.unix_seconds(), br#"{"a":1}"#)
+            .unwrap();
         assert_eq!(ours.sign("msg_1", now, br#"{"a":1}"#), theirs);
     }
 
@@ -154,9 +177,17 @@ mod tests {
 
         let text = WebhookKeyPair::generate().unwrap();
         let pair = WebhookKeyPair::parse(&text).unwrap();
-        let public = BASE64_STANDARD.decode(pair.public_key().strip_prefix("whpk_").unwrap()).unwrap();
-        let signature = pair.sign("msg_1", Timestamp::from_unix_micros(1_795_361_029_999_999), b"{}");
-        let signature = BASE64_STANDARD.decode(signature.strip_prefix("v1a,").unwrap()).unwrap();
+        let public = BASE64_STANDARD
+            .decode(pair.public_key().strip_prefix("whpk_").unwrap())
+            .unwrap();
+        let signature = pair.sign(
+            "msg_1",
+            Timestamp::from_unix_micros(1_795_361_029_999_999),
+            b"{}",
+        );
+        let signature = BASE64_STANDARD
+            .decode(signature.strip_prefix("v1a,").unwrap())
+            .unwrap();
         let key = UnparsedPublicKey::new(&ED25519, public);
         assert!(key.verify(b"msg_1.1795361029.{}", &signature).is_ok());
         assert!(key.verify(b"msg_1.1795361030.{}", &signature).is_err());
@@ -164,10 +195,21 @@ mod tests {
 
     #[test]
     fn a_key_pair_whose_halves_do_not_belong_together_is_refused() {
-        let [one, other] =
-            [(); 2].map(|()| BASE64_STANDARD.decode(&WebhookKeyPair::generate().unwrap().expose_secret()[5..]).unwrap());
-        let mixed = format!("whsk_{}", BASE64_STANDARD.encode([&one[..32], &other[32..]].concat()));
-        for text in [mixed.as_str(), "whsk_", "whsk_c2hvcnQ=", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"] {
+        let [one, other] = [(); 2].map(|()| {
+            BASE64_STANDARD
+                .decode(&WebhookKeyPair::generate().unwrap().expose_secret()[5..])
+                .unwrap()
+        });
+        let mixed = format!(
+            "whsk_{}",
+            BASE64_STANDARD.encode([&one[..32], &other[32..]].concat())
+        );
+        for text in [
+            mixed.as_str(),
+            "whsk_",
+            "whsk_c2hvcnQ=",
+            "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+        ] {
             assert!(WebhookKeyPair::parse(&text.to_owned().into()).is_err());
         }
     }
@@ -175,7 +217,9 @@ mod tests {
     #[test]
     fn what_is_no_secret_is_refused_and_not_repeated() {
         for text in ["", "whsec_", "whsec_c2hvcnQ=", "secret", "whsec_!!!!"] {
-            let error = WebhookSecret::parse(&text.to_owned().into()).unwrap_err().to_string();
+            let error = WebhookSecret::parse(&text.to_owned().into())
+                .unwrap_err()
+                .to_string();
             assert!(text.len() < 8 || !error.contains(text), "{error}");
         }
     }

@@ -48,8 +48,8 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
         169 => b == 254,                  // link-local, cloud metadata services
         172 => (16..32).contains(&b),     // private
         192 => matches!((b, c), (168, _) | (0, 0 | 2) | (88, 99)), // private, IETF, documentation, 6to4 relays
-        198 => matches!((b, c), (18 | 19, _) | (51, 100)), // benchmarks, documentation
-        203 => (b, c) == (0, 113),        // documentation
+        198 => matches!((b, c), (18 | 19, _) | (51, 100)),         // benchmarks, documentation
+        203 => (b, c) == (0, 113),                                 // documentation
         _ => false,
     };
     !special
@@ -74,7 +74,8 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
     let [first, second, ..] = segments;
     let global = (0x2000..0x4000).contains(&first);
     let ietf = first == 0x2001 && second < 0x200;
-    let documentation = (first == 0x2001 && second == 0xdb8) || (first == 0x3fff && second < 0x1000);
+    let documentation =
+        (first == 0x2001 && second == 0xdb8) || (first == 0x3fff && second < 0x1000);
     global && !ietf && !documentation
 }
 
@@ -97,7 +98,10 @@ impl Service<Name> for SsrfGuardResolver {
         let networks = self.0;
         Box::pin(async move {
             let addresses = resolver::lookup(name.as_str(), 0).await?;
-            match addresses.iter().find(|address| !networks.allow(address.ip())) {
+            match addresses
+                .iter()
+                .find(|address| !networks.allow(address.ip()))
+            {
                 Some(_) => Err(io::Error::new(io::ErrorKind::PermissionDenied, NOT_PUBLIC)),
                 None => Ok(addresses.into_iter()),
             }
@@ -106,7 +110,8 @@ impl Service<Name> for SsrfGuardResolver {
 }
 
 /// Error message for a forbidden address.
-pub(crate) const NOT_PUBLIC: &str = "the address is in a private network (CRM_ALLOW_PRIVATE_NETWORKS=true allows that)";
+pub(crate) const NOT_PUBLIC: &str =
+    "the address is in a private network (CRM_ALLOW_PRIVATE_NETWORKS=true allows that)";
 
 #[cfg(test)]
 mod tests {
@@ -117,7 +122,17 @@ mod tests {
     /// Hosts as an attacker would write them in a URL, each with its kind. The URL standard accepts
     /// many spellings of one address.
     const HOSTILE: &[(&str, &[&str])] = &[
-        ("this machine (RFC 1122)", &["127.0.0.1", "127.0.0.2", "127.1", "127.0.1", "127.255.255.254", "127.8.8.8"]),
+        (
+            "this machine (RFC 1122)",
+            &[
+                "127.0.0.1",
+                "127.0.0.2",
+                "127.1",
+                "127.0.1",
+                "127.255.255.254",
+                "127.8.8.8",
+            ],
+        ),
         (
             "this machine, otherwise written",
             &[
@@ -135,7 +150,17 @@ mod tests {
                 "１２７.0.0.1",
             ],
         ),
-        ("this network (RFC 1122)", &["0.0.0.0", "0", "0x0", "00000000", "0.1.2.3", "0.255.255.255"]),
+        (
+            "this network (RFC 1122)",
+            &[
+                "0.0.0.0",
+                "0",
+                "0x0",
+                "00000000",
+                "0.1.2.3",
+                "0.255.255.255",
+            ],
+        ),
         (
             "private (RFC 1918)",
             &[
@@ -159,7 +184,10 @@ mod tests {
                 "192.168.1",
             ],
         ),
-        ("shared by carriers (RFC 6598)", &["100.64.0.1", "100.100.100.200", "100.127.255.255"]),
+        (
+            "shared by carriers (RFC 6598)",
+            &["100.64.0.1", "100.100.100.200", "100.127.255.255"],
+        ),
         (
             "link-local, and the clouds' metadata (RFC 3927)",
             &[
@@ -174,15 +202,31 @@ mod tests {
                 "169.254.43518",
             ],
         ),
-        ("the IETF's (RFC 6890)", &["192.0.0.1", "192.0.0.8", "192.0.0.170", "192.0.0.192"]),
-        ("documentation (RFC 5737)", &["192.0.2.1", "198.51.100.1", "203.0.113.1", "203.0.113.255"]),
+        (
+            "the IETF's (RFC 6890)",
+            &["192.0.0.1", "192.0.0.8", "192.0.0.170", "192.0.0.192"],
+        ),
+        (
+            "documentation (RFC 5737)",
+            &["192.0.2.1", "198.51.100.1", "203.0.113.1", "203.0.113.255"],
+        ),
         ("benchmarks (RFC 2544)", &["198.18.0.1", "198.19.255.255"]),
         ("6to4 relays (RFC 7526)", &["192.88.99.1"]),
         (
             "multicast, reserved, broadcast",
-            &["224.0.0.1", "239.255.255.255", "240.0.0.1", "254.1.1.1", "255.255.255.255", "4294967295"],
+            &[
+                "224.0.0.1",
+                "239.255.255.255",
+                "240.0.0.1",
+                "254.1.1.1",
+                "255.255.255.255",
+                "4294967295",
+            ],
         ),
-        ("unspecified and this machine, IPv6 (RFC 4291)", &["[::]", "[::1]", "[0:0:0:0:0:0:0:1]", "[0000::0001]"]),
+        (
+            "unspecified and this machine, IPv6 (RFC 4291)",
+            &["[::]", "[::1]", "[0:0:0:0:0:0:0:1]", "[0000::0001]"],
+        ),
         (
             "IPv4 in IPv6, mapped (RFC 4291)",
             &[
@@ -195,8 +239,19 @@ mod tests {
                 "[::ffff:0.0.0.0]",
             ],
         ),
-        ("IPv4 in IPv6, compatible (RFC 4291)", &["[::127.0.0.1]", "[::10.0.0.1]", "[::a9fe:a9fe]", "[::192.168.1.1]"]),
-        ("IPv4 in IPv6, translated (RFC 2765)", &["[::ffff:0:7f00:1]", "[::ffff:0:a9fe:a9fe]"]),
+        (
+            "IPv4 in IPv6, compatible (RFC 4291)",
+            &[
+                "[::127.0.0.1]",
+                "[::10.0.0.1]",
+                "[::a9fe:a9fe]",
+                "[::192.168.1.1]",
+            ],
+        ),
+        (
+            "IPv4 in IPv6, translated (RFC 2765)",
+            &["[::ffff:0:7f00:1]", "[::ffff:0:a9fe:a9fe]"],
+        ),
         (
             "IPv4 in IPv6, by NAT64 (RFC 6052, RFC 8215)",
             &[
@@ -209,20 +264,69 @@ mod tests {
                 "[64:ff9b:1::808:808]",
             ],
         ),
-        ("IPv4 in IPv6, by 6to4 (RFC 3056)", &["[2002:7f00:1::]", "[2002:a00:1::1]", "[2002:a9fe:a9fe::]", "[2002:c0a8:101::1]"]),
+        (
+            "IPv4 in IPv6, by 6to4 (RFC 3056)",
+            &[
+                "[2002:7f00:1::]",
+                "[2002:a00:1::1]",
+                "[2002:a9fe:a9fe::]",
+                "[2002:c0a8:101::1]",
+            ],
+        ),
         (
             "IPv4 in IPv6, by Teredo and other IETF protocols (RFC 4380, RFC 2928)",
-            &["[2001::1]", "[2001:0:7f00:1::]", "[2001:10::1]", "[2001:1ff::1]"],
+            &[
+                "[2001::1]",
+                "[2001:0:7f00:1::]",
+                "[2001:10::1]",
+                "[2001:1ff::1]",
+            ],
         ),
         ("discard only (RFC 6666)", &["[100::1]", "[100::]"]),
-        ("documentation, IPv6 (RFC 3849, RFC 9637)", &["[2001:db8::1]", "[2001:db8:ffff::1]", "[3fff::1]", "[3fff:fff::1]"]),
-        ("unique local (RFC 4193)", &["[fc00::1]", "[fd00::1]", "[fd12:3456:789a::1]", "[fd00:ec2::254]", "[fdff:ffff::1]"]),
+        (
+            "documentation, IPv6 (RFC 3849, RFC 9637)",
+            &[
+                "[2001:db8::1]",
+                "[2001:db8:ffff::1]",
+                "[3fff::1]",
+                "[3fff:fff::1]",
+            ],
+        ),
+        (
+            "unique local (RFC 4193)",
+            &[
+                "[fc00::1]",
+                "[fd00::1]",
+                "[fd12:3456:789a::1]",
+                "[fd00:ec2::254]",
+                "[fdff:ffff::1]",
+            ],
+        ),
         (
             "link-local and site-local (RFC 4291, RFC 3879)",
-            &["[fe80::1]", "[febf::1]", "[fe80::a9fe:a9fe]", "[fec0::1]", "[feff::1]"],
+            &[
+                "[fe80::1]",
+                "[febf::1]",
+                "[fe80::a9fe:a9fe]",
+                "[fec0::1]",
+                "[feff::1]",
+            ],
         ),
-        ("multicast, IPv6", &["[ff01::1]", "[ff02::1]", "[ff05::2]", "[ff0e::1]"]),
-        ("not allotted (RFC 4291)", &["[1::1]", "[1000::1]", "[4000::1]", "[8000::1]", "[5f00::1]", "[ffff::1]"]),
+        (
+            "multicast, IPv6",
+            &["[ff01::1]", "[ff02::1]", "[ff05::2]", "[ff0e::1]"],
+        ),
+        (
+            "not allotted (RFC 4291)",
+            &[
+                "[1::1]",
+                "[1000::1]",
+                "[4000::1]",
+                "[8000::1]",
+                "[5f00::1]",
+                "[ffff::1]",
+            ],
+        ),
     ];
 
     fn address(host: &str) -> IpAddr {
@@ -236,11 +340,17 @@ mod tests {
 
     #[test]
     fn no_writing_of_a_private_or_special_address_passes_for_public() {
-        let hosts: Vec<_> = HOSTILE.iter().flat_map(|(what, hosts)| hosts.iter().map(move |host| (*what, *host))).collect();
+        let hosts: Vec<_> = HOSTILE
+            .iter()
+            .flat_map(|(what, hosts)| hosts.iter().map(move |host| (*what, *host)))
+            .collect();
         assert!(hosts.len() >= 100, "{}", hosts.len());
         for (what, host) in hosts {
             assert!(!is_public(address(host)), "{host}: {what}");
-            assert!(!EgressPolicy::Public.allow(address(host)) && EgressPolicy::Any.allow(address(host)));
+            assert!(
+                !EgressPolicy::Public.allow(address(host))
+                    && EgressPolicy::Any.allow(address(host))
+            );
         }
     }
 
@@ -274,13 +384,31 @@ mod tests {
 
     #[tokio::test]
     async fn a_name_is_refused_when_it_leads_to_this_machine_in_any_of_its_writings() {
-        for name in ["localhost", "LOCALHOST", "localhost.", "crm.localhost", "CRM.localhost."] {
-            let resolved = SsrfGuardResolver(EgressPolicy::Public).call(name.parse().unwrap()).await;
-            assert_eq!(resolved.map(|_| ()).unwrap_err().kind(), io::ErrorKind::PermissionDenied, "{name}");
+        for name in [
+            "localhost",
+            "LOCALHOST",
+            "localhost.",
+            "crm.localhost",
+            "CRM.localhost.",
+        ] {
+            let resolved = SsrfGuardResolver(EgressPolicy::Public)
+                .call(name.parse().unwrap())
+                .await;
+            assert_eq!(
+                resolved.map(|_| ()).unwrap_err().kind(),
+                io::ErrorKind::PermissionDenied,
+                "{name}"
+            );
             // Deliveries to such a name may use plain http, so it must never be an address of
             // another host.
-            let here = SsrfGuardResolver(EgressPolicy::Any).call(name.parse().unwrap()).await.unwrap();
-            assert!(here.into_iter().all(|address| address.ip().is_loopback()), "{name}");
+            let here = SsrfGuardResolver(EgressPolicy::Any)
+                .call(name.parse().unwrap())
+                .await
+                .unwrap();
+            assert!(
+                here.into_iter().all(|address| address.ip().is_loopback()),
+                "{name}"
+            );
         }
     }
 }

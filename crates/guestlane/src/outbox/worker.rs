@@ -86,7 +86,11 @@ impl Add for DeliveryStats {
     type Output = Self;
 
     fn add(self, other: Self) -> Self {
-        Self { delivered: self.delivered + other.delivered, failed: self.failed + other.failed, dead: self.dead + other.dead }
+        Self {
+            delivered: self.delivered + other.delivered,
+            failed: self.failed + other.failed,
+            dead: self.dead + other.dead,
+        }
     }
 }
 
@@ -128,7 +132,10 @@ impl Outbox {
 
     /// Returns the endpoints as this process knows them.
     pub fn endpoints(&self) -> Vec<Arc<Endpoint>> {
-        self.receivers.iter().map(|receiver| receiver.endpoint.load_full()).collect()
+        self.receivers
+            .iter()
+            .map(|receiver| receiver.endpoint.load_full())
+            .collect()
     }
 
     /// Reads the endpoints' keys and disabled marks again, which another process may have changed.
@@ -145,7 +152,10 @@ impl Outbox {
     ///
     /// # Errors
     /// Returns an error if the keys cannot be used with the endpoints in use.
-    pub(crate) fn other_keys(&self, crm: Option<&WebhookConfig>) -> Result<Option<GivenKeys>, Error> {
+    pub(crate) fn other_keys(
+        &self,
+        crm: Option<&WebhookConfig>,
+    ) -> Result<Option<GivenKeys>, Error> {
         self.endpoints.other_keys(crm)
     }
 
@@ -172,7 +182,10 @@ impl Outbox {
     fn know(&self, endpoints: Vec<Endpoint>) {
         for (receiver, endpoint) in self.receivers.iter().zip(endpoints) {
             if receiver.is_disabled() && endpoint.disabled_at.is_none() {
-                info!(receiver = receiver.number, "the webhook endpoint is enabled again; its events are sent");
+                info!(
+                    receiver = receiver.number,
+                    "the webhook endpoint is enabled again; its events are sent"
+                );
             }
             receiver.endpoint.store(Arc::new(endpoint));
         }
@@ -180,7 +193,10 @@ impl Outbox {
 
     /// Returns the event of an opened session, once for each endpoint.
     pub(crate) fn session_created(&self, session: &SessionRecord, now: Timestamp) -> Vec<Event> {
-        self.receivers.iter().map(|receiver| Event::session_created(session, receiver.number, now)).collect()
+        self.receivers
+            .iter()
+            .map(|receiver| Event::session_created(session, receiver.number, now))
+            .collect()
     }
 
     /// Delivers an event that was just committed, in the background. Must be called within a tokio
@@ -189,10 +205,17 @@ impl Outbox {
         self.first_tries.send_modify(|count| *count += 1);
         let outbox = self.clone();
         tokio::spawn(async move {
-            if let Some(receiver) = outbox.receivers.iter().find(|receiver| receiver.number == event.receiver) {
+            if let Some(receiver) = outbox
+                .receivers
+                .iter()
+                .find(|receiver| receiver.number == event.receiver)
+            {
                 // The lease must outlast the delivery. Without a free slot in time, the worker
                 // claims the event from the store later.
-                let room = outbox.clock.timeout(Event::LEASE - 2 * ATTEMPT_TIMEOUT, receiver.room.acquire()).await;
+                let room = outbox
+                    .clock
+                    .timeout(Event::LEASE - 2 * ATTEMPT_TIMEOUT, receiver.room.acquire())
+                    .await;
                 if let Ok(Ok(_room)) = room
                     && !receiver.is_disabled()
                 {
@@ -210,7 +233,10 @@ impl Outbox {
     pub async fn wait_for_initial_deliveries(&self) -> bool {
         let mut first_tries = self.first_tries.subscribe();
         let done = async { first_tries.wait_for(|count| *count == 0).await.is_ok() };
-        self.clock.timeout(ATTEMPT_TIMEOUT + Duration::from_millis(100), done).await.unwrap_or(false)
+        self.clock
+            .timeout(ATTEMPT_TIMEOUT + Duration::from_millis(100), done)
+            .await
+            .unwrap_or(false)
     }
 
     /// Delivers due events to all endpoints concurrently until none is due.
@@ -218,9 +244,14 @@ impl Outbox {
     /// # Errors
     /// Returns [`StoreError`] if due events cannot be claimed.
     pub async fn deliver_due(&self) -> Result<DeliveryStats, StoreError> {
-        let rounds = self.receivers.iter().map(|receiver| self.deliver_due_to(receiver));
+        let rounds = self
+            .receivers
+            .iter()
+            .map(|receiver| self.deliver_due_to(receiver));
         let rounds = futures_util::future::try_join_all(rounds).await?;
-        Ok(rounds.into_iter().fold(DeliveryStats::default(), DeliveryStats::add))
+        Ok(rounds
+            .into_iter()
+            .fold(DeliveryStats::default(), DeliveryStats::add))
     }
 
     async fn deliver_due_to(&self, receiver: &EndpointWorker) -> Result<DeliveryStats, StoreError> {
@@ -231,16 +262,31 @@ impl Outbox {
             // no other event.
             if !receiver.is_disabled() {
                 let room = CONCURRENCY - tries.len();
-                let events = self.store.claim_events(receiver.number, u32::try_from(room).unwrap_or(1), self.clock.now()).await?;
+                let events = self
+                    .store
+                    .claim_events(
+                        receiver.number,
+                        u32::try_from(room).unwrap_or(1),
+                        self.clock.now(),
+                    )
+                    .await?;
                 if !events.is_empty() {
                     self.fail_points.hit(FailPoint::EventsClaimed).await;
                 }
-                tries.extend(events.into_iter().map(|event| self.try_once(receiver, event)));
+                tries.extend(
+                    events
+                        .into_iter()
+                        .map(|event| self.try_once(receiver, event)),
+                );
             }
             match tries.next().await {
                 None => return Ok(round),
                 Some(Tried::Settled(DeliveryOutcome::Delivered)) => round.delivered += 1,
-                Some(Tried::Settled(DeliveryOutcome::Retry { .. }) | Tried::Gone(_) | Tried::Local(_)) => round.failed += 1,
+                Some(
+                    Tried::Settled(DeliveryOutcome::Retry { .. })
+                    | Tried::Gone(_)
+                    | Tried::Local(_),
+                ) => round.failed += 1,
                 Some(Tried::Settled(DeliveryOutcome::Dead { .. })) => round.dead += 1,
             }
         }
@@ -273,7 +319,10 @@ impl Outbox {
         let deliver = |receiver| async move {
             loop {
                 if let Err(error) = self.deliver_due_to(receiver).await {
-                    crate::store::log_failure(&error, "the outbox could not be read; it is tried again");
+                    crate::store::log_failure(
+                        &error,
+                        "the outbox could not be read; it is tried again",
+                    );
                 }
                 self.clock.sleep(POLL_INTERVAL).await;
             }
@@ -306,7 +355,9 @@ impl Outbox {
         let settlement = match &tried {
             Tried::Settled(settlement) | Tried::Gone(settlement) => settlement.clone(),
             Tried::Local(reason) => {
-                Span::current().record("error.type", reason).record("otel.status_code", "ERROR");
+                Span::current()
+                    .record("error.type", reason)
+                    .record("otel.status_code", "ERROR");
                 self.warn_of_this_machine(receiver, reason);
                 // The result is not stored: the event is due again when its lease ends, and the
                 // delivery is not counted.
@@ -314,25 +365,41 @@ impl Outbox {
             }
         };
         self.fail_points.hit(FailPoint::EventSent).await;
-        if let DeliveryOutcome::Retry { error, .. } | DeliveryOutcome::Dead { error } = &settlement {
-            Span::current().record("error.type", error).record("otel.status_code", "ERROR");
+        if let DeliveryOutcome::Retry { error, .. } | DeliveryOutcome::Dead { error } = &settlement
+        {
+            Span::current()
+                .record("error.type", error)
+                .record("otel.status_code", "ERROR");
         }
         match &settlement {
             DeliveryOutcome::Delivered => {
                 receiver.outage.well(self.clock.monotonic());
-                debug!(event = event.id, receiver = receiver.number, "the event was delivered");
+                debug!(
+                    event = event.id,
+                    receiver = receiver.number,
+                    "the event was delivered"
+                );
             }
             DeliveryOutcome::Retry { at, error } => {
                 receiver.outage.failed(error, self.clock.monotonic());
                 debug!(event = event.id, receiver = receiver.number, error, again = %at, "the event was not delivered; it is tried again");
             }
             DeliveryOutcome::Dead { error } => {
-                warn!(event = event.id, receiver = receiver.number, error, "the CRM was not told, and all tries are used up");
+                warn!(
+                    event = event.id,
+                    receiver = receiver.number,
+                    error,
+                    "the CRM was not told, and all tries are used up"
+                );
             }
         }
         // If this fails, the event is due again when its lease ends. It is delivered twice with one
         // ID, and never lost.
-        if let Err(error) = self.store.record_delivery(event, settlement, self.clock.now()).await {
+        if let Err(error) = self
+            .store
+            .record_delivery(event, settlement, self.clock.now())
+            .await
+        {
             crate::store::log_failure(
                 &error,
                 "a delivery could not be written down; the CRM will be told again under the same id",
@@ -347,7 +414,10 @@ impl Outbox {
     async fn disable(&self, receiver: &EndpointWorker) {
         let now = self.clock.now();
         let known = receiver.endpoint.load_full();
-        receiver.endpoint.store(Arc::new(Endpoint { disabled_at: Some(now), ..Endpoint::clone(&known) }));
+        receiver.endpoint.store(Arc::new(Endpoint {
+            disabled_at: Some(now),
+            ..Endpoint::clone(&known)
+        }));
         match self.endpoints.disable(receiver.number, now).await {
             Ok(true) => error!(
                 receiver = receiver.number,
@@ -355,20 +425,30 @@ impl Outbox {
                 receiver.number
             ),
             Ok(false) => {}
-            Err(error) => warn!(error = display_chain(&error), "a webhook endpoint that answered 410 Gone could not be disabled"),
+            Err(error) => warn!(
+                error = display_chain(&error),
+                "a webhook endpoint that answered 410 Gone could not be disabled"
+            ),
         }
     }
 
     /// Logs at most once per interval, because every due event fails in the same way.
     fn warn_of_this_machine(&self, receiver: &EndpointWorker, error: &str) {
         let now = self.clock.monotonic().unix_micros();
-        let due = |last: i64| now.saturating_sub(last) >= i64::try_from(WARN_EVERY.as_micros()).unwrap_or(i64::MAX);
-        let claimed = self.warned_at.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| due(last).then_some(now));
+        let due = |last: i64| {
+            now.saturating_sub(last) >= i64::try_from(WARN_EVERY.as_micros()).unwrap_or(i64::MAX)
+        };
+        let claimed = self
+            .warned_at
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| {
+                due(last).then_some(now)
+            });
         if claimed.is_ok() {
             let (receiver, lease) = (receiver.number, Event::LEASE.as_secs());
             warn!(
                 receiver,
-                error, "this machine cannot open a connection; events are tried again within {lease} s and no try is counted"
+                error,
+                "this machine cannot open a connection; events are tried again within {lease} s and no try is counted"
             );
         }
     }

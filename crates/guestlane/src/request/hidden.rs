@@ -33,7 +33,10 @@ fn is_joiner(character: char) -> bool {
 }
 
 fn is_letter_or_mark(character: char) -> bool {
-    matches!(character.general_category_group(), GeneralCategoryGroup::Letter | GeneralCategoryGroup::Mark)
+    matches!(
+        character.general_category_group(),
+        GeneralCategoryGroup::Letter | GeneralCategoryGroup::Mark
+    )
 }
 
 /// Checks that an identifier has no invisible character.
@@ -41,7 +44,11 @@ fn is_letter_or_mark(character: char) -> bool {
 /// # Errors
 /// The error names the first such character and its position, in characters from 1.
 pub(crate) fn check_identifier(field: &str, text: &str) -> Result<(), ValidationError> {
-    match text.chars().zip(1..).find(|(character, _)| is_hidden(*character)) {
+    match text
+        .chars()
+        .zip(1..)
+        .find(|(character, _)| is_hidden(*character))
+    {
         Some((character, position)) => Err(refusal(field, character, position)),
         None => Ok(()),
     }
@@ -67,9 +74,20 @@ pub(crate) fn check_name(field: &str, text: &str) -> Result<(), ValidationError>
 }
 
 fn refusal(field: &str, character: char, position: usize) -> ValidationError {
-    let kind = if character.is_control() { "a control character" } else { "an invisible character" };
-    let reason = format!("has {kind} (U+{:04X}) at position {position}", u32::from(character));
-    ValidationError::new(field, reason, "remove it: it often comes with text that was copied from a page or a document")
+    let kind = if character.is_control() {
+        "a control character"
+    } else {
+        "an invisible character"
+    };
+    let reason = format!(
+        "has {kind} (U+{:04X}) at position {position}",
+        u32::from(character)
+    );
+    ValidationError::new(
+        field,
+        reason,
+        "remove it: it often comes with text that was copied from a page or a document",
+    )
 }
 
 #[cfg(test)]
@@ -94,11 +112,21 @@ mod tests {
         ] {
             let refused = check_identifier("guestId", text).unwrap_err();
             assert_eq!(refused.field, "guestId");
-            assert_eq!(refused.reason, format!("has an invisible character ({character}) at position {position}"), "{text:?}");
+            assert_eq!(
+                refused.reason,
+                format!("has an invisible character ({character}) at position {position}"),
+                "{text:?}"
+            );
         }
         for control in ["\u{7}", "\u{7f}", "\u{85}", "\n"] {
-            let reason = check_identifier("guestId", &format!("a{control}")).unwrap_err().reason;
-            assert!(reason.starts_with("has a control character (U+") && reason.ends_with(" at position 2"), "{reason}");
+            let reason = check_identifier("guestId", &format!("a{control}"))
+                .unwrap_err()
+                .reason;
+            assert!(
+                reason.starts_with("has a control character (U+")
+                    && reason.ends_with(" at position 2"),
+                "{reason}"
+            );
         }
         for good in ["José-日本-😀", "a b", "Ω\u{301}", "ann+1@x"] {
             assert!(check_identifier("guestId", good).is_ok(), "{good}");
@@ -110,7 +138,15 @@ mod tests {
         for good in ["علی\u{200c}رضا", "क्\u{200d}ष", "Ann", ""] {
             assert!(check_name("firstName", good).is_ok(), "{good}");
         }
-        for bad in ["\u{200c}Ann", "Ann\u{200d}", "Ann\u{200c} Lee", "A\u{200c}\u{200c}b", "A\u{200b}b", "A\u{ad}b", "a\nb"] {
+        for bad in [
+            "\u{200c}Ann",
+            "Ann\u{200d}",
+            "Ann\u{200c} Lee",
+            "A\u{200c}\u{200c}b",
+            "A\u{200b}b",
+            "A\u{ad}b",
+            "a\nb",
+        ] {
             assert!(check_name("firstName", bad).is_err(), "{bad:?}");
         }
     }

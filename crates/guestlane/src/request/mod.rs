@@ -31,20 +31,34 @@ pub struct ValidationError {
 
 impl ValidationError {
     /// Creates an error from its field, reason and fix.
-    pub fn new(field: impl Into<String>, reason: impl Into<String>, fix: impl Into<String>) -> Self {
-        Self { field: field.into(), reason: reason.into(), fix: fix.into(), may_pass: false }
+    pub fn new(
+        field: impl Into<String>,
+        reason: impl Into<String>,
+        fix: impl Into<String>,
+    ) -> Self {
+        Self {
+            field: field.into(),
+            reason: reason.into(),
+            fix: fix.into(),
+            may_pass: false,
+        }
     }
 
     /// Marks the error as a condition of the machine that may pass by itself.
     #[must_use]
     pub fn may_pass(self) -> Self {
-        Self { may_pass: true, ..self }
+        Self {
+            may_pass: true,
+            ..self
+        }
     }
 
     /// Returns what is wrong as one sentence. The field is its subject, unless the reason has its
     /// own.
     pub fn sentence(&self) -> String {
-        let has_subject = ["the ", "one "].iter().any(|subject| self.reason.starts_with(subject));
+        let has_subject = ["the ", "one "]
+            .iter()
+            .any(|subject| self.reason.starts_with(subject));
         let colon = if has_subject { ":" } else { "" };
         format!("{}{colon} {}", self.field, self.reason)
     }
@@ -76,10 +90,16 @@ impl GuestId {
         let invalid = |reason: String, fix: &str| Err(ValidationError::new("guestId", reason, fix));
         let length = text.chars().count();
         if text.is_empty() {
-            return invalid("is empty".into(), "give the id under which your CRM knows the guest");
+            return invalid(
+                "is empty".into(),
+                "give the id under which your CRM knows the guest",
+            );
         }
         if length > Self::MAX {
-            return invalid(format!("has {length} characters"), "use at most 128; a hash of a longer id will do");
+            return invalid(
+                format!("has {length} characters"),
+                "use at most 128; a hash of a longer id will do",
+            );
         }
         if text.contains(char::is_control) {
             hidden::check_identifier("guestId", text)?;
@@ -127,7 +147,11 @@ impl FromStr for QueueId {
         match Uuid::try_parse(text) {
             Ok(id) if hyphenated => Ok(Self(id)),
             _ if text.is_empty() => Err(ValidationError::new("queueId", "is empty", fix)),
-            _ => Err(ValidationError::new("queueId", format!("`{}` is not a UUID", shorten(text)), fix)),
+            _ => Err(ValidationError::new(
+                "queueId",
+                format!("`{}` is not a UUID", shorten(text)),
+                fix,
+            )),
         }
     }
 }
@@ -162,8 +186,19 @@ impl Attributes {
 
     /// Names that belong to the product or to JWT (RFC 7519, section 4.1). They are compared
     /// without regard to case, because some downstream readers do so.
-    pub const RESERVED: [&'static str; 11] =
-        ["guestToken", "sessionToken", "routingTarget", "guestId", "iss", "sub", "aud", "exp", "nbf", "iat", "jti"];
+    pub const RESERVED: [&'static str; 11] = [
+        "guestToken",
+        "sessionToken",
+        "routingTarget",
+        "guestId",
+        "iss",
+        "sub",
+        "aud",
+        "exp",
+        "nbf",
+        "iat",
+        "jti",
+    ];
 
     /// Parses pairs of names and values. A name that occurs twice is an error.
     ///
@@ -174,8 +209,10 @@ impl Attributes {
     ) -> Result<Self, ValidationError> {
         Self::checked(pairs, |name| {
             let field = format!("attributes.{}", shorten(name));
-            hidden::check_identifier(&field, name)
-                .map_err(|invalid| ValidationError { reason: format!("the name {}", invalid.reason), ..invalid })
+            hidden::check_identifier(&field, name).map_err(|invalid| ValidationError {
+                reason: format!("the name {}", invalid.reason),
+                ..invalid
+            })
         })
     }
 
@@ -200,14 +237,25 @@ impl Attributes {
             check_value(&name, &value)?;
             let field = format!("attributes.{name}");
             if attributes.insert(name, value).is_some() {
-                return Err(ValidationError::new(field, "is given twice", "give it once"));
+                return Err(ValidationError::new(
+                    field,
+                    "is given twice",
+                    "give it once",
+                ));
             }
         }
         if attributes.len() > Self::MAX_COUNT {
             let reason = format!("are {}", attributes.len());
-            return Err(ValidationError::new("attributes", reason, format!("give at most {}", Self::MAX_COUNT)));
+            return Err(ValidationError::new(
+                "attributes",
+                reason,
+                format!("give at most {}", Self::MAX_COUNT),
+            ));
         }
-        let bytes = attributes.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
+        let bytes = attributes
+            .iter()
+            .map(|(name, value)| name.len() + value.len())
+            .sum::<usize>();
         if bytes > Self::MAX_BYTES {
             let reason = format!("have {bytes} bytes in names and values together");
             return Err(ValidationError::new(
@@ -228,7 +276,11 @@ impl Attributes {
 fn check_name(name: &str) -> Result<(), ValidationError> {
     let field = format!("attributes.{}", shorten(name));
     if name.is_empty() {
-        return Err(ValidationError::new("attributes", "one has an empty name", "write NAME=VALUE"));
+        return Err(ValidationError::new(
+            "attributes",
+            "one has an empty name",
+            "write NAME=VALUE",
+        ));
     }
     if name.chars().count() > Attributes::MAX_NAME {
         return Err(ValidationError::new(
@@ -238,21 +290,35 @@ fn check_name(name: &str) -> Result<(), ValidationError> {
         ));
     }
     if name.chars().any(|c| c.is_control() || c.is_whitespace()) {
-        return Err(ValidationError::new(field, "the name has white space or a control character", "remove it"));
+        return Err(ValidationError::new(
+            field,
+            "the name has white space or a control character",
+            "remove it",
+        ));
     }
-    if let Some(reserved) = Attributes::RESERVED.iter().find(|reserved| reserved.eq_ignore_ascii_case(name)) {
-        let reason = format!("the name is reserved ({reserved} is set by guestlane or by the token)");
+    if let Some(reserved) = Attributes::RESERVED
+        .iter()
+        .find(|reserved| reserved.eq_ignore_ascii_case(name))
+    {
+        let reason =
+            format!("the name is reserved ({reserved} is set by guestlane or by the token)");
         return Err(ValidationError::new(field, reason, "use another name"));
     }
     Ok(())
 }
 
 fn check_value(name: &str, value: &str) -> Result<(), ValidationError> {
-    let bad = value.chars().position(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t'));
+    let bad = value
+        .chars()
+        .position(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t'));
     match bad {
         Some(at) => {
             let reason = format!("the value has a control character at position {}", at + 1);
-            Err(ValidationError::new(format!("attributes.{name}"), reason, "remove it"))
+            Err(ValidationError::new(
+                format!("attributes.{name}"),
+                reason,
+                "remove it",
+            ))
         }
         None => Ok(()),
     }
@@ -312,7 +378,10 @@ impl IdempotencyKey {
     }
 
     fn local(text: impl Into<Box<str>>) -> Self {
-        Self { text: text.into(), owner: Owner::local() }
+        Self {
+            text: text.into(),
+            owner: Owner::local(),
+        }
     }
 
     /// Returns the same key with another owner. A parsed key is [local](Owner::local).
@@ -337,10 +406,25 @@ impl IdempotencyKey {
         attributes: &Attributes,
     ) -> Self {
         let (guest, person, attributes) = (guest.clone(), person.clone(), attributes.clone());
-        let row = SessionRequest { guest, contact_details: person, queue, attributes, key: Self::local("-") };
-        let text = [b"guestlane batch row\n".as_slice(), batch.as_bytes(), b"\n", &row.fingerprint()].concat();
+        let row = SessionRequest {
+            guest,
+            contact_details: person,
+            queue,
+            attributes,
+            key: Self::local("-"),
+        };
+        let text = [
+            b"guestlane batch row\n".as_slice(),
+            batch.as_bytes(),
+            b"\n",
+            &row.fingerprint(),
+        ]
+        .concat();
         let hash = digest::digest(&digest::SHA256, &text);
-        let hex: String = hash.as_ref()[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex: String = hash.as_ref()[..16]
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
         Self::local(format!("batch-{hex}"))
     }
 
@@ -353,16 +437,30 @@ impl IdempotencyKey {
     /// depends only on the caller's key and its owner. So it is the same for every attempt, after
     /// every restart, and on every node, and no two owners share one.
     pub fn platform_key(&self) -> String {
-        let own_form = self.text.strip_prefix(Self::GENERATED).is_some_and(|id| id.len() == 36 && Uuid::try_parse(id).is_ok());
+        let own_form = self
+            .text
+            .strip_prefix(Self::GENERATED)
+            .is_some_and(|id| id.len() == 36 && Uuid::try_parse(id).is_ok());
         let shared = self.owner == Owner::local();
         if own_form && shared {
             return self.text.to_string();
         }
-        let named = if shared { self.text.to_string() } else { format!("{}\n{}", self.owner.as_str(), self.text) };
-        let hash = digest::digest(&digest::SHA256, format!("guestlane idempotency key\n{named}").as_bytes());
+        let named = if shared {
+            self.text.to_string()
+        } else {
+            format!("{}\n{}", self.owner.as_str(), self.text)
+        };
+        let hash = digest::digest(
+            &digest::SHA256,
+            format!("guestlane idempotency key\n{named}").as_bytes(),
+        );
         let mut id = [0; 16];
         id.copy_from_slice(&hash.as_ref()[..16]);
-        format!("{}{}", Self::GENERATED, uuid::Builder::from_custom_bytes(id).into_uuid())
+        format!(
+            "{}{}",
+            Self::GENERATED,
+            uuid::Builder::from_custom_bytes(id).into_uuid()
+        )
     }
 }
 
@@ -370,17 +468,24 @@ impl FromStr for IdempotencyKey {
     type Err = ValidationError;
 
     fn from_str(text: &str) -> Result<Self, ValidationError> {
-        let invalid = |reason: String, fix: &str| Err(ValidationError::new("idempotencyKey", reason, fix));
+        let invalid =
+            |reason: String, fix: &str| Err(ValidationError::new("idempotencyKey", reason, fix));
         let length = text.chars().count();
         if text.is_empty() {
             return invalid("is empty".into(), "leave it out to have one made");
         }
         if length > Self::MAX {
-            return invalid(format!("has {length} characters"), "use at most 255; a hash of a longer key will do");
+            return invalid(
+                format!("has {length} characters"),
+                "use at most 255; a hash of a longer key will do",
+            );
         }
         hidden::check_identifier("idempotencyKey", text)?;
         if !text.chars().all(|c| c.is_ascii_graphic()) {
-            return invalid("has a character that is not visible ASCII".into(), "use letters, digits and punctuation");
+            return invalid(
+                "has a character that is not visible ASCII".into(),
+                "use letters, digits and punctuation",
+            );
         }
         Ok(Self::local(text))
     }
@@ -417,7 +522,10 @@ impl SessionRequest {
     /// Returns the same request with another owner.
     #[must_use]
     pub fn owned_by(self, owner: &Owner) -> Self {
-        Self { key: self.key.owned_by(owner.clone()), ..self }
+        Self {
+            key: self.key.owned_by(owner.clone()),
+            ..self
+        }
     }
 
     /// SHA-256 over the canonical form. Two requests with the same key must have equal
@@ -455,11 +563,18 @@ impl SessionRequest {
         if self.queue != other.queue {
             fields.push("queueId".to_owned());
         }
-        fields.extend(self.contact_details.differences(&other.contact_details).map(str::to_owned));
+        fields.extend(
+            self.contact_details
+                .differences(&other.contact_details)
+                .map(str::to_owned),
+        );
         let (mine, theirs) = (self.attributes.as_map(), other.attributes.as_map());
         let names: std::collections::BTreeSet<_> = mine.keys().chain(theirs.keys()).collect();
         fields.extend(
-            names.into_iter().filter(|name| mine.get(*name) != theirs.get(*name)).map(|name| format!("attributes.{name}")),
+            names
+                .into_iter()
+                .filter(|name| mine.get(*name) != theirs.get(*name))
+                .map(|name| format!("attributes.{name}")),
         );
         fields
     }
@@ -485,42 +600,74 @@ mod tests {
     use super::*;
 
     fn refused<T: FromStr<Err = ValidationError>>(text: &str) -> ValidationError {
-        text.parse::<T>().err().unwrap_or_else(|| panic!("`{text}` was taken"))
+        text.parse::<T>()
+            .err()
+            .unwrap_or_else(|| panic!("`{text}` was taken"))
     }
 
     #[test]
     fn a_guest_id_that_is_empty_too_long_or_has_a_control_character_is_refused() {
         assert_eq!(refused::<GuestId>("").reason, "is empty");
-        assert_eq!(refused::<GuestId>(&"x".repeat(129)).reason, "has 129 characters");
-        assert_eq!(refused::<GuestId>("a\u{7}b").reason, "has a control character (U+0007) at position 2");
-        assert_eq!(refused::<GuestId>(" a").reason, "begins or ends with white space");
-        assert!("é".repeat(128).parse::<GuestId>().is_ok(), "characters are counted, not bytes");
+        assert_eq!(
+            refused::<GuestId>(&"x".repeat(129)).reason,
+            "has 129 characters"
+        );
+        assert_eq!(
+            refused::<GuestId>("a\u{7}b").reason,
+            "has a control character (U+0007) at position 2"
+        );
+        assert_eq!(
+            refused::<GuestId>(" a").reason,
+            "begins or ends with white space"
+        );
+        assert!(
+            "é".repeat(128).parse::<GuestId>().is_ok(),
+            "characters are counted, not bytes"
+        );
     }
 
     #[test]
     fn a_queue_that_is_no_uuid_is_refused() {
-        for text in ["", "sales", "5e0c0000000040008000000000000001", "{5e0c0000-0000-4000-8000-000000000001}"] {
+        for text in [
+            "",
+            "sales",
+            "5e0c0000000040008000000000000001",
+            "{5e0c0000-0000-4000-8000-000000000001}",
+        ] {
             assert_eq!(refused::<QueueId>(text).field, "queueId", "{text}");
         }
     }
 
     #[test]
     fn an_attribute_that_is_reserved_double_or_too_large_is_refused_by_its_name() {
-        let refused = |pairs: &[(&str, &str)]| Attributes::from_pairs(pairs.iter().copied()).unwrap_err();
+        let refused =
+            |pairs: &[(&str, &str)]| Attributes::from_pairs(pairs.iter().copied()).unwrap_err();
         for name in Attributes::RESERVED {
             assert_eq!(refused(&[(name, "x")]).field, format!("attributes.{name}"));
         }
-        assert_eq!(refused(&[("GUESTTOKEN", "x")]).field, "attributes.GUESTTOKEN");
-        assert_eq!(refused(&[("tier", "a"), ("tier", "a")]).reason, "is given twice");
+        assert_eq!(
+            refused(&[("GUESTTOKEN", "x")]).field,
+            "attributes.GUESTTOKEN"
+        );
+        assert_eq!(
+            refused(&[("tier", "a"), ("tier", "a")]).reason,
+            "is given twice"
+        );
         let large = "x".repeat(2048);
-        assert_eq!(refused(&[("a", &large)]).reason, "have 2049 bytes in names and values together");
+        assert_eq!(
+            refused(&[("a", &large)]).reason,
+            "have 2049 bytes in names and values together"
+        );
         assert_eq!(refused(&[("a", "x\0")]).field, "attributes.a");
         assert!(Attributes::from_pairs([("a", &large[..2047])]).is_ok());
     }
 
     #[test]
     fn an_idempotency_key_over_255_characters_is_refused() {
-        assert_eq!(refused::<IdempotencyKey>(&"k".repeat(256)).reason, "has 256 characters");
+        assert_eq!(
+            refused::<IdempotencyKey>(&"k".repeat(256)).reason,
+            "has 256 characters"
+        );
         assert!("k".repeat(255).parse::<IdempotencyKey>().is_ok());
         assert_eq!(refused::<IdempotencyKey>("a b").field, "idempotencyKey");
     }
@@ -533,16 +680,30 @@ mod tests {
         assert_eq!(upstream("order-1"), upstream("order-1"));
         assert_ne!(upstream("order-1"), upstream("order-2"));
         // Pinned value: a version that derives another key would create second contacts.
-        assert_eq!(upstream("order-1"), "webchat-session-7af15ad7-58ca-8cc5-b0e5-d73184eeb92e");
+        assert_eq!(
+            upstream("order-1"),
+            "webchat-session-7af15ad7-58ca-8cc5-b0e5-d73184eeb92e"
+        );
     }
 
     #[test]
     fn the_same_key_of_two_owners_has_two_platform_keys() {
         let shops = ["shop-a", "shop-b"].map(Owner::of_api_key);
-        for key in ["order-1", "webchat-session-7af15ad7-58ca-8cc5-b0e5-d73184eeb92e"] {
+        for key in [
+            "order-1",
+            "webchat-session-7af15ad7-58ca-8cc5-b0e5-d73184eeb92e",
+        ] {
             let key: IdempotencyKey = key.parse().unwrap();
-            let owned = shops.clone().map(|owner| key.clone().owned_by(owner).platform_key());
-            assert!(owned[0] != owned[1] && owned.iter().all(|platform_key| *platform_key != key.platform_key()), "{owned:?}");
+            let owned = shops
+                .clone()
+                .map(|owner| key.clone().owned_by(owner).platform_key());
+            assert!(
+                owned[0] != owned[1]
+                    && owned
+                        .iter()
+                        .all(|platform_key| *platform_key != key.platform_key()),
+                "{owned:?}"
+            );
         }
     }
 
@@ -559,11 +720,26 @@ mod tests {
     #[test]
     fn a_mismatch_names_each_field_that_differs() {
         let first = request("ann", &[("tier", "gold"), ("source", "web")]);
-        let other = request("bob", &[("tier", "gold"), ("source", "app"), ("lang", "en")]);
-        assert_eq!(first.differences(&other), ["guestId", "attributes.lang", "attributes.source"]);
+        let other = request(
+            "bob",
+            &[("tier", "gold"), ("source", "app"), ("lang", "en")],
+        );
+        assert_eq!(
+            first.differences(&other),
+            ["guestId", "attributes.lang", "attributes.source"]
+        );
         assert!(first.differences(&first).is_empty());
-        let person = ContactDetails::new(Some("Ann".into()), None, Some("ann@example.org".into()), None).unwrap();
-        let named = SessionRequest { contact_details: person, ..first.clone() };
+        let person = ContactDetails::new(
+            Some("Ann".into()),
+            None,
+            Some("ann@example.org".into()),
+            None,
+        )
+        .unwrap();
+        let named = SessionRequest {
+            contact_details: person,
+            ..first.clone()
+        };
         assert_eq!(first.differences(&named), ["firstName", "email"]);
         assert_ne!(first.fingerprint(), named.fingerprint());
     }

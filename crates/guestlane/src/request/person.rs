@@ -31,10 +31,21 @@ struct FieldRule {
 
 // Lengths of the platform (`ExternalContact`). E-mail and telephone are also identifiers, whose
 // limit is shorter than that of the fields.
-const FIRST_NAME: FieldRule = FieldRule { name: "firstName", ..NAME };
-const LAST_NAME: FieldRule = FieldRule { name: "lastName", ..NAME };
-const NAME: FieldRule =
-    FieldRule { name: "", most: 1000, is_good: |_| true, check_characters: hidden::check_name, wanted: "a name" };
+const FIRST_NAME: FieldRule = FieldRule {
+    name: "firstName",
+    ..NAME
+};
+const LAST_NAME: FieldRule = FieldRule {
+    name: "lastName",
+    ..NAME
+};
+const NAME: FieldRule = FieldRule {
+    name: "",
+    most: 1000,
+    is_good: |_| true,
+    check_characters: hidden::check_name,
+    wanted: "a name",
+};
 const EMAIL: FieldRule = FieldRule {
     name: "email",
     most: 255,
@@ -98,8 +109,17 @@ impl ContactDetails {
     pub fn phone_e164(&self) -> Option<String> {
         // A number that an earlier version stored keeps its identifier; otherwise a resumed session
         // would find another contact.
-        let recorded = |phone: &str| format!("+{}", phone.chars().filter(char::is_ascii_digit).collect::<String>());
-        self.phone().map(|phone| phone::e164(phone).unwrap_or_else(|| recorded(phone)))
+        let recorded = |phone: &str| {
+            format!(
+                "+{}",
+                phone
+                    .chars()
+                    .filter(char::is_ascii_digit)
+                    .collect::<String>()
+            )
+        };
+        self.phone()
+            .map(|phone| phone::e164(phone).unwrap_or_else(|| recorded(phone)))
     }
 
     /// All fields with names and values.
@@ -113,23 +133,38 @@ impl ContactDetails {
     }
 
     /// Names of the fields in which `other` differs.
-    pub(super) fn differences<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = &'static str> + 'a {
+    pub(super) fn differences<'a>(
+        &'a self,
+        other: &'a Self,
+    ) -> impl Iterator<Item = &'static str> + 'a {
         let both = self.fields().into_iter().zip(other.fields());
-        both.filter(|((_, mine), (_, theirs))| mine != theirs).map(|((name, _), _)| name)
+        both.filter(|((_, mine), (_, theirs))| mine != theirs)
+            .map(|((name, _), _)| name)
     }
 }
 
 impl FieldRule {
     fn check(&self, text: Option<String>) -> Result<Option<String>, ValidationError> {
         let invalid = |reason: String, fix: &str| Err(ValidationError::new(self.name, reason, fix));
-        let Some(text) = text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty()) else { return Ok(None) };
+        let Some(text) = text
+            .map(|text| text.trim().to_owned())
+            .filter(|text| !text.is_empty())
+        else {
+            return Ok(None);
+        };
         let length = text.chars().count();
         if length > self.most {
-            return invalid(format!("has {length} characters"), &format!("the platform takes {}: shorten it", self.most));
+            return invalid(
+                format!("has {length} characters"),
+                &format!("the platform takes {}: shorten it", self.most),
+            );
         }
         (self.check_characters)(self.name, &text)?;
         if !(self.is_good)(&text) {
-            return invalid("cannot be used".to_owned(), &format!("write {}", self.wanted));
+            return invalid(
+                "cannot be used".to_owned(),
+                &format!("write {}", self.wanted),
+            );
         }
         Ok(Some(text))
     }
@@ -138,15 +173,29 @@ impl FieldRule {
 /// Whether the text may be an e-mail address. It rejects only what is certainly not one; the
 /// platform decides.
 fn is_email(text: &str) -> bool {
-    let Some((local, domain)) = text.rsplit_once('@') else { return false };
+    let Some((local, domain)) = text.rsplit_once('@') else {
+        return false;
+    };
     let labels = domain.split('.').all(|label| !label.is_empty());
-    !local.is_empty() && !text.contains(char::is_whitespace) && !local.contains('@') && labels && domain.contains('.')
+    !local.is_empty()
+        && !text.contains(char::is_whitespace)
+        && !local.contains('@')
+        && labels
+        && domain.contains('.')
 }
 
 impl fmt::Debug for ContactDetails {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let known = self.fields().into_iter().filter(|(_, value)| value.is_some()).map(|(name, _)| name);
-        write!(f, "ContactDetails({})", known.collect::<Vec<_>>().join(", "))
+        let known = self
+            .fields()
+            .into_iter()
+            .filter(|(_, value)| value.is_some())
+            .map(|(name, _)| name);
+        write!(
+            f,
+            "ContactDetails({})",
+            known.collect::<Vec<_>>().join(", ")
+        )
     }
 }
 
@@ -155,17 +204,41 @@ mod tests {
     use super::*;
 
     fn refused(first: &str, email: &str, phone: &str) -> ValidationError {
-        ContactDetails::new(Some(first.into()), None, Some(email.into()), Some(phone.into())).unwrap_err()
+        ContactDetails::new(
+            Some(first.into()),
+            None,
+            Some(email.into()),
+            Some(phone.into()),
+        )
+        .unwrap_err()
     }
 
     #[test]
     fn a_field_that_the_platform_would_refuse_is_refused_by_its_name() {
         assert_eq!(refused(&"x".repeat(1001), "", "").field, "firstName");
-        assert_eq!(refused("a\u{7}", "", "").reason, "has a control character (U+0007) at position 2");
-        for email in ["ann", "ann@", "@example.org", "ann@example", "a nn@example.org", "a@b@example.org", "ann@example..org"] {
+        assert_eq!(
+            refused("a\u{7}", "", "").reason,
+            "has a control character (U+0007) at position 2"
+        );
+        for email in [
+            "ann",
+            "ann@",
+            "@example.org",
+            "ann@example",
+            "a nn@example.org",
+            "a@b@example.org",
+            "ann@example..org",
+        ] {
             assert_eq!(refused("", email, "").field, "email", "{email}");
         }
-        for phone in ["5550100", "+", "+1234", "+31 20 555 x", "+1234567890123456", "+31 (0)20 555 0100"] {
+        for phone in [
+            "5550100",
+            "+",
+            "+1234",
+            "+31 20 555 x",
+            "+1234567890123456",
+            "+31 (0)20 555 0100",
+        ] {
             assert_eq!(refused("", "", phone).field, "phone", "{phone}");
         }
     }
@@ -179,8 +252,14 @@ mod tests {
             Some("+31 20 555 0100".into()),
         );
         let person = person.unwrap();
-        assert_eq!((person.first_name(), person.last_name()), (Some("Ann"), None));
+        assert_eq!(
+            (person.first_name(), person.last_name()),
+            (Some("Ann"), None)
+        );
         assert_eq!(person.phone_e164().as_deref(), Some("+31205550100"));
-        assert_eq!(format!("{person:?}"), "ContactDetails(firstName, email, phone)");
+        assert_eq!(
+            format!("{person:?}"),
+            "ContactDetails(firstName, email, phone)"
+        );
     }
 }

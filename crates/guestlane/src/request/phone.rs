@@ -13,15 +13,29 @@ const MAX_EXTENSION: usize = 9;
 /// American one.
 pub(super) fn e164(text: &str) -> Option<String> {
     let number = without_extension(text)?;
-    let international = number.strip_prefix('+').or_else(|| number.strip_prefix("00"));
+    let international = number
+        .strip_prefix('+')
+        .or_else(|| number.strip_prefix("00"));
     let (code, rest) = match international {
         Some(rest) => ("", rest),
-        None => number.strip_prefix("(+")?.split_once(')').filter(|(code, _)| is_code(code))?,
+        None => number
+            .strip_prefix("(+")?
+            .split_once(')')
+            .filter(|(code, _)| is_code(code))?,
     };
-    let dialled = rest.chars().all(|c| c.is_ascii_digit() || matches!(c, ' ' | '-' | '.' | '(' | ')' | '/'));
-    let digits: String = code.chars().chain(rest.chars()).filter(char::is_ascii_digit).collect();
+    let dialled = rest
+        .chars()
+        .all(|c| c.is_ascii_digit() || matches!(c, ' ' | '-' | '.' | '(' | ')' | '/'));
+    let digits: String = code
+        .chars()
+        .chain(rest.chars())
+        .filter(char::is_ascii_digit)
+        .collect();
     // The digit in (0) is dialled only inside the country, and no country code begins with 0.
-    let good = dialled && !rest.contains("(0)") && DIGITS.contains(&digits.len()) && !digits.starts_with('0');
+    let good = dialled
+        && !rest.contains("(0)")
+        && DIGITS.contains(&digits.len())
+        && !digits.starts_with('0');
     good.then(|| format!("+{digits}"))
 }
 
@@ -32,11 +46,17 @@ fn is_code(text: &str) -> bool {
 /// Returns the number in front of an extension such as `x 123` or `ext. 123`. Returns `None` if the
 /// extension has characters other than digits.
 fn without_extension(text: &str) -> Option<&str> {
-    let Some(at) = text.find(|c: char| c.is_ascii_alphabetic()) else { return Some(text) };
+    let Some(at) = text.find(|c: char| c.is_ascii_alphabetic()) else {
+        return Some(text);
+    };
     let (number, extension) = text.split_at(at);
     let lower = extension.to_ascii_lowercase();
-    let digits = ["ext.", "ext", "x"].into_iter().find_map(|word| lower.strip_prefix(word))?.trim_start();
-    let good = (1..=MAX_EXTENSION).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit());
+    let digits = ["ext.", "ext", "x"]
+        .into_iter()
+        .find_map(|word| lower.strip_prefix(word))?
+        .trim_start();
+    let good = (1..=MAX_EXTENSION).contains(&digits.len())
+        && digits.bytes().all(|byte| byte.is_ascii_digit());
     good.then(|| number.trim_end())
 }
 

@@ -33,13 +33,24 @@ impl LeaseRegistry {
     ///
     /// The guard also ends the renewal when the caller's future is dropped before the saga ends.
     pub fn start(&self, session: &SessionRecord) -> LeaseGuard {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(session.id, session.epoch);
-        LeaseGuard { driving: self.clone(), id: session.id }
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(session.id, session.epoch);
+        LeaseGuard {
+            driving: self.clone(),
+            id: session.id,
+        }
     }
 
     /// Returns the leases that must be renewed: session IDs with their epochs.
     pub fn leases(&self) -> Vec<(SessionId, u32)> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|(id, epoch)| (*id, *epoch)).collect()
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .map(|(id, epoch)| (*id, *epoch))
+            .collect()
     }
 }
 
@@ -53,6 +64,10 @@ pub struct LeaseGuard {
 
 impl Drop for LeaseGuard {
     fn drop(&mut self) {
-        self.driving.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+        self.driving
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&self.id);
     }
 }

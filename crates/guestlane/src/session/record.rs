@@ -23,7 +23,11 @@ impl SessionId {
     fn new(now: Timestamp) -> Self {
         let micros = u64::try_from(now.unix_micros()).unwrap_or(0);
         let nanos = u32::try_from(micros % 1_000_000 * 1000).unwrap_or(0);
-        Self(Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, micros / 1_000_000, nanos)))
+        Self(Uuid::new_v7(uuid::Timestamp::from_unix(
+            uuid::NoContext,
+            micros / 1_000_000,
+            nanos,
+        )))
     }
 }
 
@@ -160,8 +164,17 @@ impl SessionRecord {
     pub(crate) const MAX_BACKOFF: Duration = Duration::from_secs(300);
 
     /// Returns a new record in the state `Admitted`, leased to the caller from `now` on.
-    pub fn new(request: SessionRequest, start: SessionContext, token: TokenIdentity, now: Timestamp) -> Self {
-        let SessionContext { way: surface_binding, contact_without_identifier, trace } = start;
+    pub fn new(
+        request: SessionRequest,
+        start: SessionContext,
+        token: TokenIdentity,
+        now: Timestamp,
+    ) -> Self {
+        let SessionContext {
+            way: surface_binding,
+            contact_without_identifier,
+            trace,
+        } = start;
         Self {
             id: SessionId::new(now),
             request,
@@ -205,7 +218,11 @@ impl SessionRecord {
 
     /// Whether the guest of this session was erased. An erased session cannot be resumed.
     pub fn is_erased(&self) -> bool {
-        self.request.key.as_str().strip_prefix("erased-").is_some_and(|id| id == self.id.0.simple().to_string())
+        self.request
+            .key
+            .as_str()
+            .strip_prefix("erased-")
+            .is_some_and(|id| id == self.id.0.simple().to_string())
     }
 
     /// Returns whether a caller that presents the idempotency key may run the saga at `now`.
@@ -214,14 +231,17 @@ impl SessionRecord {
         match self.state {
             SessionState::Open => Availability::Completed,
             SessionState::NeedsAttention => Availability::NeedsAttention,
-            SessionState::Admitted | SessionState::ContactCreated | SessionState::Parked if self.is_leased(now) => {
+            SessionState::Admitted | SessionState::ContactCreated | SessionState::Parked
+                if self.is_leased(now) =>
+            {
                 Availability::Unavailable
             }
             // The cause of a refusal may be corrected by now, and a caller does not wait for the
             // backoff. The claim raises the epoch, which fences off the previous worker.
-            SessionState::Admitted | SessionState::ContactCreated | SessionState::Parked | SessionState::Failed => {
-                Availability::Claimable
-            }
+            SessionState::Admitted
+            | SessionState::ContactCreated
+            | SessionState::Parked
+            | SessionState::Failed => Availability::Claimable,
         }
     }
 
@@ -231,8 +251,16 @@ impl SessionRecord {
     /// After the first message was accepted, no later step can create a duplicate. A session
     /// without a conversation still expires, so that an operator looks at it.
     pub fn is_past_idempotency_window(&self, now: Timestamp) -> bool {
-        let life = match (&self.surface_binding, &self.message_id, &self.conversation_id) {
-            (SurfaceBinding::WebMessaging { .. } | SurfaceBinding::OpenMessaging { .. }, Some(_), Some(_)) => return false,
+        let life = match (
+            &self.surface_binding,
+            &self.message_id,
+            &self.conversation_id,
+        ) {
+            (
+                SurfaceBinding::WebMessaging { .. } | SurfaceBinding::OpenMessaging { .. },
+                Some(_),
+                Some(_),
+            ) => return false,
             // The same sender reaches the same conversation only while that is active, and an agent
             // may end it.
             (SurfaceBinding::OpenMessaging { .. }, None, _)
@@ -253,11 +281,16 @@ impl SessionRecord {
 
     /// Whether the session may have created something on the platform.
     pub fn may_have_succeeded(&self) -> bool {
-        self.outcome_unknown || self.contact_id.is_some() || self.contact_id_lost || self.message_id.is_some()
+        self.outcome_unknown
+            || self.contact_id.is_some()
+            || self.contact_id_lost
+            || self.message_id.is_some()
     }
 
     fn step(mut self, step: Transition) -> Result<Self, IllegalTransition> {
-        self.state = self.state.apply(step, self.contact_id.is_some() || self.contact_id_lost)?;
+        self.state = self
+            .state
+            .apply(step, self.contact_id.is_some() || self.contact_id_lost)?;
         Ok(self)
     }
 
@@ -265,9 +298,20 @@ impl SessionRecord {
     ///
     /// # Errors
     /// Returns [`IllegalTransition`] if the present state does not allow the transition.
-    pub fn contact_created(self, contact_id: Option<PlatformId>, tries: u32, now: Timestamp) -> Result<Self, IllegalTransition> {
-        let next = self.step(Transition::ContactCreated)?.start_step(tries, now);
-        Ok(Self { contact_id_lost: contact_id.is_none(), contact_id, ..next })
+    pub fn contact_created(
+        self,
+        contact_id: Option<PlatformId>,
+        tries: u32,
+        now: Timestamp,
+    ) -> Result<Self, IllegalTransition> {
+        let next = self
+            .step(Transition::ContactCreated)?
+            .start_step(tries, now);
+        Ok(Self {
+            contact_id_lost: contact_id.is_none(),
+            contact_id,
+            ..next
+        })
     }
 
     /// Records that the platform accepted the guest's first message.
@@ -285,16 +329,31 @@ impl SessionRecord {
         now: Timestamp,
     ) -> Result<Self, IllegalTransition> {
         let next = self.step(Transition::MessageSent)?.start_step(tries, now);
-        Ok(Self { message_id: Some(message_id), conversation_id, guest_session_expires_at, ..next })
+        Ok(Self {
+            message_id: Some(message_id),
+            conversation_id,
+            guest_session_expires_at,
+            ..next
+        })
     }
 
     /// Records the conversation of the first message.
     ///
     /// # Errors
     /// Returns [`IllegalTransition`] if the present state does not allow the transition.
-    pub fn conversation_found(self, conversation_id: PlatformId, tries: u32, now: Timestamp) -> Result<Self, IllegalTransition> {
-        let next = self.step(Transition::ConversationFound)?.start_step(tries, now);
-        Ok(Self { conversation_id: Some(conversation_id), ..next })
+    pub fn conversation_found(
+        self,
+        conversation_id: PlatformId,
+        tries: u32,
+        now: Timestamp,
+    ) -> Result<Self, IllegalTransition> {
+        let next = self
+            .step(Transition::ConversationFound)?
+            .start_step(tries, now);
+        Ok(Self {
+            conversation_id: Some(conversation_id),
+            ..next
+        })
     }
 
     /// Records that the platform no longer has the contact.
@@ -306,17 +365,33 @@ impl SessionRecord {
     /// Returns [`IllegalTransition`] if the present state does not allow the transition.
     pub fn contact_lost(self, now: Timestamp) -> Result<Self, IllegalTransition> {
         let next = self.step(Transition::ContactReplaced)?;
-        Ok(Self { contact_id: None, contact_id_lost: true, due_at: now + LEASE_TTL, ..next })
+        Ok(Self {
+            contact_id: None,
+            contact_id_lost: true,
+            due_at: now + LEASE_TTL,
+            ..next
+        })
     }
 
     /// Records the contact that replaces one which the platform no longer has.
     ///
     /// # Errors
     /// Returns [`IllegalTransition`] if the present state does not allow the transition.
-    pub fn contact_replaced(self, contact_id: PlatformId, tries: u32, now: Timestamp) -> Result<Self, IllegalTransition> {
+    pub fn contact_replaced(
+        self,
+        contact_id: PlatformId,
+        tries: u32,
+        now: Timestamp,
+    ) -> Result<Self, IllegalTransition> {
         let next = self.step(Transition::ContactReplaced)?;
         let attempts = next.attempts + tries;
-        Ok(Self { contact_id: Some(contact_id), contact_id_lost: false, attempts, due_at: now + LEASE_TTL, ..next })
+        Ok(Self {
+            contact_id: Some(contact_id),
+            contact_id_lost: false,
+            attempts,
+            due_at: now + LEASE_TTL,
+            ..next
+        })
     }
 
     /// Resets the fields of the present step when the next one starts, and extends the lease.
@@ -366,7 +441,10 @@ impl SessionRecord {
     pub fn is_terminal_failure(&self, setback: StepFailure, may_exist: bool) -> bool {
         match setback {
             StepFailure::Rejected { about_us } => {
-                !(self.outcome_unknown || may_exist || self.message_id.is_some() || (self.recovered && about_us))
+                !(self.outcome_unknown
+                    || may_exist
+                    || self.message_id.is_some()
+                    || (self.recovered && about_us))
             }
             StepFailure::RetryAfter(_) | StepFailure::BackedOff => false,
         }
@@ -388,11 +466,16 @@ impl SessionRecord {
     ) -> Result<Self, IllegalTransition> {
         let ends = self.is_terminal_failure(setback, may_exist);
         let uncertain = self.outcome_unknown || may_exist;
-        let session = Self { outcome_unknown: uncertain, ..self };
+        let session = Self {
+            outcome_unknown: uncertain,
+            ..self
+        };
         match setback {
             StepFailure::Rejected { .. } if ends => session.refused(failure, tries),
             StepFailure::RetryAfter(wait) => session.parked(failure, tries, now + wait),
-            StepFailure::Rejected { .. } | StepFailure::BackedOff => session.backed_off(failure, tries, now),
+            StepFailure::Rejected { .. } | StepFailure::BackedOff => {
+                session.backed_off(failure, tries, now)
+            }
         }
     }
 
@@ -402,19 +485,33 @@ impl SessionRecord {
     /// Returns [`IllegalTransition`] if the present state does not allow the transition.
     pub fn refused(self, failure: Failure, tries: u32) -> Result<Self, IllegalTransition> {
         let next = self.step(Transition::Rejected)?;
-        Ok(Self { attempts: next.attempts + tries, failure: Some(failure), ..next })
+        Ok(Self {
+            attempts: next.attempts + tries,
+            failure: Some(failure),
+            ..next
+        })
     }
 
     /// Records that the platform requested a wait until `until` (`Retry-After`).
     ///
     /// # Errors
     /// Returns [`IllegalTransition`] if the present state does not allow the transition.
-    pub fn parked(self, failure: Failure, tries: u32, until: Timestamp) -> Result<Self, IllegalTransition> {
+    pub fn parked(
+        self,
+        failure: Failure,
+        tries: u32,
+        until: Timestamp,
+    ) -> Result<Self, IllegalTransition> {
         let next = self.step(Transition::Parked)?;
         // Stay within the time in which the platform remembers the key, so that one more try is
         // left.
         let until = until.min(next.step_started_at + Self::IDEMPOTENCY_WINDOW - Self::MAX_BACKOFF);
-        Ok(Self { attempts: next.attempts + tries, failure: Some(failure), due_at: until, ..next })
+        Ok(Self {
+            attempts: next.attempts + tries,
+            failure: Some(failure),
+            due_at: until,
+            ..next
+        })
     }
 
     /// Records that the retries ended without success, and schedules a backoff that grows with the
@@ -422,19 +519,41 @@ impl SessionRecord {
     ///
     /// # Errors
     /// Returns [`IllegalTransition`] if the present state does not allow the transition.
-    pub fn backed_off(self, failure: Failure, tries: u32, now: Timestamp) -> Result<Self, IllegalTransition> {
+    pub fn backed_off(
+        self,
+        failure: Failure,
+        tries: u32,
+        now: Timestamp,
+    ) -> Result<Self, IllegalTransition> {
         let next = self.step(Transition::BackedOff)?;
-        let rest = Self::BASE_BACKOFF.saturating_mul(1 << next.epoch.saturating_sub(1).min(8)).min(Self::MAX_BACKOFF);
-        Ok(Self { attempts: next.attempts + tries, failure: Some(failure), due_at: now + rest, ..next })
+        let rest = Self::BASE_BACKOFF
+            .saturating_mul(1 << next.epoch.saturating_sub(1).min(8))
+            .min(Self::MAX_BACKOFF);
+        Ok(Self {
+            attempts: next.attempts + tries,
+            failure: Some(failure),
+            due_at: now + rest,
+            ..next
+        })
     }
 
     /// Replaces a guest token that the platform refused as expired.
     ///
     /// # Errors
     /// Returns [`IllegalTransition`] if the present state does not allow the transition.
-    pub fn token_renewed(self, token: TokenIdentity, tries: u32, now: Timestamp) -> Result<Self, IllegalTransition> {
+    pub fn token_renewed(
+        self,
+        token: TokenIdentity,
+        tries: u32,
+        now: Timestamp,
+    ) -> Result<Self, IllegalTransition> {
         let next = self.step(Transition::TokenReissued)?;
-        Ok(Self { token, attempts: next.attempts + tries, due_at: now + LEASE_TTL, ..next })
+        Ok(Self {
+            token,
+            attempts: next.attempts + tries,
+            due_at: now + LEASE_TTL,
+            ..next
+        })
     }
 
     /// Claims the session under a new epoch, which fences off the previous worker.
@@ -445,7 +564,11 @@ impl SessionRecord {
         // Without a recorded failure, the previous worker may have died with a call in flight.
         let uncertain = self.outcome_unknown || self.failure.is_none();
         // A refused step without unknown outcome starts afresh: the platform has not taken its key.
-        let step_started_at = if self.state == SessionState::Failed && !uncertain { now } else { self.step_started_at };
+        let step_started_at = if self.state == SessionState::Failed && !uncertain {
+            now
+        } else {
+            self.step_started_at
+        };
         let owed = self.state != SessionState::Failed;
         let next = self.step(Transition::Claimed)?;
         Ok(Self {
@@ -465,6 +588,10 @@ impl SessionRecord {
     /// Returns [`IllegalTransition`] if the present state does not allow the transition.
     pub fn expired(self, failure: Failure) -> Result<Self, IllegalTransition> {
         let next = self.step(Transition::Expired)?;
-        Ok(Self { epoch: next.epoch + 1, failure: Some(failure), ..next })
+        Ok(Self {
+            epoch: next.epoch + 1,
+            failure: Some(failure),
+            ..next
+        })
     }
 }

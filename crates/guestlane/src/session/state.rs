@@ -51,8 +51,14 @@ pub enum Transition {
 
 impl SessionState {
     /// All states.
-    pub const ALL: [Self; 6] =
-        [Self::Admitted, Self::ContactCreated, Self::Open, Self::Failed, Self::Parked, Self::NeedsAttention];
+    pub const ALL: [Self; 6] = [
+        Self::Admitted,
+        Self::ContactCreated,
+        Self::Open,
+        Self::Failed,
+        Self::Parked,
+        Self::NeedsAttention,
+    ];
 
     /// Returns the state after `step`. This table has all legal transitions.
     ///
@@ -62,24 +68,42 @@ impl SessionState {
     /// Returns [`IllegalTransition`] if the table has no entry for this state and step.
     #[deny(clippy::wildcard_enum_match_arm)]
     pub fn apply(self, step: Transition, has_contact: bool) -> Result<Self, IllegalTransition> {
-        let resumed = if has_contact { Self::ContactCreated } else { Self::Admitted };
+        let resumed = if has_contact {
+            Self::ContactCreated
+        } else {
+            Self::Admitted
+        };
         Ok(match (self, step) {
             (Self::Admitted, Transition::ContactCreated) => Self::ContactCreated,
             (Self::ContactCreated, Transition::Opened) => Self::Open,
 
-            (Self::ContactCreated, Transition::MessageSent | Transition::ConversationFound | Transition::ContactReplaced) => self,
+            (
+                Self::ContactCreated,
+                Transition::MessageSent
+                | Transition::ConversationFound
+                | Transition::ContactReplaced,
+            ) => self,
 
             (Self::Admitted | Self::ContactCreated, Transition::Rejected) => Self::Failed,
             (Self::Admitted | Self::ContactCreated, Transition::Parked) => Self::Parked,
-            (Self::Admitted | Self::ContactCreated, Transition::BackedOff | Transition::TokenReissued | Transition::Claimed) => {
-                self
-            }
+            (
+                Self::Admitted | Self::ContactCreated,
+                Transition::BackedOff | Transition::TokenReissued | Transition::Claimed,
+            ) => self,
 
             (Self::Parked | Self::Failed, Transition::Claimed) => resumed,
-            (Self::Admitted | Self::ContactCreated | Self::Parked | Self::Failed, Transition::Expired) => Self::NeedsAttention,
+            (
+                Self::Admitted | Self::ContactCreated | Self::Parked | Self::Failed,
+                Transition::Expired,
+            ) => Self::NeedsAttention,
 
             (
-                Self::Admitted | Self::ContactCreated | Self::Open | Self::Failed | Self::Parked | Self::NeedsAttention,
+                Self::Admitted
+                | Self::ContactCreated
+                | Self::Open
+                | Self::Failed
+                | Self::Parked
+                | Self::NeedsAttention,
                 Transition::ContactCreated
                 | Transition::MessageSent
                 | Transition::ConversationFound
@@ -165,16 +189,28 @@ mod tests {
     fn a_conversation_follows_a_contact_and_nothing_else() {
         let to_open: Vec<_> = SessionState::ALL
             .into_iter()
-            .filter(|state| MOVES.iter().any(|step| state.apply(*step, true) == Ok(SessionState::Open)))
+            .filter(|state| {
+                MOVES
+                    .iter()
+                    .any(|step| state.apply(*step, true) == Ok(SessionState::Open))
+            })
             .collect();
         assert_eq!(to_open, [SessionState::ContactCreated]);
     }
 
     #[test]
     fn a_session_with_a_contact_never_goes_back_to_making_one() {
-        for state in [SessionState::ContactCreated, SessionState::Parked, SessionState::Failed] {
+        for state in [
+            SessionState::ContactCreated,
+            SessionState::Parked,
+            SessionState::Failed,
+        ] {
             for step in MOVES {
-                assert_ne!(state.apply(step, true), Ok(SessionState::Admitted), "{state} {step:?}");
+                assert_ne!(
+                    state.apply(step, true),
+                    Ok(SessionState::Admitted),
+                    "{state} {step:?}"
+                );
             }
         }
     }

@@ -41,7 +41,11 @@ pub struct SessionContext {
 
 impl From<SurfaceBinding> for SessionContext {
     fn from(way: SurfaceBinding) -> Self {
-        Self { way, contact_without_identifier: false, trace: None }
+        Self {
+            way,
+            contact_without_identifier: false,
+            trace: None,
+        }
     }
 }
 
@@ -50,8 +54,12 @@ impl SurfaceBinding {
     pub fn surface(&self) -> Surface {
         match self {
             Self::Rest => Surface::Rest,
-            Self::WebMessaging { deployment, .. } => Surface::WebMessaging { deployment: *deployment },
-            Self::OpenMessaging { integration } => Surface::OpenMessaging { integration: *integration },
+            Self::WebMessaging { deployment, .. } => Surface::WebMessaging {
+                deployment: *deployment,
+            },
+            Self::OpenMessaging { integration } => Surface::OpenMessaging {
+                integration: *integration,
+            },
         }
     }
 }

@@ -44,7 +44,10 @@ impl SessionEngine {
         // conversation may be unknown for a moment, and an ended one has no communication when it
         // is read again.
         self.clock.sleep(SETTLES_WITHIN).await;
-        let again = self.platform.conversation(&conversation.id, false, deadline).await?;
+        let again = self
+            .platform
+            .conversation(&conversation.id, false, deadline)
+            .await?;
         let tries = tries + first.tries + again.tries;
         let conversation = &again.value;
         let failed = match self.link(contact, conversation, deadline).await {
@@ -53,7 +56,10 @@ impl SessionEngine {
             Err(failed) => return Err(failed.into()),
         };
         let tries = tries + failed.tries;
-        let earlier = self.store.latest_contact_id(session.request.guest.clone(), session.id).await?;
+        let earlier = self
+            .store
+            .latest_contact_id(session.request.guest.clone(), session.id)
+            .await?;
         if earlier.as_deref() != Some(contact.as_str()) {
             // The platform may not know a contact of this same session yet.
             if self.clock.now().since(session.step_started_at) < CONTACT_SETTLES_WITHIN {
@@ -63,7 +69,9 @@ impl SessionEngine {
             return Ok((session, tries));
         }
         let (session, tries) = self.replace_contact(session, tries, deadline).await?;
-        let Some(contact) = &session.contact_id else { return Ok((session, tries)) };
+        let Some(contact) = &session.contact_id else {
+            return Ok((session, tries));
+        };
         match self.link(contact, conversation, deadline).await {
             Ok(linked) => Ok((session, tries + linked)),
             Err(failed) if failed.is_not_found() => {
@@ -91,12 +99,18 @@ impl SessionEngine {
         let made = if identifiers.is_empty() {
             self.platform.create_contact(&contact, deadline).await
         } else {
-            self.platform.upsert_contact(&identifiers, &contact, deadline).await
+            self.platform
+                .upsert_contact(&identifiers, &contact, deadline)
+                .await
         };
         match made {
             Ok(done) => {
                 self.fail_points.hit(FailPoint::ContactMade).await;
-                let replaced = session.clone().contact_replaced(done.value.id, done.tries, self.clock.now())?;
+                let replaced = session.clone().contact_replaced(
+                    done.value.id,
+                    done.tries,
+                    self.clock.now(),
+                )?;
                 Ok((self.record(&session, replaced).await?, tries))
             }
             Err(failed) => {
@@ -107,7 +121,11 @@ impl SessionEngine {
         }
     }
 
-    async fn record(&self, before: &SessionRecord, after: SessionRecord) -> Result<SessionRecord, StepError> {
+    async fn record(
+        &self,
+        before: &SessionRecord,
+        after: SessionRecord,
+    ) -> Result<SessionRecord, StepError> {
         let transition = self.transition(before, after, None);
         self.commit(transition).await.map_err(|error| match error {
             Error::Store(error) => StepError::Store(error),
@@ -115,11 +133,18 @@ impl SessionEngine {
         })
     }
 
-    async fn link(&self, contact: &PlatformId, conversation: &Conversation, deadline: Timestamp) -> Result<u32, CallError> {
+    async fn link(
+        &self,
+        contact: &PlatformId,
+        conversation: &Conversation,
+        deadline: Timestamp,
+    ) -> Result<u32, CallError> {
         match conversation.guest_communication() {
-            Some(communication) if !conversation.is_linked_to(contact) => {
-                Ok(self.platform.link_contact(contact, &conversation.id, communication, deadline).await?.tries)
-            }
+            Some(communication) if !conversation.is_linked_to(contact) => Ok(self
+                .platform
+                .link_contact(contact, &conversation.id, communication, deadline)
+                .await?
+                .tries),
             _ => Ok(0),
         }
     }
@@ -148,11 +173,22 @@ impl SessionEngine {
         }
     }
 
-    async fn move_to_queue(&self, queue: Uuid, conversation: &Conversation, deadline: Timestamp) -> Result<u32, CallError> {
-        let holder = conversation.routing_participant().and_then(|holder| holder.id.as_ref());
+    async fn move_to_queue(
+        &self,
+        queue: Uuid,
+        conversation: &Conversation,
+        deadline: Timestamp,
+    ) -> Result<u32, CallError> {
+        let holder = conversation
+            .routing_participant()
+            .and_then(|holder| holder.id.as_ref());
         match holder {
             _ if conversation.has_visited_queue(queue) => Ok(0),
-            Some(holder) => Ok(self.platform.move_to_queue(&conversation.id, holder, queue, deadline).await?.tries),
+            Some(holder) => Ok(self
+                .platform
+                .move_to_queue(&conversation.id, holder, queue, deadline)
+                .await?
+                .tries),
             None => Ok(0), // the conversation has ended, so there is nothing to move
         }
     }

@@ -3,7 +3,9 @@
 use guestlane_genesys::{CreateContactRequest, FailPoint, NewConversation, Timestamp};
 
 use super::StepError;
-use crate::{engine::SessionEngine, session::SessionRecord, store::CommitRequest, token::GuestToken};
+use crate::{
+    engine::SessionEngine, session::SessionRecord, store::CommitRequest, token::GuestToken,
+};
 
 impl SessionEngine {
     /// Creates the contact: step A (requirement R4, docs/requirements.md).
@@ -14,10 +16,20 @@ impl SessionEngine {
         deadline: Timestamp,
     ) -> Result<CommitRequest, StepError> {
         let request = &session.request;
-        let contact = CreateContactRequest::new(request.guest.as_str(), token.expose(), request.attributes.as_map());
+        let contact = CreateContactRequest::new(
+            request.guest.as_str(),
+            token.expose(),
+            request.attributes.as_map(),
+        );
         let key = format!("{}-contact", request.key.platform_key());
-        let done = self.platform.register_contact(&contact, key, deadline).await?;
-        let after = session.clone().contact_created(Some(done.value.id), done.tries, self.clock.now())?;
+        let done = self
+            .platform
+            .register_contact(&contact, key, deadline)
+            .await?;
+        let after =
+            session
+                .clone()
+                .contact_created(Some(done.value.id), done.tries, self.clock.now())?;
         self.fail_points.hit(FailPoint::ContactMade).await;
         Ok(self.transition(session, after, None))
     }
@@ -31,9 +43,13 @@ impl SessionEngine {
         deadline: Timestamp,
     ) -> Result<CommitRequest, StepError> {
         let request = &session.request;
-        let conversation = NewConversation::new(request.guest.as_str(), request.queue.0, token.expose());
+        let conversation =
+            NewConversation::new(request.guest.as_str(), request.queue.0, token.expose());
         let key = format!("{}-conversation", request.key.platform_key());
-        let done = self.platform.open_conversation(&conversation, key, deadline).await?;
+        let done = self
+            .platform
+            .open_conversation(&conversation, key, deadline)
+            .await?;
         self.fail_points.hit(FailPoint::ConversationOpened).await;
         self.complete(session, done.value.id, done.tries, since)
     }

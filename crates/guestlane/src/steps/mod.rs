@@ -6,7 +6,9 @@ mod public_api;
 
 use std::sync::Arc;
 
-use guestlane_genesys::{AttemptError, AttemptLog, CallError, Category, FailPoint, PlatformId, Timestamp, trace_context};
+use guestlane_genesys::{
+    AttemptError, AttemptLog, CallError, Category, FailPoint, PlatformId, Timestamp, trace_context,
+};
 use tracing::{Instrument, Span, field::Empty, info_span};
 
 use crate::{
@@ -43,7 +45,9 @@ impl StepError {
     /// Whether the platform refused the guest token, for any reason.
     pub(crate) fn is_of_guest_token(&self) -> bool {
         match self {
-            Self::Call(failed) => matches!(&failed.cause, AttemptError::Rejected(refusal) if refusal.is_guest_token()),
+            Self::Call(failed) => {
+                matches!(&failed.cause, AttemptError::Rejected(refusal) if refusal.is_guest_token())
+            }
             Self::Store(_) | Self::MasterKey(_) | Self::Transition(_) => false,
         }
     }
@@ -51,7 +55,9 @@ impl StepError {
     /// Whether the platform refused the guest token as expired.
     pub(crate) fn is_of_expired_token(&self) -> bool {
         match self {
-            Self::Call(failed) => matches!(&failed.cause, AttemptError::Rejected(refusal) if refusal.is_expired_guest_token()),
+            Self::Call(failed) => {
+                matches!(&failed.cause, AttemptError::Rejected(refusal) if refusal.is_expired_guest_token())
+            }
             Self::Store(_) | Self::MasterKey(_) | Self::Transition(_) => false,
         }
     }
@@ -85,17 +91,29 @@ impl SessionEngine {
         deadline: Timestamp,
     ) -> Result<CommitRequest, StepError> {
         let has_contact = session.state != SessionState::Admitted;
-        match (&session.surface_binding, &session.message_id, &session.conversation_id) {
-            (SurfaceBinding::Rest, ..) if has_contact => self.open_conversation(session, token, since, deadline).await,
-            (SurfaceBinding::Rest, ..) => self.create_contact(session, token, deadline).await,
-            (SurfaceBinding::WebMessaging { .. } | SurfaceBinding::OpenMessaging { .. }, message, conversation) => {
-                match (message, conversation) {
-                    _ if !has_contact => self.upsert_contact(session, deadline).await,
-                    (None, _) => self.send_first_message(session, token, deadline).await,
-                    (Some(message), None) => self.find_conversation(session, message, deadline).await,
-                    (Some(_), Some(conversation)) => self.link_and_route(session, conversation, since, deadline).await,
-                }
+        match (
+            &session.surface_binding,
+            &session.message_id,
+            &session.conversation_id,
+        ) {
+            (SurfaceBinding::Rest, ..) if has_contact => {
+                self.open_conversation(session, token, since, deadline)
+                    .await
             }
+            (SurfaceBinding::Rest, ..) => self.create_contact(session, token, deadline).await,
+            (
+                SurfaceBinding::WebMessaging { .. } | SurfaceBinding::OpenMessaging { .. },
+                message,
+                conversation,
+            ) => match (message, conversation) {
+                _ if !has_contact => self.upsert_contact(session, deadline).await,
+                (None, _) => self.send_first_message(session, token, deadline).await,
+                (Some(message), None) => self.find_conversation(session, message, deadline).await,
+                (Some(_), Some(conversation)) => {
+                    self.link_and_route(session, conversation, since, deadline)
+                        .await
+                }
+            },
         }
     }
 
@@ -108,15 +126,40 @@ impl SessionEngine {
         since: Timestamp,
     ) -> Result<CommitRequest, StepError> {
         let now = self.clock.now();
-        let after = session.clone().completed(conversation_id, tries, since, now)?;
-        let events = self.outbox.as_ref().map(|outbox| outbox.session_created(&after, now)).unwrap_or_default();
-        Ok(CommitRequest { events, ..self.transition(session, after, Some(Status::Success)) })
+        let after = session
+            .clone()
+            .completed(conversation_id, tries, since, now)?;
+        let events = self
+            .outbox
+            .as_ref()
+            .map(|outbox| outbox.session_created(&after, now))
+            .unwrap_or_default();
+        Ok(CommitRequest {
+            events,
+            ..self.transition(session, after, Some(Status::Success))
+        })
     }
 
-    pub(crate) fn transition(&self, before: &SessionRecord, after: SessionRecord, status: Option<Status>) -> CommitRequest {
-        let audit = status.map(|status| AuditRecord::for_session(&after, status, self.errors.totals(), self.clock.now()));
-        let calls = AttemptLog::current().map(|trail| trail.drain()).unwrap_or_default();
-        CommitRequest { before: before.clone(), after, audit, events: Vec::new(), errors: self.errors.take(), calls }
+    pub(crate) fn transition(
+        &self,
+        before: &SessionRecord,
+        after: SessionRecord,
+        status: Option<Status>,
+    ) -> CommitRequest {
+        let audit = status.map(|status| {
+            AuditRecord::for_session(&after, status, self.errors.totals(), self.clock.now())
+        });
+        let calls = AttemptLog::current()
+            .map(|trail| trail.drain())
+            .unwrap_or_default();
+        CommitRequest {
+            before: before.clone(),
+            after,
+            audit,
+            events: Vec::new(),
+            errors: self.errors.take(),
+            calls,
+        }
     }
 
     /// Commits a transition and returns the session as stored.
@@ -131,7 +174,12 @@ impl SessionEngine {
             guestlane.audit.index = Empty,
         );
         let (id, audited) = (transition.after.id, transition.audit.is_some());
-        let CommitResult { session, first } = self.store.commit_transition(transition).instrument(span.clone()).await?.value;
+        let CommitResult { session, first } = self
+            .store
+            .commit_transition(transition)
+            .instrument(span.clone())
+            .await?
+            .value;
         if audited && !span.is_disabled() {
             self.record_admission(&span, id).await;
         }
@@ -140,15 +188,27 @@ impl SessionEngine {
         }
         self.publish(&session);
         if let Some(outbox) = &self.outbox {
-            first.into_iter().for_each(|event| outbox.dispatch_now(event));
+            first
+                .into_iter()
+                .for_each(|event| outbox.dispatch_now(event));
         }
         Ok(session)
     }
 
     /// Records in the span which audit record belongs to the session's transition.
     async fn record_admission(&self, span: &Span, session: SessionId) {
-        let filter = RecordFilter { session: Some(session), guest: None, limit: 1 };
-        if let Some(record) = self.store.records(filter).await.ok().and_then(|records| records.into_iter().last()) {
+        let filter = RecordFilter {
+            session: Some(session),
+            guest: None,
+            limit: 1,
+        };
+        if let Some(record) = self
+            .store
+            .records(filter)
+            .await
+            .ok()
+            .and_then(|records| records.into_iter().last())
+        {
             span.record("guestlane.audit.log", record.log);
             span.record("guestlane.audit.index", record.index);
         }
@@ -182,9 +242,13 @@ impl SessionEngine {
             Ok(token) => Ok(token),
             Err(error) => {
                 self.platform.stats().count(Category::TokenValidation);
-                let failure = Failure { code: "token_validation".to_owned(), message: error.to_string() };
+                let failure = Failure {
+                    code: "token_validation".to_owned(),
+                    message: error.to_string(),
+                };
                 let after = session.clone().backed_off(failure, 0, self.clock.now())?;
-                self.commit(self.transition(session, after, Some(Status::Failed))).await?;
+                self.commit(self.transition(session, after, Some(Status::Failed)))
+                    .await?;
                 Err(error.into())
             }
         }
@@ -195,20 +259,37 @@ impl SessionEngine {
     /// # Errors
     /// Returns [`token::TokenError`] if the key ring cannot sign for the session's token identity.
     pub fn sign_for(&self, session: &SessionRecord) -> Result<GuestToken, token::TokenError> {
-        self.keyring().sign(&session.request.guest, &session.request.attributes, &session.token)
+        self.keyring().sign(
+            &session.request.guest,
+            &session.request.attributes,
+            &session.token,
+        )
     }
 
-    pub(crate) fn created(&self, session: SessionRecord, replayed: bool) -> Result<CreatedSession, Error> {
+    pub(crate) fn created(
+        &self,
+        session: SessionRecord,
+        replayed: bool,
+    ) -> Result<CreatedSession, Error> {
         let guest_token = self.sign_for(&session)?;
         let guest_session = open_guest_session(&self.master, &session)?;
-        Ok(CreatedSession { session, guest_token, guest_session, replayed })
+        Ok(CreatedSession {
+            session,
+            guest_token,
+            guest_session,
+            replayed,
+        })
     }
 
     /// Replaces the guest token by a fresh one, signed with the signing key that is active now.
     ///
     /// This is safe only if the platform has not taken the platform key with the old token: it
     /// refused that token, or never received it.
-    pub(crate) async fn reissue_guest_token(&self, session: SessionRecord, tries: u32) -> Result<SessionRecord, Error> {
+    pub(crate) async fn reissue_guest_token(
+        &self,
+        session: SessionRecord,
+        tries: u32,
+    ) -> Result<SessionRecord, Error> {
         let now = self.clock.now();
         let identity = TokenIdentity::new(self.keyring().active(now).kid(), now);
         let after = session.clone().token_renewed(identity, tries, now)?;
@@ -224,9 +305,15 @@ fn fail_point_after(session: &SessionRecord) -> Option<FailPoint> {
         SessionState::Open => Some(FailPoint::OpenStored),
         SessionState::NeedsAttention => Some(FailPoint::SetAside),
         SessionState::Failed | SessionState::Parked => Some(FailPoint::FailureStored),
-        SessionState::Admitted | SessionState::ContactCreated if session.failure.is_some() => Some(FailPoint::FailureStored),
-        SessionState::ContactCreated if session.conversation_id.is_some() => Some(FailPoint::ConversationStored),
-        SessionState::ContactCreated if session.message_id.is_some() => Some(FailPoint::MessageStored),
+        SessionState::Admitted | SessionState::ContactCreated if session.failure.is_some() => {
+            Some(FailPoint::FailureStored)
+        }
+        SessionState::ContactCreated if session.conversation_id.is_some() => {
+            Some(FailPoint::ConversationStored)
+        }
+        SessionState::ContactCreated if session.message_id.is_some() => {
+            Some(FailPoint::MessageStored)
+        }
         SessionState::ContactCreated => Some(FailPoint::ContactStored),
         // Only a reissued token commits in this state, and that has its own fail point.
         SessionState::Admitted => None,

@@ -5,7 +5,8 @@
 //! taking effect twice.
 
 use guestlane_genesys::{
-    AcceptedMessage, CallError, Completed, ExternalContact, FailPoint, GuestSession, Operation, PlatformId, Timestamp,
+    AcceptedMessage, CallError, Completed, ExternalContact, FailPoint, GuestSession, Operation,
+    PlatformId, Timestamp,
 };
 use tracing::warn;
 use uuid::Uuid;
@@ -25,7 +26,11 @@ impl SessionEngine {
     /// An identifier belongs to one contact, so the upsert can be repeated. Without identifiers,
     /// the guest's contact of an earlier session is used. If there is none, a contact is created,
     /// and not again after a lost response.
-    pub(super) async fn upsert_contact(&self, session: &SessionRecord, deadline: Timestamp) -> Result<CommitRequest, StepError> {
+    pub(super) async fn upsert_contact(
+        &self,
+        session: &SessionRecord,
+        deadline: Timestamp,
+    ) -> Result<CommitRequest, StepError> {
         let (request, contact) = (&session.request, self.cloud.contact(&session.request));
         let identifiers = self.cloud.identifiers(request);
         let (contact_id, tries) = if session.contact_without_identifier && session.outcome_unknown {
@@ -33,18 +38,36 @@ impl SessionEngine {
             // duplicate it.
             (None, 0)
         } else if !identifiers.is_empty() {
-            let done = match self.platform.upsert_contact(&identifiers, &contact, deadline).await {
+            let done = match self
+                .platform
+                .upsert_contact(&identifiers, &contact, deadline)
+                .await
+            {
                 // Another contact has the e-mail address or the telephone number. The external ID
                 // decides which contact is the guest's, so the upsert is repeated without the two.
                 Err(failed) if failed.is_conflict() && self.cloud.external_source.is_some() => {
-                    let unshared = ExternalContact { personal_email: None, cell_phone: None, ..contact };
-                    let done = self.platform.upsert_contact(&identifiers, &unshared, deadline).await?;
-                    Completed { tries: failed.tries + done.tries, ..done }
+                    let unshared = ExternalContact {
+                        personal_email: None,
+                        cell_phone: None,
+                        ..contact
+                    };
+                    let done = self
+                        .platform
+                        .upsert_contact(&identifiers, &unshared, deadline)
+                        .await?;
+                    Completed {
+                        tries: failed.tries + done.tries,
+                        ..done
+                    }
                 }
                 done => done?,
             };
             (Some(done.value.id), done.tries)
-        } else if let Some(known) = self.store.latest_contact_id(request.guest.clone(), session.id).await? {
+        } else if let Some(known) = self
+            .store
+            .latest_contact_id(request.guest.clone(), session.id)
+            .await?
+        {
             (Some(PlatformId::from_store(known)), 0)
         } else {
             match self.platform.create_contact(&contact, deadline).await {
@@ -54,7 +77,9 @@ impl SessionEngine {
             }
         };
         self.fail_points.hit(FailPoint::ContactMade).await;
-        let after = session.clone().contact_created(contact_id, tries, self.clock.now())?;
+        let after = session
+            .clone()
+            .contact_created(contact_id, tries, self.clock.now())?;
         Ok(self.transition(session, after, None))
     }
 
@@ -70,27 +95,57 @@ impl SessionEngine {
     ) -> Result<CommitRequest, StepError> {
         let (message_id, conversation_id, ends, tries) = match &session.surface_binding {
             SurfaceBinding::OpenMessaging { integration } => {
-                let done = self.send_inbound(session, *integration, token, deadline).await?;
+                let done = self
+                    .send_inbound(session, *integration, token, deadline)
+                    .await?;
                 (done.value.id, done.value.conversation_id, None, done.tries)
             }
             SurfaceBinding::WebMessaging { .. } | SurfaceBinding::Rest => {
                 let guest = self.guest_session(session)?;
                 let message = self.cloud.first_message(&session.request, token);
-                let done = self.platform.send_first_message(&guest, &message, deadline).await?;
-                (done.value.message_id, None, done.value.expires_at, done.tries)
+                let done = self
+                    .platform
+                    .send_first_message(&guest, &message, deadline)
+                    .await?;
+                (
+                    done.value.message_id,
+                    None,
+                    done.value.expires_at,
+                    done.tries,
+                )
             }
         };
         self.fail_points.hit(FailPoint::MessageSent).await;
-        let after = session.clone().message_sent(message_id, conversation_id, ends, tries, self.clock.now())?;
+        let after = session.clone().message_sent(
+            message_id,
+            conversation_id,
+            ends,
+            tries,
+            self.clock.now(),
+        )?;
         Ok(self.transition(session, after, None))
     }
 
     fn guest_session(&self, session: &SessionRecord) -> Result<GuestSession, StepError> {
-        let lost = || StepError::Call(CallError::not_sent(Operation::FirstMessage, "the guest was erased"));
-        let SurfaceBinding::WebMessaging { deployment, .. } = session.surface_binding else { return Err(lost()) };
-        let token = open_guest_session(&self.master, session).map_err(StepError::MasterKey)?.ok_or_else(lost)?;
+        let lost = || {
+            StepError::Call(CallError::not_sent(
+                Operation::FirstMessage,
+                "the guest was erased",
+            ))
+        };
+        let SurfaceBinding::WebMessaging { deployment, .. } = session.surface_binding else {
+            return Err(lost());
+        };
+        let token = open_guest_session(&self.master, session)
+            .map_err(StepError::MasterKey)?
+            .ok_or_else(lost)?;
         let may_have_begun = session.outcome_unknown.then_some(session.step_started_at);
-        Ok(GuestSession { deployment, origin: self.cloud.origin.clone(), token, may_have_begun })
+        Ok(GuestSession {
+            deployment,
+            origin: self.cloud.origin.clone(),
+            token,
+            may_have_begun,
+        })
     }
 
     async fn send_inbound(
@@ -100,9 +155,15 @@ impl SessionEngine {
         token: &GuestToken,
         deadline: Timestamp,
     ) -> Result<Completed<AcceptedMessage>, CallError> {
-        let message =
-            self.cloud.inbound_message(&session.request, token, &session.id.to_string(), &session.admitted_at.to_millis());
-        self.platform.send_inbound_message(integration, &message, deadline).await
+        let message = self.cloud.inbound_message(
+            &session.request,
+            token,
+            &session.id.to_string(),
+            &session.admitted_at.to_millis(),
+        );
+        self.platform
+            .send_inbound_message(integration, &message, deadline)
+            .await
     }
 
     /// Polls for the conversation of the first message until the platform knows it. The step only
@@ -113,9 +174,14 @@ impl SessionEngine {
         message_id: &PlatformId,
         deadline: Timestamp,
     ) -> Result<CommitRequest, StepError> {
-        let done = self.platform.find_conversation_by_message(message_id, deadline).await?;
+        let done = self
+            .platform
+            .find_conversation_by_message(message_id, deadline)
+            .await?;
         self.fail_points.hit(FailPoint::ConversationFound).await;
-        let after = session.clone().conversation_found(done.value, done.tries, self.clock.now())?;
+        let after = session
+            .clone()
+            .conversation_found(done.value, done.tries, self.clock.now())?;
         Ok(self.transition(session, after, None))
     }
 
@@ -130,18 +196,31 @@ impl SessionEngine {
         since: Timestamp,
         deadline: Timestamp,
     ) -> Result<CommitRequest, StepError> {
-        let contact = session.contact_id.as_ref().filter(|_| self.cloud.link_contact);
+        let contact = session
+            .contact_id
+            .as_ref()
+            .filter(|_| self.cloud.link_contact);
         let mut session = session.clone();
         let mut tries = 0;
         if contact.is_some() || self.cloud.move_to_queue {
-            let done = self.platform.conversation(conversation_id, self.cloud.move_to_queue, deadline).await?;
+            let done = self
+                .platform
+                .conversation(conversation_id, self.cloud.move_to_queue, deadline)
+                .await?;
             tries += done.tries;
             if let Some(contact) = contact {
-                (session, tries) = self.link_or_replace(session.clone(), contact, &done.value, tries, deadline).await?;
+                (session, tries) = self
+                    .link_or_replace(session.clone(), contact, &done.value, tries, deadline)
+                    .await?;
                 self.fail_points.hit(FailPoint::ContactLinked).await;
             }
             let queue = session.request.queue.0;
-            if !self.cloud.move_to_queue && done.value.current_queue().is_some_and(|there| there != queue) {
+            if !self.cloud.move_to_queue
+                && done
+                    .value
+                    .current_queue()
+                    .is_some_and(|there| there != queue)
+            {
                 warn!(
                     session = %session.id,
                     "the conversation waits in another queue than was asked for: the inbound flow does not read routingTarget; \
@@ -149,7 +228,9 @@ impl SessionEngine {
                 );
             }
             if self.cloud.move_to_queue {
-                tries += self.move_if_queue_exists(&session, &done.value, deadline).await?;
+                tries += self
+                    .move_if_queue_exists(&session, &done.value, deadline)
+                    .await?;
                 self.fail_points.hit(FailPoint::QueueReached).await;
             }
         }

@@ -5,9 +5,10 @@ use std::{path::Path, time::Duration};
 use guestlane_genesys::{ErrorCounts, Timestamp};
 
 use super::{
-    BeginOutcome, CallRecord, CommitRequest, CommitResult, Committed, Delivery, DeliveryState, DisabledEndpoint, ErasureOutcome,
-    Kind, LogInfo, Pruned, RecordFilter, ReplayFilter, RestoreOutcome, SecretChange, SessionFilter, SessionPage, Store,
-    StoreError, StoreGauges, StoredRecord, Summary,
+    BeginOutcome, CallRecord, CommitRequest, CommitResult, Committed, Delivery, DeliveryState,
+    DisabledEndpoint, ErasureOutcome, Kind, LogInfo, Pruned, RecordFilter, ReplayFilter,
+    RestoreOutcome, SecretChange, SessionFilter, SessionPage, Store, StoreError, StoreGauges,
+    StoredRecord, Summary,
     batch::{BatchId, BatchStatus, ClaimedRow, NewRow, RowLease, RowOutcome, RowResult},
 };
 use crate::{
@@ -40,12 +41,22 @@ macro_rules! shared {
 /// Batches that several processes work on. A store in a file has none: [`StoreError::NotShared`].
 impl Store {
     /// Begins a batch, whose rows come next. One of the same name whose rows never were all in is gone.
-    pub async fn begin_batch(&self, id: BatchId, name: String, now: Timestamp) -> Result<(), StoreError> {
+    pub async fn begin_batch(
+        &self,
+        id: BatchId,
+        name: String,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         shared!(self, store => store.begin_batch(id, name, now))
     }
 
     /// Adds rows to a batch.
-    pub async fn add_rows(&self, id: BatchId, rows: Vec<NewRow>, now: Timestamp) -> Result<(), StoreError> {
+    pub async fn add_rows(
+        &self,
+        id: BatchId,
+        rows: Vec<NewRow>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         shared!(self, store => store.add_rows(id, rows, now))
     }
 
@@ -55,7 +66,11 @@ impl Store {
     }
 
     /// Claims up to `limit` rows that have no lease, or whose lease has expired.
-    pub async fn claim_rows(&self, limit: u32, now: Timestamp) -> Result<Vec<ClaimedRow>, StoreError> {
+    pub async fn claim_rows(
+        &self,
+        limit: u32,
+        now: Timestamp,
+    ) -> Result<Vec<ClaimedRow>, StoreError> {
         let limit = if self.may_claim() { limit } else { 0 };
         shared!(self, store => store.claim_rows(limit, now))
     }
@@ -66,12 +81,20 @@ impl Store {
     }
 
     /// Gives back rows that were not begun.
-    pub async fn release_rows(&self, held: Vec<RowLease>, now: Timestamp) -> Result<(), StoreError> {
+    pub async fn release_rows(
+        &self,
+        held: Vec<RowLease>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         shared!(self, store => store.release_rows(held, now))
     }
 
     /// Records the outcomes of rows whose lease this process still holds.
-    pub async fn complete_rows(&self, ended: Vec<(RowLease, RowOutcome)>, now: Timestamp) -> Result<(), StoreError> {
+    pub async fn complete_rows(
+        &self,
+        ended: Vec<(RowLease, RowOutcome)>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         shared!(self, store => store.complete_rows(ended, now))
     }
 
@@ -81,12 +104,21 @@ impl Store {
     }
 
     /// Batches, the newest first; or that one.
-    pub async fn batches(&self, id: Option<BatchId>, limit: u32) -> Result<Vec<BatchStatus>, StoreError> {
+    pub async fn batches(
+        &self,
+        id: Option<BatchId>,
+        limit: u32,
+    ) -> Result<Vec<BatchStatus>, StoreError> {
         shared!(self, store => store.batches(id, limit))
     }
 
     /// What came of a batch's rows after `after`, in their order.
-    pub async fn row_results(&self, id: BatchId, after: u64, limit: u32) -> Result<Vec<RowResult>, StoreError> {
+    pub async fn row_results(
+        &self,
+        id: BatchId,
+        after: u64,
+        limit: u32,
+    ) -> Result<Vec<RowResult>, StoreError> {
         shared!(self, store => store.row_results(id, after, limit))
     }
 }
@@ -106,22 +138,36 @@ impl Store {
     }
 
     /// The session that has the key, if one has; nothing is taken.
-    pub async fn find_by_key(&self, key: IdempotencyKey) -> Result<Option<SessionRecord>, StoreError> {
+    pub async fn find_by_key(
+        &self,
+        key: IdempotencyKey,
+    ) -> Result<Option<SessionRecord>, StoreError> {
         either!(self, store => store.find_by_key(key))
     }
 
     /// Commits a transition, unless another process has claimed the session since.
-    pub async fn commit_transition(&self, transition: CommitRequest) -> Result<Committed<CommitResult>, StoreError> {
+    pub async fn commit_transition(
+        &self,
+        transition: CommitRequest,
+    ) -> Result<Committed<CommitResult>, StoreError> {
         either!(self, store => store.commit_transition(transition))
     }
 
     /// Renews the leases of sessions that are still driven by those epochs.
-    pub async fn renew_leases(&self, leases: Vec<(SessionId, u32)>, now: Timestamp) -> Result<(), StoreError> {
+    pub async fn renew_leases(
+        &self,
+        leases: Vec<(SessionId, u32)>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         either!(self, store => store.renew_leases(leases, now))
     }
 
     /// Claims up to `limit` unfinished sessions whose lease has expired.
-    pub async fn claim_due(&self, limit: u32, now: Timestamp) -> Result<Vec<SessionRecord>, StoreError> {
+    pub async fn claim_due(
+        &self,
+        limit: u32,
+        now: Timestamp,
+    ) -> Result<Vec<SessionRecord>, StoreError> {
         if !self.may_claim() {
             return Ok(Vec::new());
         }
@@ -130,12 +176,20 @@ impl Store {
 
     /// Claims one session that is unfinished or failed. Returns `None` if another process holds its
     /// lease, or if its guest was erased.
-    pub async fn claim(&self, id: SessionId, now: Timestamp) -> Result<Option<SessionRecord>, StoreError> {
+    pub async fn claim(
+        &self,
+        id: SessionId,
+        now: Timestamp,
+    ) -> Result<Option<SessionRecord>, StoreError> {
         either!(self, store => store.claim(id, now))
     }
 
     /// The contact of a guest, as the latest session other than `except` knows it.
-    pub async fn latest_contact_id(&self, guest: GuestId, except: SessionId) -> Result<Option<String>, StoreError> {
+    pub async fn latest_contact_id(
+        &self,
+        guest: GuestId,
+        except: SessionId,
+    ) -> Result<Option<String>, StoreError> {
         either!(self, store => store.latest_contact_id(guest, except))
     }
 
@@ -185,8 +239,17 @@ impl Store {
     }
 
     /// Records a change of what the store trusts that was made past the store, such as files that were written again.
-    pub async fn record_change(&self, action: ChangeAction, subject: String, now: Timestamp) -> Result<(), StoreError> {
-        self.record_refusal(AuditRecord::change(action, subject, None, now), ErrorCounts::default()).await
+    pub async fn record_change(
+        &self,
+        action: ChangeAction,
+        subject: String,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.record_refusal(
+            AuditRecord::change(action, subject, None, now),
+            ErrorCounts::default(),
+        )
+        .await
     }
 
     /// Records changes that were made where no audit log could be written: a finished or abandoned move.
@@ -195,13 +258,22 @@ impl Store {
     }
 
     /// An attempt that ended before there was a session is recorded too.
-    pub async fn record_refusal(&self, entry: AuditRecord, errors: ErrorCounts) -> Result<(), StoreError> {
+    pub async fn record_refusal(
+        &self,
+        entry: AuditRecord,
+        errors: ErrorCounts,
+    ) -> Result<(), StoreError> {
         either!(self, store => store.record_refusal(entry, errors))
     }
 
     /// Takes up to `limit` events for a receiver whose time has come, leased from now. Of each guest only the first that waits: their order is
     /// kept.
-    pub async fn claim_events(&self, receiver: u32, limit: u32, now: Timestamp) -> Result<Vec<Event>, StoreError> {
+    pub async fn claim_events(
+        &self,
+        receiver: u32,
+        limit: u32,
+        now: Timestamp,
+    ) -> Result<Vec<Event>, StoreError> {
         if !self.may_claim() {
             return Ok(Vec::new());
         }
@@ -219,7 +291,12 @@ impl Store {
     }
 
     /// Records the outcome of a delivery, unless the event was replayed or claimed by another process since.
-    pub async fn record_delivery(&self, event: Event, settlement: DeliveryOutcome, now: Timestamp) -> Result<(), StoreError> {
+    pub async fn record_delivery(
+        &self,
+        event: Event,
+        settlement: DeliveryOutcome,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         either!(self, store => store.record_delivery(event, settlement, now))
     }
 
@@ -249,7 +326,10 @@ impl Store {
     }
 
     /// When the next event that was never tried may be: its first try is somebody else's until then, or was, if they died.
-    pub async fn next_initial_delivery_at(&self, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+    pub async fn next_initial_delivery_at(
+        &self,
+        now: Timestamp,
+    ) -> Result<Option<Timestamp>, StoreError> {
         either!(self, store => store.next_initial_delivery_at(now))
     }
 
@@ -264,18 +344,29 @@ impl Store {
     }
 
     /// What [`erase_guest`](Self::erase_guest) would come to now. Nothing is changed.
-    pub async fn would_erase_guest(&self, guest: GuestId, now: Timestamp) -> Result<ErasureOutcome, StoreError> {
+    pub async fn would_erase_guest(
+        &self,
+        guest: GuestId,
+        now: Timestamp,
+    ) -> Result<ErasureOutcome, StoreError> {
         either!(self, store => store.would_erase_guest(guest, now))
     }
 
     /// Makes a guest unreadable: in sessions, events, dead letters, and, where it has pseudonyms, in the audit log.
-    pub async fn erase_guest(&self, guest: GuestId, now: Timestamp) -> Result<ErasureOutcome, StoreError> {
+    pub async fn erase_guest(
+        &self,
+        guest: GuestId,
+        now: Timestamp,
+    ) -> Result<ErasureOutcome, StoreError> {
         either!(self, store => store.erase_guest(guest, now))
     }
 
     /// Records how much time has passed, and returns the moment before which sessions are deleted now if they are kept for `keep`.
     /// `None` without `keep`, and while this machine's clock differs from the database's.
-    pub async fn advance_retention(&self, keep: Option<Duration>) -> Result<Option<Timestamp>, StoreError> {
+    pub async fn advance_retention(
+        &self,
+        keep: Option<Duration>,
+    ) -> Result<Option<Timestamp>, StoreError> {
         if !self.may_claim() {
             return Ok(None);
         }
@@ -293,7 +384,12 @@ impl Store {
     /// Looks at up to `limit` sessions after `from`, oldest first, and deletes those whose last transition was before `until`: in one
     /// transaction, with their events. A session stays while it is unfinished or needs attention, while an event of it is not
     /// delivered, and while a row of a batch may ask for its idempotency key.
-    pub async fn prune(&self, from: Option<SessionId>, until: Timestamp, limit: u32) -> Result<Pruned, StoreError> {
+    pub async fn prune(
+        &self,
+        from: Option<SessionId>,
+        until: Timestamp,
+        limit: u32,
+    ) -> Result<Pruned, StoreError> {
         either!(self, store => store.prune(from, until, limit))
     }
 
@@ -365,12 +461,20 @@ impl Store {
     }
 
     /// From now on this store belongs to that organization, as the platform said of that OAuth client.
-    pub async fn set_organization(&self, client_id: String, organization: String) -> Result<(), StoreError> {
+    pub async fn set_organization(
+        &self,
+        client_id: String,
+        organization: String,
+    ) -> Result<(), StoreError> {
         either!(self, store => store.set_organization(client_id, organization))
     }
 
     /// A sealed secret: the one of that name, else `new`, which is then kept.
-    pub async fn get_or_insert_secret(&self, name: &str, new: Option<Vec<u8>>) -> Result<Option<Vec<u8>>, StoreError> {
+    pub async fn get_or_insert_secret(
+        &self,
+        name: &str,
+        new: Option<Vec<u8>>,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
         either!(self, store => store.get_or_insert_secret(name.to_owned(), new))
     }
 
@@ -386,7 +490,10 @@ impl Store {
     }
 
     /// Disables a webhook endpoint. Returns whether it was enabled before.
-    pub(crate) async fn disable_endpoint(&self, endpoint: DisabledEndpoint) -> Result<bool, StoreError> {
+    pub(crate) async fn disable_endpoint(
+        &self,
+        endpoint: DisabledEndpoint,
+    ) -> Result<bool, StoreError> {
         either!(self, store => store.disable_endpoint(endpoint))
     }
 
@@ -401,12 +508,20 @@ impl Store {
     }
 
     /// Adds a key. With `replaces`, that one ends at `until`, unless it ends before: the two overlap, so that callers can change over.
-    pub async fn add_api_key(&self, key: StoredApiKey, replaces: Option<(String, Timestamp)>) -> Result<(), StoreError> {
+    pub async fn add_api_key(
+        &self,
+        key: StoredApiKey,
+        replaces: Option<(String, Timestamp)>,
+    ) -> Result<(), StoreError> {
         either!(self, store => store.add_api_key(key, replaces))
     }
 
     /// From now on the key is not accepted. Says how it stands; `None`: there is no such key.
-    pub async fn revoke_api_key(&self, id: String, now: Timestamp) -> Result<Option<StoredApiKey>, StoreError> {
+    pub async fn revoke_api_key(
+        &self,
+        id: String,
+        now: Timestamp,
+    ) -> Result<Option<StoredApiKey>, StoreError> {
         either!(self, store => store.revoke_api_key(id, now))
     }
 

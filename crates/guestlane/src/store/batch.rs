@@ -26,8 +26,13 @@ impl FromStr for BatchId {
     type Err = ValidationError;
 
     fn from_str(text: &str) -> Result<Self, ValidationError> {
-        let invalid =
-            |_| ValidationError::new("ID", format!("`{}` is not a batch's id", shorten(text)), "see `guestlane batch status`");
+        let invalid = |_| {
+            ValidationError::new(
+                "ID",
+                format!("`{}` is not a batch's id", shorten(text)),
+                "see `guestlane batch status`",
+            )
+        };
         Uuid::try_parse(text).map(Self).map_err(invalid)
     }
 }

@@ -26,29 +26,46 @@ pub(super) enum ExistingKey {
     Resolved(Box<BeginOutcome>),
     /// The caller claims the session under a new epoch. With `anew`, the saga restarts under the
     /// present settings.
-    Claim { before: Box<SessionRecord>, after: Box<SessionRecord>, anew: bool },
+    Claim {
+        before: Box<SessionRecord>,
+        after: Box<SessionRecord>,
+        anew: bool,
+    },
 }
 
 /// Decides the outcome for `new`, whose idempotency key the session `known` has.
-pub(super) fn verdict(known: SessionRecord, new: &SessionRecord, now: Timestamp) -> Result<ExistingKey, IllegalTransition> {
+pub(super) fn verdict(
+    known: SessionRecord,
+    new: &SessionRecord,
+    now: Timestamp,
+) -> Result<ExistingKey, IllegalTransition> {
     if known.request.fingerprint() != new.request.fingerprint() {
         return Ok(ExistingKey::Resolved(BeginOutcome::KeyReused(known).into()));
     }
     Ok(match known.availability_at(now) {
-        Availability::Completed => ExistingKey::Resolved(BeginOutcome::AlreadyCompleted(known).into()),
-        Availability::NeedsAttention => ExistingKey::Resolved(BeginOutcome::NeedsAttention(known).into()),
+        Availability::Completed => {
+            ExistingKey::Resolved(BeginOutcome::AlreadyCompleted(known).into())
+        }
+        Availability::NeedsAttention => {
+            ExistingKey::Resolved(BeginOutcome::NeedsAttention(known).into())
+        }
         Availability::Unavailable => ExistingKey::Resolved(BeginOutcome::InProgress(known).into()),
         Availability::Claimable => {
             let mut after = known.clone().claimed(now)?;
             // Steps that certainly had no effect restart under the present settings, because an operator may have corrected
             // them: a wrong deployment, for example.
-            let same_kind = after.surface_binding.surface().is_public_api() == new.surface_binding.surface().is_public_api();
+            let same_kind = after.surface_binding.surface().is_public_api()
+                == new.surface_binding.surface().is_public_api();
             let anew = known.can_restart() && (after.contact_id.is_none() || same_kind);
             if anew {
                 after.surface_binding = new.surface_binding.clone();
                 after.contact_without_identifier = new.contact_without_identifier;
             }
-            ExistingKey::Claim { before: known.into(), after: after.into(), anew }
+            ExistingKey::Claim {
+                before: known.into(),
+                after: after.into(),
+                anew,
+            }
         }
     })
 }

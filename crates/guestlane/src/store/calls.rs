@@ -56,11 +56,17 @@ impl CallRecord {
 
 /// As they are added to the session's row.
 pub(super) fn lines(attempts: &[Attempt]) -> String {
-    let line = |attempt| serde_json::to_string(&CallRecord::from(attempt)).map(|line| line + "\n").unwrap_or_default();
+    let line = |attempt| {
+        serde_json::to_string(&CallRecord::from(attempt))
+            .map(|line| line + "\n")
+            .unwrap_or_default()
+    };
     attempts.iter().map(line).collect()
 }
 
 /// As they are read back, oldest first.
 pub(super) fn read(text: &str) -> Result<Vec<CallRecord>, StoreError> {
-    text.lines().map(|line| serde_json::from_str(line).map_err(|_| StoreError::Row("session.calls"))).collect()
+    text.lines()
+        .map(|line| serde_json::from_str(line).map_err(|_| StoreError::Row("session.calls")))
+        .collect()
 }

@@ -38,18 +38,27 @@ struct SharedStore {
 
 impl fmt::Debug for SharedStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SharedStore").field("process", &self.process).finish_non_exhaustive()
+        f.debug_struct("SharedStore")
+            .field("process", &self.process)
+            .finish_non_exhaustive()
     }
 }
 
 impl Store {
     /// The other processes, where the store is shared.
-    pub(crate) fn fleet(&self, master: Arc<MasterKey>, clock: Clock) -> Option<Arc<dyn Coordinator>> {
+    pub(crate) fn fleet(
+        &self,
+        master: Arc<MasterKey>,
+        clock: Clock,
+    ) -> Option<Arc<dyn Coordinator>> {
         match &self.kind {
             Kind::Sqlite(_) => None,
-            Kind::Postgres(store) => {
-                Some(Arc::new(SharedStore { store: Arc::clone(store), master, process: Uuid::new_v4(), clock }))
-            }
+            Kind::Postgres(store) => Some(Arc::new(SharedStore {
+                store: Arc::clone(store),
+                master,
+                process: Uuid::new_v4(),
+                clock,
+            })),
         }
     }
 }
@@ -59,28 +68,55 @@ fn to_coordinator_error(error: StoreError) -> String {
 }
 
 impl Coordinator for SharedStore {
-    fn token<'a>(&'a self, client: &'a str, not: Option<i64>) -> BoxFuture<'a, Result<TokenLookup, String>> {
+    fn token<'a>(
+        &'a self,
+        client: &'a str,
+        not: Option<i64>,
+    ) -> BoxFuture<'a, Result<TokenLookup, String>> {
         async move {
-            Ok(match self.store.token_or_turn(client.to_owned(), not, self.clock.now()).await.map_err(to_coordinator_error)? {
-                StoredTokenLookup::Cached(SealedToken { sealed, left, life }, number) => {
-                    let opened = self.master.open(ACCESS_TOKEN, &sealed).map_err(|error| display_chain(&error))?;
-                    let token = String::from_utf8_lossy(&opened).into_owned().into();
-                    TokenLookup::Cached { token: IssuedToken { token, left, life }, number }
-                }
-                StoredTokenLookup::RefreshHere => TokenLookup::RefreshHere,
-                StoredTokenLookup::RefreshingElsewhere => TokenLookup::RefreshingElsewhere,
-            })
+            Ok(
+                match self
+                    .store
+                    .token_or_turn(client.to_owned(), not, self.clock.now())
+                    .await
+                    .map_err(to_coordinator_error)?
+                {
+                    StoredTokenLookup::Cached(SealedToken { sealed, left, life }, number) => {
+                        let opened = self
+                            .master
+                            .open(ACCESS_TOKEN, &sealed)
+                            .map_err(|error| display_chain(&error))?;
+                        let token = String::from_utf8_lossy(&opened).into_owned().into();
+                        TokenLookup::Cached {
+                            token: IssuedToken { token, left, life },
+                            number,
+                        }
+                    }
+                    StoredTokenLookup::RefreshHere => TokenLookup::RefreshHere,
+                    StoredTokenLookup::RefreshingElsewhere => TokenLookup::RefreshingElsewhere,
+                },
+            )
         }
         .boxed()
     }
 
-    fn publish_token<'a>(&'a self, client: &'a str, new: IssuedToken) -> BoxFuture<'a, Result<i64, String>> {
+    fn publish_token<'a>(
+        &'a self,
+        client: &'a str,
+        new: IssuedToken,
+    ) -> BoxFuture<'a, Result<i64, String>> {
         async move {
             let IssuedToken { token, left, life } = new;
-            let sealed =
-                self.master.seal(ACCESS_TOKEN, token.expose_secret().as_bytes()).map_err(|error| display_chain(&error))?;
+            let sealed = self
+                .master
+                .seal(ACCESS_TOKEN, token.expose_secret().as_bytes())
+                .map_err(|error| display_chain(&error))?;
             self.store
-                .keep_token(client.to_owned(), SealedToken { sealed, left, life }, self.clock.now())
+                .keep_token(
+                    client.to_owned(),
+                    SealedToken { sealed, left, life },
+                    self.clock.now(),
+                )
                 .await
                 .map_err(to_coordinator_error)
         }
@@ -88,10 +124,26 @@ impl Coordinator for SharedStore {
     }
 
     fn release_refresh_lock<'a>(&'a self, client: &'a str) -> BoxFuture<'a, Result<(), String>> {
-        async move { self.store.release_refresh_lock(client.to_owned()).await.map_err(to_coordinator_error) }.boxed()
+        async move {
+            self.store
+                .release_refresh_lock(client.to_owned())
+                .await
+                .map_err(to_coordinator_error)
+        }
+        .boxed()
     }
 
-    fn request_quota_lease<'a>(&'a self, client: &'a str, need: QuotaRequest) -> BoxFuture<'a, Result<QuotaLease, String>> {
-        async move { self.store.slice(client.to_owned(), self.process, need).await.map_err(to_coordinator_error) }.boxed()
+    fn request_quota_lease<'a>(
+        &'a self,
+        client: &'a str,
+        need: QuotaRequest,
+    ) -> BoxFuture<'a, Result<QuotaLease, String>> {
+        async move {
+            self.store
+                .slice(client.to_owned(), self.process, need)
+                .await
+                .map_err(to_coordinator_error)
+        }
+        .boxed()
     }
 }

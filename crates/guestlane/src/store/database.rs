@@ -43,11 +43,19 @@ impl FromStr for Database {
 
     fn from_str(text: &str) -> Result<Self, InvalidDatabase> {
         match text.split_once(':') {
-            Some(("sqlite", path)) if !path.is_empty() => Ok(Self::Sqlite(path.strip_prefix("//").unwrap_or(path).into())),
-            Some(("postgres" | "postgresql", _)) => text.parse().map(|url| Self::Postgres(Box::new(url))),
+            Some(("sqlite", path)) if !path.is_empty() => {
+                Ok(Self::Sqlite(path.strip_prefix("//").unwrap_or(path).into()))
+            }
+            Some(("postgres" | "postgresql", _)) => {
+                text.parse().map(|url| Self::Postgres(Box::new(url)))
+            }
             _ => {
-                let fix = "write it as sqlite:PATH, or as postgres://USER:PASSWORD@HOST:5432/DATABASE";
-                Err(InvalidDatabase::new("is neither a file of SQLite nor a database of PostgreSQL", fix))
+                let fix =
+                    "write it as sqlite:PATH, or as postgres://USER:PASSWORD@HOST:5432/DATABASE";
+                Err(InvalidDatabase::new(
+                    "is neither a file of SQLite nor a database of PostgreSQL",
+                    fix,
+                ))
             }
         }
     }
@@ -98,7 +106,14 @@ struct Target {
 
 impl Target {
     fn of(config: &tokio_postgres::Config) -> Self {
-        let port = |index: usize| config.get_ports().get(index).or(config.get_ports().first()).copied().unwrap_or(5432);
+        let port = |index: usize| {
+            config
+                .get_ports()
+                .get(index)
+                .or(config.get_ports().first())
+                .copied()
+                .unwrap_or(5432)
+        };
         Self {
             hosts: config.get_hosts().to_vec(),
             addresses: config.get_hostaddrs().to_vec(),
@@ -124,7 +139,10 @@ impl PostgresUrl {
     /// this one did before. The caller has found the same [`target`](Self::other_target) in both.
     pub(crate) fn take_login_of(&self, other: &Self) -> Self {
         let before = self.login.swap(other.login());
-        Self { login: Arc::new(ArcSwap::new(before)), ..self.clone() }
+        Self {
+            login: Arc::new(ArcSwap::new(before)),
+            ..self.clone()
+        }
     }
 
     /// The part of the URL by which `other` names another store, if there is one.
@@ -156,7 +174,10 @@ pub struct InvalidDatabase {
 
 impl InvalidDatabase {
     pub(super) fn new(reason: impl Into<String>, fix: impl Into<String>) -> Self {
-        Self { reason: reason.into(), fix: fix.into() }
+        Self {
+            reason: reason.into(),
+            fix: fix.into(),
+        }
     }
 }
 
@@ -171,7 +192,11 @@ impl FromStr for PostgresUrl {
     fn from_str(text: &str) -> Result<Self, InvalidDatabase> {
         let (plain, query) = parts(text)?;
         let words = read_words(query)?;
-        let url = if words.rest.is_empty() { plain.to_owned() } else { format!("{plain}?{}", words.rest) };
+        let url = if words.rest.is_empty() {
+            plain.to_owned()
+        } else {
+            format!("{plain}?{}", words.rest)
+        };
         let mut config: tokio_postgres::Config = url.parse().map_err(|error| unreadable(&error))?;
         if config.get_hosts().is_empty() {
             return Err(InvalidDatabase::new("names no host", EXAMPLE));
@@ -180,7 +205,10 @@ impl FromStr for PostgresUrl {
             return Err(InvalidDatabase::new("names no database", EXAMPLE));
         }
         if !config.get_hosts().iter().all(is_host) {
-            return Err(InvalidDatabase::new("names a host with a character that no host name has", EXAMPLE));
+            return Err(InvalidDatabase::new(
+                "names a host with a character that no host name has",
+                EXAMPLE,
+            ));
         }
         // Of several, and where one name is first this machine's and then that one's: a standby is none.
         config.target_session_attrs(TargetSessionAttrs::ReadWrite);
@@ -193,12 +221,29 @@ impl FromStr for PostgresUrl {
         if config.get_ssl_mode() == SslMode::Disable {
             stay_here(&mut config);
         }
-        let hosts: Vec<_> =
-            target.hosts.iter().zip(&target.ports).map(|(host, port)| format!("{}:{port}", shown(host))).collect();
-        let shown = format!("postgres://{}/{}", hosts.join(","), config.get_dbname().unwrap_or_default());
+        let hosts: Vec<_> = target
+            .hosts
+            .iter()
+            .zip(&target.ports)
+            .map(|(host, port)| format!("{}:{port}", shown(host)))
+            .collect();
+        let shown = format!(
+            "postgres://{}/{}",
+            hosts.join(","),
+            config.get_dbname().unwrap_or_default()
+        );
         let outage = Arc::new(Outage::of("database".into()));
-        let login = Login { config, trust: words.trust, client: words.client };
-        Ok(Self { login: Arc::new(ArcSwap::from_pointee(login)), target, shown, outage })
+        let login = Login {
+            config,
+            trust: words.trust,
+            client: words.client,
+        };
+        Ok(Self {
+            login: Arc::new(ArcSwap::from_pointee(login)),
+            target,
+            shown,
+            outage,
+        })
     }
 }
 
@@ -206,13 +251,18 @@ const UNREADABLE: &str = "is not a database's URL: its host, its port or a value
 
 /// Names the option whose value cannot be read. The library's other words may repeat what was read.
 fn unreadable(error: &tokio_postgres::Error) -> InvalidDatabase {
-    let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
-    let option = cause.strip_prefix("invalid value for option `").and_then(|rest| rest.strip_suffix('`'));
+    let cause = std::error::Error::source(error)
+        .map(ToString::to_string)
+        .unwrap_or_default();
+    let option = cause
+        .strip_prefix("invalid value for option `")
+        .and_then(|rest| rest.strip_suffix('`'));
     match option {
         Some("port") | None => InvalidDatabase::new(UNREADABLE, EXAMPLE),
-        Some(option) => {
-            InvalidDatabase::new(format!("has a value of {option} that cannot be used"), "correct it, or leave it out")
-        }
+        Some(option) => InvalidDatabase::new(
+            format!("has a value of {option} that cannot be used"),
+            "correct it, or leave it out",
+        ),
     }
 }
 
@@ -243,13 +293,18 @@ fn address_here(host: &Host) -> Option<IpAddr> {
 /// host, be looked up by name and be shown.
 fn parts(text: &str) -> Result<(&str, &str), InvalidDatabase> {
     const FIX: &str = "percent-encode these characters in user and password: @ is %40, / is %2F, : is %3A, ? is %3F, # is %23";
-    let Some((_, rest)) = text.split_once("://") else { return Err(InvalidDatabase::new(UNREADABLE, EXAMPLE)) };
+    let Some((_, rest)) = text.split_once("://") else {
+        return Err(InvalidDatabase::new(UNREADABLE, EXAMPLE));
+    };
     if let Some((credentials, rest)) = rest.split_once('@') {
         if credentials.contains(['/', '?', '#']) {
             return Err(InvalidDatabase::new("has /, ? or # in front of @", FIX));
         }
         if rest.contains('@') {
-            return Err(InvalidDatabase::new("has an @ in its host, path or query", FIX));
+            return Err(InvalidDatabase::new(
+                "has an @ in its host, path or query",
+                FIX,
+            ));
         }
     }
     let (plain, query) = text.split_once('?').unwrap_or((text, ""));
@@ -261,23 +316,34 @@ fn parts(text: &str) -> Result<(&str, &str), InvalidDatabase> {
 
 /// Plain to this machine alone, and encrypted wherever a word asks for what only TLS has.
 fn ssl_mode(config: &tokio_postgres::Config, words: &Words) -> Result<SslMode, InvalidDatabase> {
-    let here = config.get_hosts().iter().all(is_this_machine) && config.get_hostaddrs().iter().all(IpAddr::is_loopback);
-    let needs_tls = words.names_certificates || config.get_channel_binding() == ChannelBinding::Require;
+    let here = config.get_hosts().iter().all(is_this_machine)
+        && config.get_hostaddrs().iter().all(IpAddr::is_loopback);
+    let needs_tls =
+        words.names_certificates || config.get_channel_binding() == ChannelBinding::Require;
     match words.mode.as_deref() {
         None if here && !needs_tls => Ok(SslMode::Disable),
         None | Some("require" | "verify-ca" | "verify-full") => Ok(SslMode::Require),
         Some("disable") if needs_tls => {
             let reason = "says sslmode=disable, and asks for a certificate or channel binding, which only TLS has";
-            Err(InvalidDatabase::new(reason, "write sslmode=verify-full, or leave the others out"))
+            Err(InvalidDatabase::new(
+                reason,
+                "write sslmode=verify-full, or leave the others out",
+            ))
         }
         Some("disable") if here => Ok(SslMode::Disable),
         Some("disable") => {
             let fix = "leave sslmode out; a private CA is named by sslrootcert=FILE";
-            Err(InvalidDatabase::new("says sslmode=disable, and the database is on another machine", fix))
+            Err(InvalidDatabase::new(
+                "says sslmode=disable, and the database is on another machine",
+                fix,
+            ))
         }
         Some(_) => {
             let reason = "has an sslmode that does not say whether the connection is encrypted";
-            Err(InvalidDatabase::new(reason, "write sslmode=verify-full, or disable for this machine alone"))
+            Err(InvalidDatabase::new(
+                reason,
+                "write sslmode=verify-full, or disable for this machine alone",
+            ))
         }
     }
 }
@@ -285,7 +351,10 @@ fn ssl_mode(config: &tokio_postgres::Config, words: &Words) -> Result<SslMode, I
 fn is_host(host: &Host) -> bool {
     match host {
         Host::Tcp(name) => {
-            !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '[' | ']' | '%'))
+            !name.is_empty()
+                && name.chars().all(|c| {
+                    c.is_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '[' | ']' | '%')
+                })
         }
         Host::Unix(_) => true,
     }
@@ -294,7 +363,11 @@ fn is_host(host: &Host) -> bool {
 fn is_this_machine(host: &Host) -> bool {
     match host {
         Host::Tcp(name) => {
-            name == "localhost" || name.trim_matches(['[', ']']).parse().is_ok_and(|address: IpAddr| address.is_loopback())
+            name == "localhost"
+                || name
+                    .trim_matches(['[', ']'])
+                    .parse()
+                    .is_ok_and(|address: IpAddr| address.is_loopback())
         }
         Host::Unix(_) => true,
     }
@@ -331,8 +404,16 @@ mod tests {
 
     #[test]
     fn nothing_goes_in_plain_but_to_this_machine() {
-        for plain in ["postgres://u@localhost/d", "postgres://u@127.0.0.1:5432/d?sslmode=disable", "postgres://u@%2Ftmp/d"] {
-            assert_eq!(parsed(plain).unwrap().login().config.get_ssl_mode(), SslMode::Disable, "{plain}");
+        for plain in [
+            "postgres://u@localhost/d",
+            "postgres://u@127.0.0.1:5432/d?sslmode=disable",
+            "postgres://u@%2Ftmp/d",
+        ] {
+            assert_eq!(
+                parsed(plain).unwrap().login().config.get_ssl_mode(),
+                SslMode::Disable,
+                "{plain}"
+            );
         }
         for encrypted in [
             "postgres://u@db.example/d",
@@ -340,7 +421,11 @@ mod tests {
             "postgres://u@10.0.0.1/d?sslmode=verify-full",
             "postgres://u@localhost/d?hostaddr=10.0.0.1",
         ] {
-            assert_eq!(parsed(encrypted).unwrap().login().config.get_ssl_mode(), SslMode::Require, "{encrypted}");
+            assert_eq!(
+                parsed(encrypted).unwrap().login().config.get_ssl_mode(),
+                SslMode::Require,
+                "{encrypted}"
+            );
         }
         for refused in [
             "postgres://u@db.example/d?sslmode=disable",
@@ -387,22 +472,47 @@ mod tests {
 
     #[test]
     fn user_and_password_are_not_shown() {
-        let url = parsed("postgres://ann:secret@localhost:5433/engine?application_name=x%20y").unwrap();
+        let url =
+            parsed("postgres://ann:secret@localhost:5433/engine?application_name=x%20y").unwrap();
         assert_eq!(url.to_string(), "postgres://localhost:5433/engine");
         assert_eq!(url.login().config.get_application_name(), Some("x y"));
-        assert!(!format!("{url:?} {:?}", Database::Postgres(Box::new(url.clone()))).contains("ann"));
+        assert!(
+            !format!("{url:?} {:?}", Database::Postgres(Box::new(url.clone()))).contains("ann")
+        );
     }
     #[test]
     fn another_store_is_found_by_the_part_of_the_url_that_names_it() {
-        let old = parsed("postgres://ann:secret@localhost:5433/engine?options=-csearch_path%3Done").unwrap();
+        let old = parsed("postgres://ann:secret@localhost:5433/engine?options=-csearch_path%3Done")
+            .unwrap();
         for (new, part) in [
-            ("postgres://bob:other@localhost:5433/engine?options=-csearch_path%3Done&connect_timeout=1", None),
-            ("postgres://ann:secret@localhost:5433/engine?options=-csearch_path%3Done&sslmode=require", None),
-            ("postgres://ann:secret@127.0.0.1:5433/engine?options=-csearch_path%3Done", Some("host")),
-            ("postgres://ann:secret@localhost:5433/engine?options=-csearch_path%3Done&hostaddr=127.0.0.2", Some("host")),
-            ("postgres://ann:secret@localhost/engine?options=-csearch_path%3Done", Some("port")),
-            ("postgres://ann:secret@localhost:5433/other?options=-csearch_path%3Done", Some("database")),
-            ("postgres://ann:secret@localhost:5433/engine", Some("value of options, which may name a schema")),
+            (
+                "postgres://bob:other@localhost:5433/engine?options=-csearch_path%3Done&connect_timeout=1",
+                None,
+            ),
+            (
+                "postgres://ann:secret@localhost:5433/engine?options=-csearch_path%3Done&sslmode=require",
+                None,
+            ),
+            (
+                "postgres://ann:secret@127.0.0.1:5433/engine?options=-csearch_path%3Done",
+                Some("host"),
+            ),
+            (
+                "postgres://ann:secret@localhost:5433/engine?options=-csearch_path%3Done&hostaddr=127.0.0.2",
+                Some("host"),
+            ),
+            (
+                "postgres://ann:secret@localhost/engine?options=-csearch_path%3Done",
+                Some("port"),
+            ),
+            (
+                "postgres://ann:secret@localhost:5433/other?options=-csearch_path%3Done",
+                Some("database"),
+            ),
+            (
+                "postgres://ann:secret@localhost:5433/engine",
+                Some("value of options, which may name a schema"),
+            ),
         ] {
             assert_eq!(old.other_target(&parsed(new).unwrap()), part, "{new}");
         }

@@ -66,7 +66,12 @@ impl ReplayFilter {
             Self::Event(id) => id.clone(),
             Self::Written { since, until, .. } => format!("{since} to {until}"),
         };
-        AuditRecord::change(ChangeAction::EventsReplayed, subject, Some(format!("{count} deliveries")), now)
+        AuditRecord::change(
+            ChangeAction::EventsReplayed,
+            subject,
+            Some(format!("{count} deliveries")),
+            now,
+        )
     }
 }
 

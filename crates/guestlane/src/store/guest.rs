@@ -19,26 +19,44 @@ impl GuestNames {
     pub(super) fn of(guest: &GuestId, pseudonym: Option<String>) -> Self {
         let plain = guest.as_str().to_owned();
         let quoted = [Some(plain.clone()), pseudonym].into_iter().flatten();
-        Self { quoted: quoted.map(|name| serde_json::Value::from(name).to_string()).collect(), plain }
+        Self {
+            quoted: quoted
+                .map(|name| serde_json::Value::from(name).to_string())
+                .collect(),
+            plain,
+        }
     }
 
     /// What stands in a record that names the guest, in plain or by their pseudonym.
     pub(super) fn in_records(&self) -> (String, Option<String>) {
-        let mut names = self.quoted.iter().map(|name| format!(r#""guestIdentifier":{name}"#));
+        let mut names = self
+            .quoted
+            .iter()
+            .map(|name| format!(r#""guestIdentifier":{name}"#));
         (names.next().unwrap_or_default(), names.next())
     }
 
     /// Whether a record names the guest.
     pub(super) fn are_in(&self, line: &str) -> bool {
-        let Some((_, rest)) = line.split_once(r#""guestIdentifier":"#) else { return false };
-        self.quoted.iter().any(|name| rest.starts_with(name.as_str()))
+        let Some((_, rest)) = line.split_once(r#""guestIdentifier":"#) else {
+            return false;
+        };
+        self.quoted
+            .iter()
+            .any(|name| rest.starts_with(name.as_str()))
     }
 }
 
 /// 128 bits of HMAC-SHA-256: without the key, guest IDs cannot be found by trial.
 pub(super) fn keyed_hash(key: &[u8], guest: &GuestId) -> String {
-    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), guest.as_str().as_bytes());
-    format!("pseudonym:{}", BASE64_URL_SAFE_NO_PAD.encode(&tag.as_ref()[..16]))
+    let tag = hmac::sign(
+        &hmac::Key::new(hmac::HMAC_SHA256, key),
+        guest.as_str().as_bytes(),
+    );
+    format!(
+        "pseudonym:{}",
+        BASE64_URL_SAFE_NO_PAD.encode(&tag.as_ref()[..16])
+    )
 }
 
 /// What a guest's pseudonym is made with.

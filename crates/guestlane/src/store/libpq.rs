@@ -101,7 +101,9 @@ pub(super) fn read_words(query: &str) -> Result<Words, InvalidDatabase> {
             ("sslkey", file) => key = Some(file.to_owned()),
             ("load_balance_hosts", "disable") => words.in_order = true,
             ("load_balance_hosts", "random") => {}
-            ("keepalives_count" | "keepalives_retries", count) => drop(rest.append_pair("keepalives_retries", count)),
+            ("keepalives_count" | "keepalives_retries", count) => {
+                drop(rest.append_pair("keepalives_retries", count))
+            }
             (name, value) if PASSED_ON.contains(&name) => drop(rest.append_pair(name, value)),
             (name, value) => settled(name, value)?,
         }
@@ -123,9 +125,11 @@ fn settled(name: &str, value: &str) -> Result<(), InvalidDatabase> {
     let refused = |reason: String, fix: &str| Err(InvalidDatabase::new(reason, fix));
     match (name, value) {
         // No connection uses GSSAPI, all text is UTF-8, and the one that takes writes is used.
-        ("gssencmode", "disable" | "prefer") | ("target_session_attrs", "any" | "read-write" | "primary") => Ok(()),
+        ("gssencmode", "disable" | "prefer")
+        | ("target_session_attrs", "any" | "read-write" | "primary") => Ok(()),
         ("client_encoding", encoding)
-            if ["utf8", "utf-8", "unicode", "auto"].contains(&encoding.to_ascii_lowercase().as_str()) =>
+            if ["utf8", "utf-8", "unicode", "auto"]
+                .contains(&encoding.to_ascii_lowercase().as_str()) =>
         {
             Ok(())
         }
@@ -133,9 +137,15 @@ fn settled(name: &str, value: &str) -> Result<(), InvalidDatabase> {
         ("ssl_min_protocol_version", "" | "TLSv1" | "TLSv1.1" | "TLSv1.2") => Ok(()),
         ("target_session_attrs", _) => {
             let reason = "has a target_session_attrs that is not read-write, primary or any, and guestlane writes";
-            refused(reason.to_owned(), "leave it out: of several hosts the one is used that takes writes")
+            refused(
+                reason.to_owned(),
+                "leave it out: of several hosts the one is used that takes writes",
+            )
         }
-        ("gssencmode" | "client_encoding" | "ssl_min_protocol_version" | "load_balance_hosts", _) => {
+        (
+            "gssencmode" | "client_encoding" | "ssl_min_protocol_version" | "load_balance_hosts",
+            _,
+        ) => {
             let (name, known) = match name {
                 "gssencmode" => (name, "disable and prefer"),
                 "client_encoding" => (name, "UTF8 and auto"),
@@ -149,30 +159,47 @@ fn settled(name: &str, value: &str) -> Result<(), InvalidDatabase> {
         }
         ("pgbouncer" | "pool_mode", _) => {
             let fix = "leave it out; PgBouncer must pool sessions (pool_mode = session in its own settings)";
-            refused(format!("has the word {name}, which guestlane does not carry out"), fix)
+            refused(
+                format!("has the word {name}, which guestlane does not carry out"),
+                fix,
+            )
         }
         ("schema" | "search_path" | "currentSchema", _) => {
             let fix = "leave it out; name the schema by options=-csearch_path%3DNAME";
-            refused(format!("has the word {name}, which guestlane does not carry out"), fix)
+            refused(
+                format!("has the word {name}, which guestlane does not carry out"),
+                fix,
+            )
         }
-        ("ssl" | "requiressl", _) => {
-            refused(format!("has the word {name}, which guestlane does not carry out"), "write sslmode=verify-full in its place")
-        }
+        ("ssl" | "requiressl", _) => refused(
+            format!("has the word {name}, which guestlane does not carry out"),
+            "write sslmode=verify-full in its place",
+        ),
         ("passfile" | "service" | "servicefile", _) => {
             let fix = "leave it out; write user and password into the URL";
-            refused(format!("has the word {name}, which guestlane does not carry out"), fix)
+            refused(
+                format!("has the word {name}, which guestlane does not carry out"),
+                fix,
+            )
         }
         ("sslpassword", _) => {
             let fix = "leave it out; give sslkey a key that is not encrypted (openssl pkey -in FILE -out NEW)";
-            refused("has the word sslpassword, which guestlane does not carry out".to_owned(), fix)
+            refused(
+                "has the word sslpassword, which guestlane does not carry out".to_owned(),
+                fix,
+            )
         }
-        (name, _) if NOT_CARRIED_OUT.contains(&name) => {
-            refused(format!("has the word {name}, which guestlane does not carry out"), "leave it out")
-        }
+        (name, _) if NOT_CARRIED_OUT.contains(&name) => refused(
+            format!("has the word {name}, which guestlane does not carry out"),
+            "leave it out",
+        ),
         // What is no word at all may be a piece of a password with ? or & in it.
         _ => {
             let fix = "look for a misspelt word behind ?, or percent-encode & and ? in the values (%26, %3F)";
-            refused("has a word behind ? that is none of libpq's".to_owned(), fix)
+            refused(
+                "has a word behind ? that is none of libpq's".to_owned(),
+                fix,
+            )
         }
     }
 }
@@ -182,21 +209,43 @@ fn trust_in(file: &str) -> Result<TlsRoots, InvalidDatabase> {
     if file == "system" {
         return Ok(TlsRoots::System);
     }
-    let fix = "name a file of certificates in PEM, write system for those of the system, or leave it out";
-    let refused = |error| InvalidDatabase::new(format!("names a file by sslrootcert which {error}"), fix);
+    let fix =
+        "name a file of certificates in PEM, write system for those of the system, or leave it out";
+    let refused =
+        |error| InvalidDatabase::new(format!("names a file by sslrootcert which {error}"), fix);
     TlsRoots::from_file(Path::new(file)).map_err(refused)
 }
 
-fn client(cert: Option<&str>, key: Option<&str>) -> Result<Option<ClientCertificate>, InvalidDatabase> {
+fn client(
+    cert: Option<&str>,
+    key: Option<&str>,
+) -> Result<Option<ClientCertificate>, InvalidDatabase> {
     let (cert, key) = match (cert, key) {
         (None, None) => return Ok(None),
         (Some(cert), Some(key)) => (cert, key),
-        (Some(_), None) => return Err(InvalidDatabase::new("has sslcert and no sslkey", "name the private key by sslkey=FILE")),
-        (None, Some(_)) => return Err(InvalidDatabase::new("has sslkey and no sslcert", "name the certificate by sslcert=FILE")),
+        (Some(_), None) => {
+            return Err(InvalidDatabase::new(
+                "has sslcert and no sslkey",
+                "name the private key by sslkey=FILE",
+            ));
+        }
+        (None, Some(_)) => {
+            return Err(InvalidDatabase::new(
+                "has sslkey and no sslcert",
+                "name the certificate by sslcert=FILE",
+            ));
+        }
     };
     let fix = "name the certificate by sslcert=FILE and its private key by sslkey=FILE, both in PEM and not encrypted";
-    let refused = |error| InvalidDatabase::new(format!("names a client certificate that cannot be used: {error}"), fix);
-    ClientCertificate::from_files(Path::new(cert), Path::new(key)).map(Some).map_err(refused)
+    let refused = |error| {
+        InvalidDatabase::new(
+            format!("names a client certificate that cannot be used: {error}"),
+            fix,
+        )
+    };
+    ClientCertificate::from_files(Path::new(cert), Path::new(key))
+        .map(Some)
+        .map_err(refused)
 }
 
 #[cfg(test)]
@@ -228,8 +277,13 @@ mod tests {
             ("sslrootcert=hunter2", "sslrootcert"),
             ("hunter2=1", "none of libpq's"),
         ] {
-            let Err(error) = read_words(bad) else { panic!("{bad} was taken") };
-            assert!(error.reason.contains(name) && !format!("{error:?}").contains("hunter2"), "{bad}: {error:?}");
+            let Err(error) = read_words(bad) else {
+                panic!("{bad} was taken")
+            };
+            assert!(
+                error.reason.contains(name) && !format!("{error:?}").contains("hunter2"),
+                "{bad}: {error:?}"
+            );
         }
     }
 

@@ -91,7 +91,9 @@ pub enum StoreError {
         known: u32,
     },
     /// A newer version of the product changed the format while this process was running.
-    #[error("a newer version of guestlane has changed the store's format to {found} while this one ({known}) was running")]
+    #[error(
+        "a newer version of guestlane has changed the store's format to {found} while this one ({known}) was running"
+    )]
     Superseded {
         /// The format now.
         found: u32,
@@ -142,7 +144,9 @@ pub enum StoreError {
     #[error(transparent)]
     IllegalTransition(#[from] IllegalTransition),
     /// Somebody changed records in the store, past guestlane.
-    #[error("the records of audit log {0} in the store are not those that were written: they were changed")]
+    #[error(
+        "the records of audit log {0} in the store are not those that were written: they were changed"
+    )]
     AuditTampered(u32),
     /// A record has no place to go to: the store was opened for looking only. An internal error.
     #[error("the store was opened without its audit log")]
@@ -197,7 +201,10 @@ impl From<tokio_postgres::Error> for StoreError {
         match error.as_db_error() {
             Some(said) if said.code().code() == "GL002" => {
                 let (found, known) = said.message().split_once(' ').unwrap_or_default();
-                Self::Superseded { found: found.parse().unwrap_or(0), known: known.parse().unwrap_or(0) }
+                Self::Superseded {
+                    found: found.parse().unwrap_or(0),
+                    known: known.parse().unwrap_or(0),
+                }
             }
             Some(said) => {
                 // The server shuts down or terminates the connection: 57P01 to 57P05; connection exceptions: class 08.
@@ -205,11 +212,19 @@ impl From<tokio_postgres::Error> for StoreError {
                 let lost = code.starts_with("57P")
                     || code.starts_with("08")
                     || *said.code() == SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT;
-                Self::Postgres { message: said.message().to_owned(), code: Some(said.code().clone()), lost }
+                Self::Postgres {
+                    message: said.message().to_owned(),
+                    code: Some(said.code().clone()),
+                    lost,
+                }
             }
             None => {
                 // Whatever it was, the database did not say that it failed.
-                Self::Postgres { message: crate::error::display_chain(&error), code: None, lost: true }
+                Self::Postgres {
+                    message: crate::error::display_chain(&error),
+                    code: None,
+                    lost: true,
+                }
             }
         }
     }
@@ -229,17 +244,23 @@ pub enum Distrust {
 impl StoreError {
     /// Whether the database cannot be reached: the log has a line of its own for that.
     pub fn is_outage(&self) -> bool {
-        matches!(self, Self::Unreachable { .. } | Self::Untrusted { .. } | Self::Postgres { lost: true, .. })
+        matches!(
+            self,
+            Self::Unreachable { .. } | Self::Untrusted { .. } | Self::Postgres { lost: true, .. }
+        )
     }
 }
 
 /// Logs a failure of work in the background, which is tried again. While the database is away this is for `debug`: the
 /// outage has its own two lines in the log.
 pub fn log_failure(error: &(dyn std::error::Error + 'static), message: &'static str) {
-    let of_store = error.downcast_ref::<StoreError>().or(match error.downcast_ref::<crate::Error>() {
-        Some(crate::Error::Store(error)) => Some(error),
-        _ => None,
-    });
+    let of_store =
+        error
+            .downcast_ref::<StoreError>()
+            .or(match error.downcast_ref::<crate::Error>() {
+                Some(crate::Error::Store(error)) => Some(error),
+                _ => None,
+            });
     let error = crate::error::display_chain(error);
     if of_store.is_some_and(StoreError::is_outage) {
         debug!(error, "{message}");
@@ -269,7 +290,10 @@ pub struct BenchOverrides {
 
 impl Default for BenchOverrides {
     fn default() -> Self {
-        Self { durable: true, audited: true }
+        Self {
+            durable: true,
+            audited: true,
+        }
     }
 }
 
@@ -327,7 +351,10 @@ impl Store {
     ///
     /// # Errors
     /// No connection can be opened, or the database has no store.
-    pub(crate) async fn secret_at(url: &PostgresUrl, name: &'static str) -> Result<Option<KeptSecret>, StoreError> {
+    pub(crate) async fn secret_at(
+        url: &PostgresUrl,
+        name: &'static str,
+    ) -> Result<Option<KeptSecret>, StoreError> {
         postgres::Postgres::secret_at(url, name).await
     }
 
@@ -345,21 +372,34 @@ impl Store {
     /// [`StoreError::InUse`] where another process has the file open.
     pub(crate) fn expect_unused(database: &Database) -> Result<(), StoreError> {
         match database {
-            Database::Sqlite(path) => sqlite::lock_file(path)?.try_lock().map_err(|_| StoreError::InUse(path.to_owned())),
+            Database::Sqlite(path) => sqlite::lock_file(path)?
+                .try_lock()
+                .map_err(|_| StoreError::InUse(path.to_owned())),
             Database::Postgres(_) => Ok(()),
         }
     }
 
     /// Opens `database`, making what is missing. `home` is this machine's state directory.
-    pub async fn open(database: &Database, home: &Path, clock: &Clock, fail_points: &FailPoints) -> Result<Self, StoreError> {
+    pub async fn open(
+        database: &Database,
+        home: &Path,
+        clock: &Clock,
+        fail_points: &FailPoints,
+    ) -> Result<Self, StoreError> {
         let health = write_health::WriteHealth::default();
         let kind = match database {
-            Database::Sqlite(path) => Kind::Sqlite(sqlite::Sqlite::open(path, &health, clock, fail_points)?),
-            Database::Postgres(url) => {
-                Kind::Postgres(Arc::new(postgres::Postgres::open(url, home, &health, clock, fail_points).await?))
+            Database::Sqlite(path) => {
+                Kind::Sqlite(sqlite::Sqlite::open(path, &health, clock, fail_points)?)
             }
+            Database::Postgres(url) => Kind::Postgres(Arc::new(
+                postgres::Postgres::open(url, home, &health, clock, fail_points).await?,
+            )),
         };
-        Ok(Self { kind, health, fail_points: fail_points.clone() })
+        Ok(Self {
+            kind,
+            health,
+            fail_points: fail_points.clone(),
+        })
     }
 
     /// The same store, whose reads have a connection, a thread and `limits` of their own: they hold up no other reads.
@@ -371,7 +411,10 @@ impl Store {
             Kind::Sqlite(store) => Kind::Sqlite(store.with_own_reads(limits)?),
             Kind::Postgres(store) => Kind::Postgres(Arc::new(store.with_own_reads(limits)?)),
         };
-        Ok(Self { kind, ..self.clone() })
+        Ok(Self {
+            kind,
+            ..self.clone()
+        })
     }
 
     /// The results of the last commits, from memory.
@@ -381,7 +424,9 @@ impl Store {
 
     /// Commits a row of `bytes` bytes, to learn whether the store takes writes. Its result is in [`last_writes`](Self::last_writes).
     pub async fn probe_write(&self, bytes: usize) {
-        let value: String = std::iter::repeat_with(fastrand::alphanumeric).take(bytes).collect();
+        let value: String = std::iter::repeat_with(fastrand::alphanumeric)
+            .take(bytes)
+            .collect();
         let probed = match &self.kind {
             Kind::Sqlite(store) => store.probe_write(value).await,
             Kind::Postgres(store) => store.probe_write(value).await,
@@ -401,11 +446,23 @@ impl Store {
         clock: &Clock,
         fail_points: &FailPoints,
     ) -> Result<Self, StoreError> {
-        match (Self::open(database, home, clock, fail_points).await, database) {
+        match (
+            Self::open(database, home, clock, fail_points).await,
+            database,
+        ) {
             (Err(error), Database::Sqlite(path)) if sqlite::cannot_be_written(&error) => {
                 let health = write_health::WriteHealth::default();
-                let kind = Kind::Sqlite(sqlite::Sqlite::open_read_only(path, &health, clock, fail_points)?);
-                Ok(Self { kind, health, fail_points: fail_points.clone() })
+                let kind = Kind::Sqlite(sqlite::Sqlite::open_read_only(
+                    path,
+                    &health,
+                    clock,
+                    fail_points,
+                )?);
+                Ok(Self {
+                    kind,
+                    health,
+                    fail_points: fail_points.clone(),
+                })
             }
             (opened, _) => opened,
         }
@@ -455,7 +512,10 @@ impl Store {
     }
 
     /// Goes without a guarantee, for a measurement of what it costs.
-    pub(crate) async fn override_for_bench(&self, guarantees: BenchOverrides) -> Result<(), StoreError> {
+    pub(crate) async fn override_for_bench(
+        &self,
+        guarantees: BenchOverrides,
+    ) -> Result<(), StoreError> {
         match &self.kind {
             Kind::Sqlite(store) => store.override_for_bench(guarantees).await,
             Kind::Postgres(store) => store.override_for_bench(guarantees).await,
@@ -464,7 +524,12 @@ impl Store {
 
     /// Keeps the audit log from now on. With `mend`, ends what a process before began: records that are not in the files, bytes that must go.
     /// A read-only command repairs nothing, so that changes of the files stay visible.
-    pub async fn attach_audit_log(&self, settings: AuditSettings, signer: Arc<NoteSigner>, mend: bool) -> Result<(), StoreError> {
+    pub async fn attach_audit_log(
+        &self,
+        settings: AuditSettings,
+        signer: Arc<NoteSigner>,
+        mend: bool,
+    ) -> Result<(), StoreError> {
         match &self.kind {
             Kind::Sqlite(store) => store.attach_audit_log(settings, signer, mend).await,
             Kind::Postgres(store) => store.attach_audit_log(settings, signer, mend).await,

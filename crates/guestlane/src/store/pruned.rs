@@ -17,7 +17,15 @@ pub struct Pruned {
 
 impl AddAssign for Pruned {
     fn add_assign(&mut self, other: Self) {
-        let Self { sessions, events, next } = other;
-        *self = Self { sessions: self.sessions + sessions, events: self.events + events, next };
+        let Self {
+            sessions,
+            events,
+            next,
+        } = other;
+        *self = Self {
+            sessions: self.sessions + sessions,
+            events: self.events + events,
+            next,
+        };
     }
 }

@@ -19,18 +19,37 @@ pub struct ReadLimits {
 
 impl ReadLimits {
     /// Reads of the engine and its background work. A statement may look through millions of rows.
-    pub const ENGINE: Self = Self { waiting: 1024, timeout: Duration::from_secs(300), refuses: false };
+    pub const ENGINE: Self = Self {
+        waiting: 1024,
+        timeout: Duration::from_secs(300),
+        refuses: false,
+    };
 
     /// Reads on behalf of HTTP callers: few wait, and none takes long.
-    pub const CALLERS: Self = Self { waiting: 64, timeout: Duration::from_secs(5), refuses: true };
+    pub const CALLERS: Self = Self {
+        waiting: 64,
+        timeout: Duration::from_secs(5),
+        refuses: true,
+    };
 
     /// A read of a whole table, such as the verification of an audit log.
-    pub const BULK: Self = Self { waiting: 16, timeout: Duration::from_secs(300), refuses: false };
+    pub const BULK: Self = Self {
+        waiting: 16,
+        timeout: Duration::from_secs(300),
+        refuses: false,
+    };
 
     /// Gives a question to the threads that read. Waits for room without a thread of the runtime, or refuses.
-    pub(super) async fn enqueue<Q>(self, questions: &mpsc::Sender<Q>, question: Q) -> Result<(), StoreError> {
+    pub(super) async fn enqueue<Q>(
+        self,
+        questions: &mpsc::Sender<Q>,
+        question: Q,
+    ) -> Result<(), StoreError> {
         if !self.refuses {
-            return questions.send(question).await.map_err(|_| StoreError::Closed);
+            return questions
+                .send(question)
+                .await
+                .map_err(|_| StoreError::Closed);
         }
         questions.try_send(question).map_err(|full| match full {
             mpsc::error::TrySendError::Full(_) => StoreError::Busy,

@@ -87,5 +87,7 @@ pub enum RestoreOutcome {
 
 /// Of a record.
 pub(super) fn timestamp(line: &str) -> &str {
-    line.split_once(r#""timestamp":""#).and_then(|(_, rest)| rest.split('"').next()).unwrap_or_default()
+    line.split_once(r#""timestamp":""#)
+        .and_then(|(_, rest)| rest.split('"').next())
+        .unwrap_or_default()
 }

@@ -7,7 +7,9 @@ use uuid::Uuid;
 
 use super::StoreError;
 use crate::{
-    request::{Attributes, ContactDetails, GuestId, IdempotencyKey, Owner, QueueId, SessionRequest},
+    request::{
+        Attributes, ContactDetails, GuestId, IdempotencyKey, Owner, QueueId, SessionRequest,
+    },
     session::{Failure, SessionId, SessionRecord, SessionState, SurfaceBinding},
     surface::Surface,
     token::TokenIdentity,
@@ -20,7 +22,8 @@ pub(super) const COLUMNS: &str = "id, idempotency_key, guest_id, queue_id, attri
 
 /// Condition for unfinished sessions ([`SessionState::is_unfinished`](crate::session::SessionState::is_unfinished)).
 /// It must equal the condition of the partial index word by word.
-pub(super) const UNFINISHED: &str = "state != 'open' AND state != 'failed' AND state != 'needs_attention'";
+pub(super) const UNFINISHED: &str =
+    "state != 'open' AND state != 'failed' AND state != 'needs_attention'";
 
 /// A session as it is stored. Times are microseconds since the Unix epoch.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,12 +66,17 @@ impl SessionRow {
         let request = &session.request;
         let (surface_target_id, guest_session) = match &session.surface_binding {
             SurfaceBinding::Rest => (None, None),
-            SurfaceBinding::WebMessaging { deployment, token } => (Some(*deployment), Some(token.clone())),
+            SurfaceBinding::WebMessaging { deployment, token } => {
+                (Some(*deployment), Some(token.clone()))
+            }
             SurfaceBinding::OpenMessaging { integration } => (Some(*integration), None),
         };
         let contact_details = match &request.contact_details {
             nobody if nobody.is_empty() => None,
-            contact_details => Some(serde_json::to_string(contact_details).map_err(|_| StoreError::Row("contact_details"))?),
+            contact_details => Some(
+                serde_json::to_string(contact_details)
+                    .map_err(|_| StoreError::Row("contact_details"))?,
+            ),
         };
         let failure = session.failure.clone();
         Ok(Self {
@@ -76,7 +84,8 @@ impl SessionRow {
             idempotency_key: request.key.as_str().to_owned(),
             guest_id: request.guest.as_str().to_owned(),
             queue_id: request.queue.0,
-            attributes: serde_json::to_string(request.attributes.as_map()).map_err(|_| StoreError::Row("attributes"))?,
+            attributes: serde_json::to_string(request.attributes.as_map())
+                .map_err(|_| StoreError::Row("attributes"))?,
             state: session.state.name().to_owned(),
             token_kid: session.token.kid.clone(),
             token_jti: session.token.jti,
@@ -89,7 +98,9 @@ impl SessionRow {
             step_started_at: session.step_started_at.unix_micros(),
             due_at: session.due_at.unix_micros(),
             opened_at: session.opened_at.map(Timestamp::unix_micros),
-            latency_us: session.latency.map(|latency| i64::try_from(latency.as_micros()).unwrap_or(i64::MAX)),
+            latency_us: session
+                .latency
+                .map(|latency| i64::try_from(latency.as_micros()).unwrap_or(i64::MAX)),
             failure_code: failure.as_ref().map(|failure| failure.code.clone()),
             failure_message: failure.map(|failure| failure.message),
             outcome_unknown: session.outcome_unknown,
@@ -113,11 +124,17 @@ impl SessionRow {
             serde_json::from_str(&self.attributes).map_err(|_| StoreError::Row("attributes"))?;
         let contact_details = match &self.contact_details {
             None => ContactDetails::default(),
-            Some(text) => serde_json::from_str(text).map_err(|_| StoreError::Row("contact_details"))?,
+            Some(text) => {
+                serde_json::from_str(text).map_err(|_| StoreError::Row("contact_details"))?
+            }
         };
         Ok(SessionRecord {
             id: SessionId(self.id),
-            surface_binding: surface_binding(&self.surface, self.surface_target_id, self.guest_session)?,
+            surface_binding: surface_binding(
+                &self.surface,
+                self.surface_target_id,
+                self.guest_session,
+            )?,
             request: SessionRequest {
                 key: self
                     .idempotency_key
@@ -130,7 +147,11 @@ impl SessionRow {
                 attributes: Attributes::recorded(attributes).map_err(bad("attributes"))?,
             },
             state: SessionState::from_name(&self.state).ok_or(StoreError::Row("state"))?,
-            token: TokenIdentity { kid: self.token_kid, jti: self.token_jti, issued_at: self.token_iat },
+            token: TokenIdentity {
+                kid: self.token_kid,
+                jti: self.token_jti,
+                issued_at: self.token_iat,
+            },
             contact_id: self.contact_id.map(PlatformId::from_store),
             contact_without_identifier: self.contact_without_identifier,
             contact_id_lost: self.contact_id_lost,
@@ -145,9 +166,14 @@ impl SessionRow {
             recovered: false,
             due_at: time(self.due_at),
             opened_at: self.opened_at.map(time),
-            latency: self.latency_us.map(|micros| Duration::from_micros(micros.unsigned_abs())),
+            latency: self
+                .latency_us
+                .map(|micros| Duration::from_micros(micros.unsigned_abs())),
             trace: self.traceparent.and_then(|text| text.parse().ok()),
-            failure: self.failure_code.map(|code| Failure { code, message: self.failure_message.unwrap_or_default() }),
+            failure: self.failure_code.map(|code| Failure {
+                code,
+                message: self.failure_message.unwrap_or_default(),
+            }),
         })
     }
 }
@@ -161,10 +187,13 @@ fn surface_binding(
     let [rest, web_messaging, open_messaging] = Surface::NAMES;
     Ok(match surface {
         _ if surface == rest => SurfaceBinding::Rest,
-        _ if surface == web_messaging => {
-            SurfaceBinding::WebMessaging { deployment: surface_target_id()?, token: guest_session.unwrap_or_default() }
-        }
-        _ if surface == open_messaging => SurfaceBinding::OpenMessaging { integration: surface_target_id()? },
+        _ if surface == web_messaging => SurfaceBinding::WebMessaging {
+            deployment: surface_target_id()?,
+            token: guest_session.unwrap_or_default(),
+        },
+        _ if surface == open_messaging => SurfaceBinding::OpenMessaging {
+            integration: surface_target_id()?,
+        },
         _ => return Err(StoreError::Row("surface")),
     })
 }

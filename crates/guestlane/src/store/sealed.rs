@@ -44,7 +44,11 @@ impl Store {
     }
 
     /// Up to `limit` guest session tokens of the sessions after `after`, in the order of their ids.
-    pub(crate) async fn sealed_sessions(&self, after: Option<SessionId>, limit: u32) -> Result<Vec<Sealed>, StoreError> {
+    pub(crate) async fn sealed_sessions(
+        &self,
+        after: Option<SessionId>,
+        limit: u32,
+    ) -> Result<Vec<Sealed>, StoreError> {
         match &self.kind {
             Kind::Sqlite(store) => store.sealed_sessions(after, limit).await,
             Kind::Postgres(store) => store.sealed_sessions(after, limit).await,

@@ -87,7 +87,9 @@ impl Latencies {
 
     pub(super) fn summary(&self) -> LatencySummary {
         let count: u64 = self.sessions.values().sum();
-        let Some((max, _)) = self.sessions.last_key_value() else { return LatencySummary::default() };
+        let Some((max, _)) = self.sessions.last_key_value() else {
+            return LatencySummary::default();
+        };
         let ms = |micros: u64| Duration::from_micros(micros).as_secs_f64() * 1000.0;
         // The nearest rank: the smallest value that at least this share does not exceed.
         let rank = |percent: u64| {
@@ -99,7 +101,14 @@ impl Latencies {
             });
             ms(*value.map_or(max, |(value, _)| value))
         };
-        LatencySummary { count, mean: ms(self.sum) / count as f64, p50: rank(50), p90: rank(90), p99: rank(99), max: ms(*max) }
+        LatencySummary {
+            count,
+            mean: ms(self.sum) / count as f64,
+            p50: rank(50),
+            p90: rank(90),
+            p99: rank(99),
+            max: ms(*max),
+        }
     }
 }
 
@@ -111,7 +120,10 @@ mod tests {
     fn a_latency_is_rounded_up_by_less_than_a_thousandth_and_only_once() {
         for micros in [0, 1, 2047, 2048, 2049, 123_456, 60_000_000, u64::MAX] {
             let up = rounded(micros);
-            assert!(up >= micros && up - micros <= micros / 1000 && rounded(up) == up, "{micros} {up}");
+            assert!(
+                up >= micros && up - micros <= micros / 1000 && rounded(up) == up,
+                "{micros} {up}"
+            );
         }
     }
 
@@ -122,7 +134,14 @@ mod tests {
             latencies.add(ms * 1000, 1);
             latencies.sum += ms * 1000;
         }
-        let LatencySummary { count, mean, p50, p90, p99, max } = latencies.summary();
+        let LatencySummary {
+            count,
+            mean,
+            p50,
+            p90,
+            p99,
+            max,
+        } = latencies.summary();
         assert_eq!((count, mean), (200, 100.5));
         for (found, exact) in [(p50, 100.0), (p90, 180.0), (p99, 198.0), (max, 200.0)] {
             assert!(found >= exact && found < exact * 1.001, "{found} {exact}");

@@ -32,19 +32,31 @@ impl Mark {
     /// The first mark of a store. `newest` is the newest time in it: a wall clock that is much later is not believed.
     pub(super) fn first(newest: Option<Timestamp>, wall: Timestamp, boot: Boot) -> Self {
         let time = newest.map_or(wall, |newest| newest.min(wall));
-        Self { time, boot, owed: wall.since(time) }
+        Self {
+            time,
+            boot,
+            owed: wall.since(time),
+        }
     }
 
     /// The mark now.
     pub(super) fn advanced(self, wall: Timestamp, boot: Boot) -> Self {
         if boot.id != self.boot.id {
-            return Self { time: self.time, boot, owed: wall.since(self.time) };
+            return Self {
+                time: self.time,
+                boot,
+                owed: wall.since(self.time),
+            };
         }
         let passed = boot.elapsed.saturating_sub(self.boot.elapsed);
         // A wall clock that was wrong at the start, and is right by now, has nothing to be caught up.
         let owed = self.owed.min(wall.since(self.time + passed));
         let paid = owed.min(passed);
-        Self { time: self.time + passed + paid, boot, owed: owed - paid }
+        Self {
+            time: self.time + passed + paid,
+            boot,
+            owed: owed - paid,
+        }
     }
 
     /// The trusted time: what is older than the retention by it is deleted.
@@ -59,12 +71,18 @@ impl Mark {
 
     /// Whether it is worth being written: without a recent mark, time that passed would count as time that the machine was off.
     pub(super) fn is_stale(self, now: Self) -> bool {
-        self.boot.id != now.boot.id || now.boot.elapsed.saturating_sub(self.boot.elapsed) >= Self::LONGEST_KEPT
+        self.boot.id != now.boot.id
+            || now.boot.elapsed.saturating_sub(self.boot.elapsed) >= Self::LONGEST_KEPT
     }
 
     pub(super) fn to_text(self) -> String {
         let elapsed = self.boot.elapsed.as_micros();
-        format!("{} {:032x} {elapsed} {}", self.time.unix_micros(), self.boot.id, self.owed.as_micros())
+        format!(
+            "{} {:032x} {elapsed} {}",
+            self.time.unix_micros(),
+            self.boot.id,
+            self.owed.as_micros()
+        )
     }
 
     pub(super) fn from_text(text: &str) -> Option<Self> {
@@ -73,7 +91,11 @@ impl Mark {
         let id = u128::from_str_radix(parts.next()?, 16).ok()?;
         let elapsed = Duration::from_micros(parts.next()?.parse().ok()?);
         let owed = Duration::from_micros(parts.next()?.parse().ok()?);
-        Some(Self { time, boot: Boot { id, elapsed }, owed })
+        Some(Self {
+            time,
+            boot: Boot { id, elapsed },
+            owed,
+        })
     }
 }
 
@@ -92,15 +114,26 @@ impl Horizon {
     const LONGEST_STEP: Duration = Duration::from_secs(48 * 3600);
 
     /// The horizon after one more step toward `target` at the trusted time `now`. The first one begins at the `oldest` session.
-    pub(super) fn advanced(before: Option<Self>, oldest: Timestamp, target: Timestamp, now: Timestamp) -> Self {
+    pub(super) fn advanced(
+        before: Option<Self>,
+        oldest: Timestamp,
+        target: Timestamp,
+        now: Timestamp,
+    ) -> Self {
         let (from, step) = match before {
             Some(before) => {
                 let passed = now.since(before.advanced_at);
-                (before.until, passed.saturating_mul(Self::SPEED).min(Self::LONGEST_STEP))
+                (
+                    before.until,
+                    passed.saturating_mul(Self::SPEED).min(Self::LONGEST_STEP),
+                )
             }
             None => (oldest, Self::LONGEST_STEP),
         };
-        Self { until: target.min(from + step), advanced_at: now }
+        Self {
+            until: target.min(from + step),
+            advanced_at: now,
+        }
     }
 
     pub(super) fn until(self) -> Timestamp {
@@ -108,13 +141,20 @@ impl Horizon {
     }
 
     pub(super) fn to_text(self) -> String {
-        format!("{} {}", self.until.unix_micros(), self.advanced_at.unix_micros())
+        format!(
+            "{} {}",
+            self.until.unix_micros(),
+            self.advanced_at.unix_micros()
+        )
     }
 
     pub(super) fn from_text(text: &str) -> Option<Self> {
         let (until, advanced_at) = text.split_once(' ')?;
         let time = |text: &str| text.parse().ok().map(Timestamp::from_unix_micros);
-        Some(Self { until: time(until)?, advanced_at: time(advanced_at)? })
+        Some(Self {
+            until: time(until)?,
+            advanced_at: time(advanced_at)?,
+        })
     }
 }
 
@@ -132,7 +172,10 @@ mod tests {
     }
 
     fn boot(id: u128, hours: u32) -> Boot {
-        Boot { id, elapsed: HOUR * hours }
+        Boot {
+            id,
+            elapsed: HOUR * hours,
+        }
     }
 
     #[test]
@@ -166,7 +209,8 @@ mod tests {
     }
 
     #[test]
-    fn a_store_that_is_older_than_its_first_mark_believes_no_clock_that_is_far_ahead_of_its_newest_time() {
+    fn a_store_that_is_older_than_its_first_mark_believes_no_clock_that_is_far_ahead_of_its_newest_time()
+     {
         let wall = at(40 * DAY);
         let mark = Mark::first(Some(at(0)), wall, boot(1, 0));
         assert_eq!(mark.time(), at(0));
@@ -189,7 +233,10 @@ mod tests {
         assert_eq!(Mark::from_text(&mark.to_text()), Some(mark));
         let horizon = Horizon::advanced(None, at(0), at(DAY), at(DAY));
         assert_eq!(Horizon::from_text(&horizon.to_text()), Some(horizon));
-        assert_eq!((Mark::from_text("1 2"), Horizon::from_text("x y")), (None, None));
+        assert_eq!(
+            (Mark::from_text("1 2"), Horizon::from_text("x y")),
+            (None, None)
+        );
     }
 
     proptest! {

@@ -21,7 +21,10 @@ pub struct LastWrites {
 
 impl WriteHealth {
     pub(crate) fn succeeded(&self, now: Timestamp) {
-        *self.lock() = LastWrites { succeeded_at: Some(now), failing_since: None };
+        *self.lock() = LastWrites {
+            succeeded_at: Some(now),
+            failing_since: None,
+        };
     }
 
     /// Notes a failed commit, unless its cause is the row rather than the storage: one malformed row must not make a node unready.
@@ -51,9 +54,15 @@ impl WriteHealth {
 /// error; 25006 read-only transaction, 42501 insufficient privilege.
 fn is_of_the_storage(error: &StoreError) -> bool {
     match error {
-        StoreError::Postgres { code: Some(code), .. } => {
+        StoreError::Postgres {
+            code: Some(code), ..
+        } => {
             let code = code.code();
-            ["53", "57", "58", "XX"].iter().any(|class| code.starts_with(class)) || code == "25006" || code == "42501"
+            ["53", "57", "58", "XX"]
+                .iter()
+                .any(|class| code.starts_with(class))
+                || code == "25006"
+                || code == "42501"
         }
         StoreError::LeaseLost | StoreError::Row(_) | StoreError::IllegalTransition(_) => false,
         _ => true,
@@ -71,7 +80,11 @@ mod tests {
     }
 
     fn postgres(code: SqlState) -> StoreError {
-        StoreError::Postgres { message: String::new(), code: Some(code), lost: false }
+        StoreError::Postgres {
+            message: String::new(),
+            code: Some(code),
+            lost: false,
+        }
     }
 
     #[test]
@@ -80,9 +93,21 @@ mod tests {
         health.succeeded(at(1));
         health.failed(&postgres(SqlState::DISK_FULL), at(2));
         health.failed(&postgres(SqlState::DISK_FULL), at(3));
-        assert_eq!(health.last(), LastWrites { succeeded_at: Some(at(1)), failing_since: Some(at(2)) });
+        assert_eq!(
+            health.last(),
+            LastWrites {
+                succeeded_at: Some(at(1)),
+                failing_since: Some(at(2))
+            }
+        );
         health.succeeded(at(4));
-        assert_eq!(health.last(), LastWrites { succeeded_at: Some(at(4)), failing_since: None });
+        assert_eq!(
+            health.last(),
+            LastWrites {
+                succeeded_at: Some(at(4)),
+                failing_since: None
+            }
+        );
     }
 
     #[test]

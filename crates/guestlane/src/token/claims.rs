@@ -28,7 +28,11 @@ pub struct TokenIdentity {
 impl TokenIdentity {
     /// Returns a new identity, issued at `now`.
     pub fn new(kid: &str, now: Timestamp) -> Self {
-        Self { kid: kid.to_owned(), jti: Uuid::new_v4(), issued_at: now.unix_seconds() }
+        Self {
+            kid: kid.to_owned(),
+            jti: Uuid::new_v4(),
+            issued_at: now.unix_seconds(),
+        }
     }
 
     /// Whether the token expires before it can reach the platform.
@@ -56,11 +60,20 @@ impl GuestToken {
     pub fn placeholder(guest: &GuestId, attributes: &Attributes, kid: &str) -> Self {
         const SIGNATURE: usize = 256; // RSA, 2048 bits
         let base64 = |bytes: usize| (bytes * 4).div_ceil(3);
-        let identity = TokenIdentity { kid: kid.to_owned(), jti: Uuid::nil(), issued_at: 1_800_000_000 };
-        let json = |value| serde_json::to_vec::<serde_json::Value>(value).map_or(0, |json| json.len());
+        let identity = TokenIdentity {
+            kid: kid.to_owned(),
+            jti: Uuid::nil(),
+            issued_at: 1_800_000_000,
+        };
+        let json =
+            |value| serde_json::to_vec::<serde_json::Value>(value).map_or(0, |json| json.len());
         let header = serde_json::to_value(Header { alg: "RS256", kid }).unwrap_or_default();
-        let claims = serde_json::to_value(Claims::new(guest, attributes, &identity)).unwrap_or_default();
-        Self("x".repeat(base64(json(&header)) + 1 + base64(json(&claims)) + 1 + base64(SIGNATURE)).into())
+        let claims =
+            serde_json::to_value(Claims::new(guest, attributes, &identity)).unwrap_or_default();
+        Self(
+            "x".repeat(base64(json(&header)) + 1 + base64(json(&claims)) + 1 + base64(SIGNATURE))
+                .into(),
+        )
     }
 
     /// Returns the token's text.
@@ -96,7 +109,11 @@ pub(super) struct Claims<'a> {
 }
 
 impl<'a> Claims<'a> {
-    pub(super) fn new(guest: &'a GuestId, attributes: &'a Attributes, identity: &TokenIdentity) -> Self {
+    pub(super) fn new(
+        guest: &'a GuestId,
+        attributes: &'a Attributes,
+        identity: &TokenIdentity,
+    ) -> Self {
         Self {
             guest_id: guest.as_str(),
             attributes: attributes.as_map(),

@@ -50,14 +50,23 @@ impl SealedSigningKey {
     /// # Errors
     /// Returns [`KeyringError`] if the key cannot be generated or encrypted.
     pub fn first(master: &MasterKey, now: Timestamp) -> Result<Self, KeyringError> {
-        Self::new(master, Self::FIRST_KID.to_owned(), KeyLifecycle::active_now(now))
+        Self::new(
+            master,
+            Self::FIRST_KID.to_owned(),
+            KeyLifecycle::active_now(now),
+        )
     }
 
     /// Creates a key that is published now and signs after the publish lead time.
     ///
     /// # Errors
     /// Returns [`KeyringError`] if the key cannot be generated or encrypted.
-    pub fn next(master: &MasterKey, kid: String, schedule: &RotationPolicy, now: Timestamp) -> Result<Self, KeyringError> {
+    pub fn next(
+        master: &MasterKey,
+        kid: String,
+        schedule: &RotationPolicy,
+        now: Timestamp,
+    ) -> Result<Self, KeyringError> {
         Self::new(master, kid, KeyLifecycle::next(schedule, now))
     }
 
@@ -67,19 +76,31 @@ impl SealedSigningKey {
     ///
     /// # Errors
     /// Returns [`KeyringError`] if the key cannot be generated or encrypted.
-    pub fn emergency_replacement(master: &MasterKey, kid: String, now: Timestamp) -> Result<Self, KeyringError> {
+    pub fn emergency_replacement(
+        master: &MasterKey,
+        kid: String,
+        now: Timestamp,
+    ) -> Result<Self, KeyringError> {
         Self::new(master, kid, KeyLifecycle::active_now(now))
     }
 
     /// Returns a `kid` for a new key that no other key has or had.
     pub(crate) fn new_kid(keys: &[Self]) -> String {
-        let last = keys.iter().filter_map(|key| version(&key.kid)).max().unwrap_or(0);
+        let last = keys
+            .iter()
+            .filter_map(|key| version(&key.kid))
+            .max()
+            .unwrap_or(0);
         format!("{KID}{}", last + 1)
     }
 
     /// Returns the sort key for the order in which keys sign.
     pub(super) fn order(&self) -> (Timestamp, Timestamp, Option<u64>) {
-        (self.life.active_from(), self.life.created_at(), version(&self.kid))
+        (
+            self.life.active_from(),
+            self.life.created_at(),
+            version(&self.kid),
+        )
     }
 
     fn new(master: &MasterKey, kid: String, life: KeyLifecycle) -> Result<Self, KeyringError> {
@@ -134,8 +155,15 @@ impl Keyring {
     ///
     /// # Errors
     /// Returns [`KeyringError`] if a key cannot be decrypted or used, or if all are revoked.
-    pub fn reload(&self, master: &MasterKey, stored: Vec<SealedSigningKey>) -> Result<Option<Self>, KeyringError> {
-        let same = |key: &SealedSigningKey| self.position(&key.kid).is_some_and(|at| self.lives.get(at) == Some(&key.life));
+    pub fn reload(
+        &self,
+        master: &MasterKey,
+        stored: Vec<SealedSigningKey>,
+    ) -> Result<Option<Self>, KeyringError> {
+        let same = |key: &SealedSigningKey| {
+            self.position(&key.kid)
+                .is_some_and(|at| self.lives.get(at) == Some(&key.life))
+        };
         if stored.len() == self.keys.len() && stored.iter().all(same) {
             return Ok(None);
         }
@@ -155,16 +183,34 @@ impl Keyring {
                 Ok(Arc::new(SigningKey::from_pkcs8(&key.kid, &pkcs8)?))
             }
         };
-        let keys: Vec<_> = stored.iter().map(open).collect::<Result<_, KeyringError>>()?;
+        let keys: Vec<_> = stored
+            .iter()
+            .map(open)
+            .collect::<Result<_, KeyringError>>()?;
         let lives: Vec<_> = stored.iter().map(|key| key.life).collect();
-        let good = lives.iter().position(|life| !life.is_revoked()).and_then(|at| keys.get(at)).cloned();
-        let places = stored.into_iter().enumerate().map(|(at, key)| (key.kid, at)).collect();
-        Ok(Self { good: good.ok_or(KeyError::NoUsableKey)?, keys, lives, places })
+        let good = lives
+            .iter()
+            .position(|life| !life.is_revoked())
+            .and_then(|at| keys.get(at))
+            .cloned();
+        let places = stored
+            .into_iter()
+            .enumerate()
+            .map(|(at, key)| (key.kid, at))
+            .collect();
+        Ok(Self {
+            good: good.ok_or(KeyError::NoUsableKey)?,
+            keys,
+            lives,
+            places,
+        })
     }
 
     /// Returns the key that signs new tokens at `now`.
     pub fn active(&self, now: Timestamp) -> &Arc<SigningKey> {
-        lifecycle::active(&self.lives, now).and_then(|at| self.keys.get(at)).unwrap_or(&self.good)
+        lifecycle::active(&self.lives, now)
+            .and_then(|at| self.keys.get(at))
+            .unwrap_or(&self.good)
     }
 
     /// Returns a key in any state, to sign again what it signed before.
@@ -174,7 +220,9 @@ impl Keyring {
 
     /// Whether the key is revoked.
     pub fn is_revoked(&self, kid: &str) -> bool {
-        self.position(kid).and_then(|at| self.lives.get(at)).is_some_and(KeyLifecycle::is_revoked)
+        self.position(kid)
+            .and_then(|at| self.lives.get(at))
+            .is_some_and(KeyLifecycle::is_revoked)
     }
 
     /// Returns the key if its tokens are trusted at `now`. The clock of the token's issuer may be
@@ -185,15 +233,24 @@ impl Keyring {
     pub fn trusted_key(&self, kid: &str, now: Timestamp) -> Result<&Arc<SigningKey>, TokenError> {
         let unknown = || TokenError::UnknownKey(crate::request::shorten(kid));
         let at = self.position(kid).ok_or_else(unknown)?;
-        let state = match lifecycle::state(&self.lives, at, lifecycle::active(&self.lives, now), now) {
-            KeyState::Next if self.lives.get(at).is_some_and(|life| life.active_from() <= now + lifecycle::CLOCK_SKEW) => {
-                KeyState::Active
-            }
-            state => state,
-        };
+        let state =
+            match lifecycle::state(&self.lives, at, lifecycle::active(&self.lives, now), now) {
+                KeyState::Next
+                    if self
+                        .lives
+                        .get(at)
+                        .is_some_and(|life| life.active_from() <= now + lifecycle::CLOCK_SKEW) =>
+                {
+                    KeyState::Active
+                }
+                state => state,
+            };
         match state {
             KeyState::Active | KeyState::Retiring => self.keys.get(at).ok_or_else(unknown),
-            KeyState::Next | KeyState::Retired | KeyState::Revoked => Err(TokenError::NotTrusted { kid: kid.to_owned(), state }),
+            KeyState::Next | KeyState::Retired | KeyState::Revoked => Err(TokenError::NotTrusted {
+                kid: kid.to_owned(),
+                state,
+            }),
         }
     }
 
@@ -201,8 +258,15 @@ impl Keyring {
     ///
     /// # Errors
     /// Returns [`TokenError`] if the key is not in the key ring or cannot sign.
-    pub fn sign(&self, guest: &GuestId, attributes: &Attributes, identity: &TokenIdentity) -> Result<GuestToken, TokenError> {
-        let key = self.by_kid(&identity.kid).ok_or_else(|| KeyError::Missing(identity.kid.clone()))?;
+    pub fn sign(
+        &self,
+        guest: &GuestId,
+        attributes: &Attributes,
+        identity: &TokenIdentity,
+    ) -> Result<GuestToken, TokenError> {
+        let key = self
+            .by_kid(&identity.kid)
+            .ok_or_else(|| KeyError::Missing(identity.kid.clone()))?;
         signer::sign(key, guest, attributes, identity)
     }
 
@@ -214,10 +278,19 @@ impl Keyring {
             state: lifecycle::state(&self.lives, at, active, now),
             created_at: life.created_at(),
             active_from: life.active_from(),
-            until: if life.is_revoked() { life.revoked_at() } else { lifecycle::until(&self.lives, at) },
+            until: if life.is_revoked() {
+                life.revoked_at()
+            } else {
+                lifecycle::until(&self.lives, at)
+            },
             revoked_at: life.revoked_at(),
         };
-        self.keys.iter().zip(&self.lives).enumerate().map(info).collect()
+        self.keys
+            .iter()
+            .zip(&self.lives)
+            .enumerate()
+            .map(info)
+            .collect()
     }
 
     /// Returns the keys published at `now`: those in the states next, active and retiring.
@@ -227,7 +300,12 @@ impl Keyring {
             KeyState::Next | KeyState::Active | KeyState::Retiring => true,
             KeyState::Retired | KeyState::Revoked => false,
         };
-        self.keys.iter().enumerate().filter(|(at, _)| is_published(*at)).map(|(_, key)| key).collect()
+        self.keys
+            .iter()
+            .enumerate()
+            .filter(|(at, _)| is_published(*at))
+            .map(|(_, key)| key)
+            .collect()
     }
 
     /// Returns the public keys of the published keys as a JWK set (RFC 7517, section 5).

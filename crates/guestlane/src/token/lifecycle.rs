@@ -77,17 +77,33 @@ impl KeyLifecycle {
     /// Returns the lifecycle of a store's first key, or of the replacement of a revoked key. It
     /// signs at once, because no other key can.
     pub(super) fn active_now(now: Timestamp) -> Self {
-        Self { created_at: now, active_from: now, revoked_at: None }
+        Self {
+            created_at: now,
+            active_from: now,
+            revoked_at: None,
+        }
     }
 
     /// Returns the lifecycle of the next key, published now and active after the publish lead time.
     pub(crate) fn next(schedule: &RotationPolicy, now: Timestamp) -> Self {
-        Self { created_at: now, active_from: schedule.signs_from(now), revoked_at: None }
+        Self {
+            created_at: now,
+            active_from: schedule.signs_from(now),
+            revoked_at: None,
+        }
     }
 
     /// Restores a lifecycle from the store.
-    pub(crate) fn stored(created_at: Timestamp, active_from: Timestamp, revoked_at: Option<Timestamp>) -> Self {
-        Self { created_at, active_from, revoked_at }
+    pub(crate) fn stored(
+        created_at: Timestamp,
+        active_from: Timestamp,
+        revoked_at: Option<Timestamp>,
+    ) -> Self {
+        Self {
+            created_at,
+            active_from,
+            revoked_at,
+        }
     }
 
     /// Returns when the key was created and published.
@@ -113,7 +129,8 @@ impl KeyLifecycle {
 
     /// Whether the key was ever active, or will be unless it is revoked.
     fn can_activate(&self) -> bool {
-        self.revoked_at.is_none_or(|revoked_at| revoked_at > self.active_from)
+        self.revoked_at
+            .is_none_or(|revoked_at| revoked_at > self.active_from)
     }
 }
 
@@ -124,7 +141,13 @@ impl KeyLifecycle {
 /// Returns `None` if all keys are revoked.
 pub(super) fn active(lives: &[KeyLifecycle], now: Timestamp) -> Option<usize> {
     let good = |(_, life): &(usize, &KeyLifecycle)| !life.is_revoked();
-    let begun = lives.iter().enumerate().filter(good).filter(|(_, life)| life.active_from <= now).map(|(at, _)| at).next_back();
+    let begun = lives
+        .iter()
+        .enumerate()
+        .filter(good)
+        .filter(|(_, life)| life.active_from <= now)
+        .map(|(at, _)| at)
+        .next_back();
     begun.or_else(|| lives.iter().position(|life| !life.is_revoked()))
 }
 
@@ -138,7 +161,12 @@ pub(super) fn until(lives: &[KeyLifecycle], at: usize) -> Option<Timestamp> {
 }
 
 /// Returns the state of the key at index `at`, if `active` is the index of the active key.
-pub(super) fn state(lives: &[KeyLifecycle], at: usize, active: Option<usize>, now: Timestamp) -> KeyState {
+pub(super) fn state(
+    lives: &[KeyLifecycle],
+    at: usize,
+    active: Option<usize>,
+    now: Timestamp,
+) -> KeyState {
     match lives.get(at) {
         Some(life) if life.is_revoked() => KeyState::Revoked,
         Some(_) if active == Some(at) => KeyState::Active,
@@ -165,7 +193,9 @@ mod tests {
     }
 
     fn states(lives: &[KeyLifecycle], now: i64) -> Vec<&'static str> {
-        (0..lives.len()).map(|key| state(lives, key, active(lives, at(now)), at(now)).name()).collect()
+        (0..lives.len())
+            .map(|key| state(lives, key, active(lives, at(now)), at(now)).name())
+            .collect()
     }
 
     #[test]
@@ -174,23 +204,41 @@ mod tests {
         assert_eq!(states(&lives, 1000), ["active", "next"]);
         assert_eq!(states(&lives, 4999), ["active", "next"]);
         assert_eq!(states(&lives, 5000), ["retiring", "active"]);
-        assert_eq!(states(&lives, 5359), ["retiring", "active"], "300 s of a token's life, 60 s of skew");
+        assert_eq!(
+            states(&lives, 5359),
+            ["retiring", "active"],
+            "300 s of a token's life, 60 s of skew"
+        );
         assert_eq!(states(&lives, 5360), ["retired", "active"]);
     }
 
     #[test]
     fn a_clock_that_was_set_back_finds_a_key_that_signs() {
         assert_eq!(states(&[life(1000, 1000)], 0), ["active"]);
-        assert_eq!(states(&[life(1000, 1000), life(2000, 3000)], 0), ["active", "next"]);
-        assert_eq!(states(&[revoked(1000, 1000, 1500), life(1500, 1500)], 0), ["revoked", "active"], "and revoked stays revoked");
+        assert_eq!(
+            states(&[life(1000, 1000), life(2000, 3000)], 0),
+            ["active", "next"]
+        );
+        assert_eq!(
+            states(&[revoked(1000, 1000, 1500), life(1500, 1500)], 0),
+            ["revoked", "active"],
+            "and revoked stays revoked"
+        );
     }
 
     #[test]
     fn a_revoked_key_is_nothing_else_and_what_never_signed_retires_nobody() {
-        assert_eq!(states(&[life(0, 0), revoked(100, 5000, 200)], 6000), ["active", "revoked"]);
+        assert_eq!(
+            states(&[life(0, 0), revoked(100, 5000, 200)], 6000),
+            ["active", "revoked"]
+        );
         let lives = [life(0, 0), revoked(100, 1000, 1100), life(1100, 1100)];
         assert_eq!(states(&lives, 1100), ["retiring", "revoked", "active"]);
-        assert_eq!(states(&lives, 1359), ["retiring", "revoked", "active"], "the revoked one took over at 1000");
+        assert_eq!(
+            states(&lives, 1359),
+            ["retiring", "revoked", "active"],
+            "the revoked one took over at 1000"
+        );
         assert_eq!(states(&lives, 1360), ["retired", "revoked", "active"]);
     }
 }

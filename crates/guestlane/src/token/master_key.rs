@@ -121,8 +121,15 @@ impl MasterKey {
     /// # Errors
     /// Returns [`MasterKeyError::Damaged`] if the text has another form.
     pub fn parse(text: &SecretString, source: &str) -> Result<Self, MasterKeyError> {
-        let keys = Keys { current: Arc::new(Cipher::parse(text, source)?), previous: None, _lock: None };
-        Ok(Self { keys: ArcSwap::from_pointee(keys), seals: AtomicU64::new(0) })
+        let keys = Keys {
+            current: Arc::new(Cipher::parse(text, source)?),
+            previous: None,
+            _lock: None,
+        };
+        Ok(Self {
+            keys: ArcSwap::from_pointee(keys),
+            seals: AtomicU64::new(0),
+        })
     }
 
     /// Adds a previous key, which decrypts what the current key cannot. It encrypts nothing.
@@ -131,14 +138,20 @@ impl MasterKey {
     /// Returns [`MasterKeyError::Damaged`] if the text is not the base64 of 32 bytes.
     pub fn with_previous(self, text: &SecretString, source: &str) -> Result<Self, MasterKeyError> {
         let previous = Some(Arc::new(Cipher::parse(text, source)?));
-        self.keys.rcu(|keys| Keys { previous: previous.clone(), ..Keys::clone(keys) });
+        self.keys.rcu(|keys| Keys {
+            previous: previous.clone(),
+            ..Keys::clone(keys)
+        });
         Ok(self)
     }
 
     /// Adds a file lock that is held as long as the key is in use.
     pub(super) fn with_lock(self, lock: File) -> Self {
         let lock = Some(Arc::new(lock));
-        self.keys.rcu(|keys| Keys { _lock: lock.clone(), ..Keys::clone(keys) });
+        self.keys.rcu(|keys| Keys {
+            _lock: lock.clone(),
+            ..Keys::clone(keys)
+        });
         self
     }
 
@@ -162,7 +175,9 @@ impl MasterKey {
     /// Whether a previous key exists that differs from the current key.
     pub fn is_being_replaced(&self) -> bool {
         let keys = self.keys.load();
-        keys.previous.as_ref().is_some_and(|previous| previous.id != keys.current.id)
+        keys.previous
+            .as_ref()
+            .is_some_and(|previous| previous.id != keys.current.id)
     }
 
     /// Encrypts `secret` under its `name` with the current key.
@@ -216,20 +231,34 @@ struct Cipher {
 impl Cipher {
     fn parse(text: &SecretString, source: &str) -> Result<Self, MasterKeyError> {
         let damaged = || MasterKeyError::Damaged(source.to_owned());
-        let bytes = Zeroizing::new(BASE64_STANDARD.decode(without_bom_str(text.expose_secret()).trim()).map_err(|_| damaged())?);
+        let bytes = Zeroizing::new(
+            BASE64_STANDARD
+                .decode(without_bom_str(text.expose_secret()).trim())
+                .map_err(|_| damaged())?,
+        );
         if bytes.len() != LENGTH {
             return Err(damaged());
         }
         let key = RandomizedNonceKey::new(&AES_256_GCM, &bytes).map_err(|_| damaged())?;
-        let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &bytes), b"guestlane master key id");
-        let id = tag.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        let tag = hmac::sign(
+            &hmac::Key::new(hmac::HMAC_SHA256, &bytes),
+            b"guestlane master key id",
+        );
+        let id = tag
+            .as_ref()
+            .iter()
+            .take(8)
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
         Ok(Self { key, id })
     }
 
     fn seal(&self, name: &str, secret: &[u8]) -> Result<Vec<u8>, MasterKeyError> {
         let mut sealed = secret.to_vec();
-        let nonce =
-            self.key.seal_in_place_append_tag(Aad::from(name.as_bytes()), &mut sealed).map_err(|_| MasterKeyError::Unusable)?;
+        let nonce = self
+            .key
+            .seal_in_place_append_tag(Aad::from(name.as_bytes()), &mut sealed)
+            .map_err(|_| MasterKeyError::Unusable)?;
         Ok([nonce.as_ref().as_slice(), &sealed].concat())
     }
 
@@ -239,7 +268,11 @@ impl Cipher {
         let (nonce, sealed) = sealed.split_at_checked(12)?;
         let nonce = aws_lc_rs::aead::Nonce::try_assume_unique_for_key(nonce).ok()?;
         let mut bytes = Zeroizing::new(sealed.to_vec());
-        let length = self.key.open_in_place(nonce, Aad::from(name.as_bytes()), &mut bytes).ok()?.len();
+        let length = self
+            .key
+            .open_in_place(nonce, Aad::from(name.as_bytes()), &mut bytes)
+            .ok()?
+            .len();
         bytes.truncate(length);
         Some(bytes)
     }
@@ -260,9 +293,18 @@ mod tests {
     #[test]
     fn a_secret_opens_under_its_own_name_and_key_only() {
         let sealed = key(1).seal("signing key v1", b"secret").unwrap();
-        assert_eq!(key(1).open("signing key v1", &sealed).unwrap().as_slice(), b"secret");
-        assert!(matches!(key(1).open("signing key v2", &sealed), Err(MasterKeyError::Wrong(_))));
-        assert!(matches!(key(2).open("signing key v1", &sealed), Err(MasterKeyError::Wrong(_))));
+        assert_eq!(
+            key(1).open("signing key v1", &sealed).unwrap().as_slice(),
+            b"secret"
+        );
+        assert!(matches!(
+            key(1).open("signing key v2", &sealed),
+            Err(MasterKeyError::Wrong(_))
+        ));
+        assert!(matches!(
+            key(2).open("signing key v1", &sealed),
+            Err(MasterKeyError::Wrong(_))
+        ));
         for cut in 0..sealed.len() {
             assert!(key(1).open("signing key v1", &sealed[..cut]).is_err());
         }
@@ -274,19 +316,37 @@ mod tests {
         let old = key(1).seal("x", b"old").unwrap();
         let new = both.seal("x", b"new").unwrap();
         assert_eq!(both.open("x", &old).unwrap().as_slice(), b"old");
-        assert_eq!((both.is_current("x", &old), both.is_current("x", &new)), (false, true));
+        assert_eq!(
+            (both.is_current("x", &old), both.is_current("x", &new)),
+            (false, true)
+        );
         assert!(key(1).open("x", &new).is_err() && key(2).open("x", &new).is_ok());
         assert!(both.is_being_replaced() && !key(2).is_being_replaced());
-        assert!(!key(1).with_previous(&text(1), "a test").unwrap().is_being_replaced());
-        assert!(both.with_previous(&"short".to_owned().into(), "PREVIOUS").unwrap_err().to_string().contains("PREVIOUS"));
+        assert!(
+            !key(1)
+                .with_previous(&text(1), "a test")
+                .unwrap()
+                .is_being_replaced()
+        );
+        assert!(
+            both.with_previous(&"short".to_owned().into(), "PREVIOUS")
+                .unwrap_err()
+                .to_string()
+                .contains("PREVIOUS")
+        );
     }
 
     #[test]
     fn keys_are_replaced_for_all_holders() {
-        let (held, both) = (Arc::new(key(1)), key(2).with_previous(&text(1), "a test").unwrap());
+        let (held, both) = (
+            Arc::new(key(1)),
+            key(2).with_previous(&text(1), "a test").unwrap(),
+        );
         let holder = Arc::clone(&held);
         let old = holder.seal("x", b"old").unwrap();
-        assert!(!held.has_keys_of(&both) && !both.has_keys_of(&key(2)) && held.has_keys_of(&key(1)));
+        assert!(
+            !held.has_keys_of(&both) && !both.has_keys_of(&key(2)) && held.has_keys_of(&key(1))
+        );
         held.take_keys_of(&both);
         assert!(held.has_keys_of(&both) && holder.open("x", &old).is_ok());
         let new = holder.seal("x", b"new").unwrap();
@@ -299,7 +359,14 @@ mod tests {
         for _ in 0..3 {
             key.seal("x", b"secret").unwrap();
         }
-        assert_eq!((key.uncounted_seals(), key.take_seals(), key.uncounted_seals()), (3, 3, 0));
+        assert_eq!(
+            (
+                key.uncounted_seals(),
+                key.take_seals(),
+                key.uncounted_seals()
+            ),
+            (3, 3, 0)
+        );
         key.give_back_seals(3);
         assert_eq!(key.uncounted_seals(), 3);
     }
@@ -313,8 +380,14 @@ mod tests {
     #[test]
     fn a_damaged_master_key_is_told_without_showing_it() {
         for text in ["", "short", "c2hvcnQ=", "!!!!"] {
-            let error = MasterKey::parse(&text.to_owned().into(), "GUESTLANE_MASTER_KEY").unwrap_err().to_string();
-            assert!(error.contains("GUESTLANE_MASTER_KEY") && (text.is_empty() || !error.contains(text)), "{error}");
+            let error = MasterKey::parse(&text.to_owned().into(), "GUESTLANE_MASTER_KEY")
+                .unwrap_err()
+                .to_string();
+            assert!(
+                error.contains("GUESTLANE_MASTER_KEY")
+                    && (text.is_empty() || !error.contains(text)),
+                "{error}"
+            );
         }
     }
 }

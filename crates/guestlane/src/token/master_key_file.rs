@@ -42,9 +42,13 @@ impl MasterKey {
         Self::read_locked(path, || Err(io::ErrorKind::NotFound.into()))
     }
 
-    fn read_locked(path: &Path, make: impl FnOnce() -> io::Result<()>) -> Result<Self, MasterKeyError> {
+    fn read_locked(
+        path: &Path,
+        make: impl FnOnce() -> io::Result<()>,
+    ) -> Result<Self, MasterKeyError> {
         let lock = lock_file(path)?;
-        lock.try_lock_shared().map_err(|_| MasterKeyError::BeingRotated(path.to_owned()))?;
+        lock.try_lock_shared()
+            .map_err(|_| MasterKeyError::BeingRotated(path.to_owned()))?;
         Ok(Self::read(path, make)?.with_lock(lock))
     }
 
@@ -54,7 +58,8 @@ impl MasterKey {
     /// Returns [`MasterKeyError::InUse`] if another process uses them.
     pub(crate) fn lock_alone(path: &Path) -> Result<File, MasterKeyError> {
         let lock = lock_file(path)?;
-        lock.try_lock().map_err(|_| MasterKeyError::InUse(path.to_owned()))?;
+        lock.try_lock()
+            .map_err(|_| MasterKeyError::InUse(path.to_owned()))?;
         Ok(lock)
     }
 
@@ -68,7 +73,8 @@ impl MasterKey {
         let text = match read_private(path)? {
             Some(text) => text,
             None if read_private(&previous)?.is_some() => {
-                let (previous, current) = (previous.display().to_string(), path.display().to_string());
+                let (previous, current) =
+                    (previous.display().to_string(), path.display().to_string());
                 return Err(MasterKeyError::PreviousAlone { previous, current });
             }
             None => {
@@ -87,7 +93,10 @@ impl MasterKey {
     ///
     /// After a crash the same call continues. A rotation whose values are not all encrypted again
     /// yet is left unchanged.
-    pub(crate) fn replace_in_file(path: &Path, fail_points: &FailPoints) -> Result<(), MasterKeyError> {
+    pub(crate) fn replace_in_file(
+        path: &Path,
+        fail_points: &FailPoints,
+    ) -> Result<(), MasterKeyError> {
         if Self::from_locked_file(path)?.is_being_replaced() {
             return Ok(());
         }
@@ -124,8 +133,14 @@ fn beside(path: &Path, ending: &str) -> PathBuf {
 
 fn lock_file(path: &Path) -> Result<File, MasterKeyError> {
     let lock = beside(path, "lock");
-    let opened =
-        make_directory(&lock).and_then(|()| OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&lock));
+    let opened = make_directory(&lock).and_then(|()| {
+        OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&lock)
+    });
     opened.map_err(|error| MasterKeyError::File(lock, error))
 }
 
@@ -145,7 +160,9 @@ fn make_file(path: &Path, fail_points: &FailPoints) -> io::Result<()> {
     let mut key = Zeroizing::new([0; LENGTH]);
     rand::fill(key.as_mut()).map_err(|_| io::Error::other("no randomness"))?;
     let text = Zeroizing::new(format!("{}\n", BASE64_STANDARD.encode(*key)));
-    make_once(path, text.as_bytes(), || fail_points.hit_blocking(FailPoint::MasterKeyDrafted))?;
+    make_once(path, text.as_bytes(), || {
+        fail_points.hit_blocking(FailPoint::MasterKeyDrafted)
+    })?;
     fail_points.hit_blocking(FailPoint::MasterKeyMade);
     Ok(())
 }
@@ -165,12 +182,24 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("master.key");
         let sealed = from_file(&path).unwrap().seal("x", b"secret").unwrap();
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(from_file(&path).unwrap().open("x", &sealed).unwrap().as_slice(), b"secret");
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
+        assert_eq!(
+            from_file(&path)
+                .unwrap()
+                .open("x", &sealed)
+                .unwrap()
+                .as_slice(),
+            b"secret"
+        );
 
         for mode in [0o644, 0o602, 0o601] {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-            assert!(matches!(from_file(&path), Err(MasterKeyError::Open(_, found)) if found == mode));
+            assert!(
+                matches!(from_file(&path), Err(MasterKeyError::Open(_, found)) if found == mode)
+            );
         }
         // Modes that Kubernetes sets: fsGroup at each mount, and a mounted Secret.
         for mode in [0o660, 0o440] {
@@ -190,10 +219,15 @@ mod tests {
             assert!(both.open("x", &sealed).is_ok() && !both.is_current("x", &sealed));
         }
         fs::set_permissions(beside(&path, "previous"), fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(matches!(from_file(&path), Err(MasterKeyError::Open(open, 0o644)) if open == beside(&path, "previous")));
+        assert!(
+            matches!(from_file(&path), Err(MasterKeyError::Open(open, 0o644)) if open == beside(&path, "previous"))
+        );
         MasterKey::delete_previous(&path).unwrap();
         assert!(from_file(&path).unwrap().open("x", &sealed).is_err());
-        let left: Vec<_> = fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        let left: Vec<_> = fs::read_dir(directory.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
         assert_eq!(left.len(), 2, "the key and its lock: {left:?}");
     }
 
@@ -203,7 +237,10 @@ mod tests {
         let path = directory.path().join("master.key");
         drop(from_file(&path).unwrap());
         fs::rename(&path, beside(&path, "previous")).unwrap();
-        assert!(matches!(from_file(&path), Err(MasterKeyError::PreviousAlone { .. })));
+        assert!(matches!(
+            from_file(&path),
+            Err(MasterKeyError::PreviousAlone { .. })
+        ));
         assert!(!path.exists());
     }
 
@@ -212,8 +249,16 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("master.key");
         let sealed = from_file(&path).unwrap().seal("x", b"secret").unwrap();
-        OpenOptions::new().write(true).create_new(true).mode(0o600).open(beside(&path, "next")).unwrap();
-        assert!(matches!(MasterKey::replace_in_file(&path, &FailPoints::default()), Err(MasterKeyError::Damaged(_))));
+        OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(beside(&path, "next"))
+            .unwrap();
+        assert!(matches!(
+            MasterKey::replace_in_file(&path, &FailPoints::default()),
+            Err(MasterKeyError::Damaged(_))
+        ));
         assert!(from_file(&path).unwrap().is_current("x", &sealed));
     }
 
@@ -222,10 +267,16 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("master.key");
         let key = from_file(&path).unwrap();
-        assert!(matches!(MasterKey::lock_alone(&path), Err(MasterKeyError::InUse(_))));
+        assert!(matches!(
+            MasterKey::lock_alone(&path),
+            Err(MasterKeyError::InUse(_))
+        ));
         drop(key);
         let alone = MasterKey::lock_alone(&path).unwrap();
-        assert!(matches!(from_file(&path), Err(MasterKeyError::BeingRotated(_))));
+        assert!(matches!(
+            from_file(&path),
+            Err(MasterKeyError::BeingRotated(_))
+        ));
         drop(alone);
         from_file(&path).unwrap();
     }

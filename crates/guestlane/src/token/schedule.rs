@@ -21,7 +21,9 @@ pub enum InvalidRotationPolicy {
     PublishLeadTooShort,
     /// Before another rotation, the next key must be published and the tokens of the previous key
     /// expired.
-    #[error("is not longer than the time for which a key is published before it signs, and the life of a token (5min)")]
+    #[error(
+        "is not longer than the time for which a key is published before it signs, and the life of a token (5min)"
+    )]
     RotationTooFrequent,
 }
 
@@ -32,7 +34,10 @@ const PROPAGATION_DELAY: Duration = Duration::from_secs(10);
 impl Default for RotationPolicy {
     /// Publishes a key for a day before it signs, without automatic rotation.
     fn default() -> Self {
-        Self { publish_before: Duration::from_secs(24 * 3600), rotate_every: None }
+        Self {
+            publish_before: Duration::from_secs(24 * 3600),
+            rotate_every: None,
+        }
     }
 }
 
@@ -44,14 +49,20 @@ impl RotationPolicy {
     ///
     /// # Errors
     /// Returns [`InvalidRotationPolicy`] if the durations cannot be kept.
-    pub fn new(publish_before: Duration, rotate_every: Option<Duration>) -> Result<Self, InvalidRotationPolicy> {
+    pub fn new(
+        publish_before: Duration,
+        rotate_every: Option<Duration>,
+    ) -> Result<Self, InvalidRotationPolicy> {
         if publish_before < CLOCK_SKEW {
             return Err(InvalidRotationPolicy::PublishLeadTooShort);
         }
         if rotate_every.is_some_and(|every| every <= publish_before + TOKEN_TTL) {
             return Err(InvalidRotationPolicy::RotationTooFrequent);
         }
-        Ok(Self { publish_before, rotate_every })
+        Ok(Self {
+            publish_before,
+            rotate_every,
+        })
     }
 
     /// Returns how long a key is published before it signs.
@@ -67,7 +78,9 @@ impl RotationPolicy {
 
     /// Whether the successor of a key that is active since `active_since` must be created by now.
     pub(crate) fn is_due(&self, active_since: Timestamp, now: Timestamp) -> bool {
-        self.rotate_every.is_some_and(|every| now >= active_since + (every - self.publish_before - PROPAGATION_DELAY))
+        self.rotate_every.is_some_and(|every| {
+            now >= active_since + (every - self.publish_before - PROPAGATION_DELAY)
+        })
     }
 
     /// Returns when a key created at `now` starts to sign, after it was published long enough.
@@ -91,17 +104,35 @@ mod tests {
 
     #[test]
     fn a_schedule_that_cannot_be_kept_is_refused() {
-        assert_eq!(RotationPolicy::new(Duration::from_secs(59), None), Err(InvalidRotationPolicy::PublishLeadTooShort));
-        assert_eq!(RotationPolicy::new(24 * HOUR, Some(24 * HOUR + TOKEN_TTL)), Err(InvalidRotationPolicy::RotationTooFrequent));
-        assert!(RotationPolicy::new(24 * HOUR, Some(24 * HOUR + TOKEN_TTL + Duration::from_secs(1))).is_ok());
+        assert_eq!(
+            RotationPolicy::new(Duration::from_secs(59), None),
+            Err(InvalidRotationPolicy::PublishLeadTooShort)
+        );
+        assert_eq!(
+            RotationPolicy::new(24 * HOUR, Some(24 * HOUR + TOKEN_TTL)),
+            Err(InvalidRotationPolicy::RotationTooFrequent)
+        );
+        assert!(
+            RotationPolicy::new(
+                24 * HOUR,
+                Some(24 * HOUR + TOKEN_TTL + Duration::from_secs(1))
+            )
+            .is_ok()
+        );
     }
 
     #[test]
     fn the_next_key_is_made_in_time_and_never_signs_before_it_was_published_long_enough() {
         let schedule = RotationPolicy::new(HOUR, Some(10 * HOUR)).unwrap();
-        assert!(!schedule.is_due(at(0), at(9 * 3600 - 11)) && schedule.is_due(at(0), at(9 * 3600 - 10)));
+        assert!(
+            !schedule.is_due(at(0), at(9 * 3600 - 11)) && schedule.is_due(at(0), at(9 * 3600 - 10))
+        );
         assert_eq!(schedule.signs_from(at(9 * 3600 - 10)), at(10 * 3600));
-        assert_eq!(schedule.signs_from(at(50 * 3600)), at(51 * 3600 + 10), "no process ran at the time");
+        assert_eq!(
+            schedule.signs_from(at(50 * 3600)),
+            at(51 * 3600 + 10),
+            "no process ran at the time"
+        );
         assert!(!RotationPolicy::default().is_due(at(0), at(i64::from(u32::MAX))));
     }
 }

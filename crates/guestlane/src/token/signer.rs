@@ -32,7 +32,9 @@ pub struct SigningKey {
 
 impl std::fmt::Debug for SigningKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SigningKey").field("kid", &self.kid).finish_non_exhaustive()
+        f.debug_struct("SigningKey")
+            .field("kid", &self.kid)
+            .finish_non_exhaustive()
     }
 }
 
@@ -54,7 +56,8 @@ impl SigningKey {
     /// Returns [`KeyError::Unusable`] if the bytes are not an RSA key in PKCS#8.
     pub fn from_pkcs8(kid: &str, der: &[u8]) -> Result<Self, KeyError> {
         let pair = RsaKeyPair::from_pkcs8(der).map_err(|_| KeyError::Unusable)?;
-        let header = serde_json::to_vec(&Header { alg: "RS256", kid }).map_err(|_| KeyError::Unusable)?;
+        let header =
+            serde_json::to_vec(&Header { alg: "RS256", kid }).map_err(|_| KeyError::Unusable)?;
         let prefix = format!("{}.", BASE64_URL_SAFE_NO_PAD.encode(header));
         let public = pair.public_key();
         let (modulus, exponent) = (public.modulus(), public.exponent());
@@ -62,7 +65,12 @@ impl SigningKey {
             modulus.big_endian_without_leading_zero(),
             exponent.big_endian_without_leading_zero(),
         );
-        Ok(Self { kid: kid.to_owned(), pair, prefix, decoding })
+        Ok(Self {
+            kid: kid.to_owned(),
+            pair,
+            prefix,
+            decoding,
+        })
     }
 
     /// Returns the key's ID.
@@ -79,7 +87,11 @@ impl SigningKey {
     /// # Errors
     /// Returns [`KeyError::Unusable`] if the crypto library fails.
     pub fn public_der(&self) -> Result<Vec<u8>, KeyError> {
-        let der: PublicKeyX509Der<'_> = self.pair.public_key().as_der().map_err(|_| KeyError::Unusable)?;
+        let der: PublicKeyX509Der<'_> = self
+            .pair
+            .public_key()
+            .as_der()
+            .map_err(|_| KeyError::Unusable)?;
         Ok(der.as_ref().to_vec())
     }
 
@@ -115,8 +127,17 @@ impl SigningKey {
         token.push_str(&self.prefix);
         BASE64_URL_SAFE_NO_PAD.encode_string(claims, &mut token);
         let mut signature = [0; 256];
-        let signature = signature.get_mut(..self.pair.public_modulus_len()).ok_or(KeyError::Unusable)?;
-        self.pair.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), token.as_bytes(), signature).map_err(|_| KeyError::Unusable)?;
+        let signature = signature
+            .get_mut(..self.pair.public_modulus_len())
+            .ok_or(KeyError::Unusable)?;
+        self.pair
+            .sign(
+                &RSA_PKCS1_SHA256,
+                &SystemRandom::new(),
+                token.as_bytes(),
+                signature,
+            )
+            .map_err(|_| KeyError::Unusable)?;
         token.push('.');
         BASE64_URL_SAFE_NO_PAD.encode_string(signature, &mut token);
         Ok(GuestToken::new(token))

@@ -24,11 +24,15 @@ pub(super) enum StrictJsonError {
 pub(super) fn object(json: &[u8]) -> Result<Map<String, Value>, StrictJsonError> {
     let twice = RefCell::new(None);
     let mut deserializer = serde_json::Deserializer::from_slice(json);
-    let read = Unique(&twice).deserialize(&mut deserializer).and_then(|value| deserializer.end().map(|()| value));
+    let read = Unique(&twice)
+        .deserialize(&mut deserializer)
+        .and_then(|value| deserializer.end().map(|()| value));
     match (read, twice.into_inner()) {
         (Ok(Value::Object(object)), _) => Ok(object),
         // A duplicate name is only reported if the text is JSON otherwise.
-        (Err(_), Some(name)) if serde_json::from_slice::<IgnoredAny>(json).is_ok() => Err(StrictJsonError::DuplicateName(name)),
+        (Err(_), Some(name)) if serde_json::from_slice::<IgnoredAny>(json).is_ok() => {
+            Err(StrictJsonError::DuplicateName(name))
+        }
         _ => Err(StrictJsonError::NotAnObject),
     }
 }
@@ -104,17 +108,39 @@ mod tests {
 
     #[test]
     fn an_object_is_read_as_any_reader_does() {
-        let text = r#"{"a":1,"b":[true,null,{"a":-2.5}],"c":"\u00e4","d":{},"e":18446744073709551615}"#;
-        assert_eq!(Value::from(object(text.as_bytes()).unwrap()), serde_json::from_str::<Value>(text).unwrap());
+        let text =
+            r#"{"a":1,"b":[true,null,{"a":-2.5}],"c":"\u00e4","d":{},"e":18446744073709551615}"#;
+        assert_eq!(
+            Value::from(object(text.as_bytes()).unwrap()),
+            serde_json::from_str::<Value>(text).unwrap()
+        );
     }
 
     #[test]
     fn a_name_that_stands_twice_is_told_at_any_depth_and_however_it_is_written() {
         let twice = |text: &str| object(text.as_bytes()).unwrap_err();
-        assert_eq!(twice(r#"{"a":1,"b":2,"a":1}"#), StrictJsonError::DuplicateName("a".into()));
-        assert_eq!(twice(r#"{"a":1,"\u0061":2}"#), StrictJsonError::DuplicateName("a".into()));
-        assert_eq!(twice(r#"{"x":[{"y":{"a":1,"a":2}}]}"#), StrictJsonError::DuplicateName("a".into()));
-        for text in ["", "[]", "1", "{", r#"{"a":1}{"#, r#"{"a":1}{}"#, r#"{"a":1,"a":2"#, r#"{"a":1e999}"#] {
+        assert_eq!(
+            twice(r#"{"a":1,"b":2,"a":1}"#),
+            StrictJsonError::DuplicateName("a".into())
+        );
+        assert_eq!(
+            twice(r#"{"a":1,"\u0061":2}"#),
+            StrictJsonError::DuplicateName("a".into())
+        );
+        assert_eq!(
+            twice(r#"{"x":[{"y":{"a":1,"a":2}}]}"#),
+            StrictJsonError::DuplicateName("a".into())
+        );
+        for text in [
+            "",
+            "[]",
+            "1",
+            "{",
+            r#"{"a":1}{"#,
+            r#"{"a":1}{}"#,
+            r#"{"a":1,"a":2"#,
+            r#"{"a":1e999}"#,
+        ] {
             assert_eq!(twice(text), StrictJsonError::NotAnObject, "{text}");
         }
     }

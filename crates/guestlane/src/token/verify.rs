@@ -105,15 +105,23 @@ fn validation() -> Validation {
 }
 
 /// Checks a fresh token: the public key must verify it, and it must name this guest.
-pub(super) fn check_signature(key: &SigningKey, token: &GuestToken, guest: &GuestId) -> Result<(), TokenError> {
+pub(super) fn check_signature(
+    key: &SigningKey,
+    token: &GuestToken,
+    guest: &GuestId,
+) -> Result<(), TokenError> {
     #[derive(serde::Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct GuestClaim {
         guest_id: String,
     }
-    let data =
-        jsonwebtoken::decode::<GuestClaim>(token.expose(), key.decoding(), &validation()).map_err(|_| TokenError::Signature)?;
-    if data.claims.guest_id == guest.as_str() { Ok(()) } else { Err(TokenError::IdentityMismatch) }
+    let data = jsonwebtoken::decode::<GuestClaim>(token.expose(), key.decoding(), &validation())
+        .map_err(|_| TokenError::Signature)?;
+    if data.claims.guest_id == guest.as_str() {
+        Ok(())
+    } else {
+        Err(TokenError::IdentityMismatch)
+    }
 }
 
 /// Verifies a guest token at the time `now`.
@@ -129,14 +137,22 @@ pub fn verify(keyring: &Keyring, token: &str, now: Timestamp) -> Result<Verified
         return Err(TokenError::TooLong);
     }
     let (message, signature) = token.rsplit_once('.').ok_or(TokenError::Malformed)?;
-    let (header, claims) = message.split_once('.').filter(|(_, claims)| !claims.contains('.')).ok_or(TokenError::Malformed)?;
+    let (header, claims) = message
+        .split_once('.')
+        .filter(|(_, claims)| !claims.contains('.'))
+        .ok_or(TokenError::Malformed)?;
     let kid = kid_of(&object(&bytes(header)?)?)?;
     let key = keyring.trusted_key(&kid, now)?;
     let claims = bytes(claims)?;
     // A token has exactly one accepted encoding, so a second spelling of the same bytes is
     // rejected.
     bytes(signature)?;
-    let verified = jsonwebtoken::crypto::verify(signature, message.as_bytes(), key.decoding(), Algorithm::RS256);
+    let verified = jsonwebtoken::crypto::verify(
+        signature,
+        message.as_bytes(),
+        key.decoding(),
+        Algorithm::RS256,
+    );
     if !verified.unwrap_or(false) {
         return Err(TokenError::Signature);
     }
@@ -148,20 +164,36 @@ fn kid_of(header: &Map<String, Value>) -> Result<String, TokenError> {
     if header.get("alg").and_then(Value::as_str) != Some("RS256") {
         return Err(TokenError::Algorithm);
     }
-    if let Some(unknown) = header.keys().find(|name| !["alg", "kid", "typ"].contains(&name.as_str())) {
+    if let Some(unknown) = header
+        .keys()
+        .find(|name| !["alg", "kid", "typ"].contains(&name.as_str()))
+    {
         return Err(TokenError::Header(shorten(unknown)));
     }
-    if header.get("typ").is_some_and(|typ| !typ.as_str().is_some_and(|typ| typ.eq_ignore_ascii_case("JWT"))) {
+    if header.get("typ").is_some_and(|typ| {
+        !typ.as_str()
+            .is_some_and(|typ| typ.eq_ignore_ascii_case("JWT"))
+    }) {
         return Err(TokenError::Type);
     }
-    header.get("kid").and_then(Value::as_str).filter(|kid| !kid.is_empty()).map(str::to_owned).ok_or(TokenError::NoKey)
+    header
+        .get("kid")
+        .and_then(Value::as_str)
+        .filter(|kid| !kid.is_empty())
+        .map(str::to_owned)
+        .ok_or(TokenError::NoKey)
 }
 
 /// Checks the claims of a token whose signature is valid.
 fn accept(claims: Map<String, Value>, kid: String, now: Timestamp) -> Result<Verified, TokenError> {
     let now = now.unix_seconds();
     let (skew, life) = (seconds(CLOCK_SKEW), seconds(TOKEN_TTL));
-    let time = |name: &'static str| claims.get(name).and_then(Value::as_i64).ok_or(TokenError::Claim(name));
+    let time = |name: &'static str| {
+        claims
+            .get(name)
+            .and_then(Value::as_i64)
+            .ok_or(TokenError::Claim(name))
+    };
     let (issued_at, expires_at) = (time("iat")?, time("exp")?);
     if expires_at <= now {
         return Err(TokenError::Expired);
@@ -175,9 +207,20 @@ fn accept(claims: Map<String, Value>, kid: String, now: Timestamp) -> Result<Ver
     if claims.contains_key("nbf") && time("nbf")? > now.saturating_add(skew) {
         return Err(TokenError::NotYet);
     }
-    let guest: Option<GuestId> = claims.get("guestId").and_then(Value::as_str).and_then(|id| GuestId::recorded(id).ok());
-    let guest_id = guest.ok_or(TokenError::Claim("guestId"))?.as_str().to_owned();
-    Ok(Verified { guest_id, kid, expires_at, claims })
+    let guest: Option<GuestId> = claims
+        .get("guestId")
+        .and_then(Value::as_str)
+        .and_then(|id| GuestId::recorded(id).ok());
+    let guest_id = guest
+        .ok_or(TokenError::Claim("guestId"))?
+        .as_str()
+        .to_owned();
+    Ok(Verified {
+        guest_id,
+        kid,
+        expires_at,
+        claims,
+    })
 }
 
 fn seconds(duration: Duration) -> i64 {
@@ -187,7 +230,9 @@ fn seconds(duration: Duration) -> i64 {
 /// Decodes base64url without padding, and accepts only the canonical encoding (RFC 7515, section
 /// 2).
 fn bytes(part: &str) -> Result<Vec<u8>, TokenError> {
-    BASE64_URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenError::Malformed)
+    BASE64_URL_SAFE_NO_PAD
+        .decode(part)
+        .map_err(|_| TokenError::Malformed)
 }
 
 fn object(json: &[u8]) -> Result<Map<String, Value>, TokenError> {
@@ -202,8 +247,14 @@ fn object(json: &[u8]) -> Result<Map<String, Value>, TokenError> {
 /// # Errors
 /// Returns [`TokenError::Malformed`] if the text is not three parts with JSON in the first two.
 pub fn decode(token: &str) -> Result<(Value, Value), TokenError> {
-    let part = |text: Option<&str>| serde_json::from_slice(&bytes(text.unwrap_or_default())?).map_err(|_| TokenError::Malformed);
+    let part = |text: Option<&str>| {
+        serde_json::from_slice(&bytes(text.unwrap_or_default())?).map_err(|_| TokenError::Malformed)
+    };
     let mut parts = token.trim().split('.');
     let decoded = (part(parts.next())?, part(parts.next())?);
-    if parts.next().is_some() && parts.next().is_none() { Ok(decoded) } else { Err(TokenError::Malformed) }
+    if parts.next().is_some() && parts.next().is_none() {
+        Ok(decoded)
+    } else {
+        Err(TokenError::Malformed)
+    }
 }

@@ -34,9 +34,19 @@ async fn a_call_that_could_not_leave_this_machine_is_no_try_of_the_other_side() 
     world.faults(&["crm:reset:first=1"]); // after which no connection to it is left
     engine.create(request("ann")).await.unwrap();
     while !outbox.wait_for_initial_deliveries().await {}
-    let event = async || -> Delivery { engine.store().events(None, None, 1).await.unwrap().remove(0) };
+    let event = async || -> Delivery {
+        engine
+            .store()
+            .events(None, None, 1)
+            .await
+            .unwrap()
+            .remove(0)
+    };
     let failed = event().await;
-    assert_eq!((failed.state, failed.event.tries), (DeliveryState::Pending, 1));
+    assert_eq!(
+        (failed.state, failed.event.tries),
+        (DeliveryState::Pending, 1)
+    );
 
     world.clock.advance(Duration::from_secs(10));
     for _ in 0..20 {
@@ -45,12 +55,19 @@ async fn a_call_that_could_not_leave_this_machine_is_no_try_of_the_other_side() 
         drop(taken);
         assert_eq!(round.unwrap().failed, 1);
         let waiting = event().await;
-        assert_eq!((waiting.state, waiting.event.tries), (DeliveryState::Pending, 1), "no try of the receiver is used");
+        assert_eq!(
+            (waiting.state, waiting.event.tries),
+            (DeliveryState::Pending, 1),
+            "no try of the receiver is used"
+        );
         assert_eq!(waiting.last_error, failed.last_error);
         world.clock.advance(Duration::from_secs(11));
     }
     assert_eq!(outbox.deliver_due().await.unwrap().delivered, 1);
-    assert_eq!((world.sim.state().crm.events, event().await.event.tries), (1, 2));
+    assert_eq!(
+        (world.sim.state().crm.events, event().await.event.tries),
+        (1, 2)
+    );
 
     // One that lasts for more than a day is a try after all: at last there is a dead letter for a
     // person to see.
@@ -74,6 +91,13 @@ async fn a_call_that_could_not_leave_this_machine_is_no_try_of_the_other_side() 
         drop(taken);
     });
     opened.unwrap();
-    assert!(world.clock.now().since(before) >= Duration::from_secs(30), "the call waited for a descriptor");
-    assert_eq!((fresh.platform_down_for(), fresh.error_counts().total), (None, 0), "it says nothing of the platform");
+    assert!(
+        world.clock.now().since(before) >= Duration::from_secs(30),
+        "the call waited for a descriptor"
+    );
+    assert_eq!(
+        (fresh.platform_down_for(), fresh.error_counts().total),
+        (None, 0),
+        "it says nothing of the platform"
+    );
 }

@@ -7,18 +7,26 @@ use guestlane::{
     api_key::{ApiKey, ApiKeyHasher, Scope, Scopes, StoredApiKey},
     audit::{self, ChangeAction, Checkpoint, Tampered, VerificationError},
     request::SessionRequest,
-    store::{DeliveryState, ErasureOutcome, ErasureReport, GuestIdMode, RecordFilter, ReplayFilter, SessionFilter},
+    store::{
+        DeliveryState, ErasureOutcome, ErasureReport, GuestIdMode, RecordFilter, ReplayFilter,
+        SessionFilter,
+    },
 };
 use serde_json::Value;
 
 use crate::harness::{World, fresh, request};
 
 pub(crate) fn lines(path: &Path) -> Vec<Value> {
-    fs::read_to_string(path).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    fs::read_to_string(path)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
 }
 
 #[tokio::test]
-async fn processes_that_run_at_once_have_a_log_each_and_the_next_one_goes_on_with_the_first_that_is_free() {
+async fn processes_that_run_at_once_have_a_log_each_and_the_next_one_goes_on_with_the_first_that_is_free()
+ {
     let world = World::new().await;
     let (one, two) = (world.engine().await, world.engine().await);
     for guest in ["ann", "bob"] {
@@ -26,7 +34,10 @@ async fn processes_that_run_at_once_have_a_log_each_and_the_next_one_goes_on_wit
         two.create(fresh(guest)).await.unwrap();
     }
     let logs = world.proven_logs().await;
-    let origins: Vec<_> = logs.iter().map(|log| log.checkpoint.origin.rsplit('/').next().unwrap()).collect();
+    let origins: Vec<_> = logs
+        .iter()
+        .map(|log| log.checkpoint.origin.rsplit('/').next().unwrap())
+        .collect();
     assert_eq!(origins, ["1", "2"]);
     assert!(logs.iter().all(|log| log.checkpoint.size == 4));
     for engine in [one, two] {
@@ -48,33 +59,59 @@ async fn a_full_log_is_closed_and_the_next_one_knows_how_it_ended() {
         engine.create(fresh("ann")).await.unwrap();
     }
     let logs = world.proven_logs().await;
-    assert!(logs.len() > 4 && logs[..logs.len() - 1].iter().all(|log| log.closed), "{logs:?}");
+    assert!(
+        logs.len() > 4 && logs[..logs.len() - 1].iter().all(|log| log.closed),
+        "{logs:?}"
+    );
     let records: u64 = logs.iter().map(|log| log.checkpoint.size).sum();
-    assert_eq!(records, 60 + logs.len() as u64 - 1, "two for each session, one for each log that goes on");
+    assert_eq!(
+        records,
+        60 + logs.len() as u64 - 1,
+        "two for each session, one for each log that goes on"
+    );
     for pair in logs.windows(2) {
         let first = &lines(&pair[1].path)[0];
         assert_eq!(first["action"], "audit.rotate");
-        assert!(
-            first["continues"]
-                .as_str()
-                .unwrap()
-                .starts_with(&format!("{}\n{}\n", pair[0].checkpoint.origin, pair[0].checkpoint.size))
-        );
+        assert!(first["continues"].as_str().unwrap().starts_with(&format!(
+            "{}\n{}\n",
+            pair[0].checkpoint.origin, pair[0].checkpoint.size
+        )));
     }
 
     // Rolled back to an earlier state of itself, signed checkpoint and all: alone it is a good log, and the next one tells.
     let state = world.state().await;
     let elsewhere = tempfile::tempdir().unwrap();
     let path = elsewhere.path().join("log.jsonl");
-    let early: Vec<String> = fs::read_to_string(&logs[0].path).unwrap().lines().take(3).map(str::to_owned).collect();
-    let leaves: Vec<_> = early.iter().map(|line| audit::leaf_hash(line.as_bytes())).collect();
+    let early: Vec<String> = fs::read_to_string(&logs[0].path)
+        .unwrap()
+        .lines()
+        .take(3)
+        .map(str::to_owned)
+        .collect();
+    let leaves: Vec<_> = early
+        .iter()
+        .map(|line| audit::leaf_hash(line.as_bytes()))
+        .collect();
     fs::write(&path, early.join("\n") + "\n").unwrap();
-    let rolled_back = Checkpoint { size: 3, root: audit::root(&leaves), ..logs[0].checkpoint.clone() };
+    let rolled_back = Checkpoint {
+        size: 3,
+        root: audit::root(&leaves),
+        ..logs[0].checkpoint.clone()
+    };
     fs::write(audit::checkpoint_path(&path), state.sign(&rolled_back)).unwrap();
     assert!(audit::verify_log(&path, state.audit_key(), &[]).is_ok());
     let kept = audit::rotation_checkpoints(&logs[1].path, state.audit_key());
     let told = audit::verify_log(&path, state.audit_key(), &kept);
-    assert!(matches!(told, Err(VerificationError::Tampered(_, Tampered::Missing { line: 4, .. }))), "{told:?}");
+    assert!(
+        matches!(
+            told,
+            Err(VerificationError::Tampered(
+                _,
+                Tampered::Missing { line: 4, .. }
+            ))
+        ),
+        "{told:?}"
+    );
 }
 
 #[tokio::test]
@@ -82,14 +119,25 @@ async fn the_proof_of_a_session_holds_for_its_records_in_every_log_and_for_no_ot
     let mut world = World::new().await;
     world.config.places.audit.rotate_at = Some(400);
     let engine = world.engine().await;
-    let (ann, bob) = (engine.create(request("ann")).await.unwrap(), engine.create(request("bob")).await.unwrap());
+    let (ann, bob) = (
+        engine.create(request("ann")).await.unwrap(),
+        engine.create(request("bob")).await.unwrap(),
+    );
     let state = world.state().await;
     let key = state.audit_key();
-    let proof = state.prove_inclusion(ann.session.id).await.unwrap().unwrap();
+    let proof = state
+        .prove_inclusion(ann.session.id)
+        .await
+        .unwrap()
+        .unwrap();
     let places = proof.verify(key).unwrap();
     assert_eq!(places.len(), 2);
     assert_ne!(places[0].1.origin, places[1].1.origin, "in two logs");
-    let mut other = state.prove_inclusion(bob.session.id).await.unwrap().unwrap();
+    let mut other = state
+        .prove_inclusion(bob.session.id)
+        .await
+        .unwrap()
+        .unwrap();
     other.session_id = proof.session_id.clone();
     assert!(other.verify(key).is_err());
     let somebody = audit::NoteSigner::from_seed(&[1; 32]).unwrap();
@@ -103,7 +151,8 @@ fn uuid_of(text: &str) -> guestlane::session::SessionId {
 }
 
 #[tokio::test]
-async fn with_pseudonyms_the_log_names_nobody_and_whoever_has_the_store_finds_each_guests_records() {
+async fn with_pseudonyms_the_log_names_nobody_and_whoever_has_the_store_finds_each_guests_records()
+{
     let mut world = World::new().await;
     world.config.places.audit.guest_ids = GuestIdMode::Pseudonymous;
     let engine = world.engine().await;
@@ -115,16 +164,36 @@ async fn with_pseudonyms_the_log_names_nobody_and_whoever_has_the_store_finds_ea
     let text = fs::read_to_string(world.audit_path()).unwrap();
     assert!(!text.contains("ann") && !text.contains("bob"), "{text}");
     let records = |guest: &str| {
-        let filter = RecordFilter { session: None, guest: Some(guest.parse().unwrap()), limit: 100 };
+        let filter = RecordFilter {
+            session: None,
+            guest: Some(guest.parse().unwrap()),
+            limit: 100,
+        };
         engine.store().records(filter)
     };
     let names = |records: Vec<guestlane::store::StoredRecord>| {
-        let name = |line: &str| serde_json::from_str::<Value>(line).unwrap()["guestIdentifier"].as_str().unwrap().to_owned();
-        records.iter().map(|record| name(&record.line)).collect::<Vec<_>>()
+        let name = |line: &str| {
+            serde_json::from_str::<Value>(line).unwrap()["guestIdentifier"]
+                .as_str()
+                .unwrap()
+                .to_owned()
+        };
+        records
+            .iter()
+            .map(|record| name(&record.line))
+            .collect::<Vec<_>>()
     };
-    let (ann, bob) = (names(records("ann").await.unwrap()), names(records("bob").await.unwrap()));
+    let (ann, bob) = (
+        names(records("ann").await.unwrap()),
+        names(records("bob").await.unwrap()),
+    );
     assert_eq!((ann.len(), bob.len()), (5, 2));
-    assert!(ann.iter().all(|name| *name == ann[0]) && ann[0] != bob[0] && ann[0].starts_with("pseudonym:"), "{ann:?}");
+    assert!(
+        ann.iter().all(|name| *name == ann[0])
+            && ann[0] != bob[0]
+            && ann[0].starts_with("pseudonym:"),
+        "{ann:?}"
+    );
     assert_eq!(records("nobody").await.unwrap(), []);
 }
 
@@ -133,7 +202,11 @@ const CANARY: &str = "canary-7f3a";
 pub(crate) fn canary(key: &str) -> SessionRequest {
     SessionRequest {
         key: format!("{CANARY}-{key}").parse().unwrap(),
-        attributes: guestlane::request::Attributes::from_pairs([("note", format!("{CANARY}-note"))]).unwrap(),
+        attributes: guestlane::request::Attributes::from_pairs([(
+            "note",
+            format!("{CANARY}-note"),
+        )])
+        .unwrap(),
         ..request(CANARY)
     }
 }
@@ -141,7 +214,12 @@ pub(crate) fn canary(key: &str) -> SessionRequest {
 /// The files of the state directory that have the canary in them, and the database if it has.
 pub(crate) fn files_with_the_canary(world: &World) -> Vec<String> {
     let mut found = files_in(world.directory.path());
-    if world.postgres.is_some() && world.kept_bytes().windows(CANARY.len()).any(|window| window == CANARY.as_bytes()) {
+    if world.postgres.is_some()
+        && world
+            .kept_bytes()
+            .windows(CANARY.len())
+            .any(|window| window == CANARY.as_bytes())
+    {
         found.push("the database".to_owned());
     }
     found
@@ -153,7 +231,11 @@ fn files_in(directory: &Path) -> Vec<String> {
         let path = entry.path();
         if path.is_dir() {
             found.extend(files_in(&path));
-        } else if fs::read(&path).unwrap().windows(CANARY.len()).any(|window| window == CANARY.as_bytes()) {
+        } else if fs::read(&path)
+            .unwrap()
+            .windows(CANARY.len())
+            .any(|window| window == CANARY.as_bytes())
+        {
             found.push(path.file_name().unwrap().to_string_lossy().into_owned());
         }
     }
@@ -172,12 +254,23 @@ async fn guest_with_a_past(world: &World) -> std::sync::Arc<SessionEngine> {
         world.clock.advance(Duration::from_secs(27 * 3600));
         engine.outbox().unwrap().deliver_due().await.unwrap();
     }
-    assert_eq!(engine.store().events(Some(DeliveryState::Dead), None, 10).await.unwrap().len(), 1);
+    assert_eq!(
+        engine
+            .store()
+            .events(Some(DeliveryState::Dead), None, 10)
+            .await
+            .unwrap()
+            .len(),
+        1
+    );
     world.faults(&[]);
     engine.create(canary("delivered")).await.unwrap();
     engine.outbox().unwrap().wait_for_initial_deliveries().await;
     world.faults(&["conversation:403:first=1", "crm:500"]);
-    engine.create(canary("platform_rejected")).await.unwrap_err();
+    engine
+        .create(canary("platform_rejected"))
+        .await
+        .unwrap_err();
     engine.create(canary("waiting")).await.unwrap();
     engine.outbox().unwrap().wait_for_initial_deliveries().await;
     world.faults(&["conversation:answer-lost", "crm:500"]);
@@ -189,7 +282,12 @@ async fn guest_with_a_past(world: &World) -> std::sync::Arc<SessionEngine> {
 }
 
 pub(crate) async fn erase(engine: &SessionEngine, world: &World) -> ErasureReport {
-    match engine.store().erase_guest(CANARY.parse().unwrap(), world.clock.now()).await.unwrap() {
+    match engine
+        .store()
+        .erase_guest(CANARY.parse().unwrap(), world.clock.now())
+        .await
+        .unwrap()
+    {
         ErasureOutcome::Erased(done) => done,
         other => panic!("{other:?}"),
     }
@@ -202,35 +300,83 @@ async fn an_erased_guest_is_in_no_file_any_more_and_every_proof_still_holds() {
     let engine = guest_with_a_past(&world).await;
     let sessions = engine
         .store()
-        .sessions(SessionFilter { guest: Some(CANARY.to_owned()), state: None, limit: 10, ..SessionFilter::default() })
+        .sessions(SessionFilter {
+            guest: Some(CANARY.to_owned()),
+            state: None,
+            limit: 10,
+            ..SessionFilter::default()
+        })
         .await
         .unwrap();
     let state = world.state().await;
-    let proof = state.prove_inclusion(sessions.sessions[0].id).await.unwrap().unwrap();
+    let proof = state
+        .prove_inclusion(sessions.sessions[0].id)
+        .await
+        .unwrap()
+        .unwrap();
     assert!(!files_with_the_canary(&world).is_empty());
 
     let done = erase(&engine, &world).await;
     assert_eq!((done.sessions, done.events, done.untold), (5, 3, 2));
-    assert!(done.bytes_gone && done.plain_records.is_empty() && done.pseudonym.is_some(), "{done:?}");
+    assert!(
+        done.bytes_gone && done.plain_records.is_empty() && done.pseudonym.is_some(),
+        "{done:?}"
+    );
     assert_eq!(files_with_the_canary(&world), [""; 0]);
 
-    assert!(proof.verify(state.audit_key()).is_ok(), "a proof that somebody has still holds");
     assert!(
-        state.prove_inclusion(sessions.sessions[0].id).await.unwrap().unwrap().verify(state.audit_key()).is_ok(),
+        proof.verify(state.audit_key()).is_ok(),
+        "a proof that somebody has still holds"
+    );
+    assert!(
+        state
+            .prove_inclusion(sessions.sessions[0].id)
+            .await
+            .unwrap()
+            .unwrap()
+            .verify(state.audit_key())
+            .is_ok(),
         "and can be made"
     );
     world.proven_logs().await;
     let record = lines(world.audit_path()).pop().unwrap();
-    assert_eq!((&record["action"], record["guestIdentifier"].as_str()), (&"guest.erase".into(), done.pseudonym.as_deref()));
+    assert_eq!(
+        (&record["action"], record["guestIdentifier"].as_str()),
+        (&"guest.erase".into(), done.pseudonym.as_deref())
+    );
 
     // Nobody sends what was erased, nobody finds the guest, and the others are as they were.
-    let event = engine.store().events(Some(DeliveryState::Erased), None, 1).await.unwrap().remove(0);
-    assert_eq!(engine.store().replay(ReplayFilter::Event(event.event.id), world.clock.now()).await.unwrap(), 0);
-    assert_eq!(engine.store().erase_guest(CANARY.parse().unwrap(), world.clock.now()).await.unwrap(), ErasureOutcome::Unknown);
+    let event = engine
+        .store()
+        .events(Some(DeliveryState::Erased), None, 1)
+        .await
+        .unwrap()
+        .remove(0);
+    assert_eq!(
+        engine
+            .store()
+            .replay(ReplayFilter::Event(event.event.id), world.clock.now())
+            .await
+            .unwrap(),
+        0
+    );
+    assert_eq!(
+        engine
+            .store()
+            .erase_guest(CANARY.parse().unwrap(), world.clock.now())
+            .await
+            .unwrap(),
+        ErasureOutcome::Unknown
+    );
     assert!(engine.create(request("bob")).await.unwrap().replayed);
     let listed = engine
         .store()
-        .sessions(SessionFilter { guest: None, state: None, limit: 10, ..SessionFilter::default() })
+        .sessions(SessionFilter {
+            guest: None,
+            state: None,
+            limit: 10,
+            ..SessionFilter::default()
+        })
         .await
         .unwrap()
         .sessions;
@@ -241,16 +387,33 @@ async fn an_erased_guest_is_in_no_file_any_more_and_every_proof_still_holds() {
 async fn with_ids_in_plain_it_says_which_records_cannot_be_erased() {
     let world = World::new().await;
     let engine = guest_with_a_past(&world).await;
-    let records = fs::read_to_string(world.audit_path()).unwrap().matches(CANARY).count();
+    let records = fs::read_to_string(world.audit_path())
+        .unwrap()
+        .matches(CANARY)
+        .count();
     let done = erase(&engine, &world).await;
     assert_eq!(done.plain_records, [(1, records as u64)]);
-    let database = if world.postgres.is_some() { "the database" } else { "guestlane.db" };
+    let database = if world.postgres.is_some() {
+        "the database"
+    } else {
+        "guestlane.db"
+    };
     let found = files_with_the_canary(&world);
     // The store keeps the log's lines, as they were signed.
-    assert!(found.iter().all(|file| file == "session-audit.jsonl" || file == database), "{found:?}");
+    assert!(
+        found
+            .iter()
+            .all(|file| file == "session-audit.jsonl" || file == database),
+        "{found:?}"
+    );
     let listed = engine
         .store()
-        .sessions(SessionFilter { guest: Some(CANARY.to_owned()), state: None, limit: 10, ..SessionFilter::default() })
+        .sessions(SessionFilter {
+            guest: Some(CANARY.to_owned()),
+            state: None,
+            limit: 10,
+            ..SessionFilter::default()
+        })
         .await
         .unwrap();
     assert!(listed.sessions.is_empty());
@@ -268,8 +431,15 @@ async fn a_guest_with_an_unfinished_session_is_not_erased() {
     let engine = world.engine().await;
     world.faults(&["conversation:500:first=4"]);
     let error = engine.create(request("ann")).await.unwrap_err();
-    let erased = engine.store().erase_guest("ann".parse().unwrap(), world.clock.now()).await.unwrap();
-    assert_eq!(erased, ErasureOutcome::Unfinished(vec![error.session().unwrap()]));
+    let erased = engine
+        .store()
+        .erase_guest("ann".parse().unwrap(), world.clock.now())
+        .await
+        .unwrap();
+    assert_eq!(
+        erased,
+        ErasureOutcome::Unfinished(vec![error.session().unwrap()])
+    );
     engine.create(request("ann")).await.unwrap();
 }
 
@@ -295,27 +465,71 @@ async fn what_changes_whom_the_store_trusts_is_in_the_log() {
     let world = World::new().await;
     let (state, now) = (world.state().await, world.clock.now());
     let hash = ApiKeyHasher::new(b"secret");
-    let key = |name| StoredApiKey::new(&ApiKey::generate().unwrap(), &hash, name, Scopes::new([Scope::Admin]).unwrap(), now);
+    let key = |name| {
+        StoredApiKey::new(
+            &ApiKey::generate().unwrap(),
+            &hash,
+            name,
+            Scopes::new([Scope::Admin]).unwrap(),
+            now,
+        )
+    };
     let (old, new) = (key("old"), key("new"));
     state.store.add_api_key(old.clone(), None).await.unwrap();
-    state.store.add_api_key(new.clone(), Some((old.id.clone(), now))).await.unwrap();
+    state
+        .store
+        .add_api_key(new.clone(), Some((old.id.clone(), now)))
+        .await
+        .unwrap();
     for _ in 0..2 {
-        state.store.revoke_api_key(old.id.clone(), now).await.unwrap();
+        state
+            .store
+            .revoke_api_key(old.id.clone(), now)
+            .await
+            .unwrap();
     }
     state.revoke_key("webchat-guest-key-v1", now).await.unwrap();
     drop(state);
     let engine = world.engine().await;
     let opened = engine.create(request("ann")).await.unwrap();
     engine.outbox().unwrap().wait_for_initial_deliveries().await;
-    let event = engine.store().events(None, None, 1).await.unwrap().remove(0).event.id;
-    assert_eq!(engine.store().replay(ReplayFilter::Event(event.clone()), now).await.unwrap(), 1);
-    engine.store().record_change(ChangeAction::AuditLogRestored, "1".to_owned(), now).await.unwrap();
+    let event = engine
+        .store()
+        .events(None, None, 1)
+        .await
+        .unwrap()
+        .remove(0)
+        .event
+        .id;
+    assert_eq!(
+        engine
+            .store()
+            .replay(ReplayFilter::Event(event.clone()), now)
+            .await
+            .unwrap(),
+        1
+    );
+    engine
+        .store()
+        .record_change(ChangeAction::AuditLogRestored, "1".to_owned(), now)
+        .await
+        .unwrap();
     drop((engine, opened));
 
     let records = world.audit();
-    let changes: Vec<_> = records.iter().filter(|record| record.get("subject").is_some()).collect();
-    let told: Vec<_> =
-        changes.iter().map(|record| (record["action"].as_str().unwrap(), record["subject"].as_str().unwrap())).collect();
+    let changes: Vec<_> = records
+        .iter()
+        .filter(|record| record.get("subject").is_some())
+        .collect();
+    let told: Vec<_> = changes
+        .iter()
+        .map(|record| {
+            (
+                record["action"].as_str().unwrap(),
+                record["subject"].as_str().unwrap(),
+            )
+        })
+        .collect();
     let expected = [
         ("api_key.create", old.id.as_str()),
         ("api_key.create", new.id.as_str()),
@@ -324,9 +538,18 @@ async fn what_changes_whom_the_store_trusts_is_in_the_log() {
         ("outbox.replay", event.as_str()),
         ("audit.restore", "1"),
     ];
-    assert_eq!(told, expected, "each once: what was revoked already is not revoked again");
-    assert_eq!(changes[1]["detail"], format!("admin; owner {}; replaces {}", new.id, old.id));
-    assert_eq!(changes[3]["detail"], "webchat-guest-key-v2 signs from now on");
+    assert_eq!(
+        told, expected,
+        "each once: what was revoked already is not revoked again"
+    );
+    assert_eq!(
+        changes[1]["detail"],
+        format!("admin; owner {}; replaces {}", new.id, old.id)
+    );
+    assert_eq!(
+        changes[3]["detail"],
+        "webchat-guest-key-v2 signs from now on"
+    );
     assert!(!format!("{records:?}").contains("gl_"));
     world.proven_logs().await;
 }

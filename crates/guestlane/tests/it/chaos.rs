@@ -10,7 +10,10 @@ use crate::harness::{World, crowd, request, tell};
 /// `GUESTLANE_TEST_SESSIONS=10000` makes the day longer.
 #[expect(clippy::disallowed_methods, reason = "a test's own setting")]
 fn sessions() -> usize {
-    std::env::var("GUESTLANE_TEST_SESSIONS").ok().and_then(|text| text.parse().ok()).unwrap_or(2000)
+    std::env::var("GUESTLANE_TEST_SESSIONS")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(2000)
 }
 
 /// Advances the clock when nothing else makes progress, for callers that wait for a withheld
@@ -31,14 +34,22 @@ async fn time_passes(world: &World) {
 }
 
 #[tokio::test]
-async fn with_every_fault_at_5_percent_nobody_is_lost_or_made_twice_and_who_is_unfinished_has_a_state_and_a_reason() {
+async fn with_every_fault_at_5_percent_nobody_is_lost_or_made_twice_and_who_is_unfinished_has_a_state_and_a_reason()
+ {
     let guests = sessions();
     let world = World::with(|options| options.seed = 11).await;
     let engine = world.engine().await;
     let mut faults = Vec::new();
     for route in Route::GATEWAY {
-        let applies = |kind: &&FaultKind| **kind != FaultKind::Stale || matches!(route, Route::Queue | Route::Conversation);
-        faults.extend(FaultKind::ALL.iter().filter(applies).map(|kind| format!("{route}:{}:p=0.05", kind.name())));
+        let applies = |kind: &&FaultKind| {
+            **kind != FaultKind::Stale || matches!(route, Route::Queue | Route::Conversation)
+        };
+        faults.extend(
+            FaultKind::ALL
+                .iter()
+                .filter(applies)
+                .map(|kind| format!("{route}:{}:p=0.05", kind.name())),
+        );
     }
     let faults: Vec<_> = faults.iter().map(String::as_str).collect();
     world.faults(&faults);
@@ -47,7 +58,12 @@ async fn with_every_fault_at_5_percent_nobody_is_lost_or_made_twice_and_who_is_u
         () = time_passes(&world) => unreachable!("time does not end"),
     };
     let state = world.sim.state();
-    assert_eq!(state.faults.len(), FaultKind::ALL.len(), "{:?}", state.faults);
+    assert_eq!(
+        state.faults.len(),
+        FaultKind::ALL.len(),
+        "{:?}",
+        state.faults
+    );
     assert_eq!(state.duplicates, guestlane_sim::Duplicates::default());
 
     let opened = created.iter().filter(|created| created.is_ok()).count();
@@ -60,8 +76,17 @@ async fn with_every_fault_at_5_percent_nobody_is_lost_or_made_twice_and_who_is_u
     world.faults(&[]);
     drive_to_rest(&world, &engine, guests).await;
     world.assert_each_guest_once(guests as u64);
-    assert_eq!((world.sim.state().crm.events, world.sim.state().crm.guests_told_twice), (guests as u64, 0));
-    tell(&format!("{guests} sessions: {opened} opened at once, the others after {failed:?}; faults {:?}", state.faults));
+    assert_eq!(
+        (
+            world.sim.state().crm.events,
+            world.sim.state().crm.guests_told_twice
+        ),
+        (guests as u64, 0)
+    );
+    tell(&format!(
+        "{guests} sessions: {opened} opened at once, the others after {failed:?}; faults {:?}",
+        state.faults
+    ));
 }
 
 #[tokio::test]
@@ -71,7 +96,11 @@ async fn each_fault_alone_at_5_percent_of_all_calls_loses_nobody() {
         let world = World::with(|options| options.seed = 3).await;
         let engine = world.engine().await;
         let on = |route| format!("{route}:{}:p=0.05", kind.name());
-        let specs = if *kind == FaultKind::Stale { vec![on("queue"), on("conversation")] } else { vec![on("any"), on("crm")] };
+        let specs = if *kind == FaultKind::Stale {
+            vec![on("queue"), on("conversation")]
+        } else {
+            vec![on("any"), on("crm")]
+        };
         world.faults(&specs.iter().map(String::as_str).collect::<Vec<_>>());
         let created = tokio::select! {
             created = crowd(&engine, GUESTS, 16) => created,
@@ -80,22 +109,61 @@ async fn each_fault_alone_at_5_percent_of_all_calls_loses_nobody() {
         assert!(world.sim.state().faults[kind.name()] > 0, "{}", kind.name());
         let opened = created.iter().filter(|created| created.is_ok()).count();
         // What the platform refuses for good ends a session; everything else is repeated, and at 5 % that is enough.
-        let final_kinds = ["400", "400-echo", "401", "403", "404", "redirect", "stale", "token-revoked", "clock-skew"];
-        assert!(opened == GUESTS || final_kinds.contains(&kind.name()), "{}: {opened} opened", kind.name());
+        let final_kinds = [
+            "400",
+            "400-echo",
+            "401",
+            "403",
+            "404",
+            "redirect",
+            "stale",
+            "token-revoked",
+            "clock-skew",
+        ];
+        assert!(
+            opened == GUESTS || final_kinds.contains(&kind.name()),
+            "{}: {opened} opened",
+            kind.name()
+        );
         assert_each_unfinished_one_says_why(&engine, opened).await;
         world.faults(&[]);
         drive_to_rest(&world, &engine, GUESTS).await;
         world.assert_each_guest_once(GUESTS as u64);
-        assert_eq!(world.sim.state().crm.events, GUESTS as u64, "{}", kind.name());
+        assert_eq!(
+            world.sim.state().crm.events,
+            GUESTS as u64,
+            "{}",
+            kind.name()
+        );
     }
 }
 
 async fn assert_each_unfinished_one_says_why(engine: &SessionEngine, opened: usize) {
-    let filter = SessionFilter { guest: None, state: None, limit: u32::MAX, ..SessionFilter::default() };
+    let filter = SessionFilter {
+        guest: None,
+        state: None,
+        limit: u32::MAX,
+        ..SessionFilter::default()
+    };
     let sessions = engine.store().sessions(filter).await.unwrap().sessions;
-    assert_eq!(sessions.iter().filter(|session| session.state == SessionState::Open).count(), opened);
-    for session in sessions.iter().filter(|session| session.state != SessionState::Open) {
-        assert!(session.failure.as_ref().is_some_and(|failure| !failure.code.is_empty()), "{session:?}");
+    assert_eq!(
+        sessions
+            .iter()
+            .filter(|session| session.state == SessionState::Open)
+            .count(),
+        opened
+    );
+    for session in sessions
+        .iter()
+        .filter(|session| session.state != SessionState::Open)
+    {
+        assert!(
+            session
+                .failure
+                .as_ref()
+                .is_some_and(|failure| !failure.code.is_empty()),
+            "{session:?}"
+        );
     }
 }
 

@@ -52,7 +52,10 @@ async fn a_driver_who_was_taken_for_dead_answers_what_the_other_one_made() {
     });
     world.hanging().await;
     world.clock.set_wall_clock(30); // the lease is over, the caller's patience is not
-    assert!(matches!(&other.recover_abandoned().await.unwrap()[..], [Ok(_)]));
+    assert!(matches!(
+        &other.recover_abandoned().await.unwrap()[..],
+        [Ok(_)]
+    ));
     while !creating.is_finished() {
         if world.sim.state().hanging > 0 {
             world.clock.advance(Duration::from_millis(300)); // the slow answer comes
@@ -60,12 +63,16 @@ async fn a_driver_who_was_taken_for_dead_answers_what_the_other_one_made() {
         tokio::task::yield_now().await;
     }
     let opened = creating.await.unwrap().unwrap();
-    assert!(opened.replayed, "it is the other one's session: the same one");
+    assert!(
+        opened.replayed,
+        "it is the other one's session: the same one"
+    );
     world.assert_each_guest_once(1);
 }
 
 #[tokio::test]
-async fn what_a_killed_process_left_behind_is_taken_up_within_5_seconds_of_the_next_start_whatever_the_clock_shows() {
+async fn what_a_killed_process_left_behind_is_taken_up_within_5_seconds_of_the_next_start_whatever_the_clock_shows()
+ {
     for step in [0, HOUR, -HOUR] {
         let world = world(|_| {}).await;
         world.faults(&["conversation:hang:nth=1"]);
@@ -87,7 +94,11 @@ async fn what_a_killed_process_left_behind_is_taken_up_within_5_seconds_of_the_n
         let waited = lane_time(&world) - started;
         assert!(waited <= 5_000_000, "{step}: {waited} µs");
         while engine.store().session(id).await.unwrap().unwrap().state != SessionState::Open {
-            assert!(lane_time(&world) - started < 600_000_000, "{:?}", engine.store().session(id).await);
+            assert!(
+                lane_time(&world) - started < 600_000_000,
+                "{:?}",
+                engine.store().session(id).await
+            );
             world.clock().sleep(Duration::from_secs(1)).await;
         }
         working.abort();
@@ -124,7 +135,14 @@ async fn an_event_of_a_killed_process_is_delivered_soon_although_the_clock_was_s
     dying.create(request("ann")).await.unwrap();
     drop(dying);
     world.clock.set_wall_clock(-HOUR);
-    world.engine().await.outbox().unwrap().deliver_due().await.unwrap();
+    world
+        .engine()
+        .await
+        .outbox()
+        .unwrap()
+        .deliver_due()
+        .await
+        .unwrap();
     assert_eq!(world.journal("crm").len(), 2, "not an hour later");
 }
 
@@ -141,17 +159,25 @@ async fn the_pace_of_calls_is_not_changed_by_a_clock_that_is_set() {
         world.clock.set_wall_clock(step);
         let _ = engine.create(request("dee")).await;
         let waited = lane_time(&world) - before;
-        assert!((1_000_000..10_000_000).contains(&waited), "{step}: {waited} µs");
+        assert!(
+            (1_000_000..10_000_000).contains(&waited),
+            "{step}: {waited} µs"
+        );
     }
 }
 
 #[tokio::test]
-async fn with_a_clock_an_hour_behind_the_platforms_the_refusal_names_the_clock_and_the_key_works_once_it_is_right() {
+async fn with_a_clock_an_hour_behind_the_platforms_the_refusal_names_the_clock_and_the_key_works_once_it_is_right()
+ {
     let world = world(|_| {}).await;
     world.clock.set_wall_clock(-HOUR);
     let engine = world.engine().await;
     let error = engine.create(request("ann")).await.unwrap_err();
-    assert!(matches!(error, Error::Platform { .. }) && error.advice().fix.contains("clock"), "{:?}", error.advice());
+    assert!(
+        matches!(error, Error::Platform { .. }) && error.advice().fix.contains("clock"),
+        "{:?}",
+        error.advice()
+    );
     world.clock.set_wall_clock(HOUR);
     engine.create(request("ann")).await.unwrap();
     world.assert_each_guest_once(1);

@@ -68,7 +68,15 @@ impl Walk {
         world.give_the_database_a_clock().await;
         let engine = world.engine().await;
         let random = fastrand::Rng::with_seed(seed);
-        Self { world, engine, random, open: BTreeMap::new(), unended: BTreeMap::new(), off: 0, counts: Counts::default() }
+        Self {
+            world,
+            engine,
+            random,
+            open: BTreeMap::new(),
+            unended: BTreeMap::new(),
+            off: 0,
+            counts: Counts::default(),
+        }
     }
 
     fn truth(&self) -> Timestamp {
@@ -107,8 +115,14 @@ impl Walk {
     /// A key within its retention is the same session.
     async fn replay(&mut self) {
         let (truth, slack) = (self.truth(), HOUR);
-        let kept: Vec<_> = self.open.iter().filter(|(_, opened)| truth.since(**opened) + slack < KEEP).collect();
-        let Some((guest, _)) = self.random.choice(kept) else { return };
+        let kept: Vec<_> = self
+            .open
+            .iter()
+            .filter(|(_, opened)| truth.since(**opened) + slack < KEEP)
+            .collect();
+        let Some((guest, _)) = self.random.choice(kept) else {
+            return;
+        };
         let guest = guest.clone();
         let replayed = self.engine.create(request(&guest)).await.unwrap();
         assert!(replayed.replayed, "{guest} was opened again");
@@ -129,7 +143,9 @@ impl Walk {
 
     fn pass_time(&mut self) {
         let most = if self.random.bool() { 3 } else { 240 };
-        self.world.clock.advance(Duration::from_secs(self.random.u64(1..most * 3600)));
+        self.world
+            .clock
+            .advance(Duration::from_secs(self.random.u64(1..most * 3600)));
     }
 
     async fn restart(&mut self) {
@@ -157,24 +173,39 @@ impl Walk {
     }
 
     async fn sessions(&self) -> usize {
-        let all = SessionFilter { limit: 100_000, ..SessionFilter::default() };
-        self.engine.store().sessions(all).await.unwrap().sessions.len()
+        let all = SessionFilter {
+            limit: 100_000,
+            ..SessionFilter::default()
+        };
+        self.engine
+            .store()
+            .sessions(all)
+            .await
+            .unwrap()
+            .sessions
+            .len()
     }
 
     /// What waits still finds its session.
     fn assert_nothing_dangles(&self) {
         if let Some(url) = &self.world.postgres {
             let count = |sql: &str| guestlane_test_postgres::column(url, sql)[0].clone();
-            let events =
-                "SELECT count(*) FROM outbox WHERE state IN ('pending', 'dead') AND session_id NOT IN (SELECT id FROM session)";
+            let events = "SELECT count(*) FROM outbox WHERE state IN ('pending', 'dead') AND session_id NOT IN (SELECT id FROM session)";
             assert_eq!(count(events), "0");
             let keys = guestlane_test_postgres::column(
                 url,
                 "SELECT idempotency_key FROM batch_row WHERE state IN ('waiting', 'running') \
                  AND idempotency_key NOT IN (SELECT idempotency_key FROM session)",
             );
-            let opened: Vec<_> = self.unended.keys().map(|guest| format!("key-of-{guest}")).collect();
-            assert!(keys.iter().all(|key| !opened.contains(key)), "{keys:?} lost their sessions");
+            let opened: Vec<_> = self
+                .unended
+                .keys()
+                .map(|guest| format!("key-of-{guest}"))
+                .collect();
+            assert!(
+                keys.iter().all(|key| !opened.contains(key)),
+                "{keys:?} lost their sessions"
+            );
         }
     }
 
@@ -182,10 +213,19 @@ impl Walk {
     async fn open_rows_and_die(&mut self, run: u64, step: u32) {
         let (store, now) = (self.engine.store().clone(), self.engine.clock().now());
         let id = BatchId(Uuid::now_v7());
-        let guests: Vec<_> = (0..2).map(|row| format!("row-{run}-{step}-{row}")).collect();
-        let row = |(guest, number): (&String, u64)| NewRow { number, line: number + 1, wish: Ok(request(guest)) };
+        let guests: Vec<_> = (0..2)
+            .map(|row| format!("row-{run}-{step}-{row}"))
+            .collect();
+        let row = |(guest, number): (&String, u64)| NewRow {
+            number,
+            line: number + 1,
+            wish: Ok(request(guest)),
+        };
         store.begin_batch(id, "walk".to_owned(), now).await.unwrap();
-        store.add_rows(id, guests.iter().zip(1..).map(row).collect(), now).await.unwrap();
+        store
+            .add_rows(id, guests.iter().zip(1..).map(row).collect(), now)
+            .await
+            .unwrap();
         store.complete_batch(id, now).await.unwrap();
         store.claim_rows(200, now).await.unwrap();
         for guest in guests {
@@ -208,7 +248,10 @@ impl Walk {
         self.engine.store().measure_clock().await.unwrap();
         let store = self.engine.store().clone();
         loop {
-            let taken = store.claim_rows(200, self.engine.clock().now()).await.unwrap();
+            let taken = store
+                .claim_rows(200, self.engine.clock().now())
+                .await
+                .unwrap();
             if taken.is_empty() {
                 break;
             }
@@ -217,11 +260,24 @@ impl Walk {
                 let request = row.request.unwrap();
                 let guest = request.guest.as_str().to_owned();
                 let opened = self.engine.create(request).await.unwrap();
-                assert_eq!(opened.replayed, self.unended.contains_key(&guest), "{guest}");
+                assert_eq!(
+                    opened.replayed,
+                    self.unended.contains_key(&guest),
+                    "{guest}"
+                );
                 self.counts.opened += u64::from(!opened.replayed);
-                ended.push((row.place, RowOutcome::Open { session: opened.session.id, replayed: opened.replayed }));
+                ended.push((
+                    row.place,
+                    RowOutcome::Open {
+                        session: opened.session.id,
+                        replayed: opened.replayed,
+                    },
+                ));
             }
-            store.complete_rows(ended, self.engine.clock().now()).await.unwrap();
+            store
+                .complete_rows(ended, self.engine.clock().now())
+                .await
+                .unwrap();
         }
         self.unended.clear();
     }
@@ -229,7 +285,10 @@ impl Walk {
 
 #[tokio::test]
 async fn clocks_that_jump_cost_no_guest_a_second_conversation_and_delete_nothing_that_is_needed() {
-    let (runs, seed) = (setting("GUESTLANE_TEST_CLOCK_RUNS", 200), setting("GUESTLANE_TEST_SEED", 15));
+    let (runs, seed) = (
+        setting("GUESTLANE_TEST_CLOCK_RUNS", 200),
+        setting("GUESTLANE_TEST_SEED", 15),
+    );
     let mut sum = Counts::default();
     for store in 0..runs.div_ceil(RUNS_PER_STORE) {
         let mut walk = Walk::new(seed + store).await;
@@ -242,9 +301,26 @@ async fn clocks_that_jump_cost_no_guest_a_second_conversation_and_delete_nothing
             walk.end_all_rows().await;
         }
         let state = walk.world.sim.state();
-        assert_eq!(state.duplicates, guestlane_sim::Duplicates::default(), "seed {}", seed + store);
-        assert_eq!((state.conversations, state.guests), (walk.counts.opened, walk.counts.opened), "seed {}", seed + store);
-        let Counts { opened, replayed, refused, deleted, jumps, rows } = walk.counts;
+        assert_eq!(
+            state.duplicates,
+            guestlane_sim::Duplicates::default(),
+            "seed {}",
+            seed + store
+        );
+        assert_eq!(
+            (state.conversations, state.guests),
+            (walk.counts.opened, walk.counts.opened),
+            "seed {}",
+            seed + store
+        );
+        let Counts {
+            opened,
+            replayed,
+            refused,
+            deleted,
+            jumps,
+            rows,
+        } = walk.counts;
         sum.opened += opened;
         sum.replayed += replayed;
         sum.refused += refused;
@@ -252,12 +328,22 @@ async fn clocks_that_jump_cost_no_guest_a_second_conversation_and_delete_nothing
         sum.jumps += jumps;
         sum.rows += rows;
     }
-    let Counts { opened, replayed, refused, deleted, jumps, rows } = sum;
+    let Counts {
+        opened,
+        replayed,
+        refused,
+        deleted,
+        jumps,
+        rows,
+    } = sum;
     tell(&format!(
         "{runs} runs: {jumps} jumps, {opened} sessions opened, {rows} rows of batches, {replayed} replayed, {refused} refused, \
          {deleted} deleted: 0 duplicates"
     ));
-    assert!(runs < 100 || deleted > 0 && replayed > 0 && jumps > 0, "the walk reaches all that it is about");
+    assert!(
+        runs < 100 || deleted > 0 && replayed > 0 && jumps > 0,
+        "the walk reaches all that it is about"
+    );
 }
 
 /// A machine whose clock is 40 days ahead for a moment: its next start deleted the idempotency keys of months.
@@ -279,7 +365,10 @@ async fn a_clock_that_is_wrong_for_a_moment_deletes_no_idempotency_key() {
     let engine = world.engine().await;
     assert_eq!(engine.prune().await.unwrap().sessions, 0);
     for guest in ["ann", "bob", "cy"] {
-        assert!(engine.create(request(guest)).await.unwrap().replayed, "{guest}");
+        assert!(
+            engine.create(request(guest)).await.unwrap().replayed,
+            "{guest}"
+        );
     }
     world.assert_each_guest_once(3);
 }
@@ -301,7 +390,10 @@ async fn a_session_that_was_opened_while_the_clock_was_behind_is_kept_as_long_as
     engine.outbox().unwrap().wait_for_initial_deliveries().await;
     world.clock.set_wall_clock(50 * 86_400);
     assert_eq!(engine.prune().await.unwrap().sessions, 0);
-    assert_eq!(engine.create(request("ann")).await.unwrap().session.id, opened.session.id);
+    assert_eq!(
+        engine.create(request("ann")).await.unwrap().session.id,
+        opened.session.id
+    );
     let mut deleted = 0;
     for _ in 0..31 {
         world.clock.advance(24 * HOUR);

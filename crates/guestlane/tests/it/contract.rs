@@ -56,28 +56,50 @@ const ANY: [u16; 7] = [408, 413, 415, 500, 502, 503, 504];
 impl Call {
     fn is_of(&self, sent: &Sent) -> bool {
         let path = sent.path.split('?').next().unwrap_or_default();
-        let (mine, theirs): (Vec<_>, Vec<_>) = (self.path.split('/').collect(), path.split('/').collect());
-        let same =
-            mine.len() == theirs.len() && mine.iter().zip(&theirs).all(|(mine, theirs)| mine.starts_with('{') || mine == theirs);
+        let (mine, theirs): (Vec<_>, Vec<_>) =
+            (self.path.split('/').collect(), path.split('/').collect());
+        let same = mine.len() == theirs.len()
+            && mine
+                .iter()
+                .zip(&theirs)
+                .all(|(mine, theirs)| mine.starts_with('{') || mine == theirs);
         let keyed = sent.headers.contains_key("idempotency-key");
-        let wants_key = self
-            .request
-            .as_ref()
-            .is_some_and(|body| body.headers.keys().any(|name| name.eq_ignore_ascii_case("idempotency-key")));
+        let wants_key = self.request.as_ref().is_some_and(|body| {
+            body.headers
+                .keys()
+                .any(|name| name.eq_ignore_ascii_case("idempotency-key"))
+        });
         same && self.method == sent.method && (keyed == wants_key)
     }
 
     fn check(&self, sent: &Sent) {
         let name = &self.name;
         let query = sent.path.split_once('?').map_or("", |(_, query)| query);
-        let given: BTreeSet<_> =
-            query.split('&').filter(|pair| !pair.is_empty()).map(|pair| pair.split('=').next().unwrap()).collect();
-        assert!(given.iter().all(|known| self.query.contains_key(*known)), "{name}: {query}");
+        let given: BTreeSet<_> = query
+            .split('&')
+            .filter(|pair| !pair.is_empty())
+            .map(|pair| pair.split('=').next().unwrap())
+            .collect();
+        assert!(
+            given.iter().all(|known| self.query.contains_key(*known)),
+            "{name}: {query}"
+        );
         for (wanted, what) in &self.query {
-            assert!(what.starts_with("optional") || given.contains(wanted.as_str()), "{name}: {wanted} is missing in {query}");
+            assert!(
+                what.starts_with("optional") || given.contains(wanted.as_str()),
+                "{name}: {wanted} is missing in {query}"
+            );
         }
-        let authorization = sent.headers.get("authorization").map(String::as_str).unwrap_or_default();
-        let scheme = authorization.split(' ').next().unwrap_or_default().to_ascii_lowercase();
+        let authorization = sent
+            .headers
+            .get("authorization")
+            .map(String::as_str)
+            .unwrap_or_default();
+        let scheme = authorization
+            .split(' ')
+            .next()
+            .unwrap_or_default()
+            .to_ascii_lowercase();
         let wanted = match self.auth.as_str() {
             "basic" => "basic",
             "bearer" | "guest-jwt" => "bearer",
@@ -85,18 +107,29 @@ impl Call {
         };
         assert_eq!(scheme, wanted, "{name}");
         if let Some(status) = sent.status {
-            assert!(ANY.contains(&status) || self.responses.contains_key(&status.to_string()), "{name}: {status}");
+            assert!(
+                ANY.contains(&status) || self.responses.contains_key(&status.to_string()),
+                "{name}: {status}"
+            );
         }
         let Some(body) = &self.request else {
             assert_eq!(sent.body, "", "{name}");
             return;
         };
-        assert_eq!(sent.headers.get("content-type"), Some(&body.content_type), "{name}");
+        assert_eq!(
+            sent.headers.get("content-type"),
+            Some(&body.content_type),
+            "{name}"
+        );
         let value = if body.content_type == "application/json" {
             serde_json::from_str(&sent.body).unwrap()
         } else {
             let pairs = url::form_urlencoded::parse(sent.body.as_bytes());
-            Value::Object(pairs.map(|(name, value)| (name.into_owned(), Value::from(value.into_owned()))).collect())
+            Value::Object(
+                pairs
+                    .map(|(name, value)| (name.into_owned(), Value::from(value.into_owned())))
+                    .collect(),
+            )
         };
         body.check(name, "", &value);
     }
@@ -108,11 +141,21 @@ impl Body {
         match value {
             Value::Object(fields) => {
                 for (field, value) in fields {
-                    let path = if at.is_empty() { field.clone() } else { format!("{at}.{field}") };
-                    let free = self.fields.get(at).is_some_and(|parent| parent.r#type == "map");
+                    let path = if at.is_empty() {
+                        field.clone()
+                    } else {
+                        format!("{at}.{field}")
+                    };
+                    let free = self
+                        .fields
+                        .get(at)
+                        .is_some_and(|parent| parent.r#type == "map");
                     match self.fields.get(&path) {
                         Some(known) => known.check(name, &path, value),
-                        None => assert!(free && value.is_string(), "{name}: the field {path} is not in the table"),
+                        None => assert!(
+                            free && value.is_string(),
+                            "{name}: the field {path} is not in the table"
+                        ),
                     }
                     self.check(name, &path, value);
                 }
@@ -123,7 +166,9 @@ impl Body {
                     }
                 }
             }
-            Value::Array(items) => items.iter().for_each(|item| self.check(name, &format!("{at}[]"), item)),
+            Value::Array(items) => items
+                .iter()
+                .for_each(|item| self.check(name, &format!("{at}[]"), item)),
             _ => {}
         }
     }
@@ -133,7 +178,9 @@ impl Field {
     fn check(&self, name: &str, path: &str, value: &Value) {
         let fits = match self.r#type.as_str() {
             "string" => value.is_string(),
-            "uuid" => value.as_str().is_some_and(|text| text.len() == 36 && uuid::Uuid::try_parse(text).is_ok()),
+            "uuid" => value
+                .as_str()
+                .is_some_and(|text| text.len() == 36 && uuid::Uuid::try_parse(text).is_ok()),
             "integer" => value.is_i64(),
             "boolean" => value.is_boolean(),
             "array" => value.is_array(),
@@ -141,12 +188,29 @@ impl Field {
             other => panic!("{name}: {path} has the type {other}"),
         };
         assert!(fits, "{name}: {path} is not of the type {}", self.r#type);
-        let length = value.as_str().map(|text| text.chars().count()).or_else(|| value.as_array().map(Vec::len)).unwrap_or(0);
-        assert!(self.max.is_none_or(|max| length <= max), "{name}: {path} is too long");
+        let length = value
+            .as_str()
+            .map(|text| text.chars().count())
+            .or_else(|| value.as_array().map(Vec::len))
+            .unwrap_or(0);
+        assert!(
+            self.max.is_none_or(|max| length <= max),
+            "{name}: {path} is too long"
+        );
         if let (Some(known), Some(text)) = (&self.r#enum, value.as_str()) {
-            assert!(known.iter().any(|known| known == text), "{name}: {path} is {text}");
+            assert!(
+                known.iter().any(|known| known == text),
+                "{name}: {path} is {text}"
+            );
         }
-        assert!(!self.note.as_deref().unwrap_or_default().starts_with("not sent"), "{name}: {path} is not sent");
+        assert!(
+            !self
+                .note
+                .as_deref()
+                .unwrap_or_default()
+                .starts_with("not sent"),
+            "{name}: {path} is not sent"
+        );
     }
 }
 
@@ -154,7 +218,9 @@ fn settings(world: &World, surface: &Surface) -> Settings {
     let base = world.sim.base_url();
     let id = match surface {
         Surface::Rest => String::new(),
-        Surface::WebMessaging { deployment: id } | Surface::OpenMessaging { integration: id } => id.to_string(),
+        Surface::WebMessaging { deployment: id } | Surface::OpenMessaging { integration: id } => {
+            id.to_string()
+        }
     };
     let mut settings = Settings::default();
     settings.add_environment(|name| {
@@ -185,16 +251,40 @@ async fn everything(surface: &Surface) -> Vec<Sent> {
             Some("bob@example.org".to_owned()),
             Some("+31 20 555 0100".to_owned()),
         );
-        let bob = SessionRequest { contact_details: person.unwrap(), ..request("bob") };
+        let bob = SessionRequest {
+            contact_details: person.unwrap(),
+            ..request("bob")
+        };
         engine.create(bob.clone()).await.unwrap();
-        world.faults(&["contact:409:nth=1", "message:answer-lost:nth=1", "open-message:answer-lost:nth=1"]);
-        engine.create(SessionRequest { key: "again".parse().unwrap(), ..bob.clone() }).await.unwrap();
+        world.faults(&[
+            "contact:409:nth=1",
+            "message:answer-lost:nth=1",
+            "open-message:answer-lost:nth=1",
+        ]);
+        engine
+            .create(SessionRequest {
+                key: "again".parse().unwrap(),
+                ..bob.clone()
+            })
+            .await
+            .unwrap();
         world.config.cloud.external_source = None;
         let engine = world.engine().await;
-        engine.create(SessionRequest { key: "by e-mail".replace(' ', "-").parse().unwrap(), ..bob }).await.unwrap();
+        engine
+            .create(SessionRequest {
+                key: "by e-mail".replace(' ', "-").parse().unwrap(),
+                ..bob
+            })
+            .await
+            .unwrap();
         engine.create(request("nobody-knows")).await.unwrap();
         let findings = doctor::run_checks(&settings(&world, surface), &[], &world.clock()).await;
-        assert!(findings.iter().all(|finding| finding.outcome != doctor::CheckStatus::Failed), "{findings:#?}");
+        assert!(
+            findings
+                .iter()
+                .all(|finding| finding.outcome != doctor::CheckStatus::Failed),
+            "{findings:#?}"
+        );
     }
     world.sim.journal()
 }
@@ -209,12 +299,17 @@ async fn every_request_and_every_status_stands_in_the_contract() {
                 continue;
             }
             let call = calls.iter().find(|call| call.is_of(&sent));
-            let call = call.unwrap_or_else(|| panic!("{} {} is not in the table", sent.method, sent.path));
+            let call =
+                call.unwrap_or_else(|| panic!("{} {} is not in the table", sent.method, sent.path));
             call.check(&sent);
             made.insert(call.name.clone());
         }
     }
-    let never: Vec<_> = calls.iter().map(|call| &call.name).filter(|name| !made.contains(*name)).collect();
+    let never: Vec<_> = calls
+        .iter()
+        .map(|call| &call.name)
+        .filter(|name| !made.contains(*name))
+        .collect();
     assert!(never.is_empty(), "nothing makes {never:?}");
 }
 
@@ -222,9 +317,17 @@ async fn every_request_and_every_status_stands_in_the_contract() {
 fn every_entry_has_a_source_and_the_simulator_knows_its_permissions() {
     for call in contract() {
         assert!(!call.source.is_empty(), "{}", call.name);
-        let known = call.permissions.iter().any(|permission| PERMISSIONS.contains(&permission.as_str()));
+        let known = call
+            .permissions
+            .iter()
+            .any(|permission| PERMISSIONS.contains(&permission.as_str()));
         let brief = call.name.starts_with("brief-");
-        assert!(brief || call.permissions.is_empty() || known, "{}: {:?}", call.name, call.permissions);
+        assert!(
+            brief || call.permissions.is_empty() || known,
+            "{}: {:?}",
+            call.name,
+            call.permissions
+        );
     }
 }
 
@@ -247,8 +350,10 @@ fn the_permissions_that_errors_name_are_those_of_the_contract() {
     ] {
         let calls = contract();
         let call = calls.iter().find(|call| call.name == name).unwrap();
-        let (told, listed): (BTreeSet<_>, BTreeSet<_>) =
-            (operation.permissions().iter().copied().collect(), call.permissions.iter().map(String::as_str).collect());
+        let (told, listed): (BTreeSet<_>, BTreeSet<_>) = (
+            operation.permissions().iter().copied().collect(),
+            call.permissions.iter().map(String::as_str).collect(),
+        );
         assert_eq!(told, listed, "{name}");
     }
 }

@@ -37,17 +37,27 @@ struct Death {
 impl Death {
     /// At the n-th passing of a fail point, counted from 1.
     fn at(fail_point: FailPoint, nth: usize) -> Self {
-        Self { at: Some((fail_point, nth)), passed: Arc::default(), died: Arc::default() }
+        Self {
+            at: Some((fail_point, nth)),
+            passed: Arc::default(),
+            died: Arc::default(),
+        }
     }
 
     fn never() -> Self {
-        Self { at: None, passed: Arc::default(), died: Arc::default() }
+        Self {
+            at: None,
+            passed: Arc::default(),
+            died: Arc::default(),
+        }
     }
 
     fn fail_points(&self, last_words: impl Fn() + Send + Sync + 'static) -> FailPoints {
         let death = self.clone();
         FailPoints::new(move |fail_point| {
-            let Some((at, nth)) = death.at else { return false };
+            let Some((at, nth)) = death.at else {
+                return false;
+            };
             let dies = fail_point == at && death.passed.fetch_add(1, Ordering::SeqCst) + 1 == nth;
             if dies {
                 last_words();
@@ -80,7 +90,9 @@ async fn live_until(
     let (clock, hands) = (world.clock(), world.clock.clone());
     let (guest, erase) = (guest.to_owned(), erase.map(str::to_owned));
     let mut life = tokio::spawn(async move {
-        let Ok(engine) = SessionEngine::open(config, clock.clone()).await else { return };
+        let Ok(engine) = SessionEngine::open(config, clock.clone()).await else {
+            return;
+        };
         let _ = engine.create(request(&guest)).await;
         engine.outbox().unwrap().wait_for_initial_deliveries().await;
         for _ in 0..3 {
@@ -89,7 +101,10 @@ async fn live_until(
             let _ = engine.outbox().unwrap().deliver_due().await;
         }
         if let Some(erase) = erase {
-            let _ = engine.store().erase_guest(erase.parse().unwrap(), clock.now()).await;
+            let _ = engine
+                .store()
+                .erase_guest(erase.parse().unwrap(), clock.now())
+                .await;
         }
         if let Ok(key) = stored_api_key(clock.now()) {
             let id = key.id.clone();
@@ -119,11 +134,22 @@ fn time_passes(world: &World) {
 
 fn stored_api_key(now: Timestamp) -> Result<StoredApiKey, guestlane::Error> {
     let key = ApiKey::generate()?;
-    Ok(StoredApiKey::new(&key, &ApiKeyHasher::new(b"secret"), "shop", "sessions:write".parse()?, now))
+    Ok(StoredApiKey::new(
+        &key,
+        &ApiKeyHasher::new(b"secret"),
+        "shop",
+        "sessions:write".parse()?,
+        now,
+    ))
 }
 
 async fn session(engine: &SessionEngine, guest: &str) -> Option<guestlane::session::SessionRecord> {
-    let filter = SessionFilter { guest: Some(guest.to_owned()), state: None, limit: 2, ..SessionFilter::default() };
+    let filter = SessionFilter {
+        guest: Some(guest.to_owned()),
+        state: None,
+        limit: 2,
+        ..SessionFilter::default()
+    };
     let mut sessions = engine.store().sessions(filter).await.ok()?.sessions;
     assert!(sessions.len() < 2, "one wish is one session");
     sessions.pop()
@@ -137,11 +163,20 @@ async fn drive_to_rest(world: &World, guest: &str) {
         let _ = engine.create(request(guest)).await;
         engine.recover_abandoned().await.unwrap();
         engine.outbox().unwrap().deliver_due().await.unwrap();
-        let open = session(&engine, guest).await.is_some_and(|session| session.state == session::SessionState::Open);
-        if open && engine.store().pending_events().await.unwrap() == 0 && engine.store().unfinished().await.unwrap() == 0 {
+        let open = session(&engine, guest)
+            .await
+            .is_some_and(|session| session.state == session::SessionState::Open);
+        if open
+            && engine.store().pending_events().await.unwrap() == 0
+            && engine.store().unfinished().await.unwrap() == 0
+        {
             break;
         }
-        assert!(round < 10, "{guest} does not come to rest: {:?}", session(&engine, guest).await);
+        assert!(
+            round < 10,
+            "{guest} does not come to rest: {:?}",
+            session(&engine, guest).await
+        );
         world.clock.advance(Duration::from_secs(301));
     }
     engine.flush_outbox().await.unwrap();
@@ -155,8 +190,16 @@ async fn assert_at_rest(world: &World, guests: u64) {
     assert_eq!((crm.events, crm.guests_told_twice), (guests, 0));
     if world.config.surface.is_public_api() {
         let state = world.sim.state();
-        let waiting = state.queues.iter().find(|(id, _)| id.to_string() == SALES).map(|(_, waiting)| *waiting);
-        assert_eq!((state.linked, waiting), (guests, Some(guests)), "each has its contact, and is in its queue");
+        let waiting = state
+            .queues
+            .iter()
+            .find(|(id, _)| id.to_string() == SALES)
+            .map(|(_, waiting)| *waiting);
+        assert_eq!(
+            (state.linked, waiting),
+            (guests, Some(guests)),
+            "each has its contact, and is in its queue"
+        );
     }
     assert_audit_is_proven(world).await;
 }
@@ -169,7 +212,11 @@ fn copy_files(from: &Path, to: &Path) {
     let _ = std::fs::remove_dir_all(to);
     std::fs::create_dir_all(to.join("audit")).unwrap();
     for directory in ["", "audit"] {
-        for file in std::fs::read_dir(from.join(directory)).into_iter().flatten().flatten() {
+        for file in std::fs::read_dir(from.join(directory))
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
             if file.file_type().unwrap().is_file() {
                 std::fs::copy(file.path(), to.join(directory).join(file.file_name())).unwrap();
             }
@@ -211,7 +258,9 @@ fn fault_on_the_way_to(fail_point: FailPoint, surface: &Surface) -> String {
     match fail_point {
         FailPoint::AttemptFailed | FailPoint::LeasesRenewed => "contact:500:first=2".to_owned(),
         FailPoint::RefusalStored => "queue:404:nth=1".to_owned(),
-        FailPoint::StepFailed | FailPoint::FailureStored | FailPoint::TakenUp => format!("{opens}:500:first=4"),
+        FailPoint::StepFailed | FailPoint::FailureStored | FailPoint::TakenUp => {
+            format!("{opens}:500:first=4")
+        }
         FailPoint::TokenRenewed => format!("{opens}:429:nth=1,retry-after=400"),
         FailPoint::EventsClaimed => "crm:500:nth=1".to_owned(),
         _ => "contact:500:nth=99".to_owned(),
@@ -220,7 +269,11 @@ fn fault_on_the_way_to(fail_point: FailPoint, surface: &Surface) -> String {
 
 /// Runs what needs a runtime of its own: what is left of the dead ends with it.
 fn run<T>(work: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(work)
 }
 
 /// Every fail point of a surface but those that have tests of their own: 24 hours must pass for one, and keys be made for the others.
@@ -230,10 +283,9 @@ fn fail_points(surface: &Surface) -> impl Iterator<Item = FailPoint> {
         Surface::WebMessaging { .. } => &[],
         Surface::OpenMessaging { .. } => &FAIL_POINTS_OF_OFFICIAL_SURFACES[..2],
     };
-    FailPoint::ALL
-        .iter()
-        .copied()
-        .filter(move |fail_point| !OF_THEIR_OWN.contains(fail_point) && !none_of_it.contains(fail_point))
+    FailPoint::ALL.iter().copied().filter(move |fail_point| {
+        !OF_THEIR_OWN.contains(fail_point) && !none_of_it.contains(fail_point)
+    })
 }
 
 const OF_THEIR_OWN: &[FailPoint] = &[
@@ -271,7 +323,10 @@ fn is_first_use(fail_point: FailPoint) -> bool {
     signs_in_for_all
         || matches!(
             fail_point,
-            FailPoint::MasterKeyDrafted | FailPoint::MasterKeyMade | FailPoint::SigningKeyStored | FailPoint::OrganizationStored
+            FailPoint::MasterKeyDrafted
+                | FailPoint::MasterKeyMade
+                | FailPoint::SigningKeyStored
+                | FailPoint::OrganizationStored
         )
 }
 
@@ -282,7 +337,11 @@ fn die_at_each_passing(fail_point: FailPoint, surface: &Surface) -> usize {
         let died = run(async {
             let world = world(surface).await;
             // A guest who is done, and can be erased.
-            let before = if is_first_use(fail_point) { None } else { Some("before") };
+            let before = if is_first_use(fail_point) {
+                None
+            } else {
+                Some("before")
+            };
             if let Some(before) = before {
                 drive_to_rest(&world, before).await;
             }
@@ -301,12 +360,20 @@ fn die_at_each_passing(fail_point: FailPoint, surface: &Surface) -> usize {
 }
 
 fn die_everywhere(surface: &Surface) {
-    let deaths: BTreeMap<_, _> =
-        fail_points(surface).map(|fail_point| (fail_point, die_at_each_passing(fail_point, surface))).collect();
-    let unreached: Vec<_> = deaths.iter().filter(|(_, deaths)| **deaths == 0).map(|(fail_point, _)| fail_point.name()).collect();
+    let deaths: BTreeMap<_, _> = fail_points(surface)
+        .map(|fail_point| (fail_point, die_at_each_passing(fail_point, surface)))
+        .collect();
+    let unreached: Vec<_> = deaths
+        .iter()
+        .filter(|(_, deaths)| **deaths == 0)
+        .map(|(fail_point, _)| fail_point.name())
+        .collect();
     assert!(unreached.is_empty(), "no test reaches {unreached:?}");
     let sum = deaths.values().sum::<usize>();
-    tell(&format!("{surface}: {} fail_points, {sum} deaths, one at each passing", deaths.len()));
+    tell(&format!(
+        "{surface}: {} fail_points, {sum} deaths, one at each passing",
+        deaths.len()
+    ));
     for (fail_point, deaths) in deaths {
         tell(&format!("  {fail_point:<24} {deaths}"));
     }
@@ -318,12 +385,14 @@ fn a_process_that_dies_at_any_passing_of_any_fail_point_loses_nobody_and_makes_n
 }
 
 #[test]
-fn on_web_messaging_a_process_that_dies_at_any_passing_of_any_fail_point_loses_nobody_and_makes_nobody_twice() {
+fn on_web_messaging_a_process_that_dies_at_any_passing_of_any_fail_point_loses_nobody_and_makes_nobody_twice()
+ {
     die_everywhere(&WEB_MESSAGING);
 }
 
 #[test]
-fn on_open_messaging_a_process_that_dies_at_any_passing_of_any_fail_point_loses_nobody_and_makes_nobody_twice() {
+fn on_open_messaging_a_process_that_dies_at_any_passing_of_any_fail_point_loses_nobody_and_makes_nobody_twice()
+ {
     die_everywhere(&OPEN_MESSAGING);
 }
 
@@ -340,12 +409,21 @@ fn a_guest_of_whom_nothing_identifies_a_contact_is_neither_lost_nor_made_twice()
             live(&world, &death, "ann", None).await;
             drive_to_rest(&world, "ann").await;
             let state = world.sim.state();
-            assert!(state.contacts <= 1 && state.conversations == 1, "{fail_point}: {state:?}");
-            assert_eq!((state.crm.events, state.crm.guests_told_twice), (1, 0), "{fail_point}");
+            assert!(
+                state.contacts <= 1 && state.conversations == 1,
+                "{fail_point}: {state:?}"
+            );
+            assert_eq!(
+                (state.crm.events, state.crm.guests_told_twice),
+                (1, 0),
+                "{fail_point}"
+            );
             unlinked += 1 - state.linked;
         });
     }
-    tell(&format!("{unlinked} deaths left a guest without a linked contact"));
+    tell(&format!(
+        "{unlinked} deaths left a guest without a linked contact"
+    ));
     assert!(unlinked > 0, "where the answer died with the process");
 }
 
@@ -368,9 +446,17 @@ fn steps(surface: &Surface) -> &'static [&'static str] {
             "transfer",
             "crm",
         ],
-        Surface::OpenMessaging { .. } => {
-            &["token", "queue", "contact", "open-message", "details", "conversation-read", "link", "transfer", "crm"]
-        }
+        Surface::OpenMessaging { .. } => &[
+            "token",
+            "queue",
+            "contact",
+            "open-message",
+            "details",
+            "conversation-read",
+            "link",
+            "transfer",
+            "crm",
+        ],
     }
 }
 
@@ -382,7 +468,11 @@ fn is_taken(case: usize, fail_point: Option<FailPoint>) -> bool {
 }
 
 /// Every fault at every step, with a death at the first passing of a fail point; each case has a guest of its own.
-fn die_with_every_fault(fail_point: Option<FailPoint>, kinds: &[FaultKind], surface: &Surface) -> (usize, usize) {
+fn die_with_every_fault(
+    fail_point: Option<FailPoint>,
+    kinds: &[FaultKind],
+    surface: &Surface,
+) -> (usize, usize) {
     run(async {
         let world = world(surface).await;
         drive_to_rest(&world, "guest-0").await;
@@ -399,23 +489,36 @@ fn die_with_every_fault(fail_point: Option<FailPoint>, kinds: &[FaultKind], surf
                 }
                 cases += 1;
                 let mut faults = vec![fault.clone()];
-                faults.extend(fail_point.map(|fail_point| fault_on_the_way_to(fail_point, surface)));
+                faults
+                    .extend(fail_point.map(|fail_point| fault_on_the_way_to(fail_point, surface)));
                 // The history is asked for only by one who does not know what became of the message.
                 if ["jwt", "history"].contains(step) {
                     faults.push("message:answer-lost:nth=1".to_owned());
                 }
                 world.faults(&faults.iter().map(String::as_str).collect::<Vec<_>>());
                 let repeated = world.sim.state().repeated_first_messages;
-                let death = fail_point.map_or_else(Death::never, |fail_point| Death::at(fail_point, 1));
+                let death =
+                    fail_point.map_or_else(Death::never, |fail_point| Death::at(fail_point, 1));
                 let (guest, erase) = (format!("guest-{cases}"), format!("guest-{}", cases - 1));
                 live(&world, &death, &guest, Some(&erase)).await;
                 drive_to_rest(&world, &guest).await;
                 let state = world.sim.state();
                 let all = cases as u64 + 1;
-                assert_eq!((state.contacts, state.conversations), (all, all), "{fail_point:?} {fault}");
+                assert_eq!(
+                    (state.contacts, state.conversations),
+                    (all, all),
+                    "{fail_point:?} {fault}"
+                );
                 // Open Messaging has nothing to look at first: each answer that is lost, by the fault or by the death, may repeat the message.
-                let most = if *surface == OPEN_MESSAGING && death.died() { 2 } else { 1 };
-                assert!(state.repeated_first_messages - repeated <= most, "{fail_point:?} {fault}");
+                let most = if *surface == OPEN_MESSAGING && death.died() {
+                    2
+                } else {
+                    1
+                };
+                assert!(
+                    state.repeated_first_messages - repeated <= most,
+                    "{fail_point:?} {fault}"
+                );
                 deaths += usize::from(death.died());
             }
         }
@@ -426,14 +529,24 @@ fn die_with_every_fault(fail_point: Option<FailPoint>, kinds: &[FaultKind], surf
 
 fn die_everywhere_with_every_fault(part: usize) {
     let fail_points = fail_points(&Surface::Rest).filter(|fail_point| !is_first_use(*fail_point));
-    die_with_every_fault_at(fail_points.skip(part).step_by(2), FaultKind::ALL, &Surface::Rest);
+    die_with_every_fault_at(
+        fail_points.skip(part).step_by(2),
+        FaultKind::ALL,
+        &Surface::Rest,
+    );
 }
 
-fn die_with_every_fault_at(fail_points: impl Iterator<Item = FailPoint>, kinds: &[FaultKind], surface: &Surface) {
+fn die_with_every_fault_at(
+    fail_points: impl Iterator<Item = FailPoint>,
+    kinds: &[FaultKind],
+    surface: &Surface,
+) {
     let mut all = 0;
     for fail_point in fail_points {
         let (cases, deaths) = die_with_every_fault(Some(fail_point), kinds, surface);
-        tell(&format!("  {fail_point:<24} {cases} faults at their steps, died in {deaths}"));
+        tell(&format!(
+            "  {fail_point:<24} {cases} faults at their steps, died in {deaths}"
+        ));
         assert!(deaths > 0, "{fail_point}");
         all += cases;
     }
@@ -451,13 +564,19 @@ fn official_fail_points(surface: &Surface) -> impl Iterator<Item = FailPoint> {
         FailPoint::FailureStored,
     ];
     fail_points(surface).filter(move |fail_point| {
-        (FAIL_POINTS_OF_OFFICIAL_SURFACES.contains(fail_point) || more.contains(fail_point)) && !is_first_use(*fail_point)
+        (FAIL_POINTS_OF_OFFICIAL_SURFACES.contains(fail_point) || more.contains(fail_point))
+            && !is_first_use(*fail_point)
     })
 }
 
 /// A fault of each sort: done and not told in three ways, not done, refused.
-const SORTS: &[FaultKind] =
-    &[FaultKind::AnswerLost, FaultKind::BadGatewayAfter, FaultKind::HangAfter, FaultKind::Reset, FaultKind::Forbidden];
+const SORTS: &[FaultKind] = &[
+    FaultKind::AnswerLost,
+    FaultKind::BadGatewayAfter,
+    FaultKind::HangAfter,
+    FaultKind::Reset,
+    FaultKind::Forbidden,
+];
 
 fn every_fault_at_every_step(surface: &Surface) {
     let (cases, _) = die_with_every_fault(None, FaultKind::ALL, surface);
@@ -481,7 +600,11 @@ fn on_web_messaging_each_sort_of_fault_at_every_call_and_frame_with_a_death_at_i
 
 #[test]
 fn on_open_messaging_each_sort_of_fault_at_every_call_with_a_death_at_its_fail_points() {
-    die_with_every_fault_at(official_fail_points(&OPEN_MESSAGING), SORTS, &OPEN_MESSAGING);
+    die_with_every_fault_at(
+        official_fail_points(&OPEN_MESSAGING),
+        SORTS,
+        &OPEN_MESSAGING,
+    );
 }
 
 // In two halves, for two processors.
@@ -501,12 +624,20 @@ fn a_process_that_dies_when_it_set_a_session_aside_leaves_it_for_a_person() {
         run(async {
             let world = world(&Surface::Rest).await;
             world.faults(&["conversation:answer-lost"]);
-            world.engine().await.create(request("ann")).await.unwrap_err();
+            world
+                .engine()
+                .await
+                .create(request("ann"))
+                .await
+                .unwrap_err();
             world.clock.advance(Duration::from_secs(24 * 3600));
             world.faults(&[]);
             live(&world, &death, "bob", None).await;
             let engine = world.engine().await;
-            assert_eq!(session(&engine, "ann").await.unwrap().state, session::SessionState::NeedsAttention);
+            assert_eq!(
+                session(&engine, "ann").await.unwrap().state,
+                session::SessionState::NeedsAttention
+            );
             assert_eq!(death.died(), death.at.is_some());
             drive_to_rest(&world, "bob").await;
             world.assert_each_guest_once(2); // ann's was opened once, and the answer was lost
@@ -526,15 +657,28 @@ fn a_process_that_dies_when_keys_change_leaves_one_that_signs() {
         FailPoint::NextKeyStored,
         FailPoint::KeyRevoked,
     ];
-    for (fail_point, revokes) in fail_points.into_iter().flat_map(|fail_point| [(fail_point, false), (fail_point, true)]) {
-        if (fail_point == FailPoint::NextKeyStored && revokes) || (fail_point == FailPoint::KeyRevoked && !revokes) {
+    for (fail_point, revokes) in fail_points
+        .into_iter()
+        .flat_map(|fail_point| [(fail_point, false), (fail_point, true)])
+    {
+        if (fail_point == FailPoint::NextKeyStored && revokes)
+            || (fail_point == FailPoint::KeyRevoked && !revokes)
+        {
             continue;
         }
         run(async {
             let world = world(&Surface::Rest).await;
             world.faults(&["conversation:answer-lost:first=4"]);
-            world.engine().await.create(request("ann")).await.unwrap_err();
-            let (armed, died) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+            world
+                .engine()
+                .await
+                .create(request("ann"))
+                .await
+                .unwrap_err();
+            let (armed, died) = (
+                Arc::new(AtomicBool::new(false)),
+                Arc::new(AtomicBool::new(false)),
+            );
             let (at, dies, says) = (fail_point, Arc::clone(&armed), Arc::clone(&died));
             let mut places = world.config.places.clone();
             places.fail_points = FailPoints::new(move |fail_point| {
@@ -557,8 +701,18 @@ fn a_process_that_dies_when_keys_change_leaves_one_that_signs() {
             }
             changing.abort();
             assert!(died.load(Ordering::SeqCst), "{fail_point}");
-            let committed = !matches!(fail_point, FailPoint::RowsWritten | FailPoint::RecordsWritten);
-            let states: Vec<_> = world.state().await.keyring.list(world.clock.now()).into_iter().map(|key| key.state).collect();
+            let committed = !matches!(
+                fail_point,
+                FailPoint::RowsWritten | FailPoint::RecordsWritten
+            );
+            let states: Vec<_> = world
+                .state()
+                .await
+                .keyring
+                .list(world.clock.now())
+                .into_iter()
+                .map(|key| key.state)
+                .collect();
             assert_eq!(
                 states,
                 match (committed, revokes) {
@@ -595,9 +749,15 @@ fn a_power_cut_at_any_fail_point_of_the_writing_thread_loses_nothing() {
                 let mut world = world(&Surface::Rest).await;
                 drive_to_rest(&world, "before").await;
                 let death = Death::at(fail_point, nth);
-                let (state, copy) = (world.directory.path().join("state"), world.directory.path().join("at-the-fail_point"));
+                let (state, copy) = (
+                    world.directory.path().join("state"),
+                    world.directory.path().join("at-the-fail_point"),
+                );
                 let copied = copy.clone();
-                live_until(&world, &death, "ann", None, move || copy_files(&state, &copied)).await;
+                live_until(&world, &death, "ann", None, move || {
+                    copy_files(&state, &copied)
+                })
+                .await;
                 if death.died() {
                     cuts += 1;
                     drop_what_was_not_synced(&world, &copy, &mut chance);
@@ -615,9 +775,20 @@ fn a_power_cut_at_any_fail_point_of_the_writing_thread_loses_nothing() {
 /// The files of a log that is open are not synced: a crash may leave them shorter, or with zeros at the end, each by itself.
 fn drop_what_was_not_synced(world: &World, state: &Path, chance: &mut fastrand::Rng) {
     let first = state.join("audit/session-audit.jsonl");
-    let open = world.open_logs(state).into_iter().map(|log| audit::lines_path(&first, log));
-    for path in open.flat_map(|lines| [audit::hashes_path(&lines), audit::checkpoint_path(&lines), lines]) {
-        let Ok(file) = std::fs::OpenOptions::new().write(true).open(path) else { continue };
+    let open = world
+        .open_logs(state)
+        .into_iter()
+        .map(|log| audit::lines_path(&first, log));
+    for path in open.flat_map(|lines| {
+        [
+            audit::hashes_path(&lines),
+            audit::checkpoint_path(&lines),
+            lines,
+        ]
+    }) {
+        let Ok(file) = std::fs::OpenOptions::new().write(true).open(path) else {
+            continue;
+        };
         let length = file.metadata().unwrap().len();
         let kept = chance.u64(0..=length);
         file.set_len(kept).unwrap();

@@ -13,16 +13,26 @@ async fn the_sample_guest_is_registered_and_routed_byte_for_byte_as_the_brief_ha
     let token = opened.guest_token.expose();
     let key = opened.session.request.key.as_str();
 
-    let [contact] = &world.journal("contact")[..] else { panic!() };
-    assert_eq!((contact.method.as_str(), contact.path.as_str()), ("POST", "/api/v2/externalcontacts/contacts"));
+    let [contact] = &world.journal("contact")[..] else {
+        panic!()
+    };
+    assert_eq!(
+        (contact.method.as_str(), contact.path.as_str()),
+        ("POST", "/api/v2/externalcontacts/contacts")
+    );
     assert_eq!(
         contact.body,
         format!(
             r#"{{"type":"webchat","address":"guest-user-8842-xyz","externalContactId":"user-8842-xyz","customAttributes":{{"guestToken":"{token}","source":"web-portal","tier":"premium"}}}}"#
         )
     );
-    let [conversation] = &world.journal("conversation")[..] else { panic!() };
-    assert_eq!((conversation.method.as_str(), conversation.path.as_str()), ("POST", "/api/v2/conversations/messaging"));
+    let [conversation] = &world.journal("conversation")[..] else {
+        panic!()
+    };
+    assert_eq!(
+        (conversation.method.as_str(), conversation.path.as_str()),
+        ("POST", "/api/v2/conversations/messaging")
+    );
     assert_eq!(
         conversation.body,
         format!(
@@ -30,16 +40,30 @@ async fn the_sample_guest_is_registered_and_routed_byte_for_byte_as_the_brief_ha
         )
     );
     for (entry, step) in [(contact, "contact"), (conversation, "conversation")] {
-        assert_eq!(entry.headers["authorization"], "Bearer ***", "the journal shows no token");
+        assert_eq!(
+            entry.headers["authorization"], "Bearer ***",
+            "the journal shows no token"
+        );
         assert_eq!(entry.headers["content-type"], "application/json");
         assert_eq!(entry.headers["idempotency-key"], format!("{key}-{step}"));
         assert!(key.starts_with("webchat-session-"));
     }
-    let [sign_in] = &world.journal("token")[..] else { panic!() };
+    let [sign_in] = &world.journal("token")[..] else {
+        panic!()
+    };
     assert_eq!(sign_in.path, "/api/v2/oauth/token");
-    assert_eq!(sign_in.headers["content-type"], "application/x-www-form-urlencoded");
-    assert_eq!(sign_in.body, "grant_type=client_credentials&client_id=sim-client&client_secret=***");
-    assert_eq!(opened.session.contact_id.as_deref(), Some("0a110000-0000-4000-8000-000000000002"));
+    assert_eq!(
+        sign_in.headers["content-type"],
+        "application/x-www-form-urlencoded"
+    );
+    assert_eq!(
+        sign_in.body,
+        "grant_type=client_credentials&client_id=sim-client&client_secret=***"
+    );
+    assert_eq!(
+        opened.session.contact_id.as_deref(),
+        Some("0a110000-0000-4000-8000-000000000002")
+    );
     assert_eq!(opened.session.state, SessionState::Open);
     assert_eq!((opened.replayed, opened.session.attempts), (false, 2));
 }
@@ -50,18 +74,32 @@ async fn the_guest_token_verifies_with_the_exported_key_alone() {
     let engine = world.engine().await;
     let opened = engine.create(fresh("user-8842-xyz")).await.unwrap();
 
-    let pem = engine.keyring().active(world.clock.now()).public_pem().unwrap();
+    let pem = engine
+        .keyring()
+        .active(world.clock.now())
+        .public_pem()
+        .unwrap();
     let key = jsonwebtoken::DecodingKey::from_rsa_pem(pem.as_bytes()).unwrap();
     let mut validation = jsonwebtoken::Validation::new(jsonwebtoken::Algorithm::RS256);
     validation.validate_exp = false; // the test's clock is not the machine's
-    let data = jsonwebtoken::decode::<Value>(opened.guest_token.expose(), &key, &validation).unwrap();
+    let data =
+        jsonwebtoken::decode::<Value>(opened.guest_token.expose(), &key, &validation).unwrap();
     assert_eq!(data.header.kid.as_deref(), Some("webchat-guest-key-v1"));
     let claims = data.claims;
     assert_eq!(claims["guestId"], "user-8842-xyz");
-    assert_eq!((&claims["source"], &claims["tier"]), (&json!("web-portal"), &json!("premium")));
-    assert_eq!(claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap(), 300);
+    assert_eq!(
+        (&claims["source"], &claims["tier"]),
+        (&json!("web-portal"), &json!("premium"))
+    );
+    assert_eq!(
+        claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap(),
+        300
+    );
     let header = token::decode(opened.guest_token.expose()).unwrap().0;
-    assert_eq!(header, json!({"alg": "RS256", "kid": "webchat-guest-key-v1"}));
+    assert_eq!(
+        header,
+        json!({"alg": "RS256", "kid": "webchat-guest-key-v1"})
+    );
 }
 
 #[tokio::test]
@@ -74,8 +112,21 @@ async fn the_same_key_again_is_the_same_session_and_makes_no_call() {
     assert!(again.replayed);
     assert_eq!(again.session, first.session);
     assert_eq!(again.guest_token, first.guest_token);
-    assert_eq!(world.journal("contact").len() + world.journal("conversation").len() + world.journal("queue").len(), 3);
-    assert_eq!(world.sim.journal().iter().filter(|entry| entry.n > calls as u64 && entry.path.starts_with("/api")).count(), 0);
+    assert_eq!(
+        world.journal("contact").len()
+            + world.journal("conversation").len()
+            + world.journal("queue").len(),
+        3
+    );
+    assert_eq!(
+        world
+            .sim
+            .journal()
+            .iter()
+            .filter(|entry| entry.n > calls as u64 && entry.path.starts_with("/api"))
+            .count(),
+        0
+    );
 }
 
 #[tokio::test]
@@ -83,9 +134,15 @@ async fn the_same_key_for_another_wish_is_a_mismatch_that_names_the_field() {
     let world = World::new().await;
     let engine = world.engine().await;
     engine.create(request("ann")).await.unwrap();
-    let other = SessionRequest { queue: SUPPORT.parse().unwrap(), ..request("ann") };
+    let other = SessionRequest {
+        queue: SUPPORT.parse().unwrap(),
+        ..request("ann")
+    };
     let error = engine.create(other).await.unwrap_err();
-    assert!(matches!(&error, Error::IdempotencyKeyReused { fields, .. } if fields == &["queueId"]), "{error:?}");
+    assert!(
+        matches!(&error, Error::IdempotencyKeyReused { fields, .. } if fields == &["queueId"]),
+        "{error:?}"
+    );
     world.assert_each_guest_once(1);
 }
 
@@ -95,7 +152,10 @@ async fn a_thousand_sessions_with_five_percent_of_answers_lost_are_a_thousand_an
     let engine = world.engine().await;
     world.faults(&["any:answer-lost:p=0.05"]);
     let created = crowd(&engine, 1000, 64).await;
-    let bad: Vec<_> = created.iter().filter_map(|one| one.as_ref().err().map(|e| e.redacted())).collect();
+    let bad: Vec<_> = created
+        .iter()
+        .filter_map(|one| one.as_ref().err().map(|e| e.redacted()))
+        .collect();
     assert!(bad.is_empty(), "{bad:?}");
     world.assert_each_guest_once(1000);
     let state = world.sim.state();
@@ -109,10 +169,20 @@ async fn a_thousand_sessions_with_five_percent_of_answers_lost_are_a_thousand_an
 async fn many_callers_with_one_key_get_one_session() {
     let world = World::new().await;
     let engine = world.engine().await;
-    let asked = futures_util::future::join_all((0..20).map(|_| engine.create(request("ann")))).await;
-    let ids: std::collections::HashSet<_> = asked.iter().map(|opened| opened.as_ref().unwrap().session.id).collect();
+    let asked =
+        futures_util::future::join_all((0..20).map(|_| engine.create(request("ann")))).await;
+    let ids: std::collections::HashSet<_> = asked
+        .iter()
+        .map(|opened| opened.as_ref().unwrap().session.id)
+        .collect();
     assert_eq!(ids.len(), 1);
-    assert_eq!(asked.iter().filter(|opened| !opened.as_ref().unwrap().replayed).count(), 1);
+    assert_eq!(
+        asked
+            .iter()
+            .filter(|opened| !opened.as_ref().unwrap().replayed)
+            .count(),
+        1
+    );
     world.assert_each_guest_once(1);
 }
 
@@ -126,21 +196,41 @@ async fn the_queue_is_asked_for_once_however_many_want_it() {
 
 #[tokio::test]
 async fn a_missing_scope_is_told_with_the_scopes_to_add_and_the_key_may_be_used_again() {
-    let world = World::with(|options| options.clients[0].scopes = vec![guestlane_sim::SCOPE_CONTACTS.to_owned()]).await;
+    let world = World::with(|options| {
+        options.clients[0].scopes = vec![guestlane_sim::SCOPE_CONTACTS.to_owned()]
+    })
+    .await;
     let engine = world.engine().await;
     let error = engine.create(request("ann")).await.unwrap_err();
     let advice = error.advice();
     assert_eq!(advice.code, guestlane::error::ErrorCode::Forbidden);
-    assert!(advice.fix.contains("conversations:messaging"), "{}", advice.fix);
+    assert!(
+        advice.fix.contains("conversations:messaging"),
+        "{}",
+        advice.fix
+    );
     assert!(error.correlation_id().is_some());
-    assert_eq!(world.journal("conversation").len(), 1, "a refusal is not repeated");
-    let stored = engine.store().session(error.session().unwrap()).await.unwrap().unwrap();
+    assert_eq!(
+        world.journal("conversation").len(),
+        1,
+        "a refusal is not repeated"
+    );
+    let stored = engine
+        .store()
+        .session(error.session().unwrap())
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(stored.state, SessionState::Failed);
     assert_eq!(world.audit().last().unwrap()["status"], "failed");
 
     let again = engine.create(request("ann")).await.unwrap_err();
     assert_eq!(again.session(), error.session());
-    assert_eq!(world.journal("contact").len(), 1, "the contact is there already");
+    assert_eq!(
+        world.journal("contact").len(),
+        1,
+        "the contact is there already"
+    );
 }
 
 #[tokio::test]
@@ -149,13 +239,29 @@ async fn wrong_credentials_are_told_and_nothing_is_created() {
     world.config.credentials.clients[0].secret = "wrong".to_owned().into();
     let engine = world.engine().await;
     let error = engine.create(request("ann")).await.unwrap_err();
-    assert!(error.advice().cause.contains("OAuth authentication failed"), "{:?}", error.advice());
-    assert!(error.advice().fix.contains("verify client credentials and scopes"));
+    assert!(
+        error.advice().cause.contains("OAuth authentication failed"),
+        "{:?}",
+        error.advice()
+    );
+    assert!(
+        error
+            .advice()
+            .fix
+            .contains("verify client credentials and scopes")
+    );
     engine.flush_outbox().await.unwrap();
-    assert_eq!(engine.store().error_counts().await.unwrap().auth, 1, "one sign-in failed, whoever waited for it");
+    assert_eq!(
+        engine.store().error_counts().await.unwrap().auth,
+        1,
+        "one sign-in failed, whoever waited for it"
+    );
     let records = world.audit();
     assert_eq!(records.len(), 1);
-    assert_eq!((&records[0]["status"], &records[0]["guestIdentifier"]), (&json!("failed"), &json!("ann")));
+    assert_eq!(
+        (&records[0]["status"], &records[0]["guestIdentifier"]),
+        (&json!("failed"), &json!("ann"))
+    );
     assert_eq!(world.sim.state().contacts, 0);
 }
 
@@ -164,12 +270,36 @@ async fn a_token_of_an_unregistered_key_is_refused_and_counted() {
     let world = World::new().await;
     let engine = world.engine().await;
     let elsewhere = World::new().await;
-    world.sim.register_guest_keys(&elsewhere.engine().await.keyring().jwks(world.clock.now()).to_string()).unwrap();
+    world
+        .sim
+        .register_guest_keys(
+            &elsewhere
+                .engine()
+                .await
+                .keyring()
+                .jwks(world.clock.now())
+                .to_string(),
+        )
+        .unwrap();
     let error = engine.create(request("ann")).await.unwrap_err();
-    assert_eq!(error.advice().code, guestlane::error::ErrorCode::GuestTokenRejected);
+    assert_eq!(
+        error.advice().code,
+        guestlane::error::ErrorCode::GuestTokenRejected
+    );
     engine.flush_outbox().await.unwrap();
-    assert_eq!(engine.store().error_counts().await.unwrap().token_validation, 1);
-    world.sim.register_guest_keys(&engine.keyring().jwks(world.clock.now()).to_string()).unwrap();
+    assert_eq!(
+        engine
+            .store()
+            .error_counts()
+            .await
+            .unwrap()
+            .token_validation,
+        1
+    );
+    world
+        .sim
+        .register_guest_keys(&engine.keyring().jwks(world.clock.now()).to_string())
+        .unwrap();
     assert!(engine.create(request("ann")).await.is_ok());
 }
 
@@ -177,7 +307,9 @@ async fn a_token_of_an_unregistered_key_is_refused_and_counted() {
 async fn every_field_of_the_audit_record_is_there() {
     let world = World::new().await;
     let opened = world.engine().await.create(request("ann")).await.unwrap();
-    let [pending, success] = &world.audit()[..] else { panic!() };
+    let [pending, success] = &world.audit()[..] else {
+        panic!()
+    };
     assert_eq!(pending["status"], "pending");
     let session = &opened.session;
     assert_eq!(
@@ -195,7 +327,10 @@ async fn every_field_of_the_audit_record_is_there() {
     );
     assert!(success["latencyMs"].is_number() && success["timestamp"].is_string());
     let text = std::fs::read_to_string(world.audit_path()).unwrap();
-    assert!(!text.contains(opened.guest_token.expose()) && !text.contains("premium"), "no token and no attribute's value");
+    assert!(
+        !text.contains(opened.guest_token.expose()) && !text.contains("premium"),
+        "no token and no attribute's value"
+    );
 }
 
 #[tokio::test]
@@ -203,7 +338,9 @@ async fn a_token_is_renewed_ahead_of_its_expiry_and_nobody_waits_for_it() {
     let world = World::new().await;
     let engine = world.engine().await;
     engine.create(request("ann")).await.unwrap();
-    world.clock.advance(std::time::Duration::from_secs(1800 - 30));
+    world
+        .clock
+        .advance(std::time::Duration::from_secs(1800 - 30));
     engine.create(request("bob")).await.unwrap(); // with the old token, which has 30 s left
     while world.sim.state().tokens_issued < 2 {
         tokio::task::yield_now().await;
@@ -227,8 +364,24 @@ async fn a_process_stops_writing_once_a_newer_version_has_changed_the_stores_for
     });
     let refused = engine.create(request("bob")).await.unwrap_err();
     assert_eq!(refused.advice().code.name(), "state_newer", "{refused:?}");
-    assert!(refused.advice().fix.contains("restart"), "{:?}", refused.advice());
-    assert!(engine.store().revoke_api_key("nobody".to_owned(), world.clock.now()).await.is_err());
-    assert!(engine.store().claim_due(9, world.clock.now()).await.is_err());
+    assert!(
+        refused.advice().fix.contains("restart"),
+        "{:?}",
+        refused.advice()
+    );
+    assert!(
+        engine
+            .store()
+            .revoke_api_key("nobody".to_owned(), world.clock.now())
+            .await
+            .is_err()
+    );
+    assert!(
+        engine
+            .store()
+            .claim_due(9, world.clock.now())
+            .await
+            .is_err()
+    );
     world.assert_each_guest_once(1);
 }

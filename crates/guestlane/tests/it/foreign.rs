@@ -9,7 +9,9 @@ use std::{
     time::Duration,
 };
 
-use guestlane::{Endpoints, TokenRequestAuth, error::display_chain, session::SessionState, store::RecordFilter};
+use guestlane::{
+    Endpoints, TokenRequestAuth, error::display_chain, session::SessionState, store::RecordFilter,
+};
 use serde_json::json;
 
 use crate::{
@@ -21,7 +23,9 @@ use crate::{
 fn platform(odd: impl Fn(&Asked) -> Option<Reply> + Send + Sync + 'static) -> Peer {
     Peer::start(move |asked| {
         odd(asked).unwrap_or_else(|| match asked.path.as_str() {
-            "/api/v2/oauth/token" | "/oauth/token" => json(200, r#"{"access_token":"a-token","expires_in":1800}"#),
+            "/api/v2/oauth/token" | "/oauth/token" => {
+                json(200, r#"{"access_token":"a-token","expires_in":1800}"#)
+            }
             "/api/v2/externalcontacts/contacts" => json(201, r#"{"id":"contact-1"}"#),
             "/api/v2/conversations/messaging" => json(201, r#"{"id":"conversation-1"}"#),
             _ => json(200, "{}"),
@@ -40,8 +44,14 @@ async fn against(peer: &Peer) -> World {
 async fn a_giant_text_of_the_platform_stops_no_later_process() {
     let giant = "i".repeat(900_000);
     let odd: [(u16, serde_json::Value); 4] = [
-        (500, json!({"contextId": giant, "code": giant, "message": giant})),
-        (400, json!({"contextId": giant, "code": giant, "message": giant})),
+        (
+            500,
+            json!({"contextId": giant, "code": giant, "message": giant}),
+        ),
+        (
+            400,
+            json!({"contextId": giant, "code": giant, "message": giant}),
+        ),
         (201, json!({"id": giant})),
         (201, json!({"id": "two words"})),
     ];
@@ -55,13 +65,32 @@ async fn a_giant_text_of_the_platform_stops_no_later_process() {
         let world = against(&peer).await;
         let engine = world.engine().await;
         let error = engine.create(request("ann")).await.unwrap_err();
-        let told = format!("{error} {} {}", display_chain(&error), error.advice().cause_for_caller());
+        let told = format!(
+            "{error} {} {}",
+            display_chain(&error),
+            error.advice().cause_for_caller()
+        );
         assert!(told.len() < 10_000, "{status}: {}", told.len());
-        let session = engine.store().session(error.session().unwrap()).await.unwrap().unwrap();
-        assert!(session.contact_id.is_none() && session.state != SessionState::Open, "{session:?}");
-        let filter = RecordFilter { session: None, guest: None, limit: 100 };
+        let session = engine
+            .store()
+            .session(error.session().unwrap())
+            .await
+            .unwrap()
+            .unwrap();
+        assert!(
+            session.contact_id.is_none() && session.state != SessionState::Open,
+            "{session:?}"
+        );
+        let filter = RecordFilter {
+            session: None,
+            guest: None,
+            limit: 100,
+        };
         let records = engine.store().records(filter).await.unwrap();
-        assert!(records.iter().all(|record| record.line.len() < 8192), "{status}");
+        assert!(
+            records.iter().all(|record| record.line.len() < 8192),
+            "{status}"
+        );
         drop(engine);
         assert!(world.kept_bytes().len() < 5_000_000);
 
@@ -69,7 +98,15 @@ async fn a_giant_text_of_the_platform_stops_no_later_process() {
         let next = world.engine().await;
         next.create(request("bob")).await.unwrap();
         world.clock.advance(Duration::from_secs(600));
-        assert_eq!(next.create(request("ann")).await.unwrap().session.contact_id.as_deref(), Some("contact-1"));
+        assert_eq!(
+            next.create(request("ann"))
+                .await
+                .unwrap()
+                .session
+                .contact_id
+                .as_deref(),
+            Some("contact-1")
+        );
     }
 }
 
@@ -78,11 +115,16 @@ async fn an_id_of_the_platform_stays_one_segment_of_a_path() {
     let peer = Peer::start(|asked| match (asked.method.as_str(), asked.path.as_str()) {
         ("POST", "/oauth/token") => json(200, r#"{"access_token":"t"}"#),
         ("POST", path) if path.ends_with("/enrich") => json(201, r#"{"id":"contact/1?a#b"}"#),
-        ("POST", path) if path.contains("/inbound/open/message") => json(202, r#"{"id":"m/../../1"}"#),
-        ("GET", "/api/v2/conversations/messages/m%2F..%2F..%2F1/details") => json(200, r#"{"conversationId":"c/%2e"}"#),
-        ("GET", "/api/v2/conversations/c%2F%252e") => {
-            json(200, r#"{"participants":[{"purpose":"customer","messages":[{"id":"s/1"}]},{"id":"w?","purpose":"workflow"}]}"#)
+        ("POST", path) if path.contains("/inbound/open/message") => {
+            json(202, r#"{"id":"m/../../1"}"#)
         }
+        ("GET", "/api/v2/conversations/messages/m%2F..%2F..%2F1/details") => {
+            json(200, r#"{"conversationId":"c/%2e"}"#)
+        }
+        ("GET", "/api/v2/conversations/c%2F%252e") => json(
+            200,
+            r#"{"participants":[{"purpose":"customer","messages":[{"id":"s/1"}]},{"id":"w?","purpose":"workflow"}]}"#,
+        ),
         ("PUT" | "POST", path) if path.contains("c%2F%252e") => json(202, ""),
         ("GET", "/api/v2/tokens/me") => json(200, r#"{"organization":null}"#),
         ("GET", path) if path.starts_with("/api/v2/routing/queues/") => json(200, r#"{"name":7}"#),
@@ -94,8 +136,15 @@ async fn an_id_of_the_platform_stays_one_segment_of_a_path() {
     world.config.crm = None;
     let opened = world.engine().await.create(request("ann")).await.unwrap();
     assert_eq!(opened.session.conversation_id.as_deref(), Some("c/%2e"));
-    let changes: Vec<_> = peer.asked().into_iter().filter(|asked| asked.path.contains("c%2F%252e")).collect();
-    let paths: Vec<_> = changes.iter().map(|asked| format!("{} {}", asked.method, asked.path)).collect();
+    let changes: Vec<_> = peer
+        .asked()
+        .into_iter()
+        .filter(|asked| asked.path.contains("c%2F%252e"))
+        .collect();
+    let paths: Vec<_> = changes
+        .iter()
+        .map(|asked| format!("{} {}", asked.method, asked.path))
+        .collect();
     assert_eq!(
         paths,
         [
@@ -104,27 +153,55 @@ async fn an_id_of_the_platform_stays_one_segment_of_a_path() {
             "POST /api/v2/conversations/c%2F%252e/participants/w%3F/replace/queue",
         ]
     );
-    assert!(changes[1].body.contains(r#""communicationId":"s/1""#), "{}", changes[1].body);
+    assert!(
+        changes[1].body.contains(r#""communicationId":"s/1""#),
+        "{}",
+        changes[1].body
+    );
 }
 
 #[tokio::test]
 async fn what_the_platform_says_is_for_the_caller_whose_request_it_is_about() {
     const SAID: &str = "HIV-positive, +31 20 555 0100";
-    for field in ["message", "error_description", "description", "code", "error"] {
+    for field in [
+        "message",
+        "error_description",
+        "description",
+        "code",
+        "error",
+    ] {
         let body = json!({field: format!("Invalid value: {SAID}")}).to_string();
-        let peer = platform(move |asked| asked.path.ends_with("/contacts").then(|| json(400, &body)));
+        let peer =
+            platform(move |asked| asked.path.ends_with("/contacts").then(|| json(400, &body)));
         let world = against(&peer).await;
         let engine = world.engine().await;
         let error = engine.create(request("ann")).await.unwrap_err();
-        assert!(error.advice().cause_for_caller().contains(SAID), "{field}: its caller is told");
+        assert!(
+            error.advice().cause_for_caller().contains(SAID),
+            "{field}: its caller is told"
+        );
         let problems = format!("{:?}", engine.metrics().failures_by_code());
-        let shown = format!("{error} {error:?} {} {} {}", display_chain(&error), error.redacted(), error.advice().cause);
-        assert!(!shown.contains("HIV") && !problems.contains("HIV"), "{field}: {shown} {problems}");
+        let shown = format!(
+            "{error} {error:?} {} {} {}",
+            display_chain(&error),
+            error.redacted(),
+            error.advice().cause
+        );
+        assert!(
+            !shown.contains("HIV") && !problems.contains("HIV"),
+            "{field}: {shown} {problems}"
+        );
         assert_eq!(engine.metrics().failures_by_code().len(), 1);
         drop(engine);
         let kept = world.kept_bytes();
         assert!(!kept.windows(3).any(|bytes| bytes == b"HIV"), "{field}");
-        assert!(!world.audit().iter().any(|record| record.to_string().contains("HIV")), "{field}");
+        assert!(
+            !world
+                .audit()
+                .iter()
+                .any(|record| record.to_string().contains("HIV")),
+            "{field}"
+        );
     }
 }
 
@@ -135,9 +212,24 @@ async fn a_correlation_id_forges_no_line() {
         asked.path.ends_with("/contacts").then(|| json(500, forged))
     });
     let world = against(&peer).await;
-    let error = world.engine().await.create(request("ann")).await.unwrap_err();
-    assert!(!error.redacted().chars().any(|c| c.is_control() || c == '\u{202e}'), "{}", error.redacted());
-    assert_eq!(error.correlation_id(), Some("c   [2KThe session of ann is open."));
+    let error = world
+        .engine()
+        .await
+        .create(request("ann"))
+        .await
+        .unwrap_err();
+    assert!(
+        !error
+            .redacted()
+            .chars()
+            .any(|c| c.is_control() || c == '\u{202e}'),
+        "{}",
+        error.redacted()
+    );
+    assert_eq!(
+        error.correlation_id(),
+        Some("c   [2KThe session of ann is open.")
+    );
 }
 
 #[tokio::test]
@@ -150,20 +242,40 @@ async fn a_token_answer_of_another_make_signs_in() {
     ] {
         let peer = platform(move |asked| asked.path.ends_with("/token").then(|| json(200, answer)));
         let world = against(&peer).await;
-        world.engine().await.create(request("ann")).await.unwrap_or_else(|error| panic!("{answer}: {}", display_chain(&error)));
-        let sign_ins = peer.asked().iter().filter(|asked| asked.path.ends_with("/token")).count();
+        world
+            .engine()
+            .await
+            .create(request("ann"))
+            .await
+            .unwrap_or_else(|error| panic!("{answer}: {}", display_chain(&error)));
+        let sign_ins = peer
+            .asked()
+            .iter()
+            .filter(|asked| asked.path.ends_with("/token"))
+            .count();
         assert_eq!(sign_ins, 1, "{answer}");
     }
     // Without a life it is a short one: a token is renewed after five minutes, and not used for
     // hours.
-    let peer = platform(|asked| asked.path.ends_with("/token").then(|| json(200, r#"{"access_token":"t"}"#)));
+    let peer = platform(|asked| {
+        asked
+            .path
+            .ends_with("/token")
+            .then(|| json(200, r#"{"access_token":"t"}"#))
+    });
     let world = against(&peer).await;
     let engine = world.engine().await;
     for _ in 0..2 {
         engine.create(fresh("ann")).await.unwrap();
         world.clock.advance(Duration::from_secs(400));
     }
-    assert_eq!(peer.asked().iter().filter(|asked| asked.path.ends_with("/token")).count(), 2);
+    assert_eq!(
+        peer.asked()
+            .iter()
+            .filter(|asked| asked.path.ends_with("/token"))
+            .count(),
+        2
+    );
 }
 
 #[tokio::test]
@@ -173,9 +285,23 @@ async fn an_access_token_that_fits_into_no_header_is_not_used_and_not_kept() {
         let body = json!({"access_token": token, "expires_in": 1800}).to_string();
         let peer = platform(move |asked| asked.path.ends_with("/token").then(|| json(200, &body)));
         let world = against(&peer).await;
-        let error = world.engine().await.create(request("ann")).await.unwrap_err();
-        assert!(!display_chain(&error).contains("two words") && display_chain(&error).len() < 1000, "{}", display_chain(&error));
-        assert!(peer.asked().iter().all(|asked| asked.path.ends_with("/token")), "nothing is sent with it");
+        let error = world
+            .engine()
+            .await
+            .create(request("ann"))
+            .await
+            .unwrap_err();
+        assert!(
+            !display_chain(&error).contains("two words") && display_chain(&error).len() < 1000,
+            "{}",
+            display_chain(&error)
+        );
+        assert!(
+            peer.asked()
+                .iter()
+                .all(|asked| asked.path.ends_with("/token")),
+            "nothing is sent with it"
+        );
     }
 }
 
@@ -191,7 +317,12 @@ async fn a_429_is_waited_for_as_long_as_the_caller_waits() {
         let world = World::new().await;
         world.faults(&[fault]);
         let before = world.clock.now();
-        world.engine().await.create(request("ann")).await.unwrap_or_else(|error| panic!("{fault}: {}", display_chain(&error)));
+        world
+            .engine()
+            .await
+            .create(request("ann"))
+            .await
+            .unwrap_or_else(|error| panic!("{fault}: {}", display_chain(&error)));
         let took = world.clock.now().since(before).as_secs();
         assert!(took >= least && took < 60, "{fault}: {took} s");
         assert_eq!(world.journal("contact").len(), calls, "{fault}");
@@ -211,9 +342,17 @@ async fn a_wait_beyond_an_hour_is_an_hour() {
         let engine = world.engine().await;
         world.faults(&[fault]);
         let error = engine.create(request("ann")).await.unwrap_err();
-        let session = engine.store().session(error.session().unwrap()).await.unwrap().unwrap();
+        let session = engine
+            .store()
+            .session(error.session().unwrap())
+            .await
+            .unwrap()
+            .unwrap();
         let waits = session.due_at.since(world.clock.now()).as_secs();
-        assert!(session.state == SessionState::Parked && (wait - 5..=wait + 5).contains(&waits), "{fault}: {waits} s");
+        assert!(
+            session.state == SessionState::Parked && (wait - 5..=wait + 5).contains(&waits),
+            "{fault}: {waits} s"
+        );
         world.faults(&[]);
         world.clock.advance(Duration::from_secs(wait + 10));
         engine.create(request("ann")).await.unwrap();

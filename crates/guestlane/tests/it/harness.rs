@@ -5,23 +5,30 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream};
 use guestlane::{
-    CallPolicy, Clock, CreatedSession, Credentials, Endpoints, EngineConfig, Error, ManualClock, OAuthClient, SessionEngine,
-    StorageConfig, Timestamp, TlsRoots, TokenRequestAuth, WebhookConfig, Workspace, audit,
+    CallPolicy, Clock, CreatedSession, Credentials, Endpoints, EngineConfig, Error, ManualClock,
+    OAuthClient, SessionEngine, StorageConfig, Timestamp, TlsRoots, TokenRequestAuth,
+    WebhookConfig, Workspace, audit,
     outbox::EgressPolicy,
     request::{Attributes, ContactDetails, IdempotencyKey, SessionRequest},
     store::{Database, LogInfo},
     surface::{MessagingConfig, Surface},
     token::RotationPolicy,
 };
-use guestlane_sim::{DEPLOYMENT_ID, EXTERNAL_SOURCE_ID, Entry, Flow, INTEGRATION_ID, Options, Simulator};
+use guestlane_sim::{
+    DEPLOYMENT_ID, EXTERNAL_SOURCE_ID, Entry, Flow, INTEGRATION_ID, Options, Simulator,
+};
 use tempfile::TempDir;
 
 pub(crate) const SALES: &str = "5e0c0000-0000-4000-8000-000000000001";
 pub(crate) const SUPPORT: &str = "5e0c0000-0000-4000-8000-000000000002";
 pub(crate) const CRM_SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo=";
 
-pub(crate) const WEB_MESSAGING: Surface = Surface::WebMessaging { deployment: DEPLOYMENT_ID };
-pub(crate) const OPEN_MESSAGING: Surface = Surface::OpenMessaging { integration: INTEGRATION_ID };
+pub(crate) const WEB_MESSAGING: Surface = Surface::WebMessaging {
+    deployment: DEPLOYMENT_ID,
+};
+pub(crate) const OPEN_MESSAGING: Surface = Surface::OpenMessaging {
+    integration: INTEGRATION_ID,
+};
 
 pub(crate) struct World {
     pub(crate) sim: Simulator,
@@ -48,8 +55,12 @@ impl World {
     pub(crate) async fn with(change: impl FnOnce(&mut Options)) -> Self {
         let clock = ManualClock::new(Timestamp::from_unix_micros(1_795_361_029_000_000));
         clock.auto_advance();
-        let mut options =
-            Options { clock: clock.clone().into(), crm_secret: Some(CRM_SECRET.to_owned()), quota: None, ..Options::default() };
+        let mut options = Options {
+            clock: clock.clone().into(),
+            crm_secret: Some(CRM_SECRET.to_owned()),
+            quota: None,
+            ..Options::default()
+        };
         change(&mut options);
         let client = options.clients[0].clone();
         let sim = Simulator::start(options).await.unwrap();
@@ -63,12 +74,18 @@ impl World {
             credentials: Credentials {
                 hosts: Endpoints::one_origin(sim.base_url().parse().unwrap()),
                 sign_in: TokenRequestAuth::Form,
-                clients: vec![OAuthClient { id: client.id, secret: client.secret.into() }],
+                clients: vec![OAuthClient {
+                    id: client.id,
+                    secret: client.secret.into(),
+                }],
                 trust: TlsRoots::System,
             },
             surface: Surface::Rest,
             cloud: MessagingConfig::default(),
-            patience: CallPolicy { quota: None, ..CallPolicy::default() },
+            patience: CallPolicy {
+                quota: None,
+                ..CallPolicy::default()
+            },
             deadline: Duration::from_secs(60),
             places,
             keep_sessions: None,
@@ -80,7 +97,13 @@ impl World {
                 trust: TlsRoots::System,
             }),
         };
-        Self { sim, clock, directory, config, postgres }
+        Self {
+            sim,
+            clock,
+            directory,
+            config,
+            postgres,
+        }
     }
 
     /// On a surface, with a contact that is found by the guest's id, linked, and an inbound flow that knows nothing of queues.
@@ -116,7 +139,8 @@ impl World {
     }
 
     pub(crate) fn faults(&self, specs: &[&str]) {
-        self.sim.set_faults(specs.iter().map(|spec| spec.parse().unwrap()).collect());
+        self.sim
+            .set_faults(specs.iter().map(|spec| spec.parse().unwrap()).collect());
     }
 
     /// In a database: its clock is the test's from now on, and machines compare theirs with it.
@@ -149,12 +173,18 @@ impl World {
 
     /// The requests on a route.
     pub(crate) fn journal(&self, route: &str) -> Vec<Entry> {
-        self.sim.journal().into_iter().filter(|entry| entry.route.is_some_and(|known| known.name() == route)).collect()
+        self.sim
+            .journal()
+            .into_iter()
+            .filter(|entry| entry.route.is_some_and(|known| known.name() == route))
+            .collect()
     }
 
     pub(crate) fn audit(&self) -> Vec<serde_json::Value> {
         let text = std::fs::read_to_string(self.audit_path()).unwrap_or_default();
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        text.lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
     }
 
     pub(crate) fn audit_path(&self) -> &Path {
@@ -163,16 +193,28 @@ impl World {
 
     /// What is kept, as a process that starts finds it.
     pub(crate) async fn state(&self) -> Workspace {
-        Workspace::open(&self.config.places, &self.clock()).await.unwrap()
+        Workspace::open(&self.config.places, &self.clock())
+            .await
+            .unwrap()
     }
 
     /// All logs, each checked by its files, the key, and what the others know of it; and each has all that the store has.
     pub(crate) async fn proven_logs(&self) -> Vec<LogInfo> {
         let state = self.state().await;
-        let logs = state.store.logs(self.audit_path(), state.audit_key()).await.unwrap();
-        let kept: Vec<_> = logs.iter().flat_map(|log| audit::rotation_checkpoints(&log.path, state.audit_key())).collect();
+        let logs = state
+            .store
+            .logs(self.audit_path(), state.audit_key())
+            .await
+            .unwrap();
+        let kept: Vec<_> = logs
+            .iter()
+            .flat_map(|log| audit::rotation_checkpoints(&log.path, state.audit_key()))
+            .collect();
         for log in &logs {
-            assert_eq!(audit::verify_log(&log.path, state.audit_key(), &kept).unwrap(), log.checkpoint);
+            assert_eq!(
+                audit::verify_log(&log.path, state.audit_key(), &kept).unwrap(),
+                log.checkpoint
+            );
         }
         logs
     }
@@ -180,8 +222,13 @@ impl World {
     /// Changes the store past the product.
     pub(crate) fn sql(&self, sql: &str) {
         match (&self.config.places.database, &self.postgres) {
-            (Database::Sqlite(path), _) => rusqlite::Connection::open(path).unwrap().execute_batch(sql).unwrap(),
-            (Database::Postgres(_), url) => guestlane_test_postgres::execute(url.as_ref().unwrap(), sql),
+            (Database::Sqlite(path), _) => rusqlite::Connection::open(path)
+                .unwrap()
+                .execute_batch(sql)
+                .unwrap(),
+            (Database::Postgres(_), url) => {
+                guestlane_test_postgres::execute(url.as_ref().unwrap(), sql)
+            }
         }
     }
 
@@ -194,8 +241,17 @@ impl World {
                 let tables = "SELECT table_name FROM information_schema.tables WHERE table_schema = current_schema()";
                 let tables = guestlane_test_postgres::column(url, tables);
                 assert!(tables.len() > 10, "{tables:?}");
-                let rows = |table: &String| guestlane_test_postgres::column(url, &format!("SELECT t::text FROM {table} AS t"));
-                tables.iter().flat_map(rows).flat_map(String::into_bytes).collect()
+                let rows = |table: &String| {
+                    guestlane_test_postgres::column(
+                        url,
+                        &format!("SELECT t::text FROM {table} AS t"),
+                    )
+                };
+                tables
+                    .iter()
+                    .flat_map(rows)
+                    .flat_map(String::into_bytes)
+                    .collect()
             }
         }
     }
@@ -204,7 +260,10 @@ impl World {
     pub(crate) fn open_logs(&self, state: &Path) -> Vec<u32> {
         let select = "SELECT log FROM audit_log WHERE closed_at IS NULL";
         match &self.postgres {
-            Some(url) => guestlane_test_postgres::column(url, select).iter().map(|log| log.parse().unwrap()).collect(),
+            Some(url) => guestlane_test_postgres::column(url, select)
+                .iter()
+                .map(|log| log.parse().unwrap())
+                .collect(),
             None => {
                 let store = rusqlite::Connection::open(state.join("guestlane.db")).unwrap();
                 let mut open = store.prepare(select).unwrap();
@@ -217,7 +276,10 @@ impl World {
     /// One contact and one conversation for each guest, and nothing twice.
     pub(crate) fn assert_each_guest_once(&self, guests: u64) {
         let state = self.sim.state();
-        assert_eq!((state.contacts, state.conversations, state.guests), (guests, guests, guests));
+        assert_eq!(
+            (state.contacts, state.conversations, state.guests),
+            (guests, guests, guests)
+        );
         assert_eq!(state.duplicates, guestlane_sim::Duplicates::default());
     }
 }
@@ -227,17 +289,25 @@ pub(crate) fn request(guest: &str) -> SessionRequest {
         guest: guest.parse().unwrap(),
         contact_details: ContactDetails::default(),
         queue: SALES.parse().unwrap(),
-        attributes: Attributes::from_pairs([("source", "web-portal"), ("tier", "premium")]).unwrap(),
+        attributes: Attributes::from_pairs([("source", "web-portal"), ("tier", "premium")])
+            .unwrap(),
         key: format!("key-of-{guest}").parse().unwrap(),
     }
 }
 
 pub(crate) fn fresh(guest: &str) -> SessionRequest {
-    SessionRequest { key: IdempotencyKey::generate(), ..request(guest) }
+    SessionRequest {
+        key: IdempotencyKey::generate(),
+        ..request(guest)
+    }
 }
 
 /// Creates sessions for so many guests, so many at once.
-pub(crate) async fn crowd(engine: &Arc<SessionEngine>, guests: usize, at_once: usize) -> Vec<Result<CreatedSession, Error>> {
+pub(crate) async fn crowd(
+    engine: &Arc<SessionEngine>,
+    guests: usize,
+    at_once: usize,
+) -> Vec<Result<CreatedSession, Error>> {
     stream::iter(0..guests)
         .map(|n| {
             let engine = Arc::clone(engine);
@@ -251,11 +321,17 @@ pub(crate) async fn crowd(engine: &Arc<SessionEngine>, guests: usize, at_once: u
 /// A number from the environment, for longer runs.
 #[expect(clippy::disallowed_methods, reason = "a setting of tests")]
 pub(crate) fn setting(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().map_or(default, |text| text.parse().unwrap())
+    std::env::var(name)
+        .ok()
+        .map_or(default, |text| text.parse().unwrap())
 }
 
 /// A line that `--nocapture` shows.
-#[expect(clippy::disallowed_macros, clippy::print_stdout, reason = "a test may, and here it does")]
+#[expect(
+    clippy::disallowed_macros,
+    clippy::print_stdout,
+    reason = "a test may, and here it does"
+)]
 pub(crate) fn tell(line: &str) {
     println!("{line}");
 }

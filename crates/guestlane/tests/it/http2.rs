@@ -7,7 +7,12 @@ use guestlane_sim::{EXTERNAL_SOURCE_ID, Tls};
 use crate::harness::{WEB_MESSAGING, World, crowd, request};
 
 async fn over_tls(surface: &Surface) -> World {
-    let mut world = World::with(|options| options.tls = Some(Tls { region: "localhost".to_owned() })).await;
+    let mut world = World::with(|options| {
+        options.tls = Some(Tls {
+            region: "localhost".to_owned(),
+        })
+    })
+    .await;
     let trust = TlsRoots::from_pem(world.sim.ca_pem().unwrap().as_bytes()).unwrap();
     world.config.credentials.trust = trust.clone();
     world.config.crm.as_mut().unwrap().trust = trust;
@@ -51,12 +56,31 @@ async fn on_web_messaging_it_is_the_sockets_that_need_connections() {
 #[tokio::test]
 async fn a_lost_answer_on_a_shared_connection_makes_nothing_twice_and_costs_no_connection() {
     for (surface, faults, sockets) in [
-        (Surface::Rest, ["contact:answer-lost:first=9", "contact:reset:first=18", "conversation:reset-after:first=9"], 0),
-        (WEB_MESSAGING, ["contact:answer-lost:first=9", "contact:reset:first=18", "link:reset-after:first=9"], 16),
+        (
+            Surface::Rest,
+            [
+                "contact:answer-lost:first=9",
+                "contact:reset:first=18",
+                "conversation:reset-after:first=9",
+            ],
+            0,
+        ),
+        (
+            WEB_MESSAGING,
+            [
+                "contact:answer-lost:first=9",
+                "contact:reset:first=18",
+                "link:reset-after:first=9",
+            ],
+            16,
+        ),
     ] {
         let world = over_tls(&surface).await;
         assert_eq!(connections_for(&world, 16, &faults).await, sockets);
         let hits = world.sim.state().faults;
-        assert_eq!((hits["answer-lost"], hits["reset"], hits["reset-after"]), (9, 9, 9));
+        assert_eq!(
+            (hits["answer-lost"], hits["reset"], hits["reset-after"]),
+            (9, 9, 9)
+        );
     }
 }

@@ -25,17 +25,28 @@ fn sealed(world: &World) -> Vec<(String, Vec<u8>)> {
         ("'a guest session''s token'", "session", "guest_session"),
     ];
     let select = |(name, table, column): (&str, &str, &str)| match &world.config.places.database {
-        Database::Sqlite(_) => format!("SELECT {name} || ':' || hex({column}) FROM {table} WHERE {column} IS NOT NULL"),
+        Database::Sqlite(_) => {
+            format!("SELECT {name} || ':' || hex({column}) FROM {table} WHERE {column} IS NOT NULL")
+        }
         Database::Postgres(_) => {
-            format!("SELECT {name} || ':' || encode({column}, 'hex') FROM {table} WHERE {column} IS NOT NULL")
+            format!(
+                "SELECT {name} || ':' || encode({column}, 'hex') FROM {table} WHERE {column} IS NOT NULL"
+            )
         }
     };
     let value = |row: String| {
         let (name, hex) = row.rsplit_once(':').unwrap();
         let byte = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
-        (name.to_owned(), (0..hex.len()).step_by(2).map(byte).collect())
+        (
+            name.to_owned(),
+            (0..hex.len()).step_by(2).map(byte).collect(),
+        )
     };
-    values.into_iter().flat_map(|value| column(world, &select(value))).map(value).collect()
+    values
+        .into_iter()
+        .flat_map(|value| column(world, &select(value)))
+        .map(value)
+        .collect()
 }
 
 fn column(world: &World, sql: &str) -> Vec<String> {
@@ -46,7 +57,9 @@ fn column(world: &World, sql: &str) -> Vec<String> {
             let rows = select.query_map([], |row| row.get(0)).unwrap();
             rows.map(Result::unwrap).collect()
         }
-        Database::Postgres(_) => guestlane_test_postgres::column(world.postgres.as_ref().unwrap(), sql),
+        Database::Postgres(_) => {
+            guestlane_test_postgres::column(world.postgres.as_ref().unwrap(), sql)
+        }
     }
 }
 
@@ -54,7 +67,13 @@ fn column(world: &World, sql: &str) -> Vec<String> {
 fn opened_by(world: &World, key: &str) -> (usize, usize) {
     let key = MasterKey::parse(&key.to_owned().into(), "a test").unwrap();
     let values = sealed(world);
-    (values.iter().filter(|(name, bytes)| key.open(name, bytes).is_ok()).count(), values.len())
+    (
+        values
+            .iter()
+            .filter(|(name, bytes)| key.open(name, bytes).is_ok())
+            .count(),
+        values.len(),
+    )
 }
 
 fn assert_opened_by_all_of(world: &World, key: &str) {
@@ -91,7 +110,10 @@ async fn webhook_keys(state: &guestlane::Workspace) -> (String, Option<String>) 
     endpoints.open().await.unwrap();
     endpoints.add_ed25519(1).await.unwrap();
     let keys = endpoints.read().await.unwrap().remove(0).keys;
-    (keys.secret().unwrap().expose().to_owned(), keys.public_key())
+    (
+        keys.secret().unwrap().expose().to_owned(),
+        keys.public_key(),
+    )
 }
 
 async fn web() -> World {
@@ -99,12 +121,22 @@ async fn web() -> World {
 }
 
 fn beside(places: &StorageConfig, ending: &str) -> PathBuf {
-    let name = places.master_key_file.file_name().unwrap().to_str().unwrap();
-    places.master_key_file.with_file_name(format!("{name}.{ending}"))
+    let name = places
+        .master_key_file
+        .file_name()
+        .unwrap()
+        .to_str()
+        .unwrap();
+    places
+        .master_key_file
+        .with_file_name(format!("{name}.{ending}"))
 }
 
 fn key_in_file(places: &StorageConfig) -> String {
-    fs::read_to_string(&places.master_key_file).unwrap().trim().to_owned()
+    fs::read_to_string(&places.master_key_file)
+        .unwrap()
+        .trim()
+        .to_owned()
 }
 
 async fn create(engine: &Arc<SessionEngine>, guests: &[&str]) -> Vec<CreatedSession> {
@@ -120,8 +152,15 @@ async fn create(engine: &Arc<SessionEngine>, guests: &[&str]) -> Vec<CreatedSess
 /// The same sessions are answered, with the same tokens, and nothing is created.
 async fn assert_replayed(world: &World, engine: &Arc<SessionEngine>, before: &[CreatedSession]) {
     for opened in before {
-        let again = engine.create(request(opened.session.request.guest.as_str())).await.unwrap();
-        assert!(again.replayed && again.guest_session == opened.guest_session && again.guest_session.is_some());
+        let again = engine
+            .create(request(opened.session.request.guest.as_str()))
+            .await
+            .unwrap();
+        assert!(
+            again.replayed
+                && again.guest_session == opened.guest_session
+                && again.guest_session.is_some()
+        );
     }
     world.assert_each_guest_once(before.len() as u64);
 }
@@ -130,9 +169,9 @@ async fn assert_replayed(world: &World, engine: &Arc<SessionEngine>, before: &[C
 async fn rotate(world: &World) -> Result<Resealed, Error> {
     for _ in 0..10_000 {
         match rotate_master_key(&world.config.places, &world.clock()).await {
-            Err(Error::MasterKey(MasterKeyError::InUse(_)) | Error::Store(StoreError::InUse(_))) => {
-                tokio::task::yield_now().await
-            }
+            Err(
+                Error::MasterKey(MasterKeyError::InUse(_)) | Error::Store(StoreError::InUse(_)),
+            ) => tokio::task::yield_now().await,
             rotated => return rotated,
         }
     }
@@ -144,21 +183,43 @@ async fn after_a_rotation_the_new_key_alone_opens_everything_and_nothing_else_ha
     let world = web().await;
     let api_key = ApiKey::generate().unwrap();
     let opened = create(&world.engine().await, &["ann", "bob", "eve"]).await;
-    world.state().await.rotate_key(RotationPolicy::default(), &world.clock()).await.unwrap();
-    let (before, old) = (secrets(&world, &api_key).await, key_in_file(&world.config.places));
+    world
+        .state()
+        .await
+        .rotate_key(RotationPolicy::default(), &world.clock())
+        .await
+        .unwrap();
+    let (before, old) = (
+        secrets(&world, &api_key).await,
+        key_in_file(&world.config.places),
+    );
     assert_opened_by_all_of(&world, &old);
 
     let resealed = rotate(&world).await.unwrap();
-    assert_eq!(resealed, Resealed { secrets: 3, signing_keys: 2, guest_sessions: 3 });
+    assert_eq!(
+        resealed,
+        Resealed {
+            secrets: 3,
+            signing_keys: 2,
+            guest_sessions: 3
+        }
+    );
     let new = key_in_file(&world.config.places);
     assert_opened_by_all_of(&world, &new);
     assert_opened_by_none_of(&world, &old);
-    assert!(!beside(&world.config.places, "previous").exists() && !beside(&world.config.places, "next").exists());
+    assert!(
+        !beside(&world.config.places, "previous").exists()
+            && !beside(&world.config.places, "next").exists()
+    );
     assert_eq!(secrets(&world, &api_key).await, before);
     assert_replayed(&world, &world.engine().await, &opened).await;
     assert!(!world.proven_logs().await.is_empty());
 
-    assert_eq!(rotate(&world).await.unwrap(), resealed, "it can be rotated again");
+    assert_eq!(
+        rotate(&world).await.unwrap(),
+        resealed,
+        "it can be rotated again"
+    );
     assert_replayed(&world, &world.engine().await, &opened).await;
 }
 
@@ -166,7 +227,12 @@ async fn after_a_rotation_the_new_key_alone_opens_everything_and_nothing_else_ha
 async fn a_session_that_was_left_behind_is_completed_under_the_new_key() {
     let world = web().await;
     world.faults(&["configure:500:first=99"]);
-    world.engine().await.create(request("ann")).await.unwrap_err();
+    world
+        .engine()
+        .await
+        .create(request("ann"))
+        .await
+        .unwrap_err();
     assert_eq!(rotate(&world).await.unwrap().guest_sessions, 1);
     world.faults(&[]);
     let engine = world.engine().await;
@@ -182,7 +248,10 @@ async fn a_key_that_is_in_use_is_not_rotated() {
     let engine = world.engine().await;
     let old = key_in_file(&world.config.places);
     let refused = rotate_master_key(&world.config.places, &world.clock()).await;
-    assert!(matches!(refused, Err(Error::MasterKey(MasterKeyError::InUse(_)))), "{refused:?}");
+    assert!(
+        matches!(refused, Err(Error::MasterKey(MasterKeyError::InUse(_)))),
+        "{refused:?}"
+    );
     drop(engine);
     // The same key by another way: the store in a file says that it is used.
     let places = world.config.places.clone();
@@ -190,10 +259,17 @@ async fn a_key_that_is_in_use_is_not_rotated() {
     let state = world.state().await;
     if world.postgres.is_none() {
         let refused = rotate_master_key(&places, &world.clock()).await;
-        assert!(matches!(refused, Err(Error::Store(StoreError::InUse(_)))), "{refused:?}");
+        assert!(
+            matches!(refused, Err(Error::Store(StoreError::InUse(_)))),
+            "{refused:?}"
+        );
     }
     drop(state);
-    assert!(key_in_file(&places) == old && !beside(&places, "next").exists() && !beside(&places, "previous").exists());
+    assert!(
+        key_in_file(&places) == old
+            && !beside(&places, "next").exists()
+            && !beside(&places, "previous").exists()
+    );
     world.config.places = places;
     rotate(&world).await.unwrap();
 }
@@ -204,7 +280,10 @@ async fn a_key_of_another_store_is_not_rotated() {
     drop(world.engine().await);
     fs::write(&world.config.places.master_key_file, key(9)).unwrap();
     assert!(rotate(&world).await.is_err());
-    assert!(!beside(&world.config.places, "previous").exists() && key_in_file(&world.config.places) == key(9));
+    assert!(
+        !beside(&world.config.places, "previous").exists()
+            && key_in_file(&world.config.places) == key(9)
+    );
 }
 
 fn given(world: &mut World, current: u8, previous: Option<u8>) {
@@ -227,7 +306,9 @@ async fn a_fleet_goes_from_one_key_to_another_without_a_stop() {
     assert_replayed(&world, &second, &opened).await;
     drop(first);
 
-    let resealed = reseal_by_given_keys(&world.config.places, &world.clock()).await.unwrap();
+    let resealed = reseal_by_given_keys(&world.config.places, &world.clock())
+        .await
+        .unwrap();
     assert_eq!((resealed.guest_sessions, resealed.signing_keys), (2, 1));
     assert_replayed(&world, &second, &opened).await;
     assert_opened_by_all_of(&world, &key(2));
@@ -242,7 +323,12 @@ async fn a_node_that_drives_a_session_while_it_is_resealed_does_not_write_the_ol
     let mut world = web().await;
     given(&mut world, 1, None);
     world.faults(&["configure:500:first=99"]);
-    world.engine().await.create(request("ann")).await.unwrap_err();
+    world
+        .engine()
+        .await
+        .create(request("ann"))
+        .await
+        .unwrap_err();
     given(&mut world, 2, Some(1));
     world.faults(&["configure:hang:nth=1"]);
     world.clock.advance(Duration::from_secs(301));
@@ -252,7 +338,9 @@ async fn a_node_that_drives_a_session_while_it_is_resealed_does_not_write_the_ol
         async move { engine.create(request("ann")).await }
     });
     world.hanging().await;
-    let resealed = reseal_by_given_keys(&world.config.places, &world.clock()).await.unwrap();
+    let resealed = reseal_by_given_keys(&world.config.places, &world.clock())
+        .await
+        .unwrap();
     assert_eq!(resealed.guest_sessions, 1);
     while !driving.is_finished() {
         if world.sim.state().hanging > 0 {
@@ -271,15 +359,25 @@ async fn keys_that_are_given_and_do_not_fit_together_are_refused_by_their_names(
     drop(world.engine().await);
     let refused = |error: Error| error.to_string();
     assert!(refused(rotate(&world).await.unwrap_err()).contains("GUESTLANE_MASTER_KEY: is set"));
-    let error = reseal_by_given_keys(&world.config.places, &world.clock()).await.unwrap_err();
+    let error = reseal_by_given_keys(&world.config.places, &world.clock())
+        .await
+        .unwrap_err();
     assert!(refused(error).contains("GUESTLANE_MASTER_KEY_PREVIOUS: is not set"));
     given(&mut world, 2, Some(3));
-    assert!(world.try_lane().await.is_err(), "neither key is the store's");
+    assert!(
+        world.try_lane().await.is_err(),
+        "neither key is the store's"
+    );
     world.config.places.master_key = None;
-    let error = reseal_by_given_keys(&world.config.places, &world.clock()).await.unwrap_err();
+    let error = reseal_by_given_keys(&world.config.places, &world.clock())
+        .await
+        .unwrap_err();
     assert!(refused(error).contains("GUESTLANE_MASTER_KEY: is not set"));
     let error = world.try_lane().await.unwrap_err();
-    assert!(error.to_string().contains("GUESTLANE_MASTER_KEY_PREVIOUS"), "{error}");
+    assert!(
+        error.to_string().contains("GUESTLANE_MASTER_KEY_PREVIOUS"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -293,7 +391,12 @@ async fn a_value_that_neither_key_opens_ends_the_rotation_and_the_previous_key_s
     });
     let error = rotate(&world).await.unwrap_err().to_string();
     assert!(error.contains(&opened[0].session.id.to_string()), "{error}");
-    assert_eq!(fs::read_to_string(beside(&world.config.places, "previous")).unwrap().trim(), old);
+    assert_eq!(
+        fs::read_to_string(beside(&world.config.places, "previous"))
+            .unwrap()
+            .trim(),
+        old
+    );
     drop(world.engine().await);
 }
 
@@ -304,13 +407,20 @@ async fn seals_are_counted_across_processes_and_begin_anew_with_a_new_key() {
     let at_first = engine.master_key_seals();
     create(&engine, &["ann", "bob"]).await;
     let after = engine.master_key_seals();
-    assert!((at_first + 2..=at_first + 3).contains(&after), "two sessions, and in a database one access token");
+    assert!(
+        (at_first + 2..=at_first + 3).contains(&after),
+        "two sessions, and in a database one access token"
+    );
     drop(engine);
     assert_eq!(world.engine().await.master_key_seals(), after);
 
     let resealed = rotate(&world).await.unwrap();
     let engine = world.engine().await;
-    assert_eq!(engine.master_key_seals(), resealed.total(), "under the new key");
+    assert_eq!(
+        engine.master_key_seals(),
+        resealed.total(),
+        "under the new key"
+    );
     let working = tokio::spawn(Arc::clone(&engine).run_background_tasks());
     engine.create(request("eve")).await.unwrap();
     let expected = engine.master_key_seals();
@@ -343,8 +453,9 @@ mod deaths {
         });
         let clock = world.clock();
         let rotating = tokio::spawn(async move {
-            while let Err(Error::MasterKey(MasterKeyError::InUse(_)) | Error::Store(StoreError::InUse(_))) =
-                rotate_master_key(&places, &clock).await
+            while let Err(
+                Error::MasterKey(MasterKeyError::InUse(_)) | Error::Store(StoreError::InUse(_)),
+            ) = rotate_master_key(&places, &clock).await
             {
                 tokio::task::yield_now().await;
             }
@@ -373,18 +484,35 @@ mod deaths {
             let world = web().await;
             let api_key = ApiKey::generate().unwrap();
             let opened = create(&world.engine().await, &["ann", "bob"]).await;
-            let (before, old) = (secrets(&world, &api_key).await, key_in_file(&world.config.places));
-            assert!(rotate_and_die(&world, fail_point, nth).await, "{fail_point} {nth}");
+            let (before, old) = (
+                secrets(&world, &api_key).await,
+                key_in_file(&world.config.places),
+            );
+            assert!(
+                rotate_and_die(&world, fail_point, nth).await,
+                "{fail_point} {nth}"
+            );
             // A process that starts in between knows both keys.
             assert_replayed(&world, &world.engine().await, &opened).await;
-            assert_eq!(secrets(&world, &api_key).await, before, "{fail_point} {nth}");
+            assert_eq!(
+                secrets(&world, &api_key).await,
+                before,
+                "{fail_point} {nth}"
+            );
             // The same command may die once more at the same place, unless it is past it.
             rotate_and_die(&world, fail_point, nth).await;
             rotate(&world).await.unwrap();
             assert_opened_by_all_of(&world, &key_in_file(&world.config.places));
             assert_opened_by_none_of(&world, &old);
-            assert!(!beside(&world.config.places, "previous").exists(), "{fail_point} {nth}");
-            assert_eq!(secrets(&world, &api_key).await, before, "{fail_point} {nth}");
+            assert!(
+                !beside(&world.config.places, "previous").exists(),
+                "{fail_point} {nth}"
+            );
+            assert_eq!(
+                secrets(&world, &api_key).await,
+                before,
+                "{fail_point} {nth}"
+            );
             assert_replayed(&world, &world.engine().await, &opened).await;
         }
     }
@@ -397,14 +525,27 @@ mod deaths {
             None => ("randomblob(16)", "hex(randomblob(16))"),
             Some(_) => ("gen_random_uuid()", "gen_random_uuid()::text"),
         };
-        let another =
-            format!("UPDATE another SET id = {id}, idempotency_key = {text}; INSERT INTO session SELECT * FROM another;");
-        world.sql(&format!("CREATE TEMP TABLE another AS SELECT * FROM session; {}", another.repeat(1009)));
+        let another = format!(
+            "UPDATE another SET id = {id}, idempotency_key = {text}; INSERT INTO session SELECT * FROM another;"
+        );
+        world.sql(&format!(
+            "CREATE TEMP TABLE another AS SELECT * FROM session; {}",
+            another.repeat(1009)
+        ));
         let old = key_in_file(&world.config.places);
         assert!(rotate_and_die(&world, FailPoint::ChunkResealed, 2).await);
         let new = key_in_file(&world.config.places);
-        assert_eq!((opened_by(&world, &old).0, opened_by(&world, &new).0), (510, opened_by(&world, &new).1 - 510));
-        assert_eq!(rotate(&world).await.unwrap(), Resealed { guest_sessions: 510, ..Resealed::default() });
+        assert_eq!(
+            (opened_by(&world, &old).0, opened_by(&world, &new).0),
+            (510, opened_by(&world, &new).1 - 510)
+        );
+        assert_eq!(
+            rotate(&world).await.unwrap(),
+            Resealed {
+                guest_sessions: 510,
+                ..Resealed::default()
+            }
+        );
         assert_opened_by_all_of(&world, &new);
         assert_replayed(&world, &world.engine().await, &opened).await;
     }
@@ -416,20 +557,38 @@ mod deaths {
         drop(world.engine().await);
         let (name, bytes) = sealed(&world).remove(0);
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        let literal = if world.postgres.is_none() { format!("x'{hex}'") } else { format!("'\\x{hex}'") };
-        let write_back = format!("UPDATE secret SET sealed = {literal} WHERE name = '{}'", name.replace('\'', "''"));
+        let literal = if world.postgres.is_none() {
+            format!("x'{hex}'")
+        } else {
+            format!("'\\x{hex}'")
+        };
+        let write_back = format!(
+            "UPDATE secret SET sealed = {literal} WHERE name = '{}'",
+            name.replace('\'', "''")
+        );
         given(&mut world, 2, Some(1));
         let (database, postgres) = (world.config.places.database.clone(), world.postgres.clone());
         world.config.places.fail_points = FailPoints::new(move |fail_point| {
             if fail_point == FailPoint::ChunkResealed {
                 match &database {
-                    Database::Sqlite(path) => rusqlite::Connection::open(path).unwrap().execute_batch(&write_back).unwrap(),
-                    Database::Postgres(_) => guestlane_test_postgres::execute(postgres.as_ref().unwrap(), &write_back),
+                    Database::Sqlite(path) => rusqlite::Connection::open(path)
+                        .unwrap()
+                        .execute_batch(&write_back)
+                        .unwrap(),
+                    Database::Postgres(_) => {
+                        guestlane_test_postgres::execute(postgres.as_ref().unwrap(), &write_back)
+                    }
                 }
             }
             false
         });
         let refused = reseal_by_given_keys(&world.config.places, &world.clock()).await;
-        assert!(matches!(refused, Err(Error::MasterKey(MasterKeyError::PreviousInUse))), "{refused:?}");
+        assert!(
+            matches!(
+                refused,
+                Err(Error::MasterKey(MasterKeyError::PreviousInUse))
+            ),
+            "{refused:?}"
+        );
     }
 }

@@ -14,7 +14,9 @@ use std::{
 
 use guestlane::{
     Timestamp,
-    session::{Availability, Failure, LEASE_TTL, SessionRecord, SessionState, StepFailure, SurfaceBinding},
+    session::{
+        Availability, Failure, LEASE_TTL, SessionRecord, SessionState, StepFailure, SurfaceBinding,
+    },
     token::TokenIdentity,
 };
 
@@ -98,7 +100,10 @@ impl Platform {
 }
 
 fn failure() -> Failure {
-    Failure { code: "test".to_owned(), message: String::new() }
+    Failure {
+        code: "test".to_owned(),
+        message: String::new(),
+    }
 }
 
 impl Model {
@@ -120,7 +125,13 @@ impl Model {
     /// What tells two states apart. Times are told by what they mean now.
     fn key(&self) -> Vec<u8> {
         let mut key = Vec::with_capacity(96);
-        key.extend([self.successes, self.events, self.crashes, self.faults, self.leaps]);
+        key.extend([
+            self.successes,
+            self.events,
+            self.crashes,
+            self.faults,
+            self.leaps,
+        ]);
         key.extend([self.platform.contacts, self.platform.conversations]);
         key.extend([self.platform.late.map_or(0, |step| 1 + step as u8)]);
         for used in [self.platform.contact_key, self.platform.conversation_key] {
@@ -147,17 +158,30 @@ impl Model {
         for index in 0..self.actors.len() {
             self.act(index, into);
             if self.crashes > 0 && !matches!(self.actors[index], Actor::Dead | Actor::Answered(_)) {
-                into.push(Self { crashes: 0, ..self.with(index, Actor::Dead) });
+                into.push(Self {
+                    crashes: 0,
+                    ..self.with(index, Actor::Dead)
+                });
             }
         }
         if self.leaps > 0 {
-            for leap in [LEASE_TTL, Duration::from_secs(301), PLATFORM_KEY_LIFE + Duration::from_secs(1800)] {
+            for leap in [
+                LEASE_TTL,
+                Duration::from_secs(301),
+                PLATFORM_KEY_LIFE + Duration::from_secs(1800),
+            ] {
                 // A request does not stay under way for hours.
-                let late = self.platform.late.filter(|_| leap < Duration::from_secs(3600));
+                let late = self
+                    .platform
+                    .late
+                    .filter(|_| leap < Duration::from_secs(3600));
                 into.push(Self {
                     now: self.now + leap,
                     leaps: self.leaps - 1,
-                    platform: Platform { late, ..self.platform },
+                    platform: Platform {
+                        late,
+                        ..self.platform
+                    },
                     ..self.clone()
                 });
             }
@@ -179,7 +203,11 @@ impl Model {
             Actor::Asking => self.ask(index, into),
             Actor::Idle => {
                 // `take_up` of the store: unfinished, and due.
-                if let Some(row) = self.row.as_ref().filter(|row| row.state.is_unfinished() && row.due_at <= self.now) {
+                if let Some(row) = self
+                    .row
+                    .as_ref()
+                    .filter(|row| row.state.is_unfinished() && row.due_at <= self.now)
+                {
                     self.take_up(index, row, into);
                 }
             }
@@ -191,12 +219,22 @@ impl Model {
 
     fn ask(&self, index: usize, into: &mut Vec<Self>) {
         let Some(row) = &self.row else {
-            let new = SessionRecord::new(request("ann"), self.way.clone().into(), TokenIdentity::new("k", self.now), self.now);
-            into.push(Self { row: Some(new.clone()), ..self.with(index, Actor::Driving(Box::new(new))) });
+            let new = SessionRecord::new(
+                request("ann"),
+                self.way.clone().into(),
+                TokenIdentity::new("k", self.now),
+                self.now,
+            );
+            into.push(Self {
+                row: Some(new.clone()),
+                ..self.with(index, Actor::Driving(Box::new(new)))
+            });
             return;
         };
         match row.availability_at(self.now) {
-            Availability::Completed | Availability::NeedsAttention => into.push(self.with(index, Actor::Answered(row.state))),
+            Availability::Completed | Availability::NeedsAttention => {
+                into.push(self.with(index, Actor::Answered(row.state)))
+            }
             Availability::Unavailable => {}
             Availability::Claimable => self.take_up(index, row, into),
         }
@@ -204,17 +242,27 @@ impl Model {
 
     fn take_up(&self, index: usize, row: &SessionRecord, into: &mut Vec<Self>) {
         let taken = row.clone().claimed(self.now).unwrap();
-        into.push(Self { row: Some(taken.clone()), ..self.with(index, Actor::Driving(Box::new(taken))) });
+        into.push(Self {
+            row: Some(taken.clone()),
+            ..self.with(index, Actor::Driving(Box::new(taken)))
+        });
     }
 
     /// One call, with all that can come of it; or none, when it is too late to make one.
     fn drive(&self, index: usize, session: &SessionRecord, into: &mut Vec<Self>) {
-        let hold = |after: SessionRecord| Actor::Holding { before: Box::new(session.clone()), after: Box::new(after) };
+        let hold = |after: SessionRecord| Actor::Holding {
+            before: Box::new(session.clone()),
+            after: Box::new(after),
+        };
         if session.is_past_idempotency_window(self.now) {
             into.push(self.with(index, hold(session.clone().expired(failure()).unwrap())));
             return;
         }
-        let step = match (&session.contact_id, &session.message_id, &session.conversation_id) {
+        let step = match (
+            &session.contact_id,
+            &session.message_id,
+            &session.conversation_id,
+        ) {
             (None, ..) => Step::Contact,
             _ if !self.is_official() => Step::Conversation,
             (_, None, _) => Step::Message,
@@ -222,20 +270,50 @@ impl Model {
             _ => Step::Arrange,
         };
         let done = match step {
-            Step::Message => session.clone().message_sent("message".parse().unwrap(), None, None, 1, self.now),
-            Step::Find => session.clone().conversation_found("conversation".parse().unwrap(), 1, self.now),
-            Step::Arrange => session.clone().completed("conversation".parse().unwrap(), 1, self.now, self.now),
-            Step::Contact => session.clone().contact_created(Some("contact".parse().unwrap()), 1, self.now),
-            Step::Conversation => session.clone().completed("conversation".parse().unwrap(), 1, self.now, self.now),
+            Step::Message => {
+                session
+                    .clone()
+                    .message_sent("message".parse().unwrap(), None, None, 1, self.now)
+            }
+            Step::Find => {
+                session
+                    .clone()
+                    .conversation_found("conversation".parse().unwrap(), 1, self.now)
+            }
+            Step::Arrange => {
+                session
+                    .clone()
+                    .completed("conversation".parse().unwrap(), 1, self.now, self.now)
+            }
+            Step::Contact => {
+                session
+                    .clone()
+                    .contact_created(Some("contact".parse().unwrap()), 1, self.now)
+            }
+            Step::Conversation => {
+                session
+                    .clone()
+                    .completed("conversation".parse().unwrap(), 1, self.now, self.now)
+            }
         };
         let mut went_well = self.with(index, hold(done.unwrap()));
-        went_well.platform.perform(step, self.is_official(), self.now);
+        went_well
+            .platform
+            .perform(step, self.is_official(), self.now);
         into.push(went_well);
 
-        let Some(faults) = self.faults.checked_sub(1) else { return };
+        let Some(faults) = self.faults.checked_sub(1) else {
+            return;
+        };
         let set_back = |setback, may_exist| {
-            let after = session.clone().apply_failure(setback, may_exist, failure(), 1, self.now).unwrap();
-            Self { faults, ..self.with(index, hold(after)) }
+            let after = session
+                .clone()
+                .apply_failure(setback, may_exist, failure(), 1, self.now)
+                .unwrap();
+            Self {
+                faults,
+                ..self.with(index, hold(after))
+            }
         };
         let given_up = set_back(StepFailure::BackedOff, true); // a 500: nothing was done, and nobody can know
         let mut lost = given_up.clone(); // the answer is lost
@@ -244,15 +322,34 @@ impl Model {
         late.platform.late = Some(step);
         into.extend([given_up, lost, late]);
         into.push(set_back(StepFailure::BackedOff, false)); // nothing was sent
-        into.push(set_back(StepFailure::RetryAfter(Duration::from_secs(100)), false));
-        into.extend([true, false].map(|about_us| set_back(StepFailure::Rejected { about_us }, false)));
+        into.push(set_back(
+            StepFailure::RetryAfter(Duration::from_secs(100)),
+            false,
+        ));
+        into.extend(
+            [true, false].map(|about_us| set_back(StepFailure::Rejected { about_us }, false)),
+        );
     }
 
     /// `advance` of the store: only a driver of the present epoch writes.
-    fn commit(&self, index: usize, before: &SessionRecord, after: &SessionRecord, into: &mut Vec<Self>) {
+    fn commit(
+        &self,
+        index: usize,
+        before: &SessionRecord,
+        after: &SessionRecord,
+        into: &mut Vec<Self>,
+    ) {
         let is_caller = index < 2;
-        let free = if is_caller { Actor::Asking } else { Actor::Idle };
-        if self.row.as_ref().is_none_or(|row| row.epoch != before.epoch) {
+        let free = if is_caller {
+            Actor::Asking
+        } else {
+            Actor::Idle
+        };
+        if self
+            .row
+            .as_ref()
+            .is_none_or(|row| row.epoch != before.epoch)
+        {
             into.push(self.with(index, free)); // the lease is lost
             return;
         }
@@ -262,7 +359,10 @@ impl Model {
             (true, true) => Actor::Answered(after.state),
             (true, false) => Actor::Idle,
         };
-        let mut next = Self { row: Some(after.clone()), ..self.with(index, next) };
+        let mut next = Self {
+            row: Some(after.clone()),
+            ..self.with(index, next)
+        };
         if after.state == SessionState::Open {
             next.successes += 1;
             next.events += 1;
@@ -271,37 +371,88 @@ impl Model {
     }
 
     fn assert_invariants(&self) {
-        let Platform { contacts, conversations, .. } = self.platform;
-        assert!(contacts <= 1 && conversations <= 1, "I1: nothing exists twice");
-        assert!(conversations <= contacts, "I2: no conversation without a contact");
-        assert!(self.successes <= 1 && self.events == self.successes, "I3: one success, one event, written together");
+        let Platform {
+            contacts,
+            conversations,
+            ..
+        } = self.platform;
+        assert!(
+            contacts <= 1 && conversations <= 1,
+            "I1: nothing exists twice"
+        );
+        assert!(
+            conversations <= contacts,
+            "I2: no conversation without a contact"
+        );
+        assert!(
+            self.successes <= 1 && self.events == self.successes,
+            "I3: one success, one event, written together"
+        );
         let Some(row) = &self.row else {
-            assert_eq!((contacts, conversations, self.events), (0, 0, 0), "I4: nothing is created before it is in the ledger");
+            assert_eq!(
+                (contacts, conversations, self.events),
+                (0, 0, 0),
+                "I4: nothing is created before it is in the ledger"
+            );
             return;
         };
-        assert!(row.contact_id.is_none() || contacts == 1, "I5: the ledger does not say more than is true");
-        assert!(row.message_id.is_none() || conversations == 1, "I5: nor of what the guest has said");
-        assert_eq!(row.state == SessionState::Open, self.successes == 1, "I6: open, success and event are one");
-        assert!(row.state != SessionState::Open || conversations == 1, "I6: open means that the conversation exists");
-        let rests = matches!(row.state, SessionState::Failed | SessionState::Parked | SessionState::NeedsAttention);
-        assert!(!rests || row.failure.is_some(), "I7: what is not open says why");
+        assert!(
+            row.contact_id.is_none() || contacts == 1,
+            "I5: the ledger does not say more than is true"
+        );
+        assert!(
+            row.message_id.is_none() || conversations == 1,
+            "I5: nor of what the guest has said"
+        );
+        assert_eq!(
+            row.state == SessionState::Open,
+            self.successes == 1,
+            "I6: open, success and event are one"
+        );
+        assert!(
+            row.state != SessionState::Open || conversations == 1,
+            "I6: open means that the conversation exists"
+        );
+        let rests = matches!(
+            row.state,
+            SessionState::Failed | SessionState::Parked | SessionState::NeedsAttention
+        );
+        assert!(
+            !rests || row.failure.is_some(),
+            "I7: what is not open says why"
+        );
         if row.state == SessionState::Failed {
             let known = (u8::from(row.contact_id.is_some()), 0);
-            assert_eq!((contacts, conversations), known, "I8: refused means that it was surely not done");
+            assert_eq!(
+                (contacts, conversations),
+                known,
+                "I8: refused means that it was surely not done"
+            );
             // A contact that is there already is not made by a late request under its key.
-            let harmless = self.platform.late.is_none_or(|late| late == Step::Contact && row.contact_id.is_some());
+            let harmless = self
+                .platform
+                .late
+                .is_none_or(|late| late == Step::Contact && row.contact_id.is_some());
             assert!(harmless, "I8: and that it will not be");
         }
         for actor in &self.actors {
             if let Actor::Answered(SessionState::Open) = actor {
-                assert_eq!(row.state, SessionState::Open, "I9: who was told that it is open was told the truth, for ever");
+                assert_eq!(
+                    row.state,
+                    SessionState::Open,
+                    "I9: who was told that it is open was told the truth, for ever"
+                );
             }
             assert!(
                 actor.epoch().is_none_or(|epoch| epoch <= row.epoch),
                 "I10: no driver has an epoch that the ledger does not know"
             );
         }
-        let drivers = self.actors.iter().filter(|actor| actor.epoch() == Some(row.epoch)).count();
+        let drivers = self
+            .actors
+            .iter()
+            .filter(|actor| actor.epoch() == Some(row.epoch))
+            .count();
         assert!(drivers <= 1, "I10: at most one driver can write");
     }
 
@@ -312,7 +463,10 @@ impl Model {
         self.leaps = 0;
         for _ in 0..100 {
             let Some(row) = &self.row else { return true };
-            if matches!(row.state, SessionState::Open | SessionState::Failed | SessionState::NeedsAttention) {
+            if matches!(
+                row.state,
+                SessionState::Open | SessionState::Failed | SessionState::NeedsAttention
+            ) {
                 return true;
             }
             let mut next = Vec::new();
@@ -359,10 +513,20 @@ impl Actor {
 }
 
 fn key_of(session: Option<&SessionRecord>, key: &mut Vec<u8>) {
-    let Some(session) = session else { return key.push(255) };
-    let known = [session.contact_id.is_some(), session.message_id.is_some(), session.conversation_id.is_some()];
+    let Some(session) = session else {
+        return key.push(255);
+    };
+    let known = [
+        session.contact_id.is_some(),
+        session.message_id.is_some(),
+        session.conversation_id.is_some(),
+    ];
     key.extend(known.map(u8::from));
-    let flags = [session.outcome_unknown, session.recovered, session.failure.is_some()];
+    let flags = [
+        session.outcome_unknown,
+        session.recovered,
+        session.failure.is_some(),
+    ];
     key.push(session.state as u8);
     key.extend(flags.map(u8::from));
     key.extend(session.epoch.to_le_bytes());
@@ -394,16 +558,23 @@ fn two_callers_two_workers_and_a_crash_keep_every_invariant_in_every_interleavin
     for (faults, leaps) in [(0, 2), (1, 2), (2, 1)] {
         let states = walk(&SurfaceBinding::Rest, faults, leaps);
         assert!(states > 1000, "{states}");
-        tell(&format!("{faults} faults, {leaps} leaps of time: {states} states"));
+        tell(&format!(
+            "{faults} faults, {leaps} leaps of time: {states} states"
+        ));
     }
 }
 
 #[test]
 fn on_web_messaging_they_keep_every_invariant_in_every_interleaving() {
-    let way = SurfaceBinding::WebMessaging { deployment: guestlane_sim::DEPLOYMENT_ID, token: b"sealed".to_vec() };
+    let way = SurfaceBinding::WebMessaging {
+        deployment: guestlane_sim::DEPLOYMENT_ID,
+        token: b"sealed".to_vec(),
+    };
     for (faults, leaps) in [(0, 2), (1, 1), (2, 1)] {
         let states = walk(&way, faults, leaps);
         assert!(states > 1000, "{states}");
-        tell(&format!("web-messaging: {faults} faults, {leaps} leaps of time: {states} states"));
+        tell(&format!(
+            "web-messaging: {faults} faults, {leaps} leaps of time: {states} states"
+        ));
     }
 }

@@ -54,7 +54,9 @@ impl Peer {
 
 fn serve(stream: TcpStream, known: &Mutex<Vec<Asked>>, answer: &dyn Fn(&Asked) -> Reply) {
     let mut reader = BufReader::new(stream.try_clone().unwrap());
-    let Some(asked) = read(&mut reader) else { return };
+    let Some(asked) = read(&mut reader) else {
+        return;
+    };
     known.lock().unwrap().push(asked.clone());
     let mut stream = stream;
     let (bytes, hold) = match answer(&asked) {
@@ -69,13 +71,19 @@ fn serve(stream: TcpStream, known: &Mutex<Vec<Asked>>, answer: &dyn Fn(&Asked) -
 
 fn read(reader: &mut impl BufRead) -> Option<Asked> {
     let mut line = String::new();
-    reader.read_line(&mut line).ok().filter(|length| *length > 0)?;
+    reader
+        .read_line(&mut line)
+        .ok()
+        .filter(|length| *length > 0)?;
     let mut words = line.split(' ').map(str::to_owned);
     let (method, path) = (words.next()?, words.next()?);
     let mut length = 0;
     loop {
         let mut header = String::new();
-        reader.read_line(&mut header).ok().filter(|length| *length > 0)?;
+        reader
+            .read_line(&mut header)
+            .ok()
+            .filter(|length| *length > 0)?;
         if header.trim().is_empty() {
             break;
         }
@@ -85,11 +93,18 @@ fn read(reader: &mut impl BufRead) -> Option<Asked> {
     }
     let mut body = vec![0; length];
     reader.read_exact(&mut body).ok()?;
-    Some(Asked { method, path, body: String::from_utf8(body).ok()? })
+    Some(Asked {
+        method,
+        path,
+        body: String::from_utf8(body).ok()?,
+    })
 }
 
 /// A well-formed answer in JSON.
 pub(crate) fn json(status: u16, body: &str) -> Reply {
-    let head = format!("HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {}\r\n", body.len());
+    let head = format!(
+        "HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {}\r\n",
+        body.len()
+    );
     Reply::Close(format!("{head}Connection: close\r\n\r\n{body}").into_bytes())
 }

@@ -29,11 +29,18 @@ async fn of(surface: Surface, change: impl FnOnce(&mut guestlane_sim::Options)) 
 }
 
 fn bodies(world: &World, route: &str) -> Vec<Value> {
-    world.journal(route).iter().map(|entry| serde_json::from_str(&entry.body).unwrap_or_default()).collect()
+    world
+        .journal(route)
+        .iter()
+        .map(|entry| serde_json::from_str(&entry.body).unwrap_or_default())
+        .collect()
 }
 
 fn again(request: SessionRequest, key: &str) -> SessionRequest {
-    SessionRequest { key: key.parse().unwrap(), ..request }
+    SessionRequest {
+        key: key.parse().unwrap(),
+        ..request
+    }
 }
 
 fn advice(error: &Error) -> (&'static str, String) {
@@ -42,7 +49,12 @@ fn advice(error: &Error) -> (&'static str, String) {
 }
 
 async fn create_refused(world: &World, guest: &str) -> Error {
-    world.engine().await.create(request(guest)).await.unwrap_err()
+    world
+        .engine()
+        .await
+        .create(request(guest))
+        .await
+        .unwrap_err()
 }
 
 #[tokio::test]
@@ -54,10 +66,15 @@ async fn the_sample_guest_on_web_messaging_sends_these_frames_and_ends_in_the_wa
         Some("ada@example.org".into()),
         Some("+31 20 555 0100".into()),
     );
-    let wish = SessionRequest { contact_details: person.unwrap(), queue: SUPPORT.parse().unwrap(), ..request("user-8842-xyz") };
+    let wish = SessionRequest {
+        contact_details: person.unwrap(),
+        queue: SUPPORT.parse().unwrap(),
+        ..request("user-8842-xyz")
+    };
     let opened = world.engine().await.create(wish).await.unwrap();
 
-    let identifier = json!({"externalSource": {"id": EXTERNAL_SOURCE_ID}, "value": "user-8842-xyz"});
+    let identifier =
+        json!({"externalSource": {"id": EXTERNAL_SOURCE_ID}, "value": "user-8842-xyz"});
     assert_eq!(
         bodies(&world, "contact")[0],
         json!({
@@ -69,8 +86,13 @@ async fn the_sample_guest_on_web_messaging_sends_these_frames_and_ends_in_the_wa
             },
         })
     );
-    let mut frames: Vec<Value> = ["configure", "message"].into_iter().flat_map(|route| bodies(&world, route)).collect();
-    frames.iter_mut().for_each(|frame| drop(frame.as_object_mut().unwrap().remove("tracingId")));
+    let mut frames: Vec<Value> = ["configure", "message"]
+        .into_iter()
+        .flat_map(|route| bodies(&world, route))
+        .collect();
+    frames
+        .iter_mut()
+        .for_each(|frame| drop(frame.as_object_mut().unwrap().remove("tracingId")));
     assert_eq!(
         frames,
         [
@@ -80,15 +102,35 @@ async fn the_sample_guest_on_web_messaging_sends_these_frames_and_ends_in_the_wa
             }}}}),
         ]
     );
-    assert_eq!(world.journal("socket")[0].headers["origin"], "https://localhost");
+    assert_eq!(
+        world.journal("socket")[0].headers["origin"],
+        "https://localhost"
+    );
     let state = world.sim.state();
     assert_eq!((state.linked, state.transfers, state.sockets), (1, 0, 0));
-    assert_eq!(state.queues[&SUPPORT.parse().unwrap()], 1, "the inbound flow read routingTarget");
+    assert_eq!(
+        state.queues[&SUPPORT.parse().unwrap()],
+        1,
+        "the inbound flow read routingTarget"
+    );
     world.assert_each_guest_once(1);
-    assert_eq!(opened.session.attempts, 5, "contact, message, details, conversation, link");
+    assert_eq!(
+        opened.session.attempts, 5,
+        "contact, message, details, conversation, link"
+    );
     let life = Duration::from_secs(259_200);
-    assert!(opened.session.guest_session_expires_at.unwrap().since(world.clock.now()) <= life);
-    assert!(opened.guest_session.is_some(), "with it a browser takes over");
+    assert!(
+        opened
+            .session
+            .guest_session_expires_at
+            .unwrap()
+            .since(world.clock.now())
+            <= life
+    );
+    assert!(
+        opened.guest_session.is_some(),
+        "with it a browser takes over"
+    );
 }
 
 #[tokio::test]
@@ -100,15 +142,34 @@ async fn the_guest_sessions_token_is_in_no_file_in_no_event_and_in_no_record() {
     let token = opened.guest_session.unwrap();
     let needle = token.expose().as_bytes();
     for directory in ["", "audit"] {
-        for file in std::fs::read_dir(world.directory.path().join(directory)).unwrap().flatten() {
+        for file in std::fs::read_dir(world.directory.path().join(directory))
+            .unwrap()
+            .flatten()
+        {
             let bytes = std::fs::read(file.path()).unwrap_or_default();
-            assert!(!bytes.windows(needle.len()).any(|window| window == needle), "{:?}", file.path());
+            assert!(
+                !bytes.windows(needle.len()).any(|window| window == needle),
+                "{:?}",
+                file.path()
+            );
         }
     }
     assert!(!format!("{:?}", world.sim.crm_events()).contains(token.expose()));
-    assert!(!format!("{:?}", engine.store().session(opened.session.id).await.unwrap()).contains(token.expose()));
-    let state = Workspace::open_read_only(&world.config.places, &world.clock()).await.unwrap();
-    assert_eq!(state.guest_session(&opened.session).unwrap(), Some(token), "and is there for who has the master key");
+    assert!(
+        !format!(
+            "{:?}",
+            engine.store().session(opened.session.id).await.unwrap()
+        )
+        .contains(token.expose())
+    );
+    let state = Workspace::open_read_only(&world.config.places, &world.clock())
+        .await
+        .unwrap();
+    assert_eq!(
+        state.guest_session(&opened.session).unwrap(),
+        Some(token),
+        "and is there for who has the master key"
+    );
 }
 
 #[tokio::test]
@@ -130,32 +191,67 @@ async fn a_replayed_session_has_the_same_session_token_and_makes_no_call() {
 async fn a_guest_who_comes_back_costs_no_second_contact_however_the_contact_is_found() {
     for (source, contact_details) in [
         (Some(EXTERNAL_SOURCE_ID), ContactDetails::default()),
-        (None, ContactDetails::new(None, None, Some("ann@example.org".into()), None).unwrap()),
-        (None, ContactDetails::new(None, None, None, Some("+31 20 555 0100".into())).unwrap()),
+        (
+            None,
+            ContactDetails::new(None, None, Some("ann@example.org".into()), None).unwrap(),
+        ),
+        (
+            None,
+            ContactDetails::new(None, None, None, Some("+31 20 555 0100".into())).unwrap(),
+        ),
         (None, ContactDetails::default()),
     ] {
         let mut world = web().await;
         world.config.cloud.external_source = source;
-        let wish = SessionRequest { contact_details, ..request("ann") };
+        let wish = SessionRequest {
+            contact_details,
+            ..request("ann")
+        };
         let engine = world.engine().await;
-        let first = engine.create(wish.clone()).await.unwrap().session.contact_id;
-        let second = engine.create(again(wish, "later")).await.unwrap().session.contact_id;
+        let first = engine
+            .create(wish.clone())
+            .await
+            .unwrap()
+            .session
+            .contact_id;
+        let second = engine
+            .create(again(wish, "later"))
+            .await
+            .unwrap()
+            .session
+            .contact_id;
         assert!(first.is_some() && first == second);
         let state = world.sim.state();
-        assert_eq!((state.contacts, state.conversations, state.linked), (1, 2, 2));
+        assert_eq!(
+            (state.contacts, state.conversations, state.linked),
+            (1, 2, 2)
+        );
     }
 }
 
 #[tokio::test]
 async fn a_contact_that_nothing_identifies_is_never_asked_for_twice_and_the_guest_is_not_lost() {
-    for fault in ["contact:answer-lost", "contact:502-after", "contact:504-after", "contact:truncated", "contact:reset-after"] {
+    for fault in [
+        "contact:answer-lost",
+        "contact:502-after",
+        "contact:504-after",
+        "contact:truncated",
+        "contact:reset-after",
+    ] {
         let mut world = web().await;
         world.config.cloud.external_source = None;
         world.faults(&[fault]);
         let opened = world.engine().await.create(request("ann")).await.unwrap();
-        assert!(opened.session.contact_id_lost && opened.session.contact_id.is_none(), "{fault}");
+        assert!(
+            opened.session.contact_id_lost && opened.session.contact_id.is_none(),
+            "{fault}"
+        );
         let state = world.sim.state();
-        assert_eq!((state.contacts, state.conversations, state.linked), (1, 1, 0), "{fault}");
+        assert_eq!(
+            (state.contacts, state.conversations, state.linked),
+            (1, 1, 0),
+            "{fault}"
+        );
     }
     // What was surely not done is asked for again.
     let mut world = web().await;
@@ -163,16 +259,32 @@ async fn a_contact_that_nothing_identifies_is_never_asked_for_twice_and_the_gues
     world.faults(&["contact:429:first=2"]);
     world.engine().await.create(request("ann")).await.unwrap();
     let state = world.sim.state();
-    assert_eq!((state.contacts, state.conversations, state.linked), (1, 1, 1));
+    assert_eq!(
+        (state.contacts, state.conversations, state.linked),
+        (1, 1, 1)
+    );
 }
 
 #[tokio::test]
 async fn an_identifier_that_is_taken_at_this_moment_is_looked_up() {
     let world = web().await;
     let engine = world.engine().await;
-    let first = engine.create(request("ann")).await.unwrap().session.contact_id;
+    let first = engine
+        .create(request("ann"))
+        .await
+        .unwrap()
+        .session
+        .contact_id;
     world.faults(&["contact:409:nth=1"]);
-    assert_eq!(engine.create(again(request("ann"), "later")).await.unwrap().session.contact_id, first);
+    assert_eq!(
+        engine
+            .create(again(request("ann"), "later"))
+            .await
+            .unwrap()
+            .session
+            .contact_id,
+        first
+    );
     world.faults(&["contact:409"]);
     let error = engine.create(request("bob")).await.unwrap_err();
     assert_eq!(advice(&error).0, "contact_conflict");
@@ -184,11 +296,23 @@ async fn a_flow_that_knows_no_queues_is_helped() {
         let mut world = of(surface, |options| options.flow = Flow::Ignores).await;
         world.config.cloud.move_to_queue = true;
         let engine = world.engine().await;
-        engine.create(SessionRequest { queue: SUPPORT.parse().unwrap(), ..request("ann") }).await.unwrap();
+        engine
+            .create(SessionRequest {
+                queue: SUPPORT.parse().unwrap(),
+                ..request("ann")
+            })
+            .await
+            .unwrap();
         engine.create(request("bob")).await.unwrap(); // whose queue the flow happens to choose
         let state = world.sim.state();
         assert_eq!(state.transfers, 1);
-        assert_eq!((state.queues[&SALES.parse().unwrap()], state.queues[&SUPPORT.parse().unwrap()]), (1, 1));
+        assert_eq!(
+            (
+                state.queues[&SALES.parse().unwrap()],
+                state.queues[&SUPPORT.parse().unwrap()]
+            ),
+            (1, 1)
+        );
     }
 }
 
@@ -198,28 +322,56 @@ async fn what_is_done_of_an_arrangement_is_not_done_again() {
     world.config.cloud.move_to_queue = true;
     let engine = world.engine().await;
     world.faults(&["transfer:500:nth=1"]);
-    let wish = SessionRequest { queue: SUPPORT.parse().unwrap(), ..request("ann") };
+    let wish = SessionRequest {
+        queue: SUPPORT.parse().unwrap(),
+        ..request("ann")
+    };
     engine.create(wish).await.unwrap_err();
     world.clock.advance(Duration::from_secs(60));
-    engine.recover_abandoned().await.unwrap().pop().unwrap().unwrap();
+    engine
+        .recover_abandoned()
+        .await
+        .unwrap()
+        .pop()
+        .unwrap()
+        .unwrap();
     let state = world.sim.state();
-    assert_eq!((state.calls["link"], state.transfers, state.linked), (1, 1, 1));
+    assert_eq!(
+        (state.calls["link"], state.transfers, state.linked),
+        (1, 1, 1)
+    );
 }
 
 #[tokio::test]
 async fn details_that_come_late_are_waited_for_and_those_that_come_too_late_are_found_later() {
-    let world = of(WEB_MESSAGING, |options| options.details_delay = Duration::from_secs(20)).await;
+    let world = of(WEB_MESSAGING, |options| {
+        options.details_delay = Duration::from_secs(20)
+    })
+    .await;
     world.engine().await.create(request("ann")).await.unwrap();
     assert!(world.sim.state().calls["details"] > 3);
 
-    let world = of(WEB_MESSAGING, |options| options.details_delay = Duration::from_secs(90)).await;
+    let world = of(WEB_MESSAGING, |options| {
+        options.details_delay = Duration::from_secs(90)
+    })
+    .await;
     let engine = world.engine().await;
     let error = engine.create(request("ann")).await.unwrap_err();
     assert_eq!(advice(&error).0, "not_ready");
     world.clock.advance(Duration::from_secs(60));
-    engine.recover_abandoned().await.unwrap().pop().unwrap().unwrap();
+    engine
+        .recover_abandoned()
+        .await
+        .unwrap()
+        .pop()
+        .unwrap()
+        .unwrap();
     world.assert_each_guest_once(1);
-    assert_eq!(world.sim.state().calls["message"], 1, "what was said is not said again");
+    assert_eq!(
+        world.sim.state().calls["message"],
+        1,
+        "what was said is not said again"
+    );
 
     let late = |options: &mut guestlane_sim::Options| {
         options.details_delay = Duration::from_secs(90);
@@ -229,22 +381,44 @@ async fn details_that_come_late_are_waited_for_and_those_that_come_too_late_are_
     let engine = world.engine().await;
     engine.create(request("ann")).await.unwrap_err();
     world.clock.advance(Duration::from_secs(60));
-    engine.recover_abandoned().await.unwrap().pop().unwrap().unwrap();
-    assert_eq!(world.sim.state().calls["open-message"], 1, "the message's id is on record");
+    engine
+        .recover_abandoned()
+        .await
+        .unwrap()
+        .pop()
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        world.sim.state().calls["open-message"],
+        1,
+        "the message's id is on record"
+    );
 }
 
 #[tokio::test]
 async fn a_refused_session_begins_anew_in_the_way_that_is_set_now() {
     let mut world = web().await;
     let right = world.config.surface.clone();
-    world.config.surface = Surface::WebMessaging { deployment: uuid::Uuid::nil() };
+    world.config.surface = Surface::WebMessaging {
+        deployment: uuid::Uuid::nil(),
+    };
     create_refused(&world, "ann").await;
     world.config.surface = right;
     let opened = world.engine().await.create(request("ann")).await.unwrap();
     assert_eq!(opened.session.surface_binding.surface(), WEB_MESSAGING);
     world.assert_each_guest_once(1);
-    let kept = world.engine().await.store().session(opened.session.id).await.unwrap().unwrap();
-    assert_eq!(kept.surface_binding, opened.session.surface_binding, "and stays on it");
+    let kept = world
+        .engine()
+        .await
+        .store()
+        .session(opened.session.id)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        kept.surface_binding, opened.session.surface_binding,
+        "and stays on it"
+    );
 }
 
 #[tokio::test]
@@ -256,27 +430,58 @@ async fn what_was_said_is_completed_however_late_and_what_may_have_been_said_is_
         engine.create(request("ann")).await.unwrap_err();
         world.faults(&[]);
         world.clock.advance(Duration::from_secs(30 * 3600));
-        world.engine().await.recover_abandoned().await.unwrap().pop().unwrap().unwrap();
+        world
+            .engine()
+            .await
+            .recover_abandoned()
+            .await
+            .unwrap()
+            .pop()
+            .unwrap()
+            .unwrap();
         world.assert_each_guest_once(1);
     }
     let world = of(OPEN_MESSAGING, |_| {}).await;
     world.faults(&["open-message:answer-lost"]);
-    world.engine().await.create(request("ann")).await.unwrap_err();
+    world
+        .engine()
+        .await
+        .create(request("ann"))
+        .await
+        .unwrap_err();
     world.faults(&[]);
     world.clock.advance(Duration::from_secs(2 * 3600));
-    let error = world.engine().await.create(request("ann")).await.unwrap_err();
+    let error = world
+        .engine()
+        .await
+        .create(request("ann"))
+        .await
+        .unwrap_err();
     assert_eq!(advice(&error).0, "needs_attention");
     world.assert_each_guest_once(1);
 }
 
 #[tokio::test]
 async fn a_session_that_is_over_before_it_is_known_what_was_said_is_for_a_person() {
-    let world = of(WEB_MESSAGING, |options| options.deployment.session_seconds = 900).await;
+    let world = of(WEB_MESSAGING, |options| {
+        options.deployment.session_seconds = 900
+    })
+    .await;
     world.faults(&["message:answer-lost", "history:500"]);
-    world.engine().await.create(request("ann")).await.unwrap_err();
+    world
+        .engine()
+        .await
+        .create(request("ann"))
+        .await
+        .unwrap_err();
     world.faults(&[]);
     world.clock.advance(Duration::from_secs(1200));
-    let error = world.engine().await.create(request("ann")).await.unwrap_err();
+    let error = world
+        .engine()
+        .await
+        .create(request("ann"))
+        .await
+        .unwrap_err();
     assert_eq!(advice(&error).0, "needs_attention", "{error}");
     world.assert_each_guest_once(1);
 }
@@ -287,11 +492,24 @@ async fn a_telephone_that_two_guests_share_costs_neither_of_them_the_session() {
     let engine = world.engine().await;
     let shared = || ContactDetails::new(None, None, None, Some("+31 20 555 0100".into())).unwrap();
     for guest in ["ann", "bob"] {
-        world.faults(if guest == "bob" { &["contact:409:nth=1"] } else { &[] });
-        engine.create(SessionRequest { contact_details: shared(), ..request(guest) }).await.unwrap();
+        world.faults(if guest == "bob" {
+            &["contact:409:nth=1"]
+        } else {
+            &[]
+        });
+        engine
+            .create(SessionRequest {
+                contact_details: shared(),
+                ..request(guest)
+            })
+            .await
+            .unwrap();
     }
     world.assert_each_guest_once(2);
-    assert_eq!(bodies(&world, "contact").last().unwrap()["contact"]["cellPhone"], Value::Null);
+    assert_eq!(
+        bodies(&world, "contact").last().unwrap()["contact"]["cellPhone"],
+        Value::Null
+    );
 }
 
 #[tokio::test]
@@ -305,7 +523,11 @@ async fn a_store_is_one_organizations_whichever_of_its_oauth_clients_asks() {
     world.engine().await.create(request("ann")).await.unwrap();
     assert_eq!(world.sim.state().calls["token-info"], 1);
     world.engine().await.create(request("bob")).await.unwrap();
-    assert_eq!(world.sim.state().calls["token-info"], 1, "a client that is known is not asked for again");
+    assert_eq!(
+        world.sim.state().calls["token-info"],
+        1,
+        "a client that is known is not asked for again"
+    );
     world.config.credentials.clients[0].id = "second".to_owned();
     world.engine().await.create(request("eve")).await.unwrap();
     assert_eq!(world.sim.state().calls["token-info"], 2);
@@ -315,35 +537,76 @@ async fn a_store_is_one_organizations_whichever_of_its_oauth_clients_asks() {
     world.engine().await.create(request("dan")).await.unwrap(); // it is asked until it says
     world.faults(&["token-info:500"]);
     world.config.credentials.clients[0].id = "second".to_owned();
-    let error = world.engine().await.create(request("joe")).await.unwrap_err();
+    let error = world
+        .engine()
+        .await
+        .create(request("joe"))
+        .await
+        .unwrap_err();
     assert_eq!(advice(&error).0, "platform_failing");
-    assert_eq!(world.sim.state().contacts, 4, "nothing is created before it is known for whom");
+    assert_eq!(
+        world.sim.state().contacts,
+        4,
+        "nothing is created before it is known for whom"
+    );
     world.faults(&[]);
 
     world.sql("UPDATE platform SET organization = 'another', client_id = 'another'");
-    let error = world.engine().await.create(request("ann")).await.unwrap_err();
-    assert!(error.to_string().contains("belongs to the organization another"), "{error}");
+    let error = world
+        .engine()
+        .await
+        .create(request("ann"))
+        .await
+        .unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("belongs to the organization another"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
 async fn a_first_message_whose_echo_was_lost_is_found_in_the_history_and_not_said_again() {
-    for fault in ["answer-lost", "reset-after", "502-after", "504-after", "truncated", "not-json", "empty", "wrong-types"] {
+    for fault in [
+        "answer-lost",
+        "reset-after",
+        "502-after",
+        "504-after",
+        "truncated",
+        "not-json",
+        "empty",
+        "wrong-types",
+    ] {
         let world = web().await;
         world.faults(&[&format!("message:{fault}:nth=1")]);
         world.engine().await.create(request("ann")).await.unwrap();
         let state = world.sim.state();
-        assert_eq!((state.calls["message"], state.calls["history"], state.repeated_first_messages), (1, 1, 0), "{fault}");
+        assert_eq!(
+            (
+                state.calls["message"],
+                state.calls["history"],
+                state.repeated_first_messages
+            ),
+            (1, 1, 0),
+            "{fault}"
+        );
         world.assert_each_guest_once(1);
     }
 }
 
 #[tokio::test]
-async fn a_history_that_lags_is_looked_at_again_and_at_worst_the_message_is_repeated_in_its_conversation() {
+async fn a_history_that_lags_is_looked_at_again_and_at_worst_the_message_is_repeated_in_its_conversation()
+ {
     for (stale, repeated) in [("history:stale:first=1", 0), ("history:stale:first=2", 1)] {
         let world = web().await;
         world.faults(&["message:answer-lost:nth=1", stale]);
         world.engine().await.create(request("ann")).await.unwrap();
-        assert_eq!(world.sim.state().repeated_first_messages, repeated, "{stale}");
+        assert_eq!(
+            world.sim.state().repeated_first_messages,
+            repeated,
+            "{stale}"
+        );
         world.assert_each_guest_once(1);
     }
 }
@@ -352,7 +615,13 @@ async fn a_history_that_lags_is_looked_at_again_and_at_worst_the_message_is_repe
 async fn a_session_that_is_new_costs_no_look_at_the_history() {
     let world = web().await;
     world.engine().await.create(request("ann")).await.unwrap();
-    assert_eq!((world.sim.state().calls["jwt"], world.sim.state().calls["history"]), (0, 0));
+    assert_eq!(
+        (
+            world.sim.state().calls["jwt"],
+            world.sim.state().calls["history"]
+        ),
+        (0, 0)
+    );
 }
 
 #[tokio::test]
@@ -360,12 +629,19 @@ async fn a_presence_event_opens_the_conversation_or_the_caller_is_told_what_to_d
     let mut world = web().await;
     world.config.cloud.first_message = FirstMessage::Join;
     world.engine().await.create(request("ann")).await.unwrap();
-    assert_eq!(bodies(&world, "message")[0]["message"]["events"][0]["presence"]["type"], "Join");
+    assert_eq!(
+        bodies(&world, "message")[0]["message"]["events"][0]["presence"]["type"],
+        "Join"
+    );
 
     let mut world = of(WEB_MESSAGING, |options| options.join_opens = false).await;
     world.config.cloud.first_message = FirstMessage::Join;
     let error = create_refused(&world, "ann").await;
-    assert!(error.advice().fix.contains("GENESYS_FIRST_MESSAGE"), "{:?}", error.advice());
+    assert!(
+        error.advice().fix.contains("GENESYS_FIRST_MESSAGE"),
+        "{:?}",
+        error.advice()
+    );
 }
 
 #[tokio::test]
@@ -387,8 +663,17 @@ async fn open_messaging_takes_the_conversation_from_the_answer_or_from_the_detai
         assert_eq!(world.sim.state().calls["details"], looked);
         let sent = &bodies(&world, "open-message")[0];
         let id = opened.session.id.to_string();
-        assert_eq!((&sent["channel"]["from"]["id"], &sent["channel"]["messageId"]), (&json!(id), &json!(id)));
-        assert_eq!(sent["channel"]["metadata"]["customAttributes"]["routingTarget"], SALES);
+        assert_eq!(
+            (
+                &sent["channel"]["from"]["id"],
+                &sent["channel"]["messageId"]
+            ),
+            (&json!(id), &json!(id))
+        );
+        assert_eq!(
+            sent["channel"]["metadata"]["customAttributes"]["routingTarget"],
+            SALES
+        );
         world.assert_each_guest_once(1);
     }
 }
@@ -396,13 +681,19 @@ async fn open_messaging_takes_the_conversation_from_the_answer_or_from_the_detai
 #[tokio::test]
 async fn open_messaging_repeats_the_same_bytes_and_stays_in_one_conversation() {
     for dedupe in [true, false] {
-        let world = of(OPEN_MESSAGING, |options| options.dedupe_open_messages = dedupe).await;
+        let world = of(OPEN_MESSAGING, |options| {
+            options.dedupe_open_messages = dedupe
+        })
+        .await;
         world.faults(&["open-message:answer-lost:nth=1"]);
         world.engine().await.create(request("ann")).await.unwrap();
         let sent = world.journal("open-message");
         assert_eq!((sent.len(), &sent[0].body), (2, &sent[1].body));
         world.assert_each_guest_once(1);
-        assert_eq!(world.sim.state().repeated_first_messages, u64::from(!dedupe));
+        assert_eq!(
+            world.sim.state().repeated_first_messages,
+            u64::from(!dedupe)
+        );
     }
 }
 
@@ -414,10 +705,20 @@ async fn attributes_that_do_not_fit_beside_ours_are_refused_before_anything_is_s
         ..request("ann")
     };
     let ours = "guestId".len() + "ann".len() + "routingTarget".len() + SALES.len();
-    let error = world.engine().await.create(wide(2048 - ours + 1)).await.unwrap_err();
+    let error = world
+        .engine()
+        .await
+        .create(wide(2048 - ours + 1))
+        .await
+        .unwrap_err();
     assert_eq!(error.field(), Some("attributes"));
     assert!(world.sim.journal().is_empty());
-    world.engine().await.create(wide(2048 - ours)).await.unwrap();
+    world
+        .engine()
+        .await
+        .create(wide(2048 - ours))
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
@@ -426,20 +727,43 @@ async fn a_guest_token_goes_along_to_the_last_byte_and_not_beyond() {
         let mut world = web().await;
         world.config.cloud.send_guest_token = true;
         let engine = world.engine().await;
-        let first = engine.create(SessionRequest { attributes: Attributes::default(), ..request("ann") }).await.unwrap();
+        let first = engine
+            .create(SessionRequest {
+                attributes: Attributes::default(),
+                ..request("ann")
+            })
+            .await
+            .unwrap();
         let fixed = "guestId".len() + 3 + "routingTarget".len() + SALES.len() + "guestToken".len();
         // An attribute of n bytes stands in the token, too, in base64: find the one that fills the room.
         let length = |n: usize| {
             let attributes = Attributes::from_pairs([("a", "x".repeat(n))]).unwrap();
-            let token = guestlane::token::GuestToken::placeholder(&"bob".parse().unwrap(), &attributes, "webchat-guest-key-v1");
+            let token = guestlane::token::GuestToken::placeholder(
+                &"bob".parse().unwrap(),
+                &attributes,
+                "webchat-guest-key-v1",
+            );
             fixed + 1 + n + token.expose().len()
         };
         let n = (1..2000).find(|n| length(*n) > 2048).unwrap() - 1;
         let n = if spare == 0 { n } else { n + 1 };
         let attributes = Attributes::from_pairs([("a", "x".repeat(n))]).unwrap();
-        engine.create(SessionRequest { attributes, ..request("bob") }).await.unwrap();
-        let attributes = bodies(&world, "message")[1]["message"]["channel"]["metadata"]["customAttributes"].clone();
-        assert_eq!(attributes["guestToken"].is_string(), sent, "{n} bytes, {}", length(n));
+        engine
+            .create(SessionRequest {
+                attributes,
+                ..request("bob")
+            })
+            .await
+            .unwrap();
+        let attributes =
+            bodies(&world, "message")[1]["message"]["channel"]["metadata"]["customAttributes"]
+                .clone();
+        assert_eq!(
+            attributes["guestToken"].is_string(),
+            sent,
+            "{n} bytes, {}",
+            length(n)
+        );
         assert!(first.guest_session.is_some());
     }
 }
@@ -451,24 +775,47 @@ async fn the_guest_token_goes_with_the_attributes_where_it_is_asked_for_and_fits
     let engine = world.engine().await;
     let opened = engine.create(request("ann")).await.unwrap();
     let wide = Attributes::from_pairs([("a", "x".repeat(1500))]).unwrap();
-    engine.create(SessionRequest { attributes: wide, ..request("bob") }).await.unwrap();
-    let sent = |n: usize| bodies(&world, "message")[n]["message"]["channel"]["metadata"]["customAttributes"].clone();
+    engine
+        .create(SessionRequest {
+            attributes: wide,
+            ..request("bob")
+        })
+        .await
+        .unwrap();
+    let sent = |n: usize| {
+        bodies(&world, "message")[n]["message"]["channel"]["metadata"]["customAttributes"].clone()
+    };
     assert_eq!(sent(0)["guestToken"], opened.guest_token.expose());
-    assert_eq!((sent(1)["guestToken"].clone(), sent(1)["guestId"].clone()), (Value::Null, json!("bob")));
+    assert_eq!(
+        (sent(1)["guestToken"].clone(), sent(1)["guestId"].clone()),
+        (Value::Null, json!("bob"))
+    );
 }
 
 #[tokio::test]
 async fn names_and_e_mail_have_no_place_on_the_briefs_surface() {
     let world = World::new().await;
-    let contact_details = ContactDetails::new(None, None, Some("ann@example.org".into()), None).unwrap();
-    let error = world.engine().await.create(SessionRequest { contact_details, ..request("ann") }).await.unwrap_err();
+    let contact_details =
+        ContactDetails::new(None, None, Some("ann@example.org".into()), None).unwrap();
+    let error = world
+        .engine()
+        .await
+        .create(SessionRequest {
+            contact_details,
+            ..request("ann")
+        })
+        .await
+        .unwrap_err();
     assert_eq!(error.field(), Some("email"));
     assert!(world.sim.journal().is_empty());
 }
 
 #[tokio::test]
 async fn a_throttled_sign_in_is_tried_again_and_a_wrong_secret_is_not_whichever_status_it_has() {
-    let world = of(WEB_MESSAGING, |options| options.token_quota = Some("1/min".parse::<Rate>().unwrap())).await;
+    let world = of(WEB_MESSAGING, |options| {
+        options.token_quota = Some("1/min".parse::<Rate>().unwrap())
+    })
+    .await;
     world.engine().await.create(request("ann")).await.unwrap();
     world.sim.revoke_tokens(); // else processes that share one would not have to sign in
     let error = create_refused(&world, "bob").await;
@@ -486,12 +833,27 @@ async fn a_throttled_sign_in_is_tried_again_and_a_wrong_secret_is_not_whichever_
 
 #[tokio::test]
 async fn an_unknown_deployment_and_an_origin_that_is_not_allowed_are_told_with_what_to_do() {
-    for unknown in [UnknownDeployment::Upgrade(http::StatusCode::NOT_FOUND), UnknownDeployment::Configure] {
-        let mut world = of(WEB_MESSAGING, |options| options.unknown_deployment = unknown).await;
-        world.config.surface = Surface::WebMessaging { deployment: uuid::Uuid::nil() };
+    for unknown in [
+        UnknownDeployment::Upgrade(http::StatusCode::NOT_FOUND),
+        UnknownDeployment::Configure,
+    ] {
+        let mut world = of(WEB_MESSAGING, |options| {
+            options.unknown_deployment = unknown
+        })
+        .await;
+        world.config.surface = Surface::WebMessaging {
+            deployment: uuid::Uuid::nil(),
+        };
         let error = create_refused(&world, "ann").await;
-        assert!(advice(&error).1.contains("GENESYS_DEPLOYMENT_ID"), "{:?}", error.advice());
-        assert!(error.correlation_id().is_some(), "something to quote to support");
+        assert!(
+            advice(&error).1.contains("GENESYS_DEPLOYMENT_ID"),
+            "{:?}",
+            error.advice()
+        );
+        assert!(
+            error.correlation_id().is_some(),
+            "something to quote to support"
+        );
     }
     let world = of(WEB_MESSAGING, |options| {
         options.deployment.allow_all_domains = false;
@@ -499,8 +861,16 @@ async fn an_unknown_deployment_and_an_origin_that_is_not_allowed_are_told_with_w
     })
     .await;
     let error = create_refused(&world, "ann").await;
-    assert!(advice(&error).0 == "forbidden" && advice(&error).1.contains("GENESYS_ORIGIN"), "{:?}", error.advice());
-    assert_eq!(world.sim.state().calls["socket"], 1, "a refusal is not repeated");
+    assert!(
+        advice(&error).0 == "forbidden" && advice(&error).1.contains("GENESYS_ORIGIN"),
+        "{:?}",
+        error.advice()
+    );
+    assert_eq!(
+        world.sim.state().calls["socket"],
+        1,
+        "a refusal is not repeated"
+    );
 }
 
 #[tokio::test]
@@ -518,8 +888,17 @@ async fn a_missing_permission_is_named_and_the_session_is_finished_once_it_is_th
         .await;
         let mut poor = world.config.clone();
         poor.credentials.clients[0].id = "poor".to_owned();
-        let error = SessionEngine::open(poor, world.clock()).await.unwrap().create(request("ann")).await.unwrap_err();
-        assert!(advice(&error).1.contains(operation.permissions()[0]), "{:?}", error.advice());
+        let error = SessionEngine::open(poor, world.clock())
+            .await
+            .unwrap()
+            .create(request("ann"))
+            .await
+            .unwrap_err();
+        assert!(
+            advice(&error).1.contains(operation.permissions()[0]),
+            "{:?}",
+            error.advice()
+        );
         world.engine().await.create(request("ann")).await.unwrap();
         world.assert_each_guest_once(1);
         assert_eq!(world.sim.state().calls["message"], 1);
@@ -536,7 +915,10 @@ async fn a_session_goes_on_the_way_it_began_whatever_the_settings_say_by_then() 
     world.config.surface = OPEN_MESSAGING;
     world.clock.advance(Duration::from_secs(60));
     let opened = world.engine().await.create(request("ann")).await.unwrap();
-    assert!(matches!(opened.session.surface_binding, SurfaceBinding::WebMessaging { .. }));
+    assert!(matches!(
+        opened.session.surface_binding,
+        SurfaceBinding::WebMessaging { .. }
+    ));
     assert_eq!(world.sim.state().calls["open-message"], 0);
     world.assert_each_guest_once(1);
 }
@@ -563,16 +945,41 @@ async fn what_a_guest_has_said_is_never_given_up() {
 async fn an_erased_guest_leaves_neither_name_nor_session_token() {
     let world = web().await;
     let engine = world.engine().await;
-    let contact_details = ContactDetails::new(Some("Canary".into()), None, Some("canary@example.org".into()), None).unwrap();
-    let opened = engine.create(SessionRequest { contact_details, ..request("ann") }).await.unwrap();
+    let contact_details = ContactDetails::new(
+        Some("Canary".into()),
+        None,
+        Some("canary@example.org".into()),
+        None,
+    )
+    .unwrap();
+    let opened = engine
+        .create(SessionRequest {
+            contact_details,
+            ..request("ann")
+        })
+        .await
+        .unwrap();
     engine.outbox().unwrap().wait_for_initial_deliveries().await;
-    engine.store().erase_guest("ann".parse().unwrap(), world.clock.now()).await.unwrap();
-    let erased = engine.store().session(opened.session.id).await.unwrap().unwrap();
+    engine
+        .store()
+        .erase_guest("ann".parse().unwrap(), world.clock.now())
+        .await
+        .unwrap();
+    let erased = engine
+        .store()
+        .session(opened.session.id)
+        .await
+        .unwrap()
+        .unwrap();
     assert!(erased.request.contact_details.is_empty());
     assert_eq!(world.state().await.guest_session(&erased).unwrap(), None);
     drop(engine);
     let bytes = world.kept_bytes();
-    assert!(!bytes.windows(6).any(|window| window == b"Canary" || window == b"canary"));
+    assert!(
+        !bytes
+            .windows(6)
+            .any(|window| window == b"Canary" || window == b"canary")
+    );
 }
 
 /// A contact that had no interaction for 60 days is gone; its ID is still in the store. The guest never reached the queue again.
@@ -588,13 +995,25 @@ async fn a_contact_that_the_platform_has_forgotten_is_made_again_once() {
             let first = engine.create(request("ann")).await.unwrap().session;
             world.sim.forget_contacts();
             world.clock.advance(Duration::from_secs(1));
-            let second = engine.create(again(request("ann"), "second")).await.unwrap().session;
+            let second = engine
+                .create(again(request("ann"), "second"))
+                .await
+                .unwrap()
+                .session;
             world.clock.advance(Duration::from_secs(1));
-            let third = engine.create(again(request("ann"), "third")).await.unwrap().session;
+            let third = engine
+                .create(again(request("ann"), "third"))
+                .await
+                .unwrap()
+                .session;
             assert_ne!(first.contact_id, second.contact_id);
             assert_eq!(second.contact_id, third.contact_id, "made once");
             let state = world.sim.state();
-            assert_eq!((state.contacts, state.conversations, state.linked), (1, 3, 3), "{surface:?}");
+            assert_eq!(
+                (state.contacts, state.conversations, state.linked),
+                (1, 3, 3),
+                "{surface:?}"
+            );
         }
     }
 }
@@ -607,8 +1026,15 @@ async fn a_guest_whose_forgotten_contact_cannot_be_made_again_is_connected_witho
     engine.create(request("ann")).await.unwrap();
     world.sim.forget_contacts();
     world.faults(&["contact:answer-lost"]);
-    let second = engine.create(again(request("ann"), "second")).await.unwrap().session;
-    assert_eq!((second.state, second.contact_id), (session::SessionState::Open, None));
+    let second = engine
+        .create(again(request("ann"), "second"))
+        .await
+        .unwrap()
+        .session;
+    assert_eq!(
+        (second.state, second.contact_id),
+        (session::SessionState::Open, None)
+    );
     assert_eq!(world.sim.state().conversations, 2);
 }
 
@@ -624,15 +1050,24 @@ async fn a_process_that_dies_while_it_replaces_a_contact_makes_no_two() {
         world.sim.forget_contacts();
         let mut config = world.config.clone();
         config.places.fail_points = FailPoints::new(move |passed| passed == fail_point);
-        let dying = guestlane::SessionEngine::open(config, world.clock()).await.unwrap();
-        let creating = tokio::spawn(async move { dying.create(again(request("ann"), "second")).await });
+        let dying = guestlane::SessionEngine::open(config, world.clock())
+            .await
+            .unwrap();
+        let creating =
+            tokio::spawn(async move { dying.create(again(request("ann"), "second")).await });
         world.clock().sleep(std::time::Duration::from_secs(2)).await;
         creating.abort();
         let _ = creating.await;
         let engine = world.engine().await;
-        let second = engine.create(again(request("ann"), "second")).await.unwrap();
+        let second = engine
+            .create(again(request("ann"), "second"))
+            .await
+            .unwrap();
         assert_eq!(second.session.state, session::SessionState::Open);
         let state = world.sim.state();
-        assert!(state.contacts <= 1 && state.conversations == 2, "{fail_point:?}: {state:?}");
+        assert!(
+            state.contacts <= 1 && state.conversations == 2,
+            "{fail_point:?}: {state:?}"
+        );
     }
 }

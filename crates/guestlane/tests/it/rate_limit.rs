@@ -27,8 +27,13 @@ async fn with(clients: u16, change: impl FnOnce(&mut Options)) -> World {
         change(options);
     })
     .await;
-    world.config.credentials.clients =
-        all.into_iter().map(|client| OAuthClient { id: client.id, secret: client.secret.into() }).collect();
+    world.config.credentials.clients = all
+        .into_iter()
+        .map(|client| OAuthClient {
+            id: client.id,
+            secret: client.secret.into(),
+        })
+        .collect();
     world
 }
 
@@ -37,14 +42,26 @@ async fn batch(engine: &Arc<SessionEngine>, rows: usize) -> usize {
     let intake = AdmissionController::new(Arc::clone(engine), AdmissionController::MAX_CONCURRENCY);
     let mut running = JoinSet::new();
     for n in 0..rows {
-        let Ok(begun) = intake.acquire(SALES.parse().unwrap(), |_: PauseEvent| {}).await else { break };
+        let Ok(begun) = intake
+            .acquire(SALES.parse().unwrap(), |_: PauseEvent| {})
+            .await
+        else {
+            break;
+        };
         let engine = Arc::clone(engine);
         running.spawn(async move {
             let _begun = begun;
-            engine.create_in_background(request(&format!("guest-{n}"))).await
+            engine
+                .create_in_background(request(&format!("guest-{n}")))
+                .await
         });
     }
-    running.join_all().await.iter().filter(|ended| ended.is_err()).count()
+    running
+        .join_all()
+        .await
+        .iter()
+        .filter(|ended| ended.is_err())
+        .count()
 }
 
 /// Calls to the platform, by the second of the platform's time in which they came.
@@ -76,7 +93,11 @@ async fn a_batch_of_3000_calls_uses_97_percent_of_the_quota_with_one_oauth_clien
             state.throttled
         ));
         assert!(used >= 0.97, "{used}");
-        assert!(state.throttled * 1000 <= calls, "{} of {calls} answered 429", state.throttled);
+        assert!(
+            state.throttled * 1000 <= calls,
+            "{} of {calls} answered 429",
+            state.throttled
+        );
         assert!(calls as f64 / 1500.0 <= 2.02, "{calls} calls");
     }
 }
@@ -89,7 +110,10 @@ async fn for_30_minutes_at_300_calls_a_minute_99_percent_of_the_quota_are_used()
     let before = world.clock.now();
     assert_eq!(batch(&engine, 4500).await, 0);
     world.assert_each_guest_once(4500);
-    let (calls, minutes) = (engine.stats().calls(), world.clock.now().since(before).as_secs_f64() / 60.0);
+    let (calls, minutes) = (
+        engine.stats().calls(),
+        world.clock.now().since(before).as_secs_f64() / 60.0,
+    );
     let used = calls as f64 / minutes / 300.0;
     tell(&format!(
         "{calls} calls in {minutes:.2} minutes: {:.1} % of the quota, {} answered 429",
@@ -107,18 +131,40 @@ async fn two_programs_on_one_oauth_client_share_its_quota_and_neither_loses_a_gu
     let guests = |engine: Arc<SessionEngine>, name: &'static str| async move {
         let rows = stream::iter(0..150).map(|n| {
             let engine = Arc::clone(&engine);
-            async move { engine.create_in_background(request(&format!("{name}-{n}"))).await.is_ok() }
+            async move {
+                engine
+                    .create_in_background(request(&format!("{name}-{n}")))
+                    .await
+                    .is_ok()
+            }
         });
-        rows.buffer_unordered(8).filter(|good| std::future::ready(*good)).count().await
+        rows.buffer_unordered(8)
+            .filter(|good| std::future::ready(*good))
+            .count()
+            .await
     };
     let before = world.clock.now();
-    assert_eq!(tokio::join!(guests(one.clone(), "one"), guests(two.clone(), "two")), (150, 150));
+    assert_eq!(
+        tokio::join!(guests(one.clone(), "one"), guests(two.clone(), "two")),
+        (150, 150)
+    );
     world.assert_each_guest_once(300);
-    let (calls, throttled) = (one.stats().calls() + two.stats().calls(), world.sim.state().throttled);
+    let (calls, throttled) = (
+        one.stats().calls() + two.stats().calls(),
+        world.sim.state().throttled,
+    );
     let minutes = world.clock.now().since(before).as_secs_f64() / 60.0;
-    tell(&format!("{calls} calls of two programs in {minutes:.2} minutes, {throttled} answered 429"));
-    assert!(throttled * 20 <= calls, "{throttled} of {calls} answered 429");
-    assert!(calls as f64 / minutes >= 200.0, "{calls} calls in {minutes} minutes");
+    tell(&format!(
+        "{calls} calls of two programs in {minutes:.2} minutes, {throttled} answered 429"
+    ));
+    assert!(
+        throttled * 20 <= calls,
+        "{throttled} of {calls} answered 429"
+    );
+    assert!(
+        calls as f64 / minutes >= 200.0,
+        "{calls} calls in {minutes} minutes"
+    );
 }
 
 #[tokio::test]
@@ -134,7 +180,10 @@ async fn an_endpoint_that_allows_less_is_learnt_from_its_answers() {
     assert_eq!(batch(&engine, 200).await, 0);
     world.assert_each_guest_once(200);
     let (calls, throttled) = (engine.stats().calls(), world.sim.state().throttled);
-    assert!(throttled * 100 <= calls, "{throttled} of {calls} answered 429");
+    assert!(
+        throttled * 100 <= calls,
+        "{throttled} of {calls} answered 429"
+    );
 }
 
 #[tokio::test]
@@ -166,10 +215,15 @@ async fn a_client_with_wrong_credentials_or_without_a_permission_is_left_out_and
     assert_eq!(batch(&engine, 300).await, 0);
     world.assert_each_guest_once(300);
     let clients = engine.clients();
-    assert!(clients[0].calls > 100 && clients[2].calls > 100 && clients[1].calls <= 2, "{clients:?}");
+    assert!(
+        clients[0].calls > 100 && clients[2].calls > 100 && clients[1].calls <= 2,
+        "{clients:?}"
+    );
 
     let mut world = with(2, |options| {
-        options.clients[0].scopes.retain(|scope| !scope.contains("conversations"));
+        options.clients[0]
+            .scopes
+            .retain(|scope| !scope.contains("conversations"));
         options.quota = Some(Rate::REST);
     })
     .await;
@@ -178,8 +232,15 @@ async fn a_client_with_wrong_credentials_or_without_a_permission_is_left_out_and
     assert_eq!(batch(&engine, 300).await, 0);
     world.assert_each_guest_once(300);
     assert!(engine.clients()[0].left_out, "{:?}", engine.clients());
-    let refused = world.journal("conversation").iter().filter(|entry| entry.status == Some(403)).count();
-    assert!(refused <= 40, "{refused} calls wasted: no more than the rows that may be ready at once");
+    let refused = world
+        .journal("conversation")
+        .iter()
+        .filter(|entry| entry.status == Some(403))
+        .count();
+    assert!(
+        refused <= 40,
+        "{refused} calls wasted: no more than the rows that may be ready at once"
+    );
 }
 
 #[tokio::test]
@@ -204,8 +265,16 @@ async fn clients_of_one_organization_are_used_together_on_the_official_surfaces_
     let engine = world.engine().await;
     assert!(crowd(&engine, 30, 4).await.iter().all(Result::is_ok));
     world.assert_each_guest_once(30);
-    assert_eq!(world.sim.state().calls["token-info"], 2, "each is asked whose it is");
-    assert!(engine.clients().iter().all(|client| client.calls > 30), "{:?}", engine.clients());
+    assert_eq!(
+        world.sim.state().calls["token-info"],
+        2,
+        "each is asked whose it is"
+    );
+    assert!(
+        engine.clients().iter().all(|client| client.calls > 30),
+        "{:?}",
+        engine.clients()
+    );
 }
 
 #[tokio::test]
@@ -218,12 +287,21 @@ async fn on_the_official_surfaces_a_client_that_cannot_sign_in_stops_nobody() {
     let engine = world.engine().await;
     assert!(crowd(&engine, 20, 4).await.iter().all(Result::is_ok));
     world.assert_each_guest_once(20);
-    let left_out: Vec<_> = engine.clients().iter().map(|client| client.left_out).collect();
-    assert_eq!(left_out, [true, false, false], "only the one whose fault it is");
+    let left_out: Vec<_> = engine
+        .clients()
+        .iter()
+        .map(|client| client.left_out)
+        .collect();
+    assert_eq!(
+        left_out,
+        [true, false, false],
+        "only the one whose fault it is"
+    );
 }
 
 #[tokio::test]
-async fn when_the_tokens_of_all_clients_are_revoked_at_once_each_is_renewed_and_nobody_is_refused() {
+async fn when_the_tokens_of_all_clients_are_revoked_at_once_each_is_renewed_and_nobody_is_refused()
+{
     let world = world(2, "100/s").await;
     let engine = world.engine().await;
     assert_eq!(batch(&engine, 60).await, 0); // both are signed in
@@ -238,9 +316,18 @@ async fn when_the_tokens_of_all_clients_are_revoked_at_once_each_is_renewed_and_
 #[tokio::test]
 async fn access_tokens_that_are_over_when_they_come_are_not_asked_for_without_end() {
     let world = with(1, |options| options.token_life = Duration::ZERO).await;
-    let error = world.engine().await.create(request("ann")).await.unwrap_err();
+    let error = world
+        .engine()
+        .await
+        .create(request("ann"))
+        .await
+        .unwrap_err();
     assert_eq!(error.advice().code, guestlane::error::ErrorCode::AuthFailed);
-    assert!(world.sim.state().calls["token"] <= 4, "{:?}", world.sim.state().calls);
+    assert!(
+        world.sim.state().calls["token"] <= 4,
+        "{:?}",
+        world.sim.state().calls
+    );
 }
 
 #[tokio::test]
@@ -251,7 +338,14 @@ async fn a_client_that_was_throttled_is_used_again_when_its_time_is_up() {
     let before: Vec<_> = engine.clients().iter().map(|client| client.calls).collect();
     for wait in ["", ",retry-after=1"] {
         world.faults(&[&format!("contact:429:first=1{wait}")]);
-        assert!(engine.create(request(&format!("throttled{wait}").replace([',', '='], "-"))).await.is_ok());
+        assert!(
+            engine
+                .create(request(
+                    &format!("throttled{wait}").replace([',', '='], "-")
+                ))
+                .await
+                .is_ok()
+        );
     }
     world.faults(&[]);
     world.clock().sleep(Duration::from_secs(2)).await;
@@ -261,11 +355,23 @@ async fn a_client_that_was_throttled_is_used_again_when_its_time_is_up() {
     });
     more.buffer_unordered(20).collect::<Vec<_>>().await;
     let clients = engine.clients();
-    assert!(clients.iter().zip(before).all(|(client, before)| client.calls > before + 150 && !client.left_out), "{clients:?}");
+    assert!(
+        clients
+            .iter()
+            .zip(before)
+            .all(|(client, before)| client.calls > before + 150 && !client.left_out),
+        "{clients:?}"
+    );
 }
 
 /// Sessions that come evenly, whatever becomes of them: so many a second.
-async fn arrivals(world: &World, engine: &Arc<SessionEngine>, a_second: u32, seconds: u32, name: &str) {
+async fn arrivals(
+    world: &World,
+    engine: &Arc<SessionEngine>,
+    a_second: u32,
+    seconds: u32,
+    name: &str,
+) {
     let clock = world.clock();
     let mut running = JoinSet::new();
     for n in 0..a_second * seconds {
@@ -277,26 +383,43 @@ async fn arrivals(world: &World, engine: &Arc<SessionEngine>, a_second: u32, sec
 }
 
 #[tokio::test]
-async fn with_the_platform_failing_every_call_for_10_minutes_the_load_on_it_is_at_most_1_1_times_the_normal_one() {
+async fn with_the_platform_failing_every_call_for_10_minutes_the_load_on_it_is_at_most_1_1_times_the_normal_one()
+ {
     const RATE: u32 = 10;
     let world = World::new().await;
     let engine = world.engine().await;
     let working = tokio::spawn(Arc::clone(&engine).run_background_tasks());
-    let calls = || world.sim.state().calls.iter().filter(|(route, _)| **route != "crm").map(|(_, calls)| calls).sum::<u64>();
+    let calls = || {
+        world
+            .sim
+            .state()
+            .calls
+            .iter()
+            .filter(|(route, _)| **route != "crm")
+            .map(|(_, calls)| calls)
+            .sum::<u64>()
+    };
     arrivals(&world, &engine, RATE, 60, "before").await;
     let normal = calls() as f64 / 60.0;
     let began = calls();
     world.faults(&["any:500"]);
     arrivals(&world, &engine, RATE, 600, "during").await;
     let failing = (calls() - began) as f64 / 600.0;
-    tell(&format!("{normal:.1} calls/s normally, {failing:.1} while all fail: {:.2} times", failing / normal));
-    assert!(failing <= normal * 1.1, "{failing} calls a second, {normal} normally");
+    tell(&format!(
+        "{normal:.1} calls/s normally, {failing:.1} while all fail: {:.2} times",
+        failing / normal
+    ));
+    assert!(
+        failing <= normal * 1.1,
+        "{failing} calls a second, {normal} normally"
+    );
     world.faults(&[]);
     working.abort();
 }
 
 #[tokio::test]
-async fn ten_seconds_after_an_outage_of_5_minutes_a_batch_is_at_95_percent_of_its_rate_and_never_above_it() {
+async fn ten_seconds_after_an_outage_of_5_minutes_a_batch_is_at_95_percent_of_its_rate_and_never_above_it()
+ {
     let world = world(1, "100/s").await;
     let engine = world.engine().await;
     let working = tokio::spawn(Arc::clone(&engine).run_background_tasks());
@@ -312,11 +435,21 @@ async fn ten_seconds_after_an_outage_of_5_minutes_a_batch_is_at_95_percent_of_it
     let back = world.clock.now().unix_seconds();
     let failed = rows.await.unwrap();
     let seconds = by_second(&world);
-    let outage: u64 = seconds.range(back - 300..back).map(|(_, calls)| calls).sum();
-    let later: Vec<u64> = (back + 10..back + 25).map(|second| seconds.get(&second).copied().unwrap_or_default()).collect();
-    tell(&format!("{outage} calls in the outage, {failed} rows failed in it; calls by second from 10 s after it: {later:?}"));
+    let outage: u64 = seconds
+        .range(back - 300..back)
+        .map(|(_, calls)| calls)
+        .sum();
+    let later: Vec<u64> = (back + 10..back + 25)
+        .map(|second| seconds.get(&second).copied().unwrap_or_default())
+        .collect();
+    tell(&format!(
+        "{outage} calls in the outage, {failed} rows failed in it; calls by second from 10 s after it: {later:?}"
+    ));
     assert!(outage as f64 / 300.0 <= 110.0);
-    assert!(later.iter().sum::<u64>() >= 95 * 98 * later.len() as u64 / 100, "{later:?}");
+    assert!(
+        later.iter().sum::<u64>() >= 95 * 98 * later.len() as u64 / 100,
+        "{later:?}"
+    );
     assert!(seconds.values().all(|calls| *calls <= 100), "{seconds:?}");
     assert_eq!(world.sim.state().throttled, 0);
     assert!(failed <= 150, "only what began before it was noticed");

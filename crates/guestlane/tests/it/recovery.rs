@@ -12,11 +12,20 @@ async fn a_wait_longer_than_the_caller_has_is_parked_and_completed_later() {
     let engine = world.engine().await;
     world.faults(&["conversation:429:first=1,retry-after=90"]);
     let error = engine.create(request("ann")).await.unwrap_err();
-    assert_eq!(error.advice().code, guestlane::error::ErrorCode::RateLimited);
+    assert_eq!(
+        error.advice().code,
+        guestlane::error::ErrorCode::RateLimited
+    );
     let id = error.session().unwrap();
-    assert_eq!(engine.store().session(id).await.unwrap().unwrap().state, SessionState::Parked);
+    assert_eq!(
+        engine.store().session(id).await.unwrap().unwrap().state,
+        SessionState::Parked
+    );
 
-    assert!(engine.recover_abandoned().await.unwrap().is_empty(), "not before the platform's time");
+    assert!(
+        engine.recover_abandoned().await.unwrap().is_empty(),
+        "not before the platform's time"
+    );
     world.clock.advance(Duration::from_secs(92));
     let finished = engine.recover_abandoned().await.unwrap();
     assert!(matches!(&finished[..], [Ok(opened)] if opened.session.id == id));
@@ -32,7 +41,11 @@ async fn a_caller_who_asks_for_a_parked_session_waits_with_it() {
     world.clock.advance(Duration::from_secs(30));
     assert!(engine.create(request("ann")).await.is_ok());
     world.assert_each_guest_once(1);
-    assert_eq!(world.sim.state().calls["conversation"], 2, "and does not hurry the platform");
+    assert_eq!(
+        world.sim.state().calls["conversation"],
+        2,
+        "and does not hurry the platform"
+    );
 }
 
 #[tokio::test]
@@ -43,22 +56,41 @@ async fn a_token_that_expired_while_the_session_waited_is_signed_afresh() {
     let error = engine.create(request("ann")).await.unwrap_err();
     world.clock.advance(Duration::from_secs(402));
     let finished = engine.recover_abandoned().await.unwrap();
-    let [Ok(opened)] = &finished[..] else { panic!("{finished:?}") };
+    let [Ok(opened)] = &finished[..] else {
+        panic!("{finished:?}")
+    };
     assert_eq!(Some(opened.session.id), error.session());
-    let tokens: std::collections::HashSet<_> = world.journal("conversation").iter().map(|entry| entry.body.clone()).collect();
-    assert_eq!(tokens.len(), 2, "the old one was refused, the new one taken");
+    let tokens: std::collections::HashSet<_> = world
+        .journal("conversation")
+        .iter()
+        .map(|entry| entry.body.clone())
+        .collect();
+    assert_eq!(
+        tokens.len(),
+        2,
+        "the old one was refused, the new one taken"
+    );
     world.assert_each_guest_once(1);
 }
 
 #[tokio::test]
-async fn a_token_that_may_have_been_taken_is_sent_again_and_signed_afresh_only_when_the_platform_refuses_it() {
+async fn a_token_that_may_have_been_taken_is_sent_again_and_signed_afresh_only_when_the_platform_refuses_it()
+ {
     let world = World::new().await;
     let engine = world.engine().await;
     world.faults(&["conversation:reset:first=4"]);
     engine.create(request("ann")).await.unwrap_err();
     world.clock.advance(Duration::from_secs(3600));
-    assert!(matches!(&engine.recover_abandoned().await.unwrap()[..], [Ok(_)]));
-    let sent: Vec<_> = world.journal("conversation").into_iter().skip(4).map(|entry| entry.status).collect();
+    assert!(matches!(
+        &engine.recover_abandoned().await.unwrap()[..],
+        [Ok(_)]
+    ));
+    let sent: Vec<_> = world
+        .journal("conversation")
+        .into_iter()
+        .skip(4)
+        .map(|entry| entry.status)
+        .collect();
     assert_eq!(sent, [Some(400), Some(200)]);
     world.assert_each_guest_once(1);
 }
@@ -70,7 +102,10 @@ async fn a_lost_answer_is_asked_for_again_with_the_old_token_even_when_that_has_
     world.faults(&["conversation:answer-lost:first=4"]);
     engine.create(request("ann")).await.unwrap_err();
     world.clock.advance(Duration::from_secs(3600));
-    assert!(matches!(&engine.recover_abandoned().await.unwrap()[..], [Ok(_)]));
+    assert!(matches!(
+        &engine.recover_abandoned().await.unwrap()[..],
+        [Ok(_)]
+    ));
     world.assert_each_guest_once(1);
 }
 
@@ -84,9 +119,19 @@ async fn after_the_platforms_24_hours_a_person_must_look() {
     world.clock.advance(Duration::from_secs(24 * 3600));
     world.faults(&[]);
     let ended = engine.recover_abandoned().await.unwrap();
-    assert!(matches!(&ended[..], [Err(Error::NeedsAttention { known, .. })] if known[0].0 == "contact"), "{ended:?}");
-    assert_eq!(world.sim.state().calls["conversation"], calls, "nothing is guessed");
-    assert!(matches!(engine.create(request("ann")).await, Err(Error::NeedsAttention { .. })));
+    assert!(
+        matches!(&ended[..], [Err(Error::NeedsAttention { known, .. })] if known[0].0 == "contact"),
+        "{ended:?}"
+    );
+    assert_eq!(
+        world.sim.state().calls["conversation"],
+        calls,
+        "nothing is guessed"
+    );
+    assert!(matches!(
+        engine.create(request("ann")).await,
+        Err(Error::NeedsAttention { .. })
+    ));
     world.assert_each_guest_once(1);
     assert_eq!(world.audit().last().unwrap()["status"], "failed");
 }
@@ -109,11 +154,22 @@ async fn a_driver_that_wakes_up_late_can_write_nothing() {
     world.faults(&["conversation:500:first=4"]);
     let error = stuck.create(request("ann")).await.unwrap_err();
     let id = error.session().unwrap();
-    let late = stuck.store().claim(id, world.clock.now()).await.unwrap().unwrap();
+    let late = stuck
+        .store()
+        .claim(id, world.clock.now())
+        .await
+        .unwrap()
+        .unwrap();
     world.clock.advance(guestlane::session::LEASE_TTL); // it is paused, and renews nothing
-    assert!(matches!(&other.recover_abandoned().await.unwrap()[..], [Ok(_)]));
+    assert!(matches!(
+        &other.recover_abandoned().await.unwrap()[..],
+        [Ok(_)]
+    ));
     let written = stuck.resume(late).await;
-    assert!(matches!(written, Err(Error::Store(StoreError::LeaseLost))), "{written:?}");
+    assert!(
+        matches!(written, Err(Error::Store(StoreError::LeaseLost))),
+        "{written:?}"
+    );
     world.assert_each_guest_once(1);
 }
 
@@ -137,7 +193,12 @@ async fn work_finishes_what_was_left_behind_without_being_asked() {
     let world = World::new().await;
     let engine = world.engine().await;
     world.faults(&["conversation:500:first=4"]);
-    let id = engine.create(request("ann")).await.unwrap_err().session().unwrap();
+    let id = engine
+        .create(request("ann"))
+        .await
+        .unwrap_err()
+        .session()
+        .unwrap();
     let working = tokio::spawn(std::sync::Arc::clone(&engine).run_background_tasks());
     while engine.store().session(id).await.unwrap().unwrap().state != SessionState::Open {
         world.clock().sleep(Duration::from_secs(1)).await;
@@ -150,16 +211,27 @@ async fn work_finishes_what_was_left_behind_without_being_asked() {
 async fn wrong_credentials_do_not_end_a_session_that_was_promised_to_be_completed() {
     let mut world = World::new().await;
     world.faults(&["conversation:500:first=4"]);
-    world.engine().await.create(request("ann")).await.unwrap_err();
+    world
+        .engine()
+        .await
+        .create(request("ann"))
+        .await
+        .unwrap_err();
     let good = world.config.credentials.clients[0].secret.clone();
     world.config.credentials.clients[0].secret = "wrong".to_owned().into();
     world.clock.advance(Duration::from_secs(15));
     let ended = world.engine().await.recover_abandoned().await.unwrap();
-    assert!(matches!(&ended[..], [Err(error)] if error.advice().code.name() == "auth_failed"), "{ended:?}");
+    assert!(
+        matches!(&ended[..], [Err(error)] if error.advice().code.name() == "auth_failed"),
+        "{ended:?}"
+    );
 
     world.config.credentials.clients[0].secret = good;
     world.clock.advance(Duration::from_secs(300));
-    assert!(matches!(&world.engine().await.recover_abandoned().await.unwrap()[..], [Ok(_)]));
+    assert!(matches!(
+        &world.engine().await.recover_abandoned().await.unwrap()[..],
+        [Ok(_)]
+    ));
     world.assert_each_guest_once(1);
 }
 
@@ -168,7 +240,11 @@ async fn a_no_after_a_lost_answer_does_not_make_the_conversation_undone() {
     let world = World::with(|options| options.token_life = Duration::from_secs(300)).await;
     let engine = world.engine().await;
     // The conversation is opened, the answer lost; then the platform does not know us any more.
-    world.faults(&["conversation:answer-lost:nth=1", "conversation:500:nth=2", "token:500"]);
+    world.faults(&[
+        "conversation:answer-lost:nth=1",
+        "conversation:500:nth=2",
+        "token:500",
+    ]);
     engine.create(request("bob")).await.unwrap_err(); // no token at all: nothing was created
     world.faults(&["conversation:answer-lost:nth=1"]);
     let creating = tokio::spawn({
@@ -181,11 +257,22 @@ async fn a_no_after_a_lost_answer_does_not_make_the_conversation_undone() {
     world.sim.revoke_tokens();
     world.faults(&["token:500"]);
     let error = creating.await.unwrap().unwrap_err();
-    let stored = engine.store().session(error.session().unwrap()).await.unwrap().unwrap();
-    assert!(stored.state.is_unfinished() && stored.outcome_unknown, "{stored:?}");
+    let stored = engine
+        .store()
+        .session(error.session().unwrap())
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(
+        stored.state.is_unfinished() && stored.outcome_unknown,
+        "{stored:?}"
+    );
     world.faults(&[]);
     world.clock.advance(Duration::from_secs(300));
-    assert!(matches!(&engine.recover_abandoned().await.unwrap()[..], [Ok(_)]));
+    assert!(matches!(
+        &engine.recover_abandoned().await.unwrap()[..],
+        [Ok(_)]
+    ));
     world.assert_each_guest_once(1);
 }
 
@@ -227,8 +314,13 @@ async fn a_state_directory_belongs_to_one_platform() {
     world.engine().await.create(request("ann")).await.unwrap();
     let mut config = world.config.clone();
     config.credentials.hosts.api = elsewhere.sim.base_url().parse().unwrap();
-    let error = guestlane::SessionEngine::open(config, world.clock()).await.unwrap_err();
-    assert!(matches!(&error, Error::Settings(invalid) if invalid[0].field == "GUESTLANE_STATE_DIR"), "{error}");
+    let error = guestlane::SessionEngine::open(config, world.clock())
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(&error, Error::Settings(invalid) if invalid[0].field == "GUESTLANE_STATE_DIR"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -237,11 +329,17 @@ async fn a_quota_that_leaves_no_room_is_told_as_such_and_the_session_completes_l
     world.config.patience.quota = Some("1/min".parse().unwrap());
     let engine = world.engine().await;
     let error = engine.create(request("ann")).await.unwrap_err();
-    assert_eq!(error.advice().code, guestlane::error::ErrorCode::RateLimitTimeout);
+    assert_eq!(
+        error.advice().code,
+        guestlane::error::ErrorCode::RateLimitTimeout
+    );
     while world.sim.state().conversations == 0 {
         world.clock.advance(Duration::from_secs(300));
         let _ = engine.recover_abandoned().await.unwrap();
-        assert!(world.sim.state().calls["contact"] <= 1, "an expired token is not sent when the platform cannot know the key");
+        assert!(
+            world.sim.state().calls["contact"] <= 1,
+            "an expired token is not sent when the platform cannot know the key"
+        );
     }
     world.assert_each_guest_once(1);
 }

@@ -16,7 +16,10 @@ use crate::harness::{World, crowd, request};
 async fn a_new_idempotency_key_for_each_retry() {
     let world = World::with(|options| options.seed = 42).await;
     let engine = world.engine().await;
-    world.faults(&["contact:answer-lost:p=0.05", "conversation:answer-lost:p=0.05"]);
+    world.faults(&[
+        "contact:answer-lost:p=0.05",
+        "conversation:answer-lost:p=0.05",
+    ]);
     assert!(crowd(&engine, 2000, 64).await.iter().all(Result::is_ok));
     world.assert_each_guest_once(2000);
     assert!(world.sim.state().faults["answer-lost"] > 100);
@@ -28,9 +31,19 @@ async fn both_steps_repeated_when_only_the_second_failed() {
     let engine = world.engine().await;
     world.faults(&["conversation:500"]);
     let error = engine.create(request("ann")).await.unwrap_err();
-    assert_eq!(error.advice().code, guestlane::error::ErrorCode::PlatformFailing);
+    assert_eq!(
+        error.advice().code,
+        guestlane::error::ErrorCode::PlatformFailing
+    );
     let state = world.sim.state();
-    assert_eq!((state.contacts, state.calls["contact"], state.calls["conversation"]), (1, 1, 4));
+    assert_eq!(
+        (
+            state.contacts,
+            state.calls["contact"],
+            state.calls["conversation"]
+        ),
+        (1, 1, 4)
+    );
 }
 
 #[tokio::test]
@@ -51,7 +64,17 @@ async fn a_payload_400_is_retried_and_costs_4_calls_and_7_seconds() {
     let engine = world.engine().await;
     // Only the key of another harness is registered, so the platform answers 400.
     let elsewhere = World::new().await;
-    world.sim.register_guest_keys(&elsewhere.engine().await.keyring().jwks(world.clock.now()).to_string()).unwrap();
+    world
+        .sim
+        .register_guest_keys(
+            &elsewhere
+                .engine()
+                .await
+                .keyring()
+                .jwks(world.clock.now())
+                .to_string(),
+        )
+        .unwrap();
     let before = world.clock.now();
     engine.create(request("ann")).await.unwrap_err();
     assert_eq!(world.sim.state().calls["contact"], 1);
@@ -69,9 +92,16 @@ async fn retry_after_ignored_no_jitter_no_pacing() {
     assert!(created.iter().all(Result::is_ok), "none lost");
     world.assert_each_guest_once(1000);
     let calls = engine.stats().calls();
-    assert!(engine.stats().throttled() * 1000 <= calls, "{} of {calls} answered 429", engine.stats().throttled());
+    assert!(
+        engine.stats().throttled() * 1000 <= calls,
+        "{} of {calls} answered 429",
+        engine.stats().throttled()
+    );
     let seconds = world.clock.now().since(before).as_secs_f64();
-    assert!(calls as f64 / seconds >= 97.0, "{calls} calls in {seconds} s: the limit is not used");
+    assert!(
+        calls as f64 / seconds >= 97.0,
+        "{calls} calls in {seconds} s: the limit is not used"
+    );
 }
 
 #[tokio::test]
@@ -94,8 +124,15 @@ async fn no_single_refresh_256_first_sessions_ask_for_256_tokens() {
 
     // The first ones all waited for the queue; now 256 calls find at once that there is no token.
     world.sim.revoke_tokens();
-    let more: Vec<_> = (0..256).map(|n| engine.create(request(&format!("another-{n}")))).collect();
-    assert!(futures_util::future::join_all(more).await.iter().all(Result::is_ok));
+    let more: Vec<_> = (0..256)
+        .map(|n| engine.create(request(&format!("another-{n}"))))
+        .collect();
+    assert!(
+        futures_util::future::join_all(more)
+            .await
+            .iter()
+            .all(Result::is_ok)
+    );
     assert_eq!(world.sim.state().tokens_issued, 2);
 }
 
@@ -107,7 +144,11 @@ async fn wrong_credentials_are_not_tried_once_for_each_waiter() {
     assert!(crowd(&engine, 256, 256).await.iter().all(Result::is_err));
     // A caller that arrives after the failure was reported requests a token again. How many do depends on the machine's load.
     let at_most = 25;
-    assert!(world.sim.state().calls["token"] <= at_most, "{:?}", world.sim.state().calls);
+    assert!(
+        world.sim.state().calls["token"] <= at_most,
+        "{:?}",
+        world.sim.state().calls
+    );
 }
 
 #[tokio::test]
@@ -118,18 +159,37 @@ async fn a_revoked_token_is_kept_until_its_expiry() {
     world.sim.revoke_tokens();
     engine.create(request("bob")).await.unwrap();
     let state = world.sim.state();
-    assert_eq!((state.tokens_issued, state.calls["contact"]), (2, 3), "one extra attempt");
+    assert_eq!(
+        (state.tokens_issued, state.calls["contact"]),
+        (2, 3),
+        "one extra attempt"
+    );
 }
 
 #[tokio::test]
 async fn attributes_can_overwrite_guest_token_and_guest_id_in_the_claims() {
-    for name in ["guestToken", "guestId", "sessionToken", "routingTarget", "exp", "iat"] {
-        assert!(Attributes::from_pairs([(name, "forged")]).is_err(), "{name}");
+    for name in [
+        "guestToken",
+        "guestId",
+        "sessionToken",
+        "routingTarget",
+        "exp",
+        "iat",
+    ] {
+        assert!(
+            Attributes::from_pairs([(name, "forged")]).is_err(),
+            "{name}"
+        );
     }
     let world = World::new().await;
     let engine = world.engine().await;
     let opened = engine.create(request("ann")).await.unwrap();
-    let verified = token::verify(&engine.keyring(), opened.guest_token.expose(), world.clock.now()).unwrap();
+    let verified = token::verify(
+        &engine.keyring(),
+        opened.guest_token.expose(),
+        world.clock.now(),
+    )
+    .unwrap();
     assert_eq!(verified.guest_id, "ann");
 }
 
@@ -141,13 +201,29 @@ async fn the_crm_receives_the_whole_claims_part_of_the_token_as_guest_id() {
     wish.attributes = Attributes::from_pairs([("email", "ann@example.org")]).unwrap();
     let opened = engine.create(wish).await.unwrap();
     engine.outbox().unwrap().wait_for_initial_deliveries().await;
-    let [event] = &world.sim.crm_events()[..] else { panic!() };
+    let [event] = &world.sim.crm_events()[..] else {
+        panic!()
+    };
     assert_eq!(event["data"]["guestId"], "ann");
     assert_eq!(event["event"], "webchat.session.created");
     let mut fields: Vec<_> = event["data"].as_object().unwrap().keys().cloned().collect();
     fields.sort();
-    assert_eq!(fields, ["contactId", "conversationId", "guestId", "initializationLatencyMs"]);
-    let claims = opened.guest_token.expose().split('.').nth(1).unwrap().to_owned();
+    assert_eq!(
+        fields,
+        [
+            "contactId",
+            "conversationId",
+            "guestId",
+            "initializationLatencyMs"
+        ]
+    );
+    let claims = opened
+        .guest_token
+        .expose()
+        .split('.')
+        .nth(1)
+        .unwrap()
+        .to_owned();
     let sent = &world.journal("crm")[0].body;
     assert!(!sent.contains("ann@example.org") && !sent.contains(&claims));
 }
@@ -156,17 +232,37 @@ async fn the_crm_receives_the_whole_claims_part_of_the_token_as_guest_id() {
 async fn the_key_pair_lives_in_memory_under_one_fixed_kid() {
     let world = World::new().await;
     let (one, two) = (world.engine().await, world.engine().await);
-    assert_eq!(one.keyring().jwks(world.clock.now()), two.keyring().jwks(world.clock.now()), "two processes, one key");
+    assert_eq!(
+        one.keyring().jwks(world.clock.now()),
+        two.keyring().jwks(world.clock.now()),
+        "two processes, one key"
+    );
     let opened = one.create(request("ann")).await.unwrap();
     drop((one, two));
     let restarted = world.engine().await;
-    token::verify(&restarted.keyring(), opened.guest_token.expose(), world.clock.now()).unwrap();
+    token::verify(
+        &restarted.keyring(),
+        opened.guest_token.expose(),
+        world.clock.now(),
+    )
+    .unwrap();
     // At rest the key is not readable: PKCS#8 begins with the version and the algorithm's id.
     let database = world.kept_bytes();
-    let rsa_pkcs8 = [0x02, 0x01, 0x00, 0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
-    assert!(!database.windows(rsa_pkcs8.len()).any(|window| window == rsa_pkcs8));
+    let rsa_pkcs8 = [
+        0x02, 0x01, 0x00, 0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01,
+        0x01,
+    ];
+    assert!(
+        !database
+            .windows(rsa_pkcs8.len())
+            .any(|window| window == rsa_pkcs8)
+    );
     let in_hex: String = rsa_pkcs8.iter().map(|byte| format!("{byte:02x}")).collect();
-    assert!(!database.windows(in_hex.len()).any(|window| window == in_hex.as_bytes()));
+    assert!(
+        !database
+            .windows(in_hex.len())
+            .any(|window| window == in_hex.as_bytes())
+    );
 }
 
 #[tokio::test]
@@ -201,8 +297,16 @@ async fn a_failing_audit_write_fails_the_session_before_anything_is_created() {
     unblock_audit_file(&world);
     engine.create(request("ann")).await.unwrap(); // with the same key
     world.assert_each_guest_once(1);
-    let statuses: Vec<_> = world.audit().iter().map(|record| record["status"].clone()).collect();
-    assert_eq!(statuses, ["pending", "failed", "pending", "success"], "the records were only late");
+    let statuses: Vec<_> = world
+        .audit()
+        .iter()
+        .map(|record| record["status"].clone())
+        .collect();
+    assert_eq!(
+        statuses,
+        ["pending", "failed", "pending", "success"],
+        "the records were only late"
+    );
 }
 
 #[tokio::test]
@@ -224,8 +328,16 @@ async fn a_failing_audit_write_hides_a_session_that_was_created() {
 
     unblock_audit_file(&world);
     engine.create(request("bob")).await.unwrap();
-    let statuses: Vec<_> = world.audit().iter().map(|record| record["status"].clone()).collect();
-    assert_eq!(statuses, ["pending", "success", "pending", "success"], "the record was only late");
+    let statuses: Vec<_> = world
+        .audit()
+        .iter()
+        .map(|record| record["status"].clone())
+        .collect();
+    assert_eq!(
+        statuses,
+        ["pending", "success", "pending", "success"],
+        "the record was only late"
+    );
 }
 
 /// A directory is in the place of the file, so that no user can write it, not even root.
@@ -250,12 +362,17 @@ async fn nothing_written_before_the_calls() {
     world.hanging().await;
     creating.abort(); // the process dies between the two posts
     let _ = creating.await;
-    assert_eq!((world.sim.state().contacts, world.sim.state().conversations), (1, 0));
+    assert_eq!(
+        (world.sim.state().contacts, world.sim.state().conversations),
+        (1, 0)
+    );
 
     world.clock.advance(guestlane::session::LEASE_TTL);
     let restarted = world.engine().await;
     let finished = restarted.recover_abandoned().await.unwrap();
-    let [Ok(opened)] = &finished[..] else { panic!("{finished:?}") };
+    let [Ok(opened)] = &finished[..] else {
+        panic!("{finished:?}")
+    };
     assert_eq!(opened.session.state, SessionState::Open);
     world.assert_each_guest_once(1);
     assert_eq!(world.journal("contact").len(), 1, "the same contact");
@@ -272,7 +389,10 @@ async fn an_empty_or_missing_guest_or_queue_is_sent_as_it_is() {
     let error = engine.create(wish.clone()).await.unwrap_err();
     assert!(matches!(error, Error::UnknownQueue { .. }), "{error:?}");
     let state = world.sim.state();
-    assert_eq!((state.contacts, state.calls["contact"], state.calls["queue"]), (0, 0, 1));
+    assert_eq!(
+        (state.contacts, state.calls["contact"], state.calls["queue"]),
+        (0, 0, 1)
+    );
     assert_eq!(world.audit().len(), 1);
     // The key was not taken: the corrected request may use it.
     wish.queue = request("ann").queue;

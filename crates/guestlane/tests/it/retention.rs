@@ -14,7 +14,10 @@ use guestlane::{
     audit::{AuditRecord, Status},
     outbox::{DeliveryOutcome, Event},
     session::{SessionRecord, SessionState, SurfaceBinding},
-    store::{BeginOutcome, CommitRequest, DeliveryState, ErasureOutcome, RecordFilter, ReplayFilter, SessionFilter, Store},
+    store::{
+        BeginOutcome, CommitRequest, DeliveryState, ErasureOutcome, RecordFilter, ReplayFilter,
+        SessionFilter, Store,
+    },
     token::TokenIdentity,
 };
 
@@ -39,11 +42,19 @@ async fn done(engine: &Arc<SessionEngine>, guest: &str) -> SessionRecord {
 async fn guests(engine: &SessionEngine) -> Vec<String> {
     let sessions = engine
         .store()
-        .sessions(SessionFilter { guest: None, state: None, limit: 5000, ..SessionFilter::default() })
+        .sessions(SessionFilter {
+            guest: None,
+            state: None,
+            limit: 5000,
+            ..SessionFilter::default()
+        })
         .await
         .unwrap()
         .sessions;
-    let mut guests: Vec<_> = sessions.iter().map(|session| session.request.guest.as_str().to_owned()).collect();
+    let mut guests: Vec<_> = sessions
+        .iter()
+        .map(|session| session.request.guest.as_str().to_owned())
+        .collect();
     guests.sort();
     guests
 }
@@ -61,10 +72,21 @@ async fn only_what_is_done_and_told_and_old_is_forgotten() {
     world.faults(&["crm:500"]);
     done(&engine, "told-nobody").await;
     world.clock.advance(Duration::from_secs(60));
-    let dead = engine.store().claim_events(1, 1, world.clock.now()).await.unwrap().remove(0);
+    let dead = engine
+        .store()
+        .claim_events(1, 1, world.clock.now())
+        .await
+        .unwrap()
+        .remove(0);
     engine
         .store()
-        .record_delivery(dead, DeliveryOutcome::Dead { error: "HTTP 500".to_owned() }, world.clock.now())
+        .record_delivery(
+            dead,
+            DeliveryOutcome::Dead {
+                error: "HTTP 500".to_owned(),
+            },
+            world.clock.now(),
+        )
         .await
         .unwrap();
     done(&engine, "not-yet-told").await;
@@ -75,19 +97,49 @@ async fn only_what_is_done_and_told_and_old_is_forgotten() {
     engine.create(request("unfinished")).await.unwrap_err();
     done(&engine, "young").await;
 
-    let all = ["done", "needs-attention", "not-yet-told", "refused", "told-nobody", "unfinished", "young"];
+    let all = [
+        "done",
+        "needs-attention",
+        "not-yet-told",
+        "refused",
+        "told-nobody",
+        "unfinished",
+        "young",
+    ];
     assert_eq!(engine.prune().await.unwrap().sessions, 0);
     assert_eq!(guests(&engine).await, all);
     world.clock.advance(HOUR);
     let pruned = engine.prune().await.unwrap();
     assert_eq!((pruned.sessions, pruned.events, pruned.next), (2, 1, None));
-    assert_eq!(guests(&engine).await, ["needs-attention", "not-yet-told", "told-nobody", "unfinished", "young"]);
+    assert_eq!(
+        guests(&engine).await,
+        [
+            "needs-attention",
+            "not-yet-told",
+            "told-nobody",
+            "unfinished",
+            "young"
+        ]
+    );
 
     // Once they are told, they may go; what is unfinished may not, however old.
     engine.outbox().unwrap().deliver_due().await.unwrap();
-    let dead = engine.store().events(Some(DeliveryState::Dead), None, 2).await.unwrap().remove(0);
-    engine.store().replay(ReplayFilter::Event(dead.event.id), world.clock.now()).await.unwrap();
-    assert_eq!(engine.prune().await.unwrap().sessions, 1, "the other one is to be sent again");
+    let dead = engine
+        .store()
+        .events(Some(DeliveryState::Dead), None, 2)
+        .await
+        .unwrap()
+        .remove(0);
+    engine
+        .store()
+        .replay(ReplayFilter::Event(dead.event.id), world.clock.now())
+        .await
+        .unwrap();
+    assert_eq!(
+        engine.prune().await.unwrap().sessions,
+        1,
+        "the other one is to be sent again"
+    );
     engine.outbox().unwrap().deliver_due().await.unwrap();
     world.clock.advance(48 * HOUR);
     assert_eq!(engine.prune().await.unwrap().sessions, 2);
@@ -129,25 +181,80 @@ async fn metrics_the_audit_log_and_erasure_know_of_what_is_forgotten() {
     let before = engine.store().summary().await.unwrap();
     world.clock.advance(25 * HOUR);
     assert_eq!(engine.prune().await.unwrap().sessions, 2);
-    assert_eq!(engine.store().summary().await.unwrap(), before, "nothing is counted less than before");
+    assert_eq!(
+        engine.store().summary().await.unwrap(),
+        before,
+        "nothing is counted less than before"
+    );
     done(&engine, "carl").await;
     let after = engine.store().summary().await.unwrap();
-    assert_eq!((after.sessions["open"], after.events["delivered"], after.latency.count), (3, 3, 3));
+    assert_eq!(
+        (
+            after.sessions["open"],
+            after.events["delivered"],
+            after.latency.count
+        ),
+        (3, 3, 3)
+    );
 
-    let of_ann =
-        |session, guest: Option<&str>| RecordFilter { session, guest: guest.map(|guest| guest.parse().unwrap()), limit: 9 };
-    let records = engine.store().records(of_ann(Some(ann.id), None)).await.unwrap();
+    let of_ann = |session, guest: Option<&str>| RecordFilter {
+        session,
+        guest: guest.map(|guest| guest.parse().unwrap()),
+        limit: 9,
+    };
+    let records = engine
+        .store()
+        .records(of_ann(Some(ann.id), None))
+        .await
+        .unwrap();
     assert_eq!(records.len(), 2);
-    assert_eq!(engine.store().records(of_ann(None, Some("ann"))).await.unwrap(), records);
-    assert_eq!(engine.store().records(of_ann(Some(ann.id), Some("ann"))).await.unwrap(), records);
-    assert_eq!(engine.store().records(of_ann(Some(ann.id), Some("bob"))).await.unwrap(), []);
-    assert!(world.state().await.prove_inclusion(ann.id).await.unwrap().is_some());
-    let ErasureOutcome::Erased(done) = engine.store().erase_guest("ann".parse().unwrap(), world.clock.now()).await.unwrap()
+    assert_eq!(
+        engine
+            .store()
+            .records(of_ann(None, Some("ann")))
+            .await
+            .unwrap(),
+        records
+    );
+    assert_eq!(
+        engine
+            .store()
+            .records(of_ann(Some(ann.id), Some("ann")))
+            .await
+            .unwrap(),
+        records
+    );
+    assert_eq!(
+        engine
+            .store()
+            .records(of_ann(Some(ann.id), Some("bob")))
+            .await
+            .unwrap(),
+        []
+    );
+    assert!(
+        world
+            .state()
+            .await
+            .prove_inclusion(ann.id)
+            .await
+            .unwrap()
+            .is_some()
+    );
+    let ErasureOutcome::Erased(done) = engine
+        .store()
+        .erase_guest("ann".parse().unwrap(), world.clock.now())
+        .await
+        .unwrap()
     else {
         panic!()
     };
     assert_eq!((done.sessions, done.plain_records), (0, vec![(1, 2)]));
-    let unknown = engine.store().erase_guest("nobody".parse().unwrap(), world.clock.now()).await.unwrap();
+    let unknown = engine
+        .store()
+        .erase_guest("nobody".parse().unwrap(), world.clock.now())
+        .await
+        .unwrap();
     assert_eq!(unknown, ErasureOutcome::Unknown);
     world.proven_logs().await;
 }
@@ -173,8 +280,19 @@ async fn work_forgets_without_being_asked() {
 async fn write(store: &Store, world: &World, guest: usize) {
     let (now, rates) = (world.clock.now(), ErrorCounts::default());
     let token = TokenIdentity::new("webchat-guest-key-v1", now);
-    let admitted = store.begin(fresh(&format!("guest-{guest}")), SurfaceBinding::Rest.into(), token, rates, now).await.unwrap();
-    let BeginOutcome::Acquired(session) = admitted.value else { panic!() };
+    let admitted = store
+        .begin(
+            fresh(&format!("guest-{guest}")),
+            SurfaceBinding::Rest.into(),
+            token,
+            rates,
+            now,
+        )
+        .await
+        .unwrap();
+    let BeginOutcome::Acquired(session) = admitted.value else {
+        panic!()
+    };
     let step = |before: &SessionRecord, after, audit, events| CommitRequest {
         before: before.clone(),
         after,
@@ -183,14 +301,32 @@ async fn write(store: &Store, world: &World, guest: usize) {
         errors: rates,
         calls: Vec::new(),
     };
-    let after = session.clone().contact_created(Some("contact".parse().unwrap()), 1, now).unwrap();
-    let session = store.commit_transition(step(&session, after, None, Vec::new())).await.unwrap().value.session;
-    let after = session.clone().completed("conversation".parse().unwrap(), 1, now, now).unwrap();
+    let after = session
+        .clone()
+        .contact_created(Some("contact".parse().unwrap()), 1, now)
+        .unwrap();
+    let session = store
+        .commit_transition(step(&session, after, None, Vec::new()))
+        .await
+        .unwrap()
+        .value
+        .session;
+    let after = session
+        .clone()
+        .completed("conversation".parse().unwrap(), 1, now, now)
+        .unwrap();
     let record = AuditRecord::for_session(&after, Status::Success, rates, now);
     let event = Event::session_created(&after, 1, now);
-    let advanced = store.commit_transition(step(&session, after, Some(record), vec![event])).await.unwrap().value;
+    let advanced = store
+        .commit_transition(step(&session, after, Some(record), vec![event]))
+        .await
+        .unwrap()
+        .value;
     for event in advanced.first {
-        store.record_delivery(event, DeliveryOutcome::Delivered, now).await.unwrap();
+        store
+            .record_delivery(event, DeliveryOutcome::Delivered, now)
+            .await
+            .unwrap();
     }
 }
 
@@ -201,21 +337,38 @@ async fn thousands_are_forgotten_in_small_steps_and_a_death_between_them_loses_n
 
     const SESSIONS: usize = 3000;
     // A transaction moves the horizon, and in a database another one looks for batches.
-    let first = if crate::STORE == crate::harness::Kept::InPostgres { 2 } else { 1 };
+    let first = if crate::STORE == crate::harness::Kept::InPostgres {
+        2
+    } else {
+        1
+    };
     let mut world = world().await;
     let store = world.state().await.store;
-    stream::iter(0..SESSIONS).for_each_concurrent(512, |guest| write(&store, &world, guest)).await;
+    stream::iter(0..SESSIONS)
+        .for_each_concurrent(512, |guest| write(&store, &world, guest))
+        .await;
     world.clock.advance(25 * HOUR);
     let late = lane_that_dies(&mut world, FailPoint::Committed, first + 5).await;
     let left = guests(&late).await;
-    assert_eq!(left.len(), SESSIONS - 5 * 100, "five steps are committed, and there is no sixth");
+    assert_eq!(
+        left.len(),
+        SESSIONS - 5 * 100,
+        "five steps are committed, and there is no sixth"
+    );
     let late = lane_that_dies(&mut world, FailPoint::RowsWritten, first + 1).await;
-    assert_eq!(guests(&late).await, left, "a step that is not committed has not been");
+    assert_eq!(
+        guests(&late).await,
+        left,
+        "a step that is not committed has not been"
+    );
 
     let steps = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&steps);
     world.config.places.fail_points = FailPoints::new(move |fail_point| {
-        counted.fetch_add(usize::from(fail_point == FailPoint::Committed), Ordering::SeqCst);
+        counted.fetch_add(
+            usize::from(fail_point == FailPoint::Committed),
+            Ordering::SeqCst,
+        );
         false
     });
     let engine = world.engine().await;
@@ -225,18 +378,36 @@ async fn thousands_are_forgotten_in_small_steps_and_a_death_between_them_loses_n
     assert_eq!(steps.load(Ordering::SeqCst), first + 25);
     assert!(guests(&engine).await.is_empty());
     let summary = engine.store().summary().await.unwrap();
-    assert_eq!((summary.sessions["open"], summary.events["delivered"], summary.latency.count), (3000, 3000, 3000));
-    assert!(summary.sessions.keys().all(|state| *state == SessionState::Open.name()));
+    assert_eq!(
+        (
+            summary.sessions["open"],
+            summary.events["delivered"],
+            summary.latency.count
+        ),
+        (3000, 3000, 3000)
+    );
+    assert!(
+        summary
+            .sessions
+            .keys()
+            .all(|state| *state == SessionState::Open.name())
+    );
     world.proven_logs().await;
 }
 
 /// A process that prunes until it dies at the n-th passing of a fail point; and the next one.
 #[cfg(debug_assertions)]
-async fn lane_that_dies(world: &mut World, at: guestlane::FailPoint, nth: usize) -> Arc<SessionEngine> {
+async fn lane_that_dies(
+    world: &mut World,
+    at: guestlane::FailPoint,
+    nth: usize,
+) -> Arc<SessionEngine> {
     let (armed, passed) = (Arc::new(AtomicUsize::new(0)), AtomicUsize::new(0));
     let is_armed = Arc::clone(&armed);
     world.config.places.fail_points = guestlane::FailPoints::new(move |fail_point| {
-        fail_point == at && is_armed.load(Ordering::SeqCst) == 1 && passed.fetch_add(1, Ordering::SeqCst) + 1 == nth
+        fail_point == at
+            && is_armed.load(Ordering::SeqCst) == 1
+            && passed.fetch_add(1, Ordering::SeqCst) + 1 == nth
     });
     let engine = world.engine().await;
     armed.store(1, Ordering::SeqCst);

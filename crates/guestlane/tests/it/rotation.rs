@@ -32,8 +32,17 @@ async fn signs(engine: &SessionEngine) -> String {
     engine.create(fresh("ann")).await.unwrap().session.token.kid
 }
 
-fn is_believed(engine: &SessionEngine, opened: &CreatedSession, world: &World) -> Result<(), token::TokenError> {
-    token::verify(&engine.keyring(), opened.guest_token.expose(), world.clock.now()).map(drop)
+fn is_believed(
+    engine: &SessionEngine,
+    opened: &CreatedSession,
+    world: &World,
+) -> Result<(), token::TokenError> {
+    token::verify(
+        &engine.keyring(),
+        opened.guest_token.expose(),
+        world.clock.now(),
+    )
+    .map(drop)
 }
 
 /// Another process, for as long as it takes to do one thing.
@@ -47,20 +56,35 @@ async fn a_second_later(world: &World) {
 }
 
 #[tokio::test]
-async fn a_rotation_by_another_process_takes_effect_in_a_running_one_at_its_moment_and_without_its_reading_anything() {
+async fn a_rotation_by_another_process_takes_effect_in_a_running_one_at_its_moment_and_without_its_reading_anything()
+ {
     let world = World::new().await;
     let engine = world.engine().await;
-    elsewhere(&world).await.rotate_key(published_for(HOUR), &world.clock()).await.unwrap();
+    elsewhere(&world)
+        .await
+        .rotate_key(published_for(HOUR), &world.clock())
+        .await
+        .unwrap();
     a_second_later(&world).await;
     let set = engine.keyring().jwks(world.clock.now());
-    assert_eq!(set["keys"].as_array().unwrap().len(), 2, "it publishes what it does not use yet");
+    assert_eq!(
+        set["keys"].as_array().unwrap().len(),
+        2,
+        "it publishes what it does not use yet"
+    );
     let before = engine.create(fresh("ann")).await.unwrap();
     assert_eq!(before.session.token.kid, ONE);
     break_store(&world, true);
     world.clock.advance(HOUR + KNOWN_BY_ALL);
     break_store(&world, false);
     assert_eq!(signs(&engine).await, TWO);
-    assert_eq!(keys(&world).await, [(ONE.to_owned(), KeyState::Retiring), (TWO.to_owned(), KeyState::Active)]);
+    assert_eq!(
+        keys(&world).await,
+        [
+            (ONE.to_owned(), KeyState::Retiring),
+            (TWO.to_owned(), KeyState::Active)
+        ]
+    );
 }
 
 #[tokio::test]
@@ -69,11 +93,21 @@ async fn a_revocation_by_another_process_is_known_within_about_a_second() {
     let engine = world.engine().await;
     let before = engine.create(fresh("ann")).await.unwrap();
     is_believed(&engine, &before, &world).unwrap();
-    elsewhere(&world).await.revoke_key(ONE, world.clock.now()).await.unwrap();
+    elsewhere(&world)
+        .await
+        .revoke_key(ONE, world.clock.now())
+        .await
+        .unwrap();
     a_second_later(&world).await;
-    let refused = token::TokenError::NotTrusted { kid: ONE.to_owned(), state: KeyState::Revoked };
+    let refused = token::TokenError::NotTrusted {
+        kid: ONE.to_owned(),
+        state: KeyState::Revoked,
+    };
     assert_eq!(is_believed(&engine, &before, &world), Err(refused));
-    assert_eq!(engine.keyring().jwks(world.clock.now())["keys"][0]["kid"], TWO);
+    assert_eq!(
+        engine.keyring().jwks(world.clock.now())["keys"][0]["kid"],
+        TWO
+    );
     let after = engine.create(fresh("bob")).await.unwrap();
     assert_eq!(after.session.token.kid, TWO);
     is_believed(&engine, &after, &world).unwrap();
@@ -81,7 +115,11 @@ async fn a_revocation_by_another_process_is_known_within_about_a_second() {
 
 /// The keys cannot be read: the table has another name for a while.
 fn break_store(world: &World, broken: bool) {
-    let (from, to) = if broken { ("signing_key", "away") } else { ("away", "signing_key") };
+    let (from, to) = if broken {
+        ("signing_key", "away")
+    } else {
+        ("away", "signing_key")
+    };
     world.sql(&format!("ALTER TABLE {from} RENAME TO {to}"));
 }
 
@@ -89,12 +127,20 @@ fn break_store(world: &World, broken: bool) {
 async fn a_running_process_keeps_its_keys_while_the_store_cannot_be_read() {
     let world = World::new().await;
     let engine = world.engine().await;
-    elsewhere(&world).await.rotate_key(published_for(MINUTE), &world.clock()).await.unwrap();
+    elsewhere(&world)
+        .await
+        .rotate_key(published_for(MINUTE), &world.clock())
+        .await
+        .unwrap();
     break_store(&world, true);
     world.clock().sleep(5 * MINUTE).await;
     if world.postgres.is_none() {
         // Where processes tell each other, it may have heard of the next one before.
-        assert_eq!(signs(&engine).await, ONE, "nobody could tell it of the next one");
+        assert_eq!(
+            signs(&engine).await,
+            ONE,
+            "nobody could tell it of the next one"
+        );
     }
     break_store(&world, false);
     a_second_later(&world).await;
@@ -109,8 +155,20 @@ async fn two_processes_that_rotate_at_once_make_one_next_key() {
     world.clock.advance(HOUR);
     let (by_one, by_two) = tokio::join!(one.rotate_if_due(), two.rotate_if_due());
     assert!(by_one.unwrap() != by_two.unwrap(), "one of them made it");
-    assert_eq!(keys(&world).await, [(ONE.to_owned(), KeyState::Active), (TWO.to_owned(), KeyState::Next)]);
-    let refused = elsewhere(&world).await.rotate_key(published_for(HOUR), &world.clock()).await.err().unwrap().to_string();
+    assert_eq!(
+        keys(&world).await,
+        [
+            (ONE.to_owned(), KeyState::Active),
+            (TWO.to_owned(), KeyState::Next)
+        ]
+    );
+    let refused = elsewhere(&world)
+        .await
+        .rotate_key(published_for(HOUR), &world.clock())
+        .await
+        .err()
+        .unwrap()
+        .to_string();
     assert!(refused.contains(TWO), "{refused}");
 }
 
@@ -126,12 +184,26 @@ async fn on_a_schedule_each_key_is_published_in_time_and_signs_when_the_one_befo
     assert_eq!(list.len(), 4, "{list:?}");
     for pair in list.windows(2) {
         let [one, two] = pair else { panic!() };
-        let (age, published) = (two.active_from.since(one.active_from), two.active_from.since(two.created_at));
-        assert!(age >= 10 * MINUTE && age <= 10 * MINUTE + Duration::from_secs(12), "{age:?}");
+        let (age, published) = (
+            two.active_from.since(one.active_from),
+            two.active_from.since(two.created_at),
+        );
+        assert!(
+            age >= 10 * MINUTE && age <= 10 * MINUTE + Duration::from_secs(12),
+            "{age:?}"
+        );
         assert_eq!(published, 2 * MINUTE + KNOWN_BY_ALL);
     }
     let states: Vec<_> = list.iter().map(|key| key.state).collect();
-    assert_eq!(states, [KeyState::Retired, KeyState::Retired, KeyState::Retiring, KeyState::Active]);
+    assert_eq!(
+        states,
+        [
+            KeyState::Retired,
+            KeyState::Retired,
+            KeyState::Retiring,
+            KeyState::Active
+        ]
+    );
 }
 
 #[tokio::test]
@@ -152,7 +224,11 @@ async fn with_a_lost_answer(world: &World) -> std::sync::Arc<SessionEngine> {
 }
 
 fn bodies(world: &World) -> Vec<String> {
-    let mut bodies: Vec<_> = world.journal("conversation").into_iter().map(|entry| entry.body.to_string()).collect();
+    let mut bodies: Vec<_> = world
+        .journal("conversation")
+        .into_iter()
+        .map(|entry| entry.body.to_string())
+        .collect();
     bodies.dedup();
     bodies
 }
@@ -161,23 +237,48 @@ fn bodies(world: &World) -> Vec<String> {
 async fn a_session_whose_key_is_retired_goes_on_with_the_same_bytes() {
     let world = World::new().await;
     let engine = with_a_lost_answer(&world).await;
-    elsewhere(&world).await.rotate_key(published_for(MINUTE), &world.clock()).await.unwrap();
+    elsewhere(&world)
+        .await
+        .rotate_key(published_for(MINUTE), &world.clock())
+        .await
+        .unwrap();
     world.clock().sleep(HOUR).await;
     assert_eq!(keys(&world).await[0], (ONE.to_owned(), KeyState::Retired));
     let opened = engine.create(request("ann")).await.unwrap();
-    assert_eq!((opened.session.token.kid.as_str(), bodies(&world).len()), (ONE, 1));
+    assert_eq!(
+        (opened.session.token.kid.as_str(), bodies(&world).len()),
+        (ONE, 1)
+    );
     world.assert_each_guest_once(1);
 }
 
 #[tokio::test]
-async fn a_session_whose_key_is_revoked_sends_the_same_bytes_while_the_platform_may_have_done_the_step() {
+async fn a_session_whose_key_is_revoked_sends_the_same_bytes_while_the_platform_may_have_done_the_step()
+ {
     let world = World::new().await;
     let engine = with_a_lost_answer(&world).await;
-    elsewhere(&world).await.revoke_key(ONE, world.clock.now()).await.unwrap();
-    world.sim.register_guest_keys(&world.state().await.keyring.jwks(world.clock.now()).to_string()).unwrap();
+    elsewhere(&world)
+        .await
+        .revoke_key(ONE, world.clock.now())
+        .await
+        .unwrap();
+    world
+        .sim
+        .register_guest_keys(
+            &world
+                .state()
+                .await
+                .keyring
+                .jwks(world.clock.now())
+                .to_string(),
+        )
+        .unwrap();
     a_second_later(&world).await;
     let opened = engine.create(request("ann")).await.unwrap();
-    assert_eq!((opened.session.token.kid.as_str(), bodies(&world).len()), (ONE, 1));
+    assert_eq!(
+        (opened.session.token.kid.as_str(), bodies(&world).len()),
+        (ONE, 1)
+    );
     world.assert_each_guest_once(1);
 }
 
@@ -187,8 +288,22 @@ async fn a_session_whose_key_is_revoked_gets_a_fresh_token_where_the_step_surely
     world.faults(&["conversation:429:nth=1,retry-after=400"]);
     let engine = world.engine().await;
     engine.create(request("ann")).await.unwrap_err();
-    elsewhere(&world).await.revoke_key(ONE, world.clock.now()).await.unwrap();
-    world.sim.register_guest_keys(&world.state().await.keyring.jwks(world.clock.now()).to_string()).unwrap();
+    elsewhere(&world)
+        .await
+        .revoke_key(ONE, world.clock.now())
+        .await
+        .unwrap();
+    world
+        .sim
+        .register_guest_keys(
+            &world
+                .state()
+                .await
+                .keyring
+                .jwks(world.clock.now())
+                .to_string(),
+        )
+        .unwrap();
     world.clock.advance(Duration::from_secs(401));
     a_second_later(&world).await;
     let opened = engine.create(request("ann")).await.unwrap();
@@ -198,17 +313,35 @@ async fn a_session_whose_key_is_revoked_gets_a_fresh_token_where_the_step_surely
 }
 
 #[tokio::test]
-async fn a_session_whose_revoked_key_the_platform_does_not_know_any_more_gets_a_fresh_token_once_it_says_so() {
+async fn a_session_whose_revoked_key_the_platform_does_not_know_any_more_gets_a_fresh_token_once_it_says_so()
+ {
     let world = World::new().await;
     world.faults(&["conversation:reset:first=4"]); // not done, but who knows
     let engine = world.engine().await;
     engine.create(request("ann")).await.unwrap_err();
     world.faults(&[]);
-    elsewhere(&world).await.revoke_key(ONE, world.clock.now()).await.unwrap();
-    world.sim.register_guest_keys(&world.state().await.keyring.jwks(world.clock.now()).to_string()).unwrap();
+    elsewhere(&world)
+        .await
+        .revoke_key(ONE, world.clock.now())
+        .await
+        .unwrap();
+    world
+        .sim
+        .register_guest_keys(
+            &world
+                .state()
+                .await
+                .keyring
+                .jwks(world.clock.now())
+                .to_string(),
+        )
+        .unwrap();
     a_second_later(&world).await;
     let opened = engine.create(request("ann")).await.unwrap();
-    assert_eq!((opened.session.token.kid.as_str(), bodies(&world).len()), (TWO, 2));
+    assert_eq!(
+        (opened.session.token.kid.as_str(), bodies(&world).len()),
+        (TWO, 2)
+    );
     world.assert_each_guest_once(1);
 }
 
@@ -216,15 +349,26 @@ async fn a_session_whose_revoked_key_the_platform_does_not_know_any_more_gets_a_
 async fn a_session_that_was_begun_with_a_key_of_a_moment_ago_is_taken_up_at_once() {
     let world = World::new().await;
     let old = world.engine().await;
-    elsewhere(&world).await.revoke_key(ONE, world.clock.now()).await.unwrap();
+    elsewhere(&world)
+        .await
+        .revoke_key(ONE, world.clock.now())
+        .await
+        .unwrap();
     world.faults(&["conversation:answer-lost:first=4"]);
     let young = world.engine().await;
     young.create(request("ann")).await.unwrap_err();
     drop(young);
     world.faults(&[]);
     let session = old.create(request("ann")).await.unwrap().session;
-    assert_eq!((session.token.kid.as_str(), session.state), (TWO, SessionState::Open));
-    elsewhere(&world).await.revoke_key(TWO, world.clock.now()).await.unwrap();
+    assert_eq!(
+        (session.token.kid.as_str(), session.state),
+        (TWO, SessionState::Open)
+    );
+    elsewhere(&world)
+        .await
+        .revoke_key(TWO, world.clock.now())
+        .await
+        .unwrap();
     let newest = world.engine().await.create(fresh("bob")).await.unwrap();
     assert_eq!(newest.session.token.kid, THREE);
     let again = old.create(newest.session.request).await.unwrap();

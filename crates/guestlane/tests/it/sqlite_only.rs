@@ -15,9 +15,14 @@ async fn bytes_that_another_reader_holds_are_gone_after_the_next_start() {
     engine.create(canary("one")).await.unwrap();
     engine.outbox().unwrap().wait_for_initial_deliveries().await;
     let reader = rusqlite::Connection::open(world.config.places.database.file().unwrap()).unwrap();
-    reader.execute_batch("BEGIN; SELECT count(*) FROM session").unwrap();
+    reader
+        .execute_batch("BEGIN; SELECT count(*) FROM session")
+        .unwrap();
     assert!(!erase(&engine, &world).await.bytes_gone);
-    assert!(!files_with_the_canary(&world).is_empty(), "somebody still reads them");
+    assert!(
+        !files_with_the_canary(&world).is_empty(),
+        "somebody still reads them"
+    );
     drop(reader);
     world.engine().await;
     assert_eq!(files_with_the_canary(&world), [""; 0]);

@@ -27,34 +27,56 @@ async fn an_event_is_signed_so_that_the_reference_library_accepts_it() {
     let engine = world.engine().await;
     let opened = engine.create(request("ann")).await.unwrap();
     assert!(engine.outbox().unwrap().wait_for_initial_deliveries().await);
-    let [sent] = &world.journal("crm")[..] else { panic!() };
+    let [sent] = &world.journal("crm")[..] else {
+        panic!()
+    };
     let header = |name: &str| sent.headers[name].clone();
-    assert_eq!(header("webhook-id"), format!("msg_{}", opened.session.id.0.simple()));
+    assert_eq!(
+        header("webhook-id"),
+        format!("msg_{}", opened.session.id.0.simple())
+    );
     let reference = standardwebhooks::Webhook::new(CRM_SECRET).unwrap();
     let timestamp: i64 = header("webhook-timestamp").parse().unwrap();
-    let signature = reference.sign(&header("webhook-id"), timestamp, sent.body.as_bytes()).unwrap();
+    let signature = reference
+        .sign(&header("webhook-id"), timestamp, sent.body.as_bytes())
+        .unwrap();
     assert_eq!(header("webhook-signature"), signature);
     assert_eq!(world.sim.state().crm.bad_signature, 0);
 }
 
 #[tokio::test]
 async fn a_crm_that_is_down_slow_or_redirecting_delays_nothing_and_is_told_later() {
-    for fault in
-        ["crm:500:first=1", "crm:hang:first=1", "crm:redirect:first=1", "crm:reset:first=1", "crm:429:first=1,retry-after=9"]
-    {
+    for fault in [
+        "crm:500:first=1",
+        "crm:hang:first=1",
+        "crm:redirect:first=1",
+        "crm:reset:first=1",
+        "crm:429:first=1,retry-after=9",
+    ] {
         let world = World::new().await;
         let engine = world.engine().await;
         world.faults(&[fault]);
         let before = world.clock.now();
         engine.create(request("ann")).await.unwrap();
-        assert!(world.clock.now().since(before) < Duration::from_secs(1), "{fault}: the session waited");
+        assert!(
+            world.clock.now().since(before) < Duration::from_secs(1),
+            "{fault}: the session waited"
+        );
         if fault.contains("hang") {
             world.hanging().await;
             world.clock.advance(Duration::from_secs(3));
         }
-        assert!(engine.outbox().unwrap().wait_for_initial_deliveries().await, "{fault}");
+        assert!(
+            engine.outbox().unwrap().wait_for_initial_deliveries().await,
+            "{fault}"
+        );
         assert_eq!(world.sim.state().crm.events, 0, "{fault}");
-        let [event] = &engine.store().events(Some(DeliveryState::Pending), None, 10).await.unwrap()[..] else {
+        let [event] = &engine
+            .store()
+            .events(Some(DeliveryState::Pending), None, 10)
+            .await
+            .unwrap()[..]
+        else {
             panic!("{fault}")
         };
         assert!(event.last_error.is_some(), "{fault}");
@@ -62,9 +84,16 @@ async fn a_crm_that_is_down_slow_or_redirecting_delays_nothing_and_is_told_later
         world.clock.advance(Duration::from_secs(10));
         let round = engine.outbox().unwrap().deliver_due().await.unwrap();
         assert_eq!(round.delivered, 1, "{fault}");
-        let ids: std::collections::HashSet<_> =
-            world.journal("crm").iter().map(|sent| sent.headers["webhook-id"].clone()).collect();
-        assert_eq!((ids.len(), world.sim.state().crm.events), (1, 1), "{fault}: the same id on every try");
+        let ids: std::collections::HashSet<_> = world
+            .journal("crm")
+            .iter()
+            .map(|sent| sent.headers["webhook-id"].clone())
+            .collect();
+        assert_eq!(
+            (ids.len(), world.sim.state().crm.events),
+            (1, 1),
+            "{fault}: the same id on every try"
+        );
     }
 }
 
@@ -88,10 +117,19 @@ async fn a_replayed_event_is_the_same_event() {
     let engine = world.engine().await;
     engine.create(request("ann")).await.unwrap();
     engine.outbox().unwrap().wait_for_initial_deliveries().await;
-    let [event] = &engine.store().events(None, None, 10).await.unwrap()[..] else { panic!() };
+    let [event] = &engine.store().events(None, None, 10).await.unwrap()[..] else {
+        panic!()
+    };
     assert_eq!(event.state, DeliveryState::Delivered);
     let replay = ReplayFilter::Event(event.event.id.clone());
-    assert_eq!(engine.store().replay(replay, world.clock.now()).await.unwrap(), 1);
+    assert_eq!(
+        engine
+            .store()
+            .replay(replay, world.clock.now())
+            .await
+            .unwrap(),
+        1
+    );
     engine.outbox().unwrap().deliver_due().await.unwrap();
     let crm = world.sim.state().crm;
     assert_eq!((crm.events, crm.repeated), (1, 1));
@@ -103,12 +141,27 @@ async fn a_crm_in_a_private_network_is_not_called_unless_that_is_allowed() {
     let crm = world.config.crm.as_mut().unwrap();
     crm.networks = EgressPolicy::Public;
     for host in ["127.0.0.1", "localhost"] {
-        world.config.crm.as_mut().unwrap().urls = vec![world.sim.crm_url().replace("127.0.0.1", host).parse().unwrap()];
+        world.config.crm.as_mut().unwrap().urls = vec![
+            world
+                .sim
+                .crm_url()
+                .replace("127.0.0.1", host)
+                .parse()
+                .unwrap(),
+        ];
         let engine = world.engine().await;
         engine.create(request(host)).await.unwrap();
         assert!(engine.outbox().unwrap().wait_for_initial_deliveries().await);
-        let event = engine.store().events(None, None, 1).await.unwrap().remove(0);
-        assert!(event.last_error.unwrap().contains("private network"), "{host}");
+        let event = engine
+            .store()
+            .events(None, None, 1)
+            .await
+            .unwrap()
+            .remove(0);
+        assert!(
+            event.last_error.unwrap().contains("private network"),
+            "{host}"
+        );
     }
     assert!(world.journal("crm").is_empty());
 }
@@ -117,7 +170,14 @@ async fn a_crm_in_a_private_network_is_not_called_unless_that_is_allowed() {
 async fn without_a_secret_one_is_made_and_kept() {
     let mut world = World::new().await;
     world.config.crm.as_mut().unwrap().secret = None;
-    let secret = |engine: &SessionEngine| engine.outbox().unwrap().endpoints()[0].keys.secret().unwrap().expose().to_owned();
+    let secret = |engine: &SessionEngine| {
+        engine.outbox().unwrap().endpoints()[0]
+            .keys
+            .secret()
+            .unwrap()
+            .expose()
+            .to_owned()
+    };
     let first = secret(&*world.engine().await);
     assert!(first.starts_with("whsec_"));
     assert_eq!(secret(&*world.engine().await), first);
@@ -129,7 +189,14 @@ async fn without_a_crm_there_are_no_events() {
     world.config.crm = None;
     let engine = world.engine().await;
     engine.create(request("ann")).await.unwrap();
-    assert!(engine.store().events(None, None, 1).await.unwrap().is_empty());
+    assert!(
+        engine
+            .store()
+            .events(None, None, 1)
+            .await
+            .unwrap()
+            .is_empty()
+    );
 }
 
 #[tokio::test]
@@ -139,7 +206,13 @@ async fn events_of_one_guest_arrive_in_their_order_and_hold_up_no_other_guest() 
     let outbox = engine.outbox().unwrap();
     world.faults(&["crm:500:first=1"]);
     let create = async |guest: &str, key: &str| {
-        let opened = engine.create(SessionRequest { key: key.parse().unwrap(), ..request(guest) }).await.unwrap();
+        let opened = engine
+            .create(SessionRequest {
+                key: key.parse().unwrap(),
+                ..request(guest)
+            })
+            .await
+            .unwrap();
         outbox.wait_for_initial_deliveries().await;
         opened.session.conversation_id.unwrap().to_string()
     };
@@ -147,9 +220,18 @@ async fn events_of_one_guest_arrive_in_their_order_and_hold_up_no_other_guest() 
     let (second, third) = (create("ann", "two").await, create("ann", "three").await);
     let other = create("bob", "bob").await;
     let told = || -> Vec<String> {
-        world.sim.crm_events().iter().map(|event| event["data"]["conversationId"].as_str().unwrap().to_owned()).collect()
+        world
+            .sim
+            .crm_events()
+            .iter()
+            .map(|event| event["data"]["conversationId"].as_str().unwrap().to_owned())
+            .collect()
     };
-    assert_eq!(told(), [other.as_str()], "the first of ann's failed, so the others wait");
+    assert_eq!(
+        told(),
+        [other.as_str()],
+        "the first of ann's failed, so the others wait"
+    );
     outbox.deliver_due().await.unwrap();
     assert_eq!(told().len(), 1, "also for a worker");
     world.clock.advance(Duration::from_secs(6));
@@ -164,17 +246,44 @@ async fn a_dead_letter_makes_way_for_the_guests_next_event_and_can_be_replayed()
     let outbox = engine.outbox().unwrap();
     world.faults(&["crm:500:first=10"]);
     for key in ["one", "two"] {
-        engine.create(SessionRequest { key: key.parse().unwrap(), ..request("ann") }).await.unwrap();
+        engine
+            .create(SessionRequest {
+                key: key.parse().unwrap(),
+                ..request("ann")
+            })
+            .await
+            .unwrap();
     }
     outbox.wait_for_initial_deliveries().await;
     for _ in 0..9 {
         world.clock.advance(Duration::from_secs(27 * 3600));
         outbox.deliver_due().await.unwrap();
     }
-    let [dead] = &engine.store().events(Some(DeliveryState::Dead), None, 10).await.unwrap()[..] else { panic!() };
-    assert_eq!((dead.event.tries, world.sim.state().crm.events), (10, 1), "after ten tries the second one is told");
-    assert_eq!(dead.last_error.as_deref(), Some("the CRM answered HTTP 500"));
-    engine.store().replay(ReplayFilter::Event(dead.event.id.clone()), world.clock.now()).await.unwrap();
+    let [dead] = &engine
+        .store()
+        .events(Some(DeliveryState::Dead), None, 10)
+        .await
+        .unwrap()[..]
+    else {
+        panic!()
+    };
+    assert_eq!(
+        (dead.event.tries, world.sim.state().crm.events),
+        (10, 1),
+        "after ten tries the second one is told"
+    );
+    assert_eq!(
+        dead.last_error.as_deref(),
+        Some("the CRM answered HTTP 500")
+    );
+    engine
+        .store()
+        .replay(
+            ReplayFilter::Event(dead.event.id.clone()),
+            world.clock.now(),
+        )
+        .await
+        .unwrap();
     outbox.deliver_due().await.unwrap();
     assert_eq!(world.sim.state().crm.events, 2);
 }
@@ -190,13 +299,27 @@ async fn events_of_a_time_are_counted_and_replayed() {
         engine.outbox().unwrap().wait_for_initial_deliveries().await;
         world.clock.advance(Duration::from_secs(60));
     }
-    let of = |since, until, state| ReplayFilter::Written { since, until, state };
+    let of = |since, until, state| ReplayFilter::Written {
+        since,
+        until,
+        state,
+    };
     let count = async |replay| engine.store().replayable(replay).await.unwrap();
     assert_eq!(count(of(times[0], world.clock.now(), None)).await, 3);
     assert_eq!(count(of(times[1], times[2], None)).await, 1);
-    assert_eq!(count(of(times[0], world.clock.now(), Some(DeliveryState::Dead))).await, 0);
+    assert_eq!(
+        count(of(times[0], world.clock.now(), Some(DeliveryState::Dead))).await,
+        0
+    );
     assert_eq!(world.sim.state().crm.repeated, 0, "counting sends nothing");
-    assert_eq!(engine.store().replay(of(times[1], world.clock.now(), None), world.clock.now()).await.unwrap(), 2);
+    assert_eq!(
+        engine
+            .store()
+            .replay(of(times[1], world.clock.now(), None), world.clock.now())
+            .await
+            .unwrap(),
+        2
+    );
     engine.outbox().unwrap().deliver_due().await.unwrap();
     let crm = world.sim.state().crm;
     assert_eq!((crm.events, crm.repeated), (3, 2));
@@ -209,23 +332,48 @@ async fn a_receiver_that_fails_does_not_slow_another_one() {
         let mut world = World::new().await;
         let (bad, good) = (World::new().await, World::new().await);
         bad.faults(&[fault]);
-        world.config.crm.as_mut().unwrap().urls = [&bad, &good].map(|receiver| receiver.sim.crm_url().parse().unwrap()).to_vec();
+        world.config.crm.as_mut().unwrap().urls = [&bad, &good]
+            .map(|receiver| receiver.sim.crm_url().parse().unwrap())
+            .to_vec();
         let engine = world.engine().await;
         let before = world.clock.now();
-        assert!(crowd(&engine, 200, 64).await.iter().all(Result::is_ok), "{fault}");
+        assert!(
+            crowd(&engine, 200, 64).await.iter().all(Result::is_ok),
+            "{fault}"
+        );
         // The clock stands still while the bad one hangs: the good one needs none of its time.
-        let waiting = async || engine.store().events(Some(DeliveryState::Pending), None, 1000).await.unwrap();
-        while waiting().await.iter().any(|delivery| delivery.event.receiver == 2) {}
+        let waiting = async || {
+            engine
+                .store()
+                .events(Some(DeliveryState::Pending), None, 1000)
+                .await
+                .unwrap()
+        };
+        while waiting()
+            .await
+            .iter()
+            .any(|delivery| delivery.event.receiver == 2)
+        {}
         let took = world.clock.now().since(before);
         assert!(took < Duration::from_secs(1), "{fault}: {took:?}");
         assert_eq!(bad.sim.state().crm.events, 0, "{fault}");
-        assert_eq!((good.sim.state().crm.events, waiting().await.len()), (200, 200), "{fault}");
+        assert_eq!(
+            (good.sim.state().crm.events, waiting().await.len()),
+            (200, 200),
+            "{fault}"
+        );
 
         if fault != "crm:hang" {
             bad.faults(&[]);
-            [&world, &bad].iter().for_each(|world| world.clock.advance(Duration::from_secs(3700)));
+            [&world, &bad]
+                .iter()
+                .for_each(|world| world.clock.advance(Duration::from_secs(3700)));
             engine.outbox().unwrap().deliver_due().await.unwrap();
-            assert_eq!((bad.sim.state().crm.events, good.sim.state().crm.events), (200, 200), "{fault}");
+            assert_eq!(
+                (bad.sim.state().crm.events, good.sim.state().crm.events),
+                (200, 200),
+                "{fault}"
+            );
         }
     }
 }
@@ -240,16 +388,45 @@ async fn who_delivers_late_settles_nothing() {
     engine.outbox().unwrap().wait_for_initial_deliveries().await;
     world.clock.advance(Duration::from_secs(60));
     let store = engine.store();
-    let late = store.claim_events(1, 9, world.clock.now()).await.unwrap().remove(0);
-    assert!(store.claim_events(1, 9, world.clock.now()).await.unwrap().is_empty(), "it is taken");
+    let late = store
+        .claim_events(1, 9, world.clock.now())
+        .await
+        .unwrap()
+        .remove(0);
+    assert!(
+        store
+            .claim_events(1, 9, world.clock.now())
+            .await
+            .unwrap()
+            .is_empty(),
+        "it is taken"
+    );
     world.clock.advance(Duration::from_secs(11));
     let now = world.clock.now();
     let other = store.claim_events(1, 9, now).await.unwrap().remove(0);
     assert!(other.epoch > late.epoch);
-    store.record_delivery(late.clone(), DeliveryOutcome::Dead { error: "late".to_owned() }, now).await.unwrap();
-    assert_eq!(store.event(late.id.clone()).await.unwrap()[0].state, DeliveryState::Pending);
-    store.record_delivery(other, DeliveryOutcome::Delivered, now).await.unwrap();
-    assert_eq!(store.event(late.id).await.unwrap()[0].state, DeliveryState::Delivered);
+    store
+        .record_delivery(
+            late.clone(),
+            DeliveryOutcome::Dead {
+                error: "late".to_owned(),
+            },
+            now,
+        )
+        .await
+        .unwrap();
+    assert_eq!(
+        store.event(late.id.clone()).await.unwrap()[0].state,
+        DeliveryState::Pending
+    );
+    store
+        .record_delivery(other, DeliveryOutcome::Delivered, now)
+        .await
+        .unwrap();
+    assert_eq!(
+        store.event(late.id).await.unwrap()[0].state,
+        DeliveryState::Delivered
+    );
 }
 
 /// A world whose CRM is that peer.
@@ -273,24 +450,60 @@ fn hold(answer: &str) -> Reply {
 #[tokio::test]
 async fn an_event_is_delivered_where_the_status_line_says_so_whatever_follows() {
     const CASES: &[Case] = &[
-        ("a blank before a colon", || close("HTTP/1.1 200 OK\r\nServer : IIS\r\nContent-Length: 2\r\n\r\nok")),
-        ("a folded header", || close("HTTP/1.1 200 OK\r\nX-A: a\r\n b\r\nContent-Length: 0\r\n\r\n")),
-        ("a blank in a header's name", || close("HTTP/1.1 200 OK\r\nX Name: a\r\nContent-Length: 0\r\n\r\n")),
-        ("a line without a colon", || close("HTTP/1.1 200 OK\r\nwhat is this\r\nContent-Length: 0\r\n\r\n")),
-        ("a control character", || close("HTTP/1.1 200 OK\r\nX-A: a\u{1}b\r\nContent-Length: 0\r\n\r\n")),
-        ("Latin-1", || Reply::Close(b"HTTP/1.1 200 OK\r\nX-A: \xe9\r\nContent-Length: 0\r\n\r\n".to_vec())),
-        ("120 headers", || close(&format!("HTTP/1.1 200 OK\r\n{}Content-Length: 0\r\n\r\n", "X-A: a\r\n".repeat(120)))),
-        ("transfer encoding identity", || hold("HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\n\r\nok")),
-        ("a long body", || close(&format!("HTTP/1.1 200 OK\r\nContent-Length: 2097152\r\n\r\n{}", "x".repeat(2_097_152)))),
-        ("a body without an end", || hold("HTTP/1.1 200 OK\r\n\r\nok")),
-        ("a body that does not come", || hold("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nok")),
-        ("a body that breaks off", || close("HTTP/1.1 202 Accepted\r\nContent-Length: 100\r\n\r\nok")),
-        ("chunks that are none", || close("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n")),
+        ("a blank before a colon", || {
+            close("HTTP/1.1 200 OK\r\nServer : IIS\r\nContent-Length: 2\r\n\r\nok")
+        }),
+        ("a folded header", || {
+            close("HTTP/1.1 200 OK\r\nX-A: a\r\n b\r\nContent-Length: 0\r\n\r\n")
+        }),
+        ("a blank in a header's name", || {
+            close("HTTP/1.1 200 OK\r\nX Name: a\r\nContent-Length: 0\r\n\r\n")
+        }),
+        ("a line without a colon", || {
+            close("HTTP/1.1 200 OK\r\nwhat is this\r\nContent-Length: 0\r\n\r\n")
+        }),
+        ("a control character", || {
+            close("HTTP/1.1 200 OK\r\nX-A: a\u{1}b\r\nContent-Length: 0\r\n\r\n")
+        }),
+        ("Latin-1", || {
+            Reply::Close(b"HTTP/1.1 200 OK\r\nX-A: \xe9\r\nContent-Length: 0\r\n\r\n".to_vec())
+        }),
+        ("120 headers", || {
+            close(&format!(
+                "HTTP/1.1 200 OK\r\n{}Content-Length: 0\r\n\r\n",
+                "X-A: a\r\n".repeat(120)
+            ))
+        }),
+        ("transfer encoding identity", || {
+            hold("HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\n\r\nok")
+        }),
+        ("a long body", || {
+            close(&format!(
+                "HTTP/1.1 200 OK\r\nContent-Length: 2097152\r\n\r\n{}",
+                "x".repeat(2_097_152)
+            ))
+        }),
+        ("a body without an end", || {
+            hold("HTTP/1.1 200 OK\r\n\r\nok")
+        }),
+        ("a body that does not come", || {
+            hold("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nok")
+        }),
+        ("a body that breaks off", || {
+            close("HTTP/1.1 202 Accepted\r\nContent-Length: 100\r\n\r\nok")
+        }),
+        ("chunks that are none", || {
+            close("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n")
+        }),
         ("HTTP/1.0", || close("HTTP/1.0 200 OK\r\n\r\nok")),
         ("no reason phrase", || close("HTTP/1.1 204\r\n\r\n")),
-        ("lines that end in LF", || close("HTTP/1.1 200 OK\nServer: x\n\nok")),
+        ("lines that end in LF", || {
+            close("HTTP/1.1 200 OK\nServer: x\n\nok")
+        }),
         ("an early hint first", || {
-            close("HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+            close(
+                "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+            )
         }),
     ];
     for (what, answer) in CASES {
@@ -299,8 +512,18 @@ async fn an_event_is_delivered_where_the_status_line_says_so_whatever_follows() 
         let engine = world.engine().await;
         engine.create(request("ann")).await.unwrap();
         while !engine.outbox().unwrap().wait_for_initial_deliveries().await {}
-        let event = engine.store().events(None, None, 1).await.unwrap().remove(0);
-        assert_eq!(event.state, DeliveryState::Delivered, "{what}: {:?}", event.last_error);
+        let event = engine
+            .store()
+            .events(None, None, 1)
+            .await
+            .unwrap()
+            .remove(0);
+        assert_eq!(
+            event.state,
+            DeliveryState::Delivered,
+            "{what}: {:?}",
+            event.last_error
+        );
         assert_eq!(peer.asked().len(), 1, "{what}: once");
     }
 }
@@ -308,8 +531,12 @@ async fn an_event_is_delivered_where_the_status_line_says_so_whatever_follows() 
 #[tokio::test]
 async fn an_answer_whose_status_line_is_none_or_no_2xx_is_no_delivery() {
     const CASES: &[Case] = &[
-        ("a status beyond 2xx with a long body", || hold("HTTP/1.1 500 X\r\nContent-Length: 2097152\r\n\r\nx")),
-        ("a redirect", || close("HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\n\r\n")),
+        ("a status beyond 2xx with a long body", || {
+            hold("HTTP/1.1 500 X\r\nContent-Length: 2097152\r\n\r\nx")
+        }),
+        ("a redirect", || {
+            close("HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\n\r\n")
+        }),
         ("no HTTP", || close("220 mail.example.org ESMTP\r\n")),
         ("half a status line", || close("HTTP/1.1 20")),
         ("nothing", || close("")),
@@ -320,8 +547,16 @@ async fn an_answer_whose_status_line_is_none_or_no_2xx_is_no_delivery() {
         let engine = world.engine().await;
         engine.create(request("ann")).await.unwrap();
         while !engine.outbox().unwrap().wait_for_initial_deliveries().await {}
-        let event = engine.store().events(None, None, 1).await.unwrap().remove(0);
-        assert!(event.state == DeliveryState::Pending && event.event.tries == 1, "{what}: {event:?}");
+        let event = engine
+            .store()
+            .events(None, None, 1)
+            .await
+            .unwrap()
+            .remove(0);
+        assert!(
+            event.state == DeliveryState::Pending && event.event.tries == 1,
+            "{what}: {event:?}"
+        );
         assert!(event.last_error.unwrap().chars().count() <= 300, "{what}");
     }
 }
@@ -331,12 +566,27 @@ async fn an_answer_whose_status_line_is_none_or_no_2xx_is_no_delivery() {
 #[tokio::test]
 async fn a_2xx_whose_head_the_http_library_cannot_read_is_sent_again_under_one_id() {
     const CASES: &[Case] = &[
-        ("a length that is no number", || close("HTTP/1.1 200 OK\r\nContent-Length: two\r\n\r\nok")),
-        ("two lengths", || close("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok")),
-        ("chunks in HTTP/1.0", || close("HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n")),
-        ("a control character in the reason", || close("HTTP/1.1 200 O\u{1}K\r\nContent-Length: 0\r\n\r\n")),
-        ("a head without an end", || close("HTTP/1.1 200 OK\r\nServer: x\r\n")),
-        ("a head of a megabyte", || close(&format!("HTTP/1.1 200 OK\r\nX-A: {}\r\n\r\n", "a".repeat(1_000_000)))),
+        ("a length that is no number", || {
+            close("HTTP/1.1 200 OK\r\nContent-Length: two\r\n\r\nok")
+        }),
+        ("two lengths", || {
+            close("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok")
+        }),
+        ("chunks in HTTP/1.0", || {
+            close("HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n")
+        }),
+        ("a control character in the reason", || {
+            close("HTTP/1.1 200 O\u{1}K\r\nContent-Length: 0\r\n\r\n")
+        }),
+        ("a head without an end", || {
+            close("HTTP/1.1 200 OK\r\nServer: x\r\n")
+        }),
+        ("a head of a megabyte", || {
+            close(&format!(
+                "HTTP/1.1 200 OK\r\nX-A: {}\r\n\r\n",
+                "a".repeat(1_000_000)
+            ))
+        }),
     ];
     for (what, answer) in CASES {
         let peer = Peer::start(|_| answer());
@@ -344,25 +594,52 @@ async fn a_2xx_whose_head_the_http_library_cannot_read_is_sent_again_under_one_i
         let engine = world.engine().await;
         engine.create(request("ann")).await.unwrap();
         while !engine.outbox().unwrap().wait_for_initial_deliveries().await {}
-        let event = engine.store().events(None, None, 1).await.unwrap().remove(0);
-        assert_eq!((event.state, event.event.tries), (DeliveryState::Pending, 1), "{what}: {:?}", event.last_error);
+        let event = engine
+            .store()
+            .events(None, None, 1)
+            .await
+            .unwrap()
+            .remove(0);
+        assert_eq!(
+            (event.state, event.event.tries),
+            (DeliveryState::Pending, 1),
+            "{what}: {:?}",
+            event.last_error
+        );
     }
 }
 
 #[tokio::test]
 async fn a_receivers_retry_after_is_a_day_at_the_most() {
-    for wait in ["4294967295", "999999999999999999999", "Fri, 22 Nov 2126 15:24:49 GMT"] {
+    for wait in [
+        "4294967295",
+        "999999999999999999999",
+        "Fri, 22 Nov 2126 15:24:49 GMT",
+    ] {
         let answer = format!("HTTP/1.1 503 X\r\nRetry-After: {wait}\r\nContent-Length: 0\r\n\r\n");
         let peer = Peer::start(move |_| close(&answer));
         let world = told(&peer).await;
         let engine = world.engine().await;
         engine.create(request("ann")).await.unwrap();
         while !engine.outbox().unwrap().wait_for_initial_deliveries().await {}
-        let event = engine.store().events(None, None, 1).await.unwrap().remove(0);
+        let event = engine
+            .store()
+            .events(None, None, 1)
+            .await
+            .unwrap()
+            .remove(0);
         let day = Duration::from_secs(24 * 3600);
-        assert!(event.event.due_at.since(world.clock.now()) <= day, "{wait}: {}", event.event.due_at);
+        assert!(
+            event.event.due_at.since(world.clock.now()) <= day,
+            "{wait}: {}",
+            event.event.due_at
+        );
         world.clock.advance(day);
-        assert_eq!(engine.outbox().unwrap().deliver_due().await.unwrap().failed, 1, "{wait}: it is tried again after a day");
+        assert_eq!(
+            engine.outbox().unwrap().deliver_due().await.unwrap().failed,
+            1,
+            "{wait}: it is tried again after a day"
+        );
     }
 }
 
@@ -370,26 +647,46 @@ async fn a_receivers_retry_after_is_a_day_at_the_most() {
 fn signs(entry: &guestlane_sim::Entry, secret: &str) -> bool {
     let reference = standardwebhooks::Webhook::new(secret).unwrap();
     let timestamp: i64 = entry.headers["webhook-timestamp"].parse().unwrap();
-    let expected = reference.sign(&entry.headers["webhook-id"], timestamp, entry.body.as_bytes()).unwrap();
-    entry.headers["webhook-signature"].split(' ').any(|signature| signature == expected)
+    let expected = reference
+        .sign(
+            &entry.headers["webhook-id"],
+            timestamp,
+            entry.body.as_bytes(),
+        )
+        .unwrap();
+    entry.headers["webhook-signature"]
+        .split(' ')
+        .any(|signature| signature == expected)
 }
 
 fn secret_of(engine: &SessionEngine, endpoint: usize) -> String {
-    engine.outbox().unwrap().endpoints()[endpoint].keys.secret().unwrap().expose().to_owned()
+    engine.outbox().unwrap().endpoints()[endpoint]
+        .keys
+        .secret()
+        .unwrap()
+        .expose()
+        .to_owned()
 }
 
 #[tokio::test]
 async fn no_receiver_can_sign_events_for_another_one() {
     let mut world = World::new().await;
-    let (one, other) = (World::with(|sim| sim.crm_secret = None).await, World::with(|sim| sim.crm_secret = None).await);
+    let (one, other) = (
+        World::with(|sim| sim.crm_secret = None).await,
+        World::with(|sim| sim.crm_secret = None).await,
+    );
     let crm = world.config.crm.as_mut().unwrap();
-    crm.urls = [&one, &other].map(|receiver| receiver.sim.crm_url().parse().unwrap()).to_vec();
+    crm.urls = [&one, &other]
+        .map(|receiver| receiver.sim.crm_url().parse().unwrap())
+        .to_vec();
     crm.secret = None;
     let engine = world.engine().await;
     engine.create(request("ann")).await.unwrap();
     assert!(engine.outbox().unwrap().wait_for_initial_deliveries().await);
-    let (secrets, [one, other]) =
-        ([secret_of(&engine, 0), secret_of(&engine, 1)], [one, other].map(|it| it.journal("crm").remove(0)));
+    let (secrets, [one, other]) = (
+        [secret_of(&engine, 0), secret_of(&engine, 1)],
+        [one, other].map(|it| it.journal("crm").remove(0)),
+    );
     assert!(signs(&one, &secrets[0]) && signs(&other, &secrets[1]));
     assert!(!signs(&one, &secrets[1]) && !signs(&other, &secrets[0]));
 }
@@ -404,7 +701,10 @@ async fn a_rotated_secret_signs_at_once_and_the_one_before_until_the_overlap_end
     let day = Duration::from_secs(86_400);
     let state = world.state().await;
     let endpoints = Endpoints::new(&state, world.config.crm.as_ref()).unwrap();
-    endpoints.rotate(1, KeyKind::Secret, day, world.clock.now()).await.unwrap();
+    endpoints
+        .rotate(1, KeyKind::Secret, day, world.clock.now())
+        .await
+        .unwrap();
     outbox.read_endpoints().await.unwrap(); // as the process does every second
     let new = secret_of(&engine, 0);
     assert_ne!(old, new);
@@ -412,20 +712,44 @@ async fn a_rotated_secret_signs_at_once_and_the_one_before_until_the_overlap_end
         engine.create(request(guest)).await.unwrap();
         assert!(outbox.wait_for_initial_deliveries().await);
         let sent = world.journal("crm").pop().unwrap();
-        assert_eq!((signs(&sent, &new), signs(&sent, &old)), (true, signed_by_old), "{guest}");
+        assert_eq!(
+            (signs(&sent, &new), signs(&sent, &old)),
+            (true, signed_by_old),
+            "{guest}"
+        );
         world.clock.advance(day);
     }
-    let filter = RecordFilter { session: None, guest: None, limit: 100 };
+    let filter = RecordFilter {
+        session: None,
+        guest: None,
+        limit: 100,
+    };
     let records = engine.store().records(filter).await.unwrap();
-    let record = records.iter().find(|record| record.line.contains("webhook_key.rotate")).unwrap();
-    assert!(record.line.contains("v1, overlap 24 h") && !record.line.contains("whsec_"), "{}", record.line);
+    let record = records
+        .iter()
+        .find(|record| record.line.contains("webhook_key.rotate"))
+        .unwrap();
+    assert!(
+        record.line.contains("v1, overlap 24 h") && !record.line.contains("whsec_"),
+        "{}",
+        record.line
+    );
 }
 
 #[tokio::test]
 async fn an_endpoint_that_is_gone_gets_no_more_events_until_it_is_enabled() {
     let is_gone = Arc::new(AtomicBool::new(true));
     let gone = Arc::clone(&is_gone);
-    let peer = Peer::start(move |_| json(if gone.load(Ordering::Relaxed) { 410 } else { 204 }, ""));
+    let peer = Peer::start(move |_| {
+        json(
+            if gone.load(Ordering::Relaxed) {
+                410
+            } else {
+                204
+            },
+            "",
+        )
+    });
     let world = told(&peer).await;
     let engine = world.engine().await;
     for guest in ["ann", "bob"] {
@@ -440,16 +764,33 @@ async fn an_endpoint_that_is_gone_gets_no_more_events_until_it_is_enabled() {
     world.clock.advance(Duration::from_secs(3600));
     let next = world.engine().await;
     let outbox = next.outbox().unwrap();
-    assert_eq!(outbox.endpoints()[0].disabled_at, disabled_at, "a start does not enable it");
+    assert_eq!(
+        outbox.endpoints()[0].disabled_at,
+        disabled_at,
+        "a start does not enable it"
+    );
     outbox.deliver_due().await.unwrap();
     assert_eq!(peer.asked().len(), 1);
-    let waiting = next.store().events(Some(DeliveryState::Pending), None, 9).await.unwrap();
+    let waiting = next
+        .store()
+        .events(Some(DeliveryState::Pending), None, 9)
+        .await
+        .unwrap();
     assert_eq!(waiting.len(), 2);
-    assert_eq!(waiting[1].last_error.as_deref(), Some("the CRM answered HTTP 410: the endpoint is disabled"));
+    assert_eq!(
+        waiting[1].last_error.as_deref(),
+        Some("the CRM answered HTTP 410: the endpoint is disabled")
+    );
 
     is_gone.store(false, Ordering::Relaxed);
     let state = world.state().await;
-    assert!(Endpoints::new(&state, world.config.crm.as_ref()).unwrap().enable(1).await.unwrap());
+    assert!(
+        Endpoints::new(&state, world.config.crm.as_ref())
+            .unwrap()
+            .enable(1)
+            .await
+            .unwrap()
+    );
     outbox.read_endpoints().await.unwrap();
     assert_eq!(outbox.deliver_due().await.unwrap().delivered, 2);
     assert_eq!(peer.asked().len(), 3);

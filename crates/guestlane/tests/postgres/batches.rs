@@ -18,21 +18,35 @@ use crate::{
 };
 
 fn rows(count: u64) -> Vec<NewRow> {
-    let row = |number| NewRow { number, line: number + 1, wish: Ok(request(&format!("guest-{number}"))) };
+    let row = |number| NewRow {
+        number,
+        line: number + 1,
+        wish: Ok(request(&format!("guest-{number}"))),
+    };
     (1..=count).map(row).collect()
 }
 
 async fn enqueue(world: &World, rows: Vec<NewRow>) -> BatchId {
     let store = world.state().await.store;
     let (id, now) = (BatchId(Uuid::now_v7()), world.clock.now());
-    store.begin_batch(id, "a file".to_owned(), now).await.unwrap();
+    store
+        .begin_batch(id, "a file".to_owned(), now)
+        .await
+        .unwrap();
     store.add_rows(id, rows, now).await.unwrap();
     store.complete_batch(id, now).await.unwrap();
     id
 }
 
 async fn status(world: &World, id: BatchId) -> BatchStatus {
-    world.state().await.store.batches(Some(id), 1).await.unwrap().remove(0)
+    world
+        .state()
+        .await
+        .store
+        .batches(Some(id), 1)
+        .await
+        .unwrap()
+        .remove(0)
 }
 
 /// Processes that work until the batch is done.
@@ -40,7 +54,10 @@ async fn work(world: &World, id: BatchId, processes: usize) -> BatchStatus {
     let engines = machines(world, processes).await;
     let (stop, stopped) = watch::channel(false);
     let working = engines.iter().map(|engine| {
-        let (intake, mut stopped) = (Arc::new(AdmissionController::new(Arc::clone(engine), 32)), stopped.clone());
+        let (intake, mut stopped) = (
+            Arc::new(AdmissionController::new(Arc::clone(engine), 32)),
+            stopped.clone(),
+        );
         let stopped = async move { drop(stopped.wait_for(|stopped| *stopped).await) };
         tokio::spawn(BatchWorker::run(Arc::clone(engine), intake, stopped))
     });
@@ -53,7 +70,12 @@ async fn work(world: &World, id: BatchId, processes: usize) -> BatchStatus {
         world.clock().sleep(Duration::from_millis(200)).await;
     };
     stop.send_replace(true);
-    assert!(join_all(working).await.into_iter().all(|ended| matches!(ended, Ok(Ok(())))));
+    assert!(
+        join_all(working)
+            .await
+            .into_iter()
+            .all(|ended| matches!(ended, Ok(Ok(()))))
+    );
     found
 }
 
@@ -62,11 +84,27 @@ async fn rows_are_shared_by_those_who_work_and_each_is_one_session() {
     let world = World::new().await;
     let id = enqueue(&world, rows(300)).await;
     let done = work(&world, id, 3).await;
-    assert_eq!((done.rows, done.open, done.replayed, done.failed), (300, 300, 0, 0));
+    assert_eq!(
+        (done.rows, done.open, done.replayed, done.failed),
+        (300, 300, 0, 0)
+    );
     world.assert_each_guest_once(300);
-    let results = world.state().await.store.row_results(id, 0, 1000).await.unwrap();
-    assert_eq!(results.iter().map(|row| row.number).collect::<Vec<_>>(), (1..=300).collect::<Vec<_>>());
-    assert!(results.iter().all(|row| row.session.as_ref().is_some_and(|session| session.conversation_id.is_some())));
+    let results = world
+        .state()
+        .await
+        .store
+        .row_results(id, 0, 1000)
+        .await
+        .unwrap();
+    assert_eq!(
+        results.iter().map(|row| row.number).collect::<Vec<_>>(),
+        (1..=300).collect::<Vec<_>>()
+    );
+    assert!(results.iter().all(|row| {
+        row.session
+            .as_ref()
+            .is_some_and(|session| session.conversation_id.is_some())
+    }));
 }
 
 #[tokio::test]
@@ -84,15 +122,37 @@ async fn a_row_that_is_refused_says_why_and_the_others_go_on() {
     let world = World::new().await;
     let mut new = rows(3);
     let nobody = "00000000-0000-4000-8000-00000000dead".parse().unwrap();
-    new[1].wish = Ok(SessionRequest { queue: nobody, contact_details: ContactDetails::default(), ..request("lost") });
-    let failure = RowFailure { code: "invalid_input".into(), message: "m".into(), cause: "c".into(), fix: "f".into() };
-    new.push(NewRow { number: 4, line: 5, wish: Err(failure.clone()) });
+    new[1].wish = Ok(SessionRequest {
+        queue: nobody,
+        contact_details: ContactDetails::default(),
+        ..request("lost")
+    });
+    let failure = RowFailure {
+        code: "invalid_input".into(),
+        message: "m".into(),
+        cause: "c".into(),
+        fix: "f".into(),
+    };
+    new.push(NewRow {
+        number: 4,
+        line: 5,
+        wish: Err(failure.clone()),
+    });
     let id = enqueue(&world, new).await;
     let done = work(&world, id, 1).await;
     assert_eq!((done.rows, done.open, done.failed), (4, 2, 2));
-    let results = world.state().await.store.row_results(id, 1, 10).await.unwrap();
+    let results = world
+        .state()
+        .await
+        .store
+        .row_results(id, 1, 10)
+        .await
+        .unwrap();
     assert_eq!(results[0].failure.as_ref().unwrap().code, "unknown_queue");
-    assert_eq!((results[2].line, results[2].failure.as_ref()), (5, Some(&failure)));
+    assert_eq!(
+        (results[2].line, results[2].failure.as_ref()),
+        (5, Some(&failure))
+    );
 }
 
 /// The reader of a batch's results need not be the one whose row it is.
@@ -102,8 +162,21 @@ async fn the_platforms_sentence_about_a_row_stays_out_of_the_results() {
     let id = enqueue(&world, rows(1)).await;
     world.faults(&["contact:400-echo"]);
     assert_eq!(work(&world, id, 1).await.failed, 1);
-    let failure = world.state().await.store.row_results(id, 0, 1).await.unwrap().remove(0).failure.unwrap();
-    assert!(failure.message.contains("HTTP 400 bad.request") && failure.cause.contains("HTTP 400 bad.request"), "{failure:?}");
+    let failure = world
+        .state()
+        .await
+        .store
+        .row_results(id, 0, 1)
+        .await
+        .unwrap()
+        .remove(0)
+        .failure
+        .unwrap();
+    assert!(
+        failure.message.contains("HTTP 400 bad.request")
+            && failure.cause.contains("HTTP 400 bad.request"),
+        "{failure:?}"
+    );
     assert!(!format!("{failure:?}").contains("premium"), "{failure:?}");
 }
 
@@ -115,9 +188,18 @@ async fn a_row_that_cannot_be_read_says_so_and_the_others_go_on() {
     world.sql("UPDATE batch_row SET attributes = '[' WHERE number = 2");
     let done = work(&world, id, 2).await;
     assert_eq!((done.rows, done.open, done.failed), (3, 2, 1));
-    let results = world.state().await.store.row_results(id, 1, 1).await.unwrap();
+    let results = world
+        .state()
+        .await
+        .store
+        .row_results(id, 1, 1)
+        .await
+        .unwrap();
     let failure = results[0].failure.as_ref().unwrap();
-    assert!(failure.message.contains("batch_row.attributes"), "{failure:?}");
+    assert!(
+        failure.message.contains("batch_row.attributes"),
+        "{failure:?}"
+    );
 }
 
 #[tokio::test]
@@ -125,15 +207,24 @@ async fn rows_begin_only_when_all_are_in_and_never_once_they_are_cancelled() {
     let world = World::new().await;
     let (store, now) = (world.state().await.store, world.clock.now());
     let id = BatchId(Uuid::now_v7());
-    store.begin_batch(id, "a file".to_owned(), now).await.unwrap();
+    store
+        .begin_batch(id, "a file".to_owned(), now)
+        .await
+        .unwrap();
     store.add_rows(id, rows(5), now).await.unwrap();
-    assert!(store.claim_rows(10, now).await.unwrap().is_empty(), "whoever enqueues may have died");
+    assert!(
+        store.claim_rows(10, now).await.unwrap().is_empty(),
+        "whoever enqueues may have died"
+    );
     // Begun anew, what was there of it is gone.
     let again = enqueue(&world, rows(4)).await;
     assert!(store.batches(Some(id), 1).await.unwrap().is_empty());
     let taken = store.claim_rows(1, now).await.unwrap();
     assert_eq!(taken[0].place.number, 1);
-    assert!(store.cancel_batch(again, now).await.unwrap() && !store.cancel_batch(id, now).await.unwrap());
+    assert!(
+        store.cancel_batch(again, now).await.unwrap()
+            && !store.cancel_batch(id, now).await.unwrap()
+    );
     assert!(store.claim_rows(10, now).await.unwrap().is_empty());
     let found = status(&world, again).await;
     assert_eq!((found.running, found.cancelled), (1, 3));
@@ -146,20 +237,67 @@ async fn who_comes_late_writes_nothing() {
     let id = enqueue(&world, rows(2)).await;
     let (store, now) = (world.state().await.store, world.clock.now());
     let first = store.claim_rows(2, now).await.unwrap();
-    assert!(store.claim_rows(2, now).await.unwrap().is_empty(), "they are taken");
-    store.renew_rows(first.iter().map(|row| row.place).collect(), now + Duration::from_secs(3)).await.unwrap();
-    assert!(store.claim_rows(2, now + Duration::from_secs(5)).await.unwrap().is_empty(), "and held");
+    assert!(
+        store.claim_rows(2, now).await.unwrap().is_empty(),
+        "they are taken"
+    );
+    store
+        .renew_rows(
+            first.iter().map(|row| row.place).collect(),
+            now + Duration::from_secs(3),
+        )
+        .await
+        .unwrap();
+    assert!(
+        store
+            .claim_rows(2, now + Duration::from_secs(5))
+            .await
+            .unwrap()
+            .is_empty(),
+        "and held"
+    );
     let later = now + Duration::from_secs(8);
     let second = store.claim_rows(2, later).await.unwrap();
-    assert_eq!(second.iter().map(|row| row.place.number).collect::<BTreeSet<_>>(), BTreeSet::from([1, 2]));
-    let failure = RowFailure { code: "internal_error".into(), message: String::new(), cause: String::new(), fix: String::new() };
-    let late = first.iter().map(|row| (row.place, RowOutcome::Failed(failure.clone()))).collect();
+    assert_eq!(
+        second
+            .iter()
+            .map(|row| row.place.number)
+            .collect::<BTreeSet<_>>(),
+        BTreeSet::from([1, 2])
+    );
+    let failure = RowFailure {
+        code: "internal_error".into(),
+        message: String::new(),
+        cause: String::new(),
+        fix: String::new(),
+    };
+    let late = first
+        .iter()
+        .map(|row| (row.place, RowOutcome::Failed(failure.clone())))
+        .collect();
     store.complete_rows(late, later).await.unwrap();
-    store.renew_rows(first.iter().map(|row| row.place).collect(), later + Duration::from_secs(60)).await.unwrap();
-    store.release_rows(first.iter().map(|row| row.place).collect(), later).await.unwrap();
+    store
+        .renew_rows(
+            first.iter().map(|row| row.place).collect(),
+            later + Duration::from_secs(60),
+        )
+        .await
+        .unwrap();
+    store
+        .release_rows(first.iter().map(|row| row.place).collect(), later)
+        .await
+        .unwrap();
     let found = status(&world, id).await;
     assert_eq!((found.running, found.failed, found.waiting), (2, 0, 0));
-    assert_eq!(store.claim_rows(9, later + Duration::from_secs(5)).await.unwrap().len(), 2, "the late one renewed nothing");
+    assert_eq!(
+        store
+            .claim_rows(9, later + Duration::from_secs(5))
+            .await
+            .unwrap()
+            .len(),
+        2,
+        "the late one renewed nothing"
+    );
 }
 
 #[tokio::test]
@@ -170,10 +308,24 @@ async fn an_erased_guest_is_in_no_batch_any_more() {
     let engine = world.engine().await;
     engine.outbox().unwrap().deliver_due().await.unwrap();
     world.clock.advance(Duration::from_secs(60));
-    let erased = engine.store().erase_guest("guest-1".parse().unwrap(), world.clock.now()).await.unwrap();
-    assert!(matches!(erased, guestlane::store::ErasureOutcome::Erased(_)), "{erased:?}");
-    let rows = guestlane_test_postgres::column(world.postgres.as_ref().unwrap(), "SELECT r::text FROM batch_row AS r");
-    assert_eq!(rows.iter().filter(|row| row.contains("guest-1")).count(), 0, "{rows:?}");
+    let erased = engine
+        .store()
+        .erase_guest("guest-1".parse().unwrap(), world.clock.now())
+        .await
+        .unwrap();
+    assert!(
+        matches!(erased, guestlane::store::ErasureOutcome::Erased(_)),
+        "{erased:?}"
+    );
+    let rows = guestlane_test_postgres::column(
+        world.postgres.as_ref().unwrap(),
+        "SELECT r::text FROM batch_row AS r",
+    );
+    assert_eq!(
+        rows.iter().filter(|row| row.contains("guest-1")).count(),
+        0,
+        "{rows:?}"
+    );
     assert_eq!(rows.len(), 2);
 }
 
@@ -188,10 +340,14 @@ async fn a_process_that_dies_with_rows_loses_none() {
             drop(world.engine().await);
             let id = enqueue(&world, rows(40)).await;
             let mut config = world.config.clone();
-            let (died, passed) = (watch::channel(false).0, std::sync::atomic::AtomicUsize::new(0));
+            let (died, passed) = (
+                watch::channel(false).0,
+                std::sync::atomic::AtomicUsize::new(0),
+            );
             let dies = died.clone();
             config.places.fail_points = FailPoints::new(move |passing| {
-                let now = passing == fail_point && passed.fetch_add(1, std::sync::atomic::Ordering::SeqCst) + 1 == nth;
+                let now = passing == fail_point
+                    && passed.fetch_add(1, std::sync::atomic::Ordering::SeqCst) + 1 == nth;
                 if now {
                     dies.send_replace(true);
                 }
@@ -200,7 +356,10 @@ async fn a_process_that_dies_with_rows_loses_none() {
             let (mut told, clock) = (died.subscribe(), world.clock());
             // A runtime of its own: what is left of the dead ends with it.
             let life = tokio::task::spawn_blocking(move || {
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                let runtime = tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build()
+                    .unwrap();
                 runtime.block_on(async {
                     let engine = SessionEngine::open(config, clock).await.unwrap();
                     let intake = Arc::new(AdmissionController::new(Arc::clone(&engine), 4));
@@ -241,32 +400,63 @@ async fn a_session_that_a_row_may_still_ask_for_is_kept_past_its_retention() {
     let id = enqueue(&world, rows(3)).await;
     let engine = world.engine().await;
     // A worker opens the rows, and is killed before it writes that.
-    for row in engine.store().claim_rows(3, world.clock.now()).await.unwrap() {
+    for row in engine
+        .store()
+        .claim_rows(3, world.clock.now())
+        .await
+        .unwrap()
+    {
         engine.create(row.request.unwrap()).await.unwrap();
     }
     engine.create(request("another")).await.unwrap();
     engine.outbox().unwrap().wait_for_initial_deliveries().await;
-    assert_eq!(prune_for(&world, &engine, 72).await, 1, "only the one that no row asks for");
+    assert_eq!(
+        prune_for(&world, &engine, 72).await,
+        1,
+        "only the one that no row asks for"
+    );
     let done = work(&world, id, 1).await;
     assert_eq!((done.open, done.failed), (3, 0));
     world.assert_each_guest_once(4);
-    assert_eq!(prune_for(&world, &engine, 72).await, 3, "and no longer than needed");
+    assert_eq!(
+        prune_for(&world, &engine, 72).await,
+        3,
+        "and no longer than needed"
+    );
 }
 
 #[tokio::test]
-async fn a_row_that_has_ended_keeps_no_personal_data_and_an_ended_batch_is_deleted_with_its_sessions() {
+async fn a_row_that_has_ended_keeps_no_personal_data_and_an_ended_batch_is_deleted_with_its_sessions()
+ {
     let mut world = World::new().await;
     world.config.keep_sessions = Some(24 * HOUR);
     let url = world.postgres.clone().unwrap();
-    let ann =
-        ContactDetails::new(Some("Ann".into()), None, Some("ann@example.org".into()), Some("+31 20 555 0100".into())).unwrap();
+    let ann = ContactDetails::new(
+        Some("Ann".into()),
+        None,
+        Some("ann@example.org".into()),
+        Some("+31 20 555 0100".into()),
+    )
+    .unwrap();
     let mut new = rows(2);
-    new[0].wish = Ok(SessionRequest { contact_details: ann, ..request("ann") });
+    new[0].wish = Ok(SessionRequest {
+        contact_details: ann,
+        ..request("ann")
+    });
     let ended = enqueue(&world, new).await;
     work(&world, ended, 1).await;
-    let personal = "SELECT count(*) FROM batch_row WHERE contact_details <> '{}' OR attributes <> '{}'";
+    let personal =
+        "SELECT count(*) FROM batch_row WHERE contact_details <> '{}' OR attributes <> '{}'";
     assert_eq!(guestlane_test_postgres::column(&url, personal), ["0"]);
-    let waiting = enqueue(&world, vec![NewRow { number: 1, line: 2, wish: Ok(request("waits")) }]).await;
+    let waiting = enqueue(
+        &world,
+        vec![NewRow {
+            number: 1,
+            line: 2,
+            wish: Ok(request("waits")),
+        }],
+    )
+    .await;
 
     let engine = world.engine().await;
     world.clock.advance(Duration::from_secs(60));
@@ -274,6 +464,12 @@ async fn a_row_that_has_ended_keeps_no_personal_data_and_an_ended_batch_is_delet
     // The surface of this test has no place for a name, so that ann is refused: her row ended all the same.
     assert_eq!(prune_for(&world, &engine, 72).await, 1);
     let left = engine.store().batches(None, 10).await.unwrap();
-    assert_eq!(left.iter().map(|batch| batch.batch_id).collect::<Vec<_>>(), [waiting]);
-    assert_eq!(guestlane_test_postgres::column(&url, "SELECT count(*) FROM batch_row"), ["1"]);
+    assert_eq!(
+        left.iter().map(|batch| batch.batch_id).collect::<Vec<_>>(),
+        [waiting]
+    );
+    assert_eq!(
+        guestlane_test_postgres::column(&url, "SELECT count(*) FROM batch_row"),
+        ["1"]
+    );
 }

@@ -14,7 +14,12 @@ use crate::{
 async fn second_machine(world: &World) -> (Arc<SessionEngine>, ReferenceClock) {
     let clock = ReferenceClock::new(world.clock());
     clock.set(world.clock.now(), world.clock().monotonic());
-    (SessionEngine::open(on_machine(world, 1), clock.clock()).await.unwrap(), clock)
+    (
+        SessionEngine::open(on_machine(world, 1), clock.clock())
+            .await
+            .unwrap(),
+        clock,
+    )
 }
 
 fn set_ahead(world: &World, clock: &ReferenceClock, seconds: u64) {
@@ -49,12 +54,17 @@ async fn a_machine_whose_clock_jumps_ahead_takes_no_lease_of_the_others() {
         assert!(!created.await.unwrap().unwrap().replayed);
     }
     let calls = world.sim.state().calls.clone();
-    assert_eq!((calls["contact"], calls["conversation"]), (30, 30), "no call was made twice");
+    assert_eq!(
+        (calls["contact"], calls["conversation"]),
+        (30, 30),
+        "no call was made twice"
+    );
     world.assert_each_guest_once(30);
 }
 
 #[tokio::test]
-async fn a_machine_that_is_more_than_two_seconds_off_claims_and_deletes_nothing_until_it_is_right_again() {
+async fn a_machine_that_is_more_than_two_seconds_off_claims_and_deletes_nothing_until_it_is_right_again()
+ {
     let mut world = World::new().await;
     world.config.keep_sessions = Some(Duration::from_secs(24 * 3600));
     world.give_the_database_a_clock().await;
@@ -70,8 +80,20 @@ async fn a_machine_that_is_more_than_two_seconds_off_claims_and_deletes_nothing_
     two.store().measure_clock().await.unwrap();
     assert!((2.9..3.1).contains(&two.store().clock_offset().unwrap()) && !two.store().may_claim());
     assert!(two.recover_abandoned().await.unwrap().is_empty());
-    assert!(two.store().claim_rows(9, two.clock().now()).await.unwrap().is_empty());
-    assert!(two.store().claim_events(1, 9, two.clock().now()).await.unwrap().is_empty());
+    assert!(
+        two.store()
+            .claim_rows(9, two.clock().now())
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    assert!(
+        two.store()
+            .claim_events(1, 9, two.clock().now())
+            .await
+            .unwrap()
+            .is_empty()
+    );
     assert_eq!(two.prune().await.unwrap().sessions, 0);
 
     set_ahead(&world, &clock, 1);
@@ -87,7 +109,10 @@ async fn a_machine_that_is_more_than_two_seconds_off_does_not_start() {
     world.give_the_database_a_clock().await;
     world.clock.set_wall_clock(-3);
     let refused = world.try_lane().await.unwrap_err();
-    assert!(refused.to_string().contains("clock is 3.0 s behind"), "{refused}");
+    assert!(
+        refused.to_string().contains("clock is 3.0 s behind"),
+        "{refused}"
+    );
     world.clock.set_wall_clock(2);
     world.engine().await;
 }

@@ -25,7 +25,11 @@ async fn engine(world: &World, database: &str) -> Arc<SessionEngine> {
 async fn apart() -> (World, Server, String) {
     let server = Server::start();
     let schema = schema_in(&server.url());
-    (World::with(|options| options.clock = Clock::system()).await, server, schema)
+    (
+        World::with(|options| options.clock = Clock::system()).await,
+        server,
+        schema,
+    )
 }
 
 /// Connections break repeatedly, at any point of a transaction. Callers repeat the request under
@@ -40,7 +44,9 @@ async fn connections_that_break_at_any_moment_cost_nobody_and_make_nobody_twice(
     let breaking = tokio::spawn(async move {
         let mut breaks = 0_u32;
         while !until.load(Ordering::SeqCst) {
-            Clock::system().sleep(Duration::from_millis(3 + u64::from(breaks % 40))).await;
+            Clock::system()
+                .sleep(Duration::from_millis(3 + u64::from(breaks % 40)))
+                .await;
             proxy.break_all();
             breaks += 1;
         }
@@ -66,7 +72,10 @@ async fn connections_that_break_at_any_moment_cost_nobody_and_make_nobody_twice(
     world.assert_each_guest_once(GUESTS as u64);
     let store = engine.store();
     assert_eq!(store.unfinished().await.unwrap(), 0);
-    let logs = store.logs(engine.audit_log(), engine.audit_key()).await.unwrap();
+    let logs = store
+        .logs(engine.audit_log(), engine.audit_key())
+        .await
+        .unwrap();
     for log in logs {
         let leaves = store.leaves(log.log).await.unwrap();
         assert_eq!(leaves.len() as u64, log.checkpoint.size);
@@ -75,11 +84,19 @@ async fn connections_that_break_at_any_moment_cost_nobody_and_make_nobody_twice(
         }
     }
     // Each session that is open was written once, and its event once.
-    let counts = guestlane_test_postgres::column(&schema, "SELECT count(*) FROM session WHERE state = 'open'");
+    let counts = guestlane_test_postgres::column(
+        &schema,
+        "SELECT count(*) FROM session WHERE state = 'open'",
+    );
     let events = guestlane_test_postgres::column(&schema, "SELECT count(*) FROM outbox");
-    let records =
-        guestlane_test_postgres::column(&schema, r#"SELECT count(*) FROM audit_record WHERE line LIKE '%"status":"success"%'"#);
-    assert_eq!((&counts[0], &events[0], &records[0]), (&"200".to_owned(), &"200".to_owned(), &"200".to_owned()));
+    let records = guestlane_test_postgres::column(
+        &schema,
+        r#"SELECT count(*) FROM audit_record WHERE line LIKE '%"status":"success"%'"#,
+    );
+    assert_eq!(
+        (&counts[0], &events[0], &records[0]),
+        (&"200".to_owned(), &"200".to_owned(), &"200".to_owned())
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -118,7 +135,11 @@ async fn a_standby_that_takes_over_has_everybody_and_nobody_comes_twice() {
     let second = first.standby();
     let schema = schema_in(&first.url());
     let (_, search_path) = schema.split_once('?').unwrap();
-    let both = format!("postgres://guestlane@127.0.0.1:{},127.0.0.1:{}/postgres?{search_path}", first.port(), second.port());
+    let both = format!(
+        "postgres://guestlane@127.0.0.1:{},127.0.0.1:{}/postgres?{search_path}",
+        first.port(),
+        second.port()
+    );
     let engine = engine(&world, &both).await;
     const GUESTS: u64 = 300;
     let begun = Arc::new(AtomicU64::new(0));
@@ -133,7 +154,11 @@ async fn a_standby_that_takes_over_has_everybody_and_nobody_comes_twice() {
         }
     });
     let asked = futures_util::stream::iter(asked.collect::<Vec<_>>());
-    let burst = tokio::spawn(futures_util::StreamExt::for_each_concurrent(asked, 16, |asked| asked));
+    let burst = tokio::spawn(futures_util::StreamExt::for_each_concurrent(
+        asked,
+        16,
+        |asked| asked,
+    ));
     while begun.load(Ordering::SeqCst) < GUESTS / 3 {
         Clock::system().sleep(Duration::from_millis(5)).await;
     }
@@ -143,13 +168,28 @@ async fn a_standby_that_takes_over_has_everybody_and_nobody_comes_twice() {
     world.assert_each_guest_once(GUESTS);
     let url = format!("{}?{search_path}", second.url());
     for (what, sql) in [
-        ("open sessions", "SELECT count(*) FROM session WHERE state = 'open'"),
+        (
+            "open sessions",
+            "SELECT count(*) FROM session WHERE state = 'open'",
+        ),
         ("events", "SELECT count(*) FROM outbox"),
-        ("records", r#"SELECT count(*) FROM audit_record WHERE line LIKE '%"status":"success"%'"#),
+        (
+            "records",
+            r#"SELECT count(*) FROM audit_record WHERE line LIKE '%"status":"success"%'"#,
+        ),
     ] {
-        assert_eq!(guestlane_test_postgres::column(&url, sql), [GUESTS.to_string()], "{what}");
+        assert_eq!(
+            guestlane_test_postgres::column(&url, sql),
+            [GUESTS.to_string()],
+            "{what}"
+        );
     }
-    for log in engine.store().logs(engine.audit_log(), engine.audit_key()).await.unwrap() {
+    for log in engine
+        .store()
+        .logs(engine.audit_log(), engine.audit_key())
+        .await
+        .unwrap()
+    {
         guestlane::audit::verify_log(&log.path, engine.audit_key(), &[]).unwrap();
     }
 }
@@ -185,14 +225,16 @@ async fn what_a_driver_writes_is_not_undone_by_whoever_takes_it_for_dead() {
     world.clock.advance(Duration::from_secs(5)); // its lease is over
     let url = world.postgres.clone().unwrap();
     // The driver's transaction is under way for half a second of the database's own.
-    let open =
-        "BEGIN; UPDATE session SET state = 'open', conversation_id = 'c', opened_at = admitted_at; SELECT pg_sleep(0.5); COMMIT";
+    let open = "BEGIN; UPDATE session SET state = 'open', conversation_id = 'c', opened_at = admitted_at; SELECT pg_sleep(0.5); COMMIT";
     let writing = tokio::task::spawn_blocking(move || guestlane_test_postgres::execute(&url, open));
     let locked = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
     while guestlane_test_postgres::column(world.postgres.as_ref().unwrap(), locked)[0] == "0" {
         tokio::task::yield_now().await;
     }
     let asked = engine.create(request("ann")).await.unwrap();
-    assert!(asked.replayed && asked.session.conversation_id.as_deref() == Some("c"), "{asked:?}");
+    assert!(
+        asked.replayed && asked.session.conversation_id.as_deref() == Some("c"),
+        "{asked:?}"
+    );
     writing.await.unwrap();
 }

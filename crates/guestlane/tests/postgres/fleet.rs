@@ -4,7 +4,10 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
-use guestlane::{Clock, EngineConfig, Rate, SessionEngine, request::SessionRequest, store::Store, token::RotationPolicy};
+use guestlane::{
+    Clock, EngineConfig, Rate, SessionEngine, request::SessionRequest, store::Store,
+    token::RotationPolicy,
+};
 
 use crate::harness::{World, request, tell};
 
@@ -18,7 +21,9 @@ pub(crate) async fn machines(world: &World, count: usize) -> Vec<Arc<SessionEngi
 }
 
 async fn machine_of(world: &World, machine: usize) -> Arc<SessionEngine> {
-    SessionEngine::open(on_machine(world, machine), world.clock()).await.unwrap()
+    SessionEngine::open(on_machine(world, machine), world.clock())
+        .await
+        .unwrap()
 }
 
 pub(crate) fn on_machine(world: &World, machine: usize) -> EngineConfig {
@@ -38,7 +43,11 @@ async fn four_processes_with_a_thousand_first_calls_each_ask_for_one_token() {
     let engines = machines(&world, 4).await;
     let waves = engines.iter().enumerate().map(|(n, engine)| async move {
         let wishes = (0..1000).map(|guest| engine.create(request(&format!("guest-{n}-{guest}"))));
-        join_all(wishes).await.iter().filter(|created| created.is_err()).count()
+        join_all(wishes)
+            .await
+            .iter()
+            .filter(|created| created.is_err())
+            .count()
     });
     assert_eq!(join_all(waves).await, [0; 4]);
     assert_eq!(world.sim.state().tokens_issued, 1);
@@ -46,7 +55,10 @@ async fn four_processes_with_a_thousand_first_calls_each_ask_for_one_token() {
 
     // One that the platform does not accept any more is renewed once, too.
     world.sim.revoke_tokens();
-    let more = engines.iter().enumerate().map(|(n, engine)| engine.create(request(&format!("another-{n}"))));
+    let more = engines
+        .iter()
+        .enumerate()
+        .map(|(n, engine)| engine.create(request(&format!("another-{n}"))));
     assert!(join_all(more).await.iter().all(Result::is_ok));
     assert_eq!(world.sim.state().tokens_issued, 2);
 }
@@ -59,11 +71,15 @@ async fn whoever_asks_for_the_token_and_dies_is_waited_for_and_no_longer() {
     // Another process starts to request the next token, and crashes.
     world.sim.revoke_tokens();
     let until = (world.clock.now() + std::time::Duration::from_secs(9)).unix_micros();
-    world.sql(&format!("UPDATE oauth_client SET refresh_lock_until = {until}"));
+    world.sql(&format!(
+        "UPDATE oauth_client SET refresh_lock_until = {until}"
+    ));
     let before = world.clock.now();
     engine.create(request("bob")).await.unwrap();
     assert_eq!(world.sim.state().tokens_issued, 2);
-    assert!(world.clock.now().unix_micros() >= until && world.clock.now().since(before).as_secs() < 15);
+    assert!(
+        world.clock.now().unix_micros() >= until && world.clock.now().since(before).as_secs() < 15
+    );
 }
 
 #[tokio::test]
@@ -71,11 +87,20 @@ async fn the_access_token_is_not_readable_in_the_database() {
     let world = World::new().await;
     let engine = world.engine().await;
     engine.create(request("ann")).await.unwrap();
-    let tokens = world.journal("contact").into_iter().map(|entry| format!("{entry:?}")).collect::<String>();
+    let tokens = world
+        .journal("contact")
+        .into_iter()
+        .map(|entry| format!("{entry:?}"))
+        .collect::<String>();
     let bytes = world.kept_bytes();
     assert!(!tokens.is_empty());
     for secret in ["sim-client-secret", "Bearer", "access_token"] {
-        assert!(!bytes.windows(secret.len()).any(|window| window == secret.as_bytes()), "{secret}");
+        assert!(
+            !bytes
+                .windows(secret.len())
+                .any(|window| window == secret.as_bytes()),
+            "{secret}"
+        );
     }
 }
 
@@ -85,7 +110,12 @@ async fn wrong_credentials_do_not_work_because_another_process_has_the_right_one
     world.engine().await.create(request("ann")).await.unwrap();
     let mut config = world.config.clone();
     config.credentials.clients[0].secret = "wrong".to_owned().into();
-    let error = SessionEngine::open(config, world.clock()).await.unwrap().create(request("bob")).await.unwrap_err();
+    let error = SessionEngine::open(config, world.clock())
+        .await
+        .unwrap()
+        .create(request("bob"))
+        .await
+        .unwrap_err();
     assert_eq!(error.advice().code.name(), "auth_failed");
 }
 
@@ -104,8 +134,13 @@ async fn four_processes_never_send_more_than_the_quota_of_one() {
     }));
     let engines = engines.await;
     let waves = engines.iter().enumerate().map(|(n, engine)| async move {
-        let wishes = (0..60).map(|guest| engine.create_in_background(request(&format!("guest-{n}-{guest}"))));
-        join_all(wishes).await.iter().filter(|created| created.is_err()).count()
+        let wishes = (0..60)
+            .map(|guest| engine.create_in_background(request(&format!("guest-{n}-{guest}"))));
+        join_all(wishes)
+            .await
+            .iter()
+            .filter(|created| created.is_err())
+            .count()
     });
     assert_eq!(join_all(waves).await, [0; 4], "none lost");
     world.assert_each_guest_once(240);
@@ -122,10 +157,17 @@ async fn of_several_processes_one_makes_the_next_key_and_all_know_it() {
     let engines = machines(&world, 4).await;
     world.clock.advance(day);
     let made = join_all(engines.iter().map(|engine| engine.rotate_if_due())).await;
-    assert_eq!(made.into_iter().filter(|made| matches!(made, Ok(true))).count(), 1);
+    assert_eq!(
+        made.into_iter()
+            .filter(|made| matches!(made, Ok(true)))
+            .count(),
+        1
+    );
     world.clock().sleep(std::time::Duration::from_secs(2)).await;
-    let kids: BTreeSet<_> =
-        engines.iter().map(|engine| format!("{:?}", engine.keyring().jwks(world.clock.now())["keys"])).collect();
+    let kids: BTreeSet<_> = engines
+        .iter()
+        .map(|engine| format!("{:?}", engine.keyring().jwks(world.clock.now())["keys"]))
+        .collect();
     assert_eq!(kids.len(), 1, "all publish the same keys");
 }
 
@@ -140,11 +182,21 @@ async fn each_process_has_a_log_of_its_own_and_all_are_proven() {
     let state = world.state().await;
     let mut origins = BTreeSet::new();
     for (n, engine) in engines.iter().enumerate() {
-        let logs = engine.store().logs(engine.audit_log(), engine.audit_key()).await.unwrap();
+        let logs = engine
+            .store()
+            .logs(engine.audit_log(), engine.audit_key())
+            .await
+            .unwrap();
         let ours: Vec<_> = logs.iter().filter(|log| !log.elsewhere).collect();
         assert_eq!((logs.len(), ours.len()), (3, 1), "machine {n}");
-        assert_eq!(guestlane::audit::verify_log(&ours[0].path, state.audit_key(), &[]).unwrap(), ours[0].checkpoint);
-        assert_eq!(engine.store().leaves(ours[0].log).await.unwrap().len() as u64, ours[0].checkpoint.size);
+        assert_eq!(
+            guestlane::audit::verify_log(&ours[0].path, state.audit_key(), &[]).unwrap(),
+            ours[0].checkpoint
+        );
+        assert_eq!(
+            engine.store().leaves(ours[0].log).await.unwrap().len() as u64,
+            ours[0].checkpoint.size
+        );
         origins.insert(ours[0].checkpoint.origin.clone());
     }
     assert_eq!(origins.len(), 3);
@@ -157,7 +209,11 @@ async fn many_callers_with_one_key_on_several_machines_get_one_session() {
     drop(world.engine().await);
     let engines = machines(&world, 4).await;
     let asked = (0..40).map(|n| engines[n % 4].create(request("ann")));
-    let sessions: BTreeSet<_> = join_all(asked).await.into_iter().map(|created| created.unwrap().session.id).collect();
+    let sessions: BTreeSet<_> = join_all(asked)
+        .await
+        .into_iter()
+        .map(|created| created.unwrap().session.id)
+        .collect();
     assert_eq!(sessions.len(), 1);
     world.assert_each_guest_once(1);
 }
@@ -168,10 +224,25 @@ async fn processes_that_start_at_once_on_an_empty_database_agree() {
     let world = World::new().await;
     let places = world.config.places.clone();
     let open = (0..6).map(|n| {
-        let (places, home) = (places.clone(), world.directory.path().join(format!("home-{n}")));
-        async move { Store::open(&places.database, &home, &Clock::system(), &guestlane::FailPoints::default()).await }
+        let (places, home) = (
+            places.clone(),
+            world.directory.path().join(format!("home-{n}")),
+        );
+        async move {
+            Store::open(
+                &places.database,
+                &home,
+                &Clock::system(),
+                &guestlane::FailPoints::default(),
+            )
+            .await
+        }
     });
-    let errors: Vec<_> = join_all(open).await.into_iter().filter_map(Result::err).collect();
+    let errors: Vec<_> = join_all(open)
+        .await
+        .into_iter()
+        .filter_map(Result::err)
+        .collect();
     assert!(errors.is_empty(), "{errors:?}");
 }
 
@@ -185,7 +256,8 @@ async fn a_key_that_is_made_or_revoked_is_told_to_all() {
     let key = guestlane::api_key::ApiKey::generate().unwrap();
     let hash = guestlane::api_key::ApiKeyHasher::new(b"secret");
     let scopes = "sessions:write".parse().unwrap();
-    let stored = guestlane::api_key::StoredApiKey::new(&key, &hash, "shop", scopes, world.clock.now());
+    let stored =
+        guestlane::api_key::StoredApiKey::new(&key, &hash, "shop", scopes, world.clock.now());
     let id = stored.id.clone();
     one.add_api_key(stored, None).await.unwrap();
     changes.next().await;
@@ -207,13 +279,26 @@ async fn two_processes_that_open_sessions_of_one_guest_at_once_keep_the_order_of
     for guest in ["ann", "bob", "cy"] {
         world.faults(&["crm:500"]);
         let before = world.journal("crm").len();
-        let wish = |key: usize| SessionRequest { key: format!("{guest}-{key}").parse().unwrap(), ..request(guest) };
-        let created = join_all(engines.iter().zip(1..).map(|(engine, key)| engine.create(wish(key)))).await;
+        let wish = |key: usize| SessionRequest {
+            key: format!("{guest}-{key}").parse().unwrap(),
+            ..request(guest)
+        };
+        let created = join_all(
+            engines
+                .iter()
+                .zip(1..)
+                .map(|(engine, key)| engine.create(wish(key))),
+        )
+        .await;
         assert!(created.iter().all(Result::is_ok), "{created:?}");
         for engine in &engines {
             while !engine.outbox().unwrap().wait_for_initial_deliveries().await {}
         }
-        assert_eq!(world.journal("crm").len() - before, 1, "{guest}: one event is tried, and the other waits for it");
+        assert_eq!(
+            world.journal("crm").len() - before,
+            1,
+            "{guest}: one event is tried, and the other waits for it"
+        );
         world.faults(&[]);
         world.clock.advance(Duration::from_secs(10));
         let told = world.sim.crm_events().len();
@@ -221,10 +306,23 @@ async fn two_processes_that_open_sessions_of_one_guest_at_once_keep_the_order_of
             engine.outbox().unwrap().deliver_due().await.unwrap();
         }
         let written = engines[0].store().events(None, None, 2).await.unwrap();
-        let order: Vec<_> = written.iter().rev().map(|event| event.event.body.clone()).collect();
-        let arrived: Vec<_> =
-            world.sim.crm_events()[told..].iter().map(|event| event["data"]["conversationId"].to_string()).collect();
-        assert!(arrived.len() == 2 && order.iter().zip(&arrived).all(|(body, id)| body.contains(id.as_str())), "{arrived:?}");
+        let order: Vec<_> = written
+            .iter()
+            .rev()
+            .map(|event| event.event.body.clone())
+            .collect();
+        let arrived: Vec<_> = world.sim.crm_events()[told..]
+            .iter()
+            .map(|event| event["data"]["conversationId"].to_string())
+            .collect();
+        assert!(
+            arrived.len() == 2
+                && order
+                    .iter()
+                    .zip(&arrived)
+                    .all(|(body, id)| body.contains(id.as_str())),
+            "{arrived:?}"
+        );
     }
 }
 
@@ -240,9 +338,16 @@ async fn processes_that_open_sessions_of_the_same_guests_do_not_block_each_other
         let wishes = (0..60).map(|at| {
             let guest = format!("guest-{}", (at * (2 * n + 1)) % 60);
             let key = format!("{guest}-{n}-{at}").parse().unwrap();
-            engine.create(SessionRequest { key, ..request(&guest) })
+            engine.create(SessionRequest {
+                key,
+                ..request(&guest)
+            })
         });
-        join_all(wishes).await.iter().filter(|created| created.is_err()).count()
+        join_all(wishes)
+            .await
+            .iter()
+            .filter(|created| created.is_err())
+            .count()
     });
     assert_eq!(join_all(waves).await, [0; 4]);
     for engine in &engines {

@@ -10,7 +10,8 @@ use guestlane::{
     FailPoint, FailPoints, SessionEngine, StorageConfig,
     api_key::{ApiKey, ApiKeyHasher, Scope, Scopes, StoredApiKey},
     store::{
-        Database, ErasureOutcome, GuestIdMode, PostgresUrl, RecordFilter, SessionFilter, StoreError,
+        Database, ErasureOutcome, GuestIdMode, PostgresUrl, RecordFilter, SessionFilter,
+        StoreError,
         migrate::{MigrationError, MigrationProgress, MigrationReport, migrate_store},
     },
 };
@@ -57,10 +58,23 @@ async fn try_copy_now(
     to: &str,
     fail_points: &FailPoints,
 ) -> Result<Result<MigrationReport, MigrationError>, tokio::task::JoinError> {
-    let (places, to, fail_points) = (places.clone(), to.parse::<PostgresUrl>().unwrap(), fail_points.clone());
+    let (places, to, fail_points) = (
+        places.clone(),
+        to.parse::<PostgresUrl>().unwrap(),
+        fail_points.clone(),
+    );
     let now = guestlane::Clock::system().now();
-    let copying =
-        move || migrate_store(places.database.file().unwrap(), &to, &places.home, &places.audit.path, now, &fail_points, |_| ());
+    let copying = move || {
+        migrate_store(
+            places.database.file().unwrap(),
+            &to,
+            &places.home,
+            &places.audit.path,
+            now,
+            &fail_points,
+            |_| (),
+        )
+    };
     tokio::task::spawn_blocking(copying).await
 }
 
@@ -72,10 +86,22 @@ async fn copy_with_progress(
     progress: impl FnMut(MigrationProgress) + Clone + Send + 'static,
 ) -> Result<Result<MigrationReport, MigrationError>, tokio::task::JoinError> {
     loop {
-        let (places, to, fail_points) = (places.clone(), to.parse::<PostgresUrl>().unwrap(), fail_points.clone());
+        let (places, to, fail_points) = (
+            places.clone(),
+            to.parse::<PostgresUrl>().unwrap(),
+            fail_points.clone(),
+        );
         let (now, progress) = (guestlane::Clock::system().now(), progress.clone());
         let copying = move || {
-            migrate_store(places.database.file().unwrap(), &to, &places.home, &places.audit.path, now, &fail_points, progress)
+            migrate_store(
+                places.database.file().unwrap(),
+                &to,
+                &places.home,
+                &places.audit.path,
+                now,
+                &fail_points,
+                progress,
+            )
         };
         match tokio::task::spawn_blocking(copying).await {
             Ok(Err(MigrationError::InUse(_))) => tokio::task::yield_now().await,
@@ -102,15 +128,41 @@ fn to_shown(to: &str) -> String {
 /// All sessions, records and events, as they are told.
 async fn told(engine: &SessionEngine) -> (String, String, String, String) {
     let store = engine.store();
-    let sessions = store.sessions(SessionFilter { limit: 1000, ..SessionFilter::default() }).await.unwrap().sessions;
-    let records = store.records(RecordFilter { session: None, guest: None, limit: 10_000 }).await.unwrap();
+    let sessions = store
+        .sessions(SessionFilter {
+            limit: 1000,
+            ..SessionFilter::default()
+        })
+        .await
+        .unwrap()
+        .sessions;
+    let records = store
+        .records(RecordFilter {
+            session: None,
+            guest: None,
+            limit: 10_000,
+        })
+        .await
+        .unwrap();
     // The move itself is recorded once it is finished.
-    let records = records.into_iter().filter(|record| !record.line.contains("store.move"));
-    let records: Vec<_> = records.map(|record| (record.log, record.index, record.line)).collect();
+    let records = records
+        .into_iter()
+        .filter(|record| !record.line.contains("store.move"));
+    let records: Vec<_> = records
+        .map(|record| (record.log, record.index, record.line))
+        .collect();
     let events = store.events(None, None, 1000).await.unwrap();
-    let events: Vec<_> = events.into_iter().map(|delivery| (delivery.event.id, delivery.event.body, delivery.state)).collect();
+    let events: Vec<_> = events
+        .into_iter()
+        .map(|delivery| (delivery.event.id, delivery.event.body, delivery.state))
+        .collect();
     let summary = store.summary().await.unwrap();
-    (format!("{sessions:?}"), format!("{records:?}"), format!("{events:?}"), format!("{summary:?}"))
+    (
+        format!("{sessions:?}"),
+        format!("{records:?}"),
+        format!("{events:?}"),
+        format!("{summary:?}"),
+    )
 }
 
 #[tokio::test]
@@ -118,12 +170,18 @@ async fn all_of_it_arrives_and_life_goes_on_where_it_was() {
     let (mut world, places) = world_in_a_file().await;
     let before = told(&*world.engine().await).await;
     let to = world.postgres.clone().unwrap();
-    let copied = try_copy(&places, &to, &FailPoints::default()).await.unwrap().unwrap();
+    let copied = try_copy(&places, &to, &FailPoints::default())
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!((copied.rows["session"], copied.rows["outbox"]), (61, 60));
     assert!(copied.logs.len() > 1 && copied.copied_now == copied.rows.values().sum::<u64>());
 
     let told_why = world.try_lane().await.unwrap_err();
-    assert!(told_why.to_string().contains("moved to postgres://"), "{told_why}");
+    assert!(
+        told_why.to_string().contains("moved to postgres://"),
+        "{told_why}"
+    );
     world.config.places.database = to.parse().unwrap();
     let engine = world.engine().await;
     assert_eq!(told(&engine).await, before);
@@ -132,9 +190,16 @@ async fn all_of_it_arrives_and_life_goes_on_where_it_was() {
     engine.create(request("new")).await.unwrap();
     world.assert_each_guest_once(62);
     let logs = world.proven_logs().await;
-    assert!(logs.iter().all(|log| !log.elsewhere), "the files are where they were");
+    assert!(
+        logs.iter().all(|log| !log.elsewhere),
+        "the files are where they were"
+    );
     let moves = "SELECT line FROM audit_record WHERE line LIKE '%store.move%'";
-    assert_eq!(guestlane_test_postgres::column(&to, moves).len(), 1, "the move is in the log");
+    assert_eq!(
+        guestlane_test_postgres::column(&to, moves).len(),
+        1,
+        "the move is in the log"
+    );
 }
 
 #[tokio::test]
@@ -160,17 +225,33 @@ async fn a_move_that_dies_at_any_moment_goes_on_and_neither_store_opens_meanwhil
         }
         world.config.places.database = places.database.clone();
         let refused = world.try_lane().await.unwrap_err().to_string();
-        assert!(refused.contains("was interrupted") || refused.contains("was moved to"), "{refused}");
+        assert!(
+            refused.contains("was interrupted") || refused.contains("was moved to"),
+            "{refused}"
+        );
         world.config.places.database = to.parse().unwrap();
         let refused = world.try_lane().await.unwrap_err();
         assert!(refused.to_string().contains("copied into"), "{refused}");
     }
     assert!(deaths >= 8, "{deaths}");
     // The database may have been used since: a second move would overwrite it.
-    let again = try_copy(&places, &to, &FailPoints::default()).await.unwrap();
-    assert!(matches!(again, Err(MigrationError::AlreadyMigrated)), "{again:?}");
-    assert!(matches!(abandon(&places).await, Err(MigrationError::Store(StoreError::Migrated { .. }))));
-    world.engine().await.create(request("unfinished")).await.unwrap();
+    let again = try_copy(&places, &to, &FailPoints::default())
+        .await
+        .unwrap();
+    assert!(
+        matches!(again, Err(MigrationError::AlreadyMigrated)),
+        "{again:?}"
+    );
+    assert!(matches!(
+        abandon(&places).await,
+        Err(MigrationError::Store(StoreError::Migrated { .. }))
+    ));
+    world
+        .engine()
+        .await
+        .create(request("unfinished"))
+        .await
+        .unwrap();
     world.assert_each_guest_once(61);
     world.proven_logs().await;
 }
@@ -195,36 +276,63 @@ const TABLES: [&str; 12] = [
 async fn die_at(places: &StorageConfig, to: &str, table: &'static str) {
     let reached = Arc::new(AtomicBool::new(false));
     let seen = Arc::clone(&reached);
-    let fail_points = FailPoints::new(move |fail_point| fail_point == FailPoint::RowsCopied && reached.load(Ordering::SeqCst));
+    let fail_points = FailPoints::new(move |fail_point| {
+        fail_point == FailPoint::RowsCopied && reached.load(Ordering::SeqCst)
+    });
     let progress = move |progress: MigrationProgress| {
         let copies = progress.table == table && progress.done > 0;
         seen.store(copies, Ordering::SeqCst);
     };
-    assert!(copy_with_progress(places, to, &fail_points, progress).await.is_err(), "{table}: no death");
+    assert!(
+        copy_with_progress(places, to, &fail_points, progress)
+            .await
+            .is_err(),
+        "{table}: no death"
+    );
 }
 
 fn api_key(world: &World, hash: &ApiKeyHasher) -> StoredApiKey {
     let scopes = Scopes::new([Scope::Admin]).unwrap();
-    StoredApiKey::new(&ApiKey::generate().unwrap(), hash, "shop", scopes, world.clock.now())
+    StoredApiKey::new(
+        &ApiKey::generate().unwrap(),
+        hash,
+        "shop",
+        scopes,
+        world.clock.now(),
+    )
 }
 
 async fn signing_keys(engine: &SessionEngine) -> Vec<String> {
     let keys = engine.store().signing_keys().await.unwrap();
-    keys.iter().map(|key| format!("{} {:?} {:?}", key.kid, key.life, key.sealed)).collect()
+    keys.iter()
+        .map(|key| format!("{} {:?} {:?}", key.kid, key.life, key.sealed))
+        .collect()
 }
 
 /// Revoked keys that became good again, erased guests that came back and sessions that were opened a second time: each was the result
 /// of a move that was interrupted and finished after the file had gone on.
 #[tokio::test]
-async fn a_move_that_is_interrupted_at_each_table_and_abandoned_later_takes_all_that_changed_meanwhile() {
+async fn a_move_that_is_interrupted_at_each_table_and_abandoned_later_takes_all_that_changed_meanwhile()
+ {
     let (mut world, places) = world_in_a_file().await;
     let to = world.postgres.clone().unwrap();
     let hash = ApiKeyHasher::new(b"secret");
     let engine = world.engine().await;
     for _ in TABLES {
-        engine.store().add_api_key(api_key(&world, &hash), None).await.unwrap();
+        engine
+            .store()
+            .add_api_key(api_key(&world, &hash), None)
+            .await
+            .unwrap();
     }
-    let ids: Vec<String> = engine.store().api_keys().await.unwrap().into_iter().map(|key| key.id).collect();
+    let ids: Vec<String> = engine
+        .store()
+        .api_keys()
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|key| key.id)
+        .collect();
     drop(engine);
     world.sql("INSERT INTO pruned_latency VALUES (1000, 1)");
     for (round, table) in TABLES.into_iter().enumerate() {
@@ -233,13 +341,26 @@ async fn a_move_that_is_interrupted_at_each_table_and_abandoned_later_takes_all_
         let engine = world.engine().await;
         let (store, now) = (engine.store(), world.clock.now());
         store.revoke_api_key(ids[round].clone(), now).await.unwrap();
-        engine.create(request(&format!("between-{round}"))).await.unwrap();
-        let erased = store.erase_guest(format!("guest-{round}").parse().unwrap(), now).await.unwrap();
+        engine
+            .create(request(&format!("between-{round}")))
+            .await
+            .unwrap();
+        let erased = store
+            .erase_guest(format!("guest-{round}").parse().unwrap(), now)
+            .await
+            .unwrap();
         assert!(matches!(erased, ErasureOutcome::Erased(_)), "{erased:?}");
         match round {
             3 => drop(engine.recover_abandoned().await.unwrap()),
             5 => drop(engine.create(request("unfinished")).await.unwrap()),
-            7 => drop(world.state().await.revoke_key("webchat-guest-key-v1", now).await.unwrap()),
+            7 => drop(
+                world
+                    .state()
+                    .await
+                    .revoke_key("webchat-guest-key-v1", now)
+                    .await
+                    .unwrap(),
+            ),
             _ => {}
         }
         engine.outbox().unwrap().deliver_due().await.unwrap();
@@ -251,16 +372,36 @@ async fn a_move_that_is_interrupted_at_each_table_and_abandoned_later_takes_all_
     let signing = signing_keys(&engine).await;
     drop(engine);
 
-    let copied = try_copy(&places, &to, &FailPoints::default()).await.unwrap().unwrap();
+    let copied = try_copy(&places, &to, &FailPoints::default())
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(copied.rows["api_key"], TABLES.len() as u64);
     world.config.places.database = to.parse().unwrap();
     let engine = world.engine().await;
     assert_eq!(told(&engine).await, before);
-    assert_eq!(format!("{:?}", engine.store().api_keys().await.unwrap()), keys);
+    assert_eq!(
+        format!("{:?}", engine.store().api_keys().await.unwrap()),
+        keys
+    );
     assert_eq!(signing_keys(&engine).await, signing);
-    assert!(engine.store().api_keys().await.unwrap().iter().all(|key| key.revoked_at.is_some()));
+    assert!(
+        engine
+            .store()
+            .api_keys()
+            .await
+            .unwrap()
+            .iter()
+            .all(|key| key.revoked_at.is_some())
+    );
     for round in 0..TABLES.len() {
-        assert!(engine.create(request(&format!("between-{round}"))).await.unwrap().replayed);
+        assert!(
+            engine
+                .create(request(&format!("between-{round}")))
+                .await
+                .unwrap()
+                .replayed
+        );
     }
     assert!(engine.create(request("unfinished")).await.unwrap().replayed);
     engine.create(request("new")).await.unwrap();
@@ -268,7 +409,11 @@ async fn a_move_that_is_interrupted_at_each_table_and_abandoned_later_takes_all_
     world.assert_each_guest_once(guests);
     assert!(world.proven_logs().await.iter().all(|log| !log.elsewhere));
     let abandoned = "SELECT line FROM audit_record WHERE line LIKE '%store.abandon_move%'";
-    assert_eq!(guestlane_test_postgres::column(&to, abandoned).len(), TABLES.len(), "each in the log");
+    assert_eq!(
+        guestlane_test_postgres::column(&to, abandoned).len(),
+        TABLES.len(),
+        "each in the log"
+    );
 }
 
 /// A file that a backup brought back carries no mark: only the rows themselves tell that they are others.
@@ -288,45 +433,95 @@ async fn rows_that_changed_without_a_word_are_found_and_replaced() {
     let engine = world.engine().await;
     let before = told(&engine).await;
     drop(engine);
-    let copied = try_copy(&places, &to, &FailPoints::default()).await.unwrap().unwrap();
+    let copied = try_copy(&places, &to, &FailPoints::default())
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(copied.rows["session"], 60);
     world.config.places.database = to.parse().unwrap();
     assert_eq!(told(&*world.engine().await).await, before);
-    assert_eq!(guestlane_test_postgres::column(&to, "SELECT client_id FROM platform"), ["another"]);
+    assert_eq!(
+        guestlane_test_postgres::column(&to, "SELECT client_id FROM platform"),
+        ["another"]
+    );
 }
 
 #[tokio::test]
 async fn a_file_that_moves_to_one_database_moves_to_no_other() {
     let (world, places) = world_in_a_file().await;
-    let (to, other) = (world.postgres.clone().unwrap(), guestlane_test_postgres::new_schema());
+    let (to, other) = (
+        world.postgres.clone().unwrap(),
+        guestlane_test_postgres::new_schema(),
+    );
     die_at(&places, &to, "session").await;
-    let refused = try_copy(&places, &other, &FailPoints::default()).await.unwrap();
-    assert!(matches!(&refused, Err(MigrationError::WrongTarget { to: marked, .. }) if *marked == to_shown(&to)), "{refused:?}");
-    try_copy(&places, &to, &FailPoints::default()).await.unwrap().unwrap();
-    let refused = try_copy(&places, &other, &FailPoints::default()).await.unwrap();
-    assert!(matches!(&refused, Err(MigrationError::Store(StoreError::Migrated { .. }))), "{refused:?}");
-    assert!(matches!(abandon(&places).await, Err(MigrationError::Store(StoreError::Migrated { .. }))));
+    let refused = try_copy(&places, &other, &FailPoints::default())
+        .await
+        .unwrap();
+    assert!(
+        matches!(&refused, Err(MigrationError::WrongTarget { to: marked, .. }) if *marked == to_shown(&to)),
+        "{refused:?}"
+    );
+    try_copy(&places, &to, &FailPoints::default())
+        .await
+        .unwrap()
+        .unwrap();
+    let refused = try_copy(&places, &other, &FailPoints::default())
+        .await
+        .unwrap();
+    assert!(
+        matches!(
+            &refused,
+            Err(MigrationError::Store(StoreError::Migrated { .. }))
+        ),
+        "{refused:?}"
+    );
+    assert!(matches!(
+        abandon(&places).await,
+        Err(MigrationError::Store(StoreError::Migrated { .. }))
+    ));
 }
 
 /// The half-copied database of an abandoned move must not become a second store with the same sessions.
 #[tokio::test]
 async fn a_file_that_moved_elsewhere_after_an_abandoned_move_does_not_finish_that_one() {
     let (world, places) = world_in_a_file().await;
-    let (first, second) = (world.postgres.clone().unwrap(), guestlane_test_postgres::new_schema());
+    let (first, second) = (
+        world.postgres.clone().unwrap(),
+        guestlane_test_postgres::new_schema(),
+    );
     die_at(&places, &first, "session").await;
     abandon(&places).await.unwrap();
     die_at(&places, &second, "session").await;
-    let refused = try_copy(&places, &first, &FailPoints::default()).await.unwrap();
-    assert!(matches!(refused, Err(MigrationError::WrongTarget { .. })), "{refused:?}");
-    try_copy(&places, &second, &FailPoints::default()).await.unwrap().unwrap();
-    let refused = try_copy(&places, &first, &FailPoints::default()).await.unwrap();
-    assert!(matches!(refused, Err(MigrationError::Store(StoreError::Migrated { .. }))), "{refused:?}");
+    let refused = try_copy(&places, &first, &FailPoints::default())
+        .await
+        .unwrap();
+    assert!(
+        matches!(refused, Err(MigrationError::WrongTarget { .. })),
+        "{refused:?}"
+    );
+    try_copy(&places, &second, &FailPoints::default())
+        .await
+        .unwrap()
+        .unwrap();
+    let refused = try_copy(&places, &first, &FailPoints::default())
+        .await
+        .unwrap();
+    assert!(
+        matches!(
+            refused,
+            Err(MigrationError::Store(StoreError::Migrated { .. }))
+        ),
+        "{refused:?}"
+    );
 }
 
 #[tokio::test]
 async fn a_store_that_is_not_being_moved_has_nothing_to_abandon() {
     let (_world, places) = world_in_a_file().await;
-    assert!(matches!(abandon(&places).await, Err(MigrationError::NotStarted(_))));
+    assert!(matches!(
+        abandon(&places).await,
+        Err(MigrationError::NotStarted(_))
+    ));
 }
 
 #[tokio::test]
@@ -339,15 +534,27 @@ async fn a_row_that_changes_on_the_way_is_found_and_the_same_command_mends_it() 
     let fail_points = FailPoints::new(move |_| {
         let rows = guestlane_test_postgres::column(&url, "SELECT count(*) FROM audit_record");
         if rows[0] != "0" && passed.fetch_add(1, Ordering::SeqCst) == 0 {
-            guestlane_test_postgres::execute(&url, "UPDATE audit_record SET line = line || ' ' WHERE log = 1 AND idx = 3");
+            guestlane_test_postgres::execute(
+                &url,
+                "UPDATE audit_record SET line = line || ' ' WHERE log = 1 AND idx = 3",
+            );
         }
         false
     });
-    let found = try_copy(&places, &to, &fail_points).await.unwrap().unwrap_err();
-    assert!(matches!(&found, MigrationError::Differs { what, .. } if what == "audit_record"), "{found}");
+    let found = try_copy(&places, &to, &fail_points)
+        .await
+        .unwrap()
+        .unwrap_err();
+    assert!(
+        matches!(&found, MigrationError::Differs { what, .. } if what == "audit_record"),
+        "{found}"
+    );
     let refused = world.try_lane().await.unwrap_err().to_string();
     assert!(refused.contains("was interrupted"), "{refused}");
-    try_copy(&places, &to, &FailPoints::default()).await.unwrap().unwrap();
+    try_copy(&places, &to, &FailPoints::default())
+        .await
+        .unwrap()
+        .unwrap();
 }
 
 #[tokio::test]
@@ -355,24 +562,48 @@ async fn a_file_that_somebody_uses_is_not_moved_away_under_them_nor_without_its_
     let (world, places) = world_in_a_file().await;
     let to = world.postgres.clone().unwrap();
     let engine = world.engine().await;
-    let told = try_copy_now(&places, &to, &FailPoints::default()).await.unwrap();
+    let told = try_copy_now(&places, &to, &FailPoints::default())
+        .await
+        .unwrap();
     assert!(matches!(told, Err(MigrationError::InUse(_))), "{told:?}");
     drop(engine);
     let mut elsewhere = places;
     elsewhere.audit.path = "/nowhere/log.jsonl".into();
-    let told = try_copy(&elsewhere, &to, &FailPoints::default()).await.unwrap();
-    assert!(matches!(told, Err(MigrationError::NoAuditFile(_))), "{told:?}");
+    let told = try_copy(&elsewhere, &to, &FailPoints::default())
+        .await
+        .unwrap();
+    assert!(
+        matches!(told, Err(MigrationError::NoAuditFile(_))),
+        "{told:?}"
+    );
 }
 
 #[tokio::test]
 async fn a_database_with_another_store_in_it_is_left_alone() {
     let (mut world, places) = world_in_a_file().await;
-    let file = std::mem::replace(&mut world.config.places.database, world.postgres.as_ref().unwrap().parse().unwrap());
+    let file = std::mem::replace(
+        &mut world.config.places.database,
+        world.postgres.as_ref().unwrap().parse().unwrap(),
+    );
     assert!(matches!(file, Database::Sqlite(_)));
-    let old = std::mem::replace(&mut world.config.places, StorageConfig::in_directory(&world.directory.path().join("new")));
+    let old = std::mem::replace(
+        &mut world.config.places,
+        StorageConfig::in_directory(&world.directory.path().join("new")),
+    );
     world.config.places.database = old.database;
-    world.engine().await.create(request("somebody")).await.unwrap();
-    let told = try_copy(&places, world.postgres.as_ref().unwrap(), &FailPoints::default()).await.unwrap();
+    world
+        .engine()
+        .await
+        .create(request("somebody"))
+        .await
+        .unwrap();
+    let told = try_copy(
+        &places,
+        world.postgres.as_ref().unwrap(),
+        &FailPoints::default(),
+    )
+    .await
+    .unwrap();
     assert!(matches!(told, Err(MigrationError::NotEmpty)), "{told:?}");
 }
 
@@ -381,13 +612,32 @@ async fn a_database_with_another_store_in_it_is_left_alone() {
 async fn a_node_that_starts_while_a_move_begins_does_not_get_its_database() {
     let (world, places) = world_in_a_file().await;
     let to = world.postgres.clone().unwrap();
-    let key = world.engine().await.store().signing_keys().await.unwrap().remove(0);
+    let key = world
+        .engine()
+        .await
+        .store()
+        .signing_keys()
+        .await
+        .unwrap()
+        .remove(0);
     let database = Database::Postgres(Box::new(to.parse().unwrap()));
     let node = world.directory.path().join("node");
-    let node = guestlane::store::Store::open(&database, &node, &world.clock(), &FailPoints::default()).await.unwrap();
+    let node =
+        guestlane::store::Store::open(&database, &node, &world.clock(), &FailPoints::default())
+            .await
+            .unwrap();
     let dies = FailPoints::new(|fail_point| fail_point == FailPoint::MoveMarked);
-    assert!(try_copy(&places, &to, &dies).await.is_err(), "the move dies once it has the database");
-    assert!(matches!(node.add_signing_key(key).await, Err(StoreError::MigrationIncomplete(_))));
+    assert!(
+        try_copy(&places, &to, &dies).await.is_err(),
+        "the move dies once it has the database"
+    );
+    assert!(matches!(
+        node.add_signing_key(key).await,
+        Err(StoreError::MigrationIncomplete(_))
+    ));
     drop(node);
-    try_copy(&places, &to, &FailPoints::default()).await.unwrap().unwrap();
+    try_copy(&places, &to, &FailPoints::default())
+        .await
+        .unwrap()
+        .unwrap();
 }

@@ -22,7 +22,10 @@ fn certificates(name: &str) -> (String, String, String) {
     let ca = params.self_signed(&ca_key).unwrap();
     let issuer = Issuer::new(params, ca_key);
     let key = KeyPair::generate().unwrap();
-    let certificate = CertificateParams::new([name.to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
+    let certificate = CertificateParams::new([name.to_owned()])
+        .unwrap()
+        .signed_by(&key, &issuer)
+        .unwrap();
     (ca.pem(), certificate.pem(), key.serialize_pem())
 }
 
@@ -31,8 +34,12 @@ fn server(certificate: &str, key: &str) -> (Server, String) {
     let server = Server::start();
     let schema = schema_in(&server.url());
     server.stop();
-    let owner = fs::metadata(server.data())
-        .map(|data| (std::os::unix::fs::MetadataExt::uid(&data), std::os::unix::fs::MetadataExt::gid(&data)));
+    let owner = fs::metadata(server.data()).map(|data| {
+        (
+            std::os::unix::fs::MetadataExt::uid(&data),
+            std::os::unix::fs::MetadataExt::gid(&data),
+        )
+    });
     let (uid, gid) = owner.unwrap();
     for (file, text) in [("server.crt", certificate), ("server.key", key)] {
         let path = server.data().join(file);
@@ -46,7 +53,13 @@ fn server(certificate: &str, key: &str) -> (Server, String) {
 }
 
 async fn open(url: &str, home: &Path) -> Result<Store, StoreError> {
-    Store::open(&url.parse().unwrap(), home, &Clock::system(), &FailPoints::default()).await
+    Store::open(
+        &url.parse().unwrap(),
+        home,
+        &Clock::system(),
+        &FailPoints::default(),
+    )
+    .await
 }
 
 #[tokio::test]
@@ -64,9 +77,15 @@ async fn only_a_certificate_of_that_host_by_an_authority_that_is_believed_will_d
     let with = |url: &str, more: &str| format!("{url}&{more}");
     let (ours, theirs) = (file("ca.pem", &ca), file("other.pem", &other_ca));
 
-    let store = open(&with(&by_name, &format!("sslmode=verify-full&sslrootcert={ours}")), home.path()).await.unwrap();
+    let store = open(
+        &with(&by_name, &format!("sslmode=verify-full&sslrootcert={ours}")),
+        home.path(),
+    )
+    .await
+    .unwrap();
     assert_eq!(store.unfinished().await.unwrap(), 0);
-    let encrypted = guestlane_test_postgres::column(&schema, "SELECT count(*) FROM pg_stat_ssl WHERE ssl");
+    let encrypted =
+        guestlane_test_postgres::column(&schema, "SELECT count(*) FROM pg_stat_ssl WHERE ssl");
     assert_ne!(encrypted[0], "0");
 
     for refused in [
@@ -77,14 +96,24 @@ async fn only_a_certificate_of_that_host_by_an_authority_that_is_believed_will_d
         let mut database = guestlane::store::Store::inspect(&refused.parse().unwrap()).await;
         let told = database.as_mut().unwrap_err().to_string();
         assert!(told.contains("the certificate cannot be trusted"), "{told}");
-        for bare in ["UnknownIssuer", "NotValidForName", "OtherError", "invalid peer"] {
+        for bare in [
+            "UnknownIssuer",
+            "NotValidForName",
+            "OtherError",
+            "invalid peer",
+        ] {
             assert!(!told.contains(bare), "{told}");
         }
         // At once, and not after the time for which a database that is away is waited for.
         let error = open(&refused, home.path()).await.unwrap_err();
         assert!(matches!(error, StoreError::Untrusted { .. }), "{error:?}");
     }
-    let unknown = open(&with(&by_name, &format!("sslmode=require&sslrootcert={theirs}")), home.path()).await.unwrap_err();
+    let unknown = open(
+        &with(&by_name, &format!("sslmode=require&sslrootcert={theirs}")),
+        home.path(),
+    )
+    .await
+    .unwrap_err();
     let advice = guestlane::Error::from(unknown).advice();
     assert!(advice.fix.contains("sslrootcert="), "{advice:?}");
     drop(server);
@@ -93,7 +122,10 @@ async fn only_a_certificate_of_that_host_by_an_authority_that_is_believed_will_d
 /// Whether a connection is made; else what is told.
 async fn glance(url: &str) -> Result<(), String> {
     let database: Database = url.parse().map_err(|error| format!("{error:?}"))?;
-    Store::inspect(&database).await.map(|_| ()).map_err(|error| error.to_string())
+    Store::inspect(&database)
+        .await
+        .map(|_| ())
+        .map_err(|error| error.to_string())
 }
 
 fn with_authority(server: &Server, ca: &str, first_rules: &str) {
@@ -128,7 +160,10 @@ async fn a_password_is_bound_to_the_channel_and_a_client_shows_its_certificate()
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new([name.to_owned()]).unwrap();
         params.distinguished_name.push(DnType::CommonName, name);
-        (params.signed_by(&key, &issuer).unwrap().pem(), key.serialize_pem())
+        (
+            params.signed_by(&key, &issuer).unwrap().pem(),
+            key.serialize_pem(),
+        )
     };
     let ((certificate, key), (client, client_key)) = (signed("localhost"), signed("shown"));
     let (server, schema) = server(&certificate, &key);
@@ -138,26 +173,62 @@ async fn a_password_is_bound_to_the_channel_and_a_client_shows_its_certificate()
         &schema,
         "CREATE ROLE bound SUPERUSER LOGIN PASSWORD 'p@ss/word'; CREATE ROLE shown SUPERUSER LOGIN",
     );
-    let (ours, client, client_key) = (file("ca.pem", &ca), file("client.pem", &client), file("client.key", &client_key));
+    let (ours, client, client_key) = (
+        file("ca.pem", &ca),
+        file("client.pem", &client),
+        file("client.key", &client_key),
+    );
     let other_key = file("other.key", &KeyPair::generate().unwrap().serialize_pem());
     let at = |user: &str, more: &str| {
-        let by_name = schema.replace("127.0.0.1", "localhost").replace("guestlane@", &format!("{user}@"));
+        let by_name = schema
+            .replace("127.0.0.1", "localhost")
+            .replace("guestlane@", &format!("{user}@"));
         format!("{by_name}&sslmode=verify-full&sslrootcert={ours}{more}")
     };
 
     // SCRAM-SHA-256-PLUS: the server refuses a password that came by another channel.
-    assert_eq!(glance(&at("bound:p%40ss%2Fword", "&channel_binding=require")).await, Ok(()));
     assert_eq!(
-        glance(&at("bound:p%40ss%2Fword", "&target_session_attrs=primary&gssencmode=disable&client_encoding=UTF8")).await,
+        glance(&at("bound:p%40ss%2Fword", "&channel_binding=require")).await,
         Ok(())
     );
-    let wrong = glance(&at("bound:hunter2", "&channel_binding=require")).await.unwrap_err();
-    assert!(wrong.contains("password authentication failed") && !wrong.contains("hunter2"), "{wrong}");
+    assert_eq!(
+        glance(&at(
+            "bound:p%40ss%2Fword",
+            "&target_session_attrs=primary&gssencmode=disable&client_encoding=UTF8"
+        ))
+        .await,
+        Ok(())
+    );
+    let wrong = glance(&at("bound:hunter2", "&channel_binding=require"))
+        .await
+        .unwrap_err();
+    assert!(
+        wrong.contains("password authentication failed") && !wrong.contains("hunter2"),
+        "{wrong}"
+    );
 
-    assert_eq!(glance(&at("shown", &format!("&sslcert={client}&sslkey={client_key}"))).await, Ok(()));
-    assert!(glance(&at("shown", "")).await.is_err(), "no certificate is shown");
-    let mismatched = glance(&at("shown", &format!("&sslcert={client}&sslkey={other_key}"))).await.unwrap_err();
-    assert!(mismatched.contains("the private key does not belong to the certificate"), "{mismatched}");
+    assert_eq!(
+        glance(&at(
+            "shown",
+            &format!("&sslcert={client}&sslkey={client_key}")
+        ))
+        .await,
+        Ok(())
+    );
+    assert!(
+        glance(&at("shown", "")).await.is_err(),
+        "no certificate is shown"
+    );
+    let mismatched = glance(&at(
+        "shown",
+        &format!("&sslcert={client}&sslkey={other_key}"),
+    ))
+    .await
+    .unwrap_err();
+    assert!(
+        mismatched.contains("the private key does not belong to the certificate"),
+        "{mismatched}"
+    );
     drop(server);
 }
 
@@ -177,11 +248,19 @@ async fn a_certificate_that_is_its_own_authority_is_believed_where_it_is_named()
     for (name, pem) in [("own.pem", &certificate), ("another.pem", &another)] {
         fs::write(home.path().join(name), pem).unwrap();
     }
-    let with = |url: &str, file: &str| format!("{url}&sslmode=verify-full&sslrootcert={}", home.path().join(file).display());
+    let with = |url: &str, file: &str| {
+        format!(
+            "{url}&sslmode=verify-full&sslrootcert={}",
+            home.path().join(file).display()
+        )
+    };
     assert_eq!(glance(&with(&by_name, "own.pem")).await, Ok(()));
     let told = glance(&with(&by_name, "another.pem")).await.unwrap_err();
     assert!(told.contains("the certificate cannot be trusted"), "{told}");
     let of_another_name = glance(&with(&schema, "own.pem")).await.unwrap_err();
-    assert!(of_another_name.contains("it is for localhost, and not for 127.0.0.1"), "{of_another_name}");
+    assert!(
+        of_another_name.contains("it is for localhost, and not for 127.0.0.1"),
+        "{of_another_name}"
+    );
     drop(server);
 }

@@ -31,7 +31,9 @@ fn is_none(count: &u64) -> bool {
 /// Whether the ID looks like a number that a spreadsheet rounded, such as `1.23457E+17`. Rounding
 /// may have given several guests the same ID.
 fn is_rounded(guest: &str) -> bool {
-    let Some((number, exponent)) = guest.split_once("E+") else { return false };
+    let Some((number, exponent)) = guest.split_once("E+") else {
+        return false;
+    };
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let (whole, fraction) = number.split_once(['.', ',']).unwrap_or((number, "0"));
     whole.len() == 1 && digits(whole) && digits(fraction) && digits(exponent)
@@ -39,7 +41,9 @@ fn is_rounded(guest: &str) -> bool {
 
 fn warn(global: &Global, place: rows::Place) {
     let warning = "guestId looks like a number that a spreadsheet rounded; several guests may have become one";
-    output::stderr_line(format!("{place}: warning: {warning}; format the column as text and export it again"));
+    output::stderr_line(format!(
+        "{place}: warning: {warning}; format the column as text and export it again"
+    ));
     if global.json {
         output::json(&place.with(json!({"warning": warning, "field": "guestId"})));
     }
@@ -58,7 +62,10 @@ pub(super) async fn run(
     while let Some(row) = rows.recv().await {
         summary.rows += 1;
         let checked = row.and_then(|row| {
-            let bad = |invalid| rows::RowError { place: row.place, invalid };
+            let bad = |invalid| rows::RowError {
+                place: row.place,
+                invalid,
+            };
             surface.validate(&row.request).map_err(bad).map(|()| row)
         });
         match checked {
@@ -73,7 +80,10 @@ pub(super) async fn run(
                 summary.bad += 1;
                 output::stderr_line(&bad);
                 if global.json {
-                    output::json(&bad.place.with(json!({"error": ErrorJson::from(&bad.invalid)})));
+                    output::json(
+                        &bad.place
+                            .with(json!({"error": ErrorJson::from(&bad.invalid)})),
+                    );
                 }
             }
         }
@@ -82,7 +92,14 @@ pub(super) async fn run(
         output::json(&summary);
     } else {
         let rows = output::count(summary.rows, "row");
-        output::stdout_line(format!("{rows}: {} good, {} bad; nothing was sent", summary.good, summary.bad));
+        output::stdout_line(format!(
+            "{rows}: {} good, {} bad; nothing was sent",
+            summary.good, summary.bad
+        ));
     }
-    Ok(ExitCode::from(if summary.bad == 0 { 0 } else { SOME_FAILED }))
+    Ok(ExitCode::from(if summary.bad == 0 {
+        0
+    } else {
+        SOME_FAILED
+    }))
 }

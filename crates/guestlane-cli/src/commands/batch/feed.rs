@@ -42,11 +42,17 @@ pub(super) fn begin(
                 // normal path, which needs no call to the platform for a completed session.
                 Ok(row)
                     if known.has(&row.request)
-                        && matches!(engine.store().find_by_key(row.request.key.clone()).await, Ok(None)) =>
+                        && matches!(
+                            engine.store().find_by_key(row.request.key.clone()).await,
+                            Ok(None)
+                        ) =>
                 {
                     FeedEvent::AlreadyDone(row.place)
                 }
-                Ok(row) => match intake.acquire(row.request.queue, PauseReporter::default().tell()).await {
+                Ok(row) => match intake
+                    .acquire(row.request.queue, PauseReporter::default().tell())
+                    .await
+                {
                     Ok(begun) => FeedEvent::Row(row, begun),
                     Err(outage) => {
                         let _ = sender.send(FeedEvent::Stopped(outage)).await;

@@ -40,25 +40,49 @@ impl Headings {
     ///
     /// The outer error is that of the input. The inner error says why the header row cannot be
     /// used.
-    pub(super) fn read(reader: &mut csv::Reader<impl BufRead>) -> io::Result<Result<Self, ValidationError>> {
+    pub(super) fn read(
+        reader: &mut csv::Reader<impl BufRead>,
+    ) -> io::Result<Result<Self, ValidationError>> {
         loop {
-            let Some(row) = reader.next_row()? else { return Ok(Self::new(&[])) };
+            let Some(row) = reader.next_row()? else {
+                return Ok(Self::new(&[]));
+            };
             match row.cells {
                 Ok(cells) if cells.iter().all(String::is_empty) => {}
                 Ok(cells) => return Ok(Self::new(&cells)),
-                Err(malformed) => return Ok(Err(ValidationError::new("heading", malformed.to_string(), malformed.fault.fix()))),
+                Err(malformed) => {
+                    return Ok(Err(ValidationError::new(
+                        "heading",
+                        malformed.to_string(),
+                        malformed.fault.fix(),
+                    )));
+                }
             }
         }
     }
 
     fn new(headings: &[String]) -> Result<Self, ValidationError> {
-        let columns: Vec<_> = headings.iter().map(|heading| column(heading)).collect::<Result<_, _>>()?;
+        let columns: Vec<_> = headings
+            .iter()
+            .map(|heading| column(heading))
+            .collect::<Result<_, _>>()?;
         if !columns.iter().any(|column| matches!(column, Column::Guest)) {
-            return Err(ValidationError::new("heading", "has no column guest_id", COLUMNS));
+            return Err(ValidationError::new(
+                "heading",
+                "has no column guest_id",
+                COLUMNS,
+            ));
         }
         let mut names = BTreeSet::new();
-        if let Some(double) = headings.iter().find(|heading| !heading.is_empty() && !names.insert(*heading)) {
-            return Err(ValidationError::new("heading", format!("has the column `{double}` twice"), "name each column once"));
+        if let Some(double) = headings
+            .iter()
+            .find(|heading| !heading.is_empty() && !names.insert(*heading))
+        {
+            return Err(ValidationError::new(
+                "heading",
+                format!("has the column `{double}` twice"),
+                "name each column once",
+            ));
         }
         Ok(Self(columns))
     }
@@ -71,11 +95,25 @@ impl Headings {
     /// in a column without a name.
     pub(super) fn row(&self, cells: Vec<String>) -> Result<CreateSessionRequest, ValidationError> {
         if cells.len() != self.0.len() {
-            let reason = format!("has {} columns, and the heading has {}", cells.len(), self.0.len());
-            return Err(ValidationError::new("row", reason, "write as many columns as the heading has; a row may be cut off"));
+            let reason = format!(
+                "has {} columns, and the heading has {}",
+                cells.len(),
+                self.0.len()
+            );
+            return Err(ValidationError::new(
+                "row",
+                reason,
+                "write as many columns as the heading has; a row may be cut off",
+            ));
         }
         let mut row = CreateSessionRequest::default();
-        for ((column, value), number) in self.0.iter().zip(cells).zip(1..).filter(|((_, value), _)| !value.is_empty()) {
+        for ((column, value), number) in self
+            .0
+            .iter()
+            .zip(cells)
+            .zip(1..)
+            .filter(|((_, value), _)| !value.is_empty())
+        {
             match column {
                 Column::Guest => row.guest_id = value,
                 Column::Queue => row.queue_id = Some(value),
@@ -86,8 +124,13 @@ impl Headings {
                 Column::Phone => row.phone = Some(value),
                 Column::Attribute(name) => row.attributes.push((name.clone(), value)),
                 Column::Unnamed => {
-                    let reason = format!("has a value in column {number}, and the heading names none there");
-                    return Err(ValidationError::new("row", reason, "name the column, or remove the value"));
+                    let reason =
+                        format!("has a value in column {number}, and the heading names none there");
+                    return Err(ValidationError::new(
+                        "row",
+                        reason,
+                        "name the column, or remove the value",
+                    ));
                 }
             }
         }
@@ -110,7 +153,11 @@ fn column(heading: &str) -> Result<Column, ValidationError> {
             Some(name) => Column::Attribute(name.to_owned()),
             None => {
                 let shown: String = output::printable(heading).chars().take(40).collect();
-                return Err(ValidationError::new("heading", format!("has the unknown column `{shown}`"), COLUMNS));
+                return Err(ValidationError::new(
+                    "heading",
+                    format!("has the unknown column `{shown}`"),
+                    COLUMNS,
+                ));
             }
         },
     })

@@ -131,10 +131,16 @@ pub(crate) async fn run(global: &Global, args: &Batch) -> anyhow::Result<ExitCod
     let started = clock.monotonic();
     let intake = AdmissionController::new(
         Arc::clone(&engine),
-        args.max_concurrency.map_or(AdmissionController::MAX_CONCURRENCY, usize::from),
+        args.max_concurrency
+            .map_or(AdmissionController::MAX_CONCURRENCY, usize::from),
     );
     let intake = Arc::new(intake);
-    let mut feed = feed::begin(rows, Arc::clone(&intake), Arc::clone(&engine), results.known());
+    let mut feed = feed::begin(
+        rows,
+        Arc::clone(&intake),
+        Arc::clone(&engine),
+        results.known(),
+    );
     let mut signals = Signals::listen()?;
     let mut progress = Progress::begin(args.quiet, size, &clock);
     let mut counts = Counts::default();
@@ -152,7 +158,12 @@ pub(crate) async fn run(global: &Global, args: &Batch) -> anyhow::Result<ExitCod
             }
             second = true;
             let rows = feed_again(&failed, &mut counts);
-            feed = feed::begin(rows, Arc::clone(&intake), Arc::clone(&engine), results.known());
+            feed = feed::begin(
+                rows,
+                Arc::clone(&intake),
+                Arc::clone(&engine),
+                results.known(),
+            );
             input_exhausted = false;
         }
         tokio::select! {
@@ -210,7 +221,12 @@ pub(crate) async fn run(global: &Global, args: &Batch) -> anyhow::Result<ExitCod
     running.detach_all();
     // After a second interrupt, this includes rows in their second attempt.
     for (_, ended) in failed {
-        count(&mut counts, &mut results, ended.1.place, RowResult::Failed(Box::new(ended)))?;
+        count(
+            &mut counts,
+            &mut results,
+            ended.1.place,
+            RowResult::Failed(Box::new(ended)),
+        )?;
     }
     progress.end();
     results.finish()?;
@@ -221,7 +237,11 @@ pub(crate) async fn run(global: &Global, args: &Batch) -> anyhow::Result<ExitCod
         replayed: counts.replayed,
         failed: counts.failed,
         seconds,
-        per_second: if seconds > 0.0 { counts.rows as f64 / seconds } else { 0.0 },
+        per_second: if seconds > 0.0 {
+            counts.rows as f64 / seconds
+        } else {
+            0.0
+        },
         calls: engine.stats().calls(),
         throttled: engine.stats().throttled(),
         stopped: stop.map(Stop::name),
@@ -231,7 +251,11 @@ pub(crate) async fn run(global: &Global, args: &Batch) -> anyhow::Result<ExitCod
     }
     working.abort();
     tell(global, args, &summary, stop, left);
-    Ok(ExitCode::from(if summary.failed == 0 && stop.is_none() { 0 } else { SOME_FAILED }))
+    Ok(ExitCode::from(if summary.failed == 0 && stop.is_none() {
+        0
+    } else {
+        SOME_FAILED
+    }))
 }
 
 async fn create(engine: &SessionEngine, row: Row) -> (Place, RowResult) {
@@ -242,10 +266,16 @@ async fn create(engine: &SessionEngine, row: Row) -> (Place, RowResult) {
 }
 
 /// Feeds the failed rows a second time.
-fn feed_again(failed: &BTreeMap<u64, Failed>, counts: &mut Counts) -> mpsc::Receiver<Result<Row, RowError>> {
+fn feed_again(
+    failed: &BTreeMap<u64, Failed>,
+    counts: &mut Counts,
+) -> mpsc::Receiver<Result<Row, RowError>> {
     let rows = failed.len() as u64;
     counts.begun -= rows;
-    output::stderr_line(format!("{} failed for no fault of the row's: tried once more.", output::count(rows, "row")));
+    output::stderr_line(format!(
+        "{} failed for no fault of the row's: tried once more.",
+        output::count(rows, "row")
+    ));
     let (sender, receiver) = mpsc::channel(failed.len());
     for (_, row) in failed.values() {
         // The channel has room for all rows.
@@ -254,7 +284,12 @@ fn feed_again(failed: &BTreeMap<u64, Failed>, counts: &mut Counts) -> mpsc::Rece
     receiver
 }
 
-fn count(counts: &mut Counts, results: &mut Results, place: Place, ended: RowResult) -> anyhow::Result<()> {
+fn count(
+    counts: &mut Counts,
+    results: &mut Results,
+    place: Place,
+    ended: RowResult,
+) -> anyhow::Result<()> {
     counts.rows += 1;
     match ended {
         RowResult::Opened(opened) => {
@@ -305,16 +340,24 @@ fn tell(global: &Global, args: &Batch, summary: &Summary, stop: Option<Stop>, le
             output::count(left as u64, "session")
         ));
     }
-    let go_on = if args.file().as_os_str() == "-" { "the same rows and the same --batch-key" } else { "the same command" };
+    let go_on = if args.file().as_os_str() == "-" {
+        "the same rows and the same --batch-key"
+    } else {
+        "the same command"
+    };
     match stop {
-        Some(Stop::Interrupted) => {
-            output::stderr_line(format!("Interrupted. To go on, run {go_on} again: nothing is made twice."))
-        }
+        Some(Stop::Interrupted) => output::stderr_line(format!(
+            "Interrupted. To go on, run {go_on} again: nothing is made twice."
+        )),
         Some(Stop::Outage(outage)) => {
-            output::stderr_line(format!("error: {outage}: the other rows were not begun. Once it does, run {go_on} again."));
+            output::stderr_line(format!(
+                "error: {outage}: the other rows were not begun. Once it does, run {go_on} again."
+            ));
         }
         None if summary.rows == 0 => {
-            output::stderr_line(format!("note: the file has no rows; rows without a queue_id use {QUEUE_ID}"));
+            output::stderr_line(format!(
+                "note: the file has no rows; rows without a queue_id use {QUEUE_ID}"
+            ));
         }
         None => {}
     }

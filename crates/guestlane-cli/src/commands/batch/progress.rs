@@ -38,7 +38,13 @@ impl Progress {
             Shown::Now
         };
         let now = clock.monotonic();
-        Self { shown, size, clock: clock.clone(), began: now, told: now }
+        Self {
+            shown,
+            size,
+            clock: clock.clone(),
+            began: now,
+            told: now,
+        }
     }
 
     /// Waits until the next update is due.
@@ -61,7 +67,10 @@ impl Progress {
         let parts = self.parts(counts, &engine.clients(), now);
         match &self.shown {
             Shown::Line => {
-                let bar = self.size.map(|size| bar(ended(counts), size)).unwrap_or_default();
+                let bar = self
+                    .size
+                    .map(|size| bar(ended(counts), size))
+                    .unwrap_or_default();
                 let (_, columns) = console::Term::stderr().size();
                 output::draw_bottom(Some(fitting(bar, parts, usize::from(columns))));
             }
@@ -83,9 +92,19 @@ impl Progress {
         if counts.failed > 0 {
             parts.push(format!("{} failed", counts.failed));
         }
-        parts.extend(self.left(counts, seconds).map(|left| format!("{left} left")));
-        parts.push(format!("{:.0} rows/s", counts.rows as f64 / seconds.max(0.001)));
-        let allowed: u64 = clients.iter().filter_map(|client| client.allowed).map(|rate| u64::from(rate.calls())).sum();
+        parts.extend(
+            self.left(counts, seconds)
+                .map(|left| format!("{left} left")),
+        );
+        parts.push(format!(
+            "{:.0} rows/s",
+            counts.rows as f64 / seconds.max(0.001)
+        ));
+        let allowed: u64 = clients
+            .iter()
+            .filter_map(|client| client.allowed)
+            .map(|rate| u64::from(rate.calls()))
+            .sum();
         let used: u64 = clients.iter().map(|client| u64::from(client.used)).sum();
         if let Some(percent) = (used * 100).checked_div(allowed) {
             parts.push(format!("{percent} % of the quota"));
@@ -117,7 +136,11 @@ fn bar(ended: u64, size: u64) -> String {
     let share = |whole: u64| whole * ended.min(size) / size.max(1);
     let done = share(WIDTH) as usize;
     let line = "=".repeat(done.saturating_sub(1)) + if done > 0 { ">" } else { "" };
-    format!("[{line:<width$}] {percent:>3}%  ", width = WIDTH as usize, percent = share(100))
+    format!(
+        "[{line:<width$}] {percent:>3}%  ",
+        width = WIDTH as usize,
+        percent = share(100)
+    )
 }
 
 /// Joins the bar and as many whole parts as fit into the terminal's width. A longer line would
@@ -126,7 +149,11 @@ fn bar(ended: u64, size: u64) -> String {
 /// behind; and a terminal echoes `^C` at its end.
 fn fitting(bar: String, parts: Vec<String>, columns: usize) -> String {
     let room = columns.saturating_sub("^C".len() + 1);
-    let mut line = if bar.len() <= room { bar } else { String::new() };
+    let mut line = if bar.len() <= room {
+        bar
+    } else {
+        String::new()
+    };
     for (number, part) in parts.into_iter().enumerate() {
         let comma = if number == 0 { "" } else { ", " };
         if line.chars().count() + comma.len() + part.chars().count() > room {
@@ -150,13 +177,20 @@ mod tests {
 
     #[test]
     fn a_line_has_as_many_whole_parts_as_fit_beside_the_bar_and_an_echo() {
-        let parts = || ["107 rows", "3 failed", "15 s left", "32 rows/s"].map(str::to_owned).to_vec();
+        let parts = || {
+            ["107 rows", "3 failed", "15 s left", "32 rows/s"]
+                .map(str::to_owned)
+                .to_vec()
+        };
         let fit = |columns| fitting(String::new(), parts(), columns);
         assert_eq!(fit(80), "107 rows, 3 failed, 15 s left, 32 rows/s");
         assert_eq!(fit(43), "107 rows, 3 failed, 15 s left, 32 rows/s");
         assert_eq!(fit(42), "107 rows, 3 failed, 15 s left");
         assert_eq!((fit(11).as_str(), fit(10).as_str()), ("107 rows", ""));
-        assert_eq!(fitting(bar(1, 4), parts(), 36), "[===>            ]  25%  107 rows");
+        assert_eq!(
+            fitting(bar(1, 4), parts(), 36),
+            "[===>            ]  25%  107 rows"
+        );
         assert_eq!(fitting(bar(1, 4), parts(), 20), "107 rows");
     }
 

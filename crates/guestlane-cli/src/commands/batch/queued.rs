@@ -25,7 +25,12 @@ use crate::{
 /// Rows per insert.
 const AT_ONCE: usize = 1000;
 
-async fn enqueue(global: &Global, settings: &Settings, file: &Path, batch_key: Option<&str>) -> anyhow::Result<ExitCode> {
+async fn enqueue(
+    global: &Global,
+    settings: &Settings,
+    file: &Path,
+    batch_key: Option<&str>,
+) -> anyhow::Result<ExitCode> {
     let batch_key = super::checked_batch_key(batch_key, file)?;
     let surface = settings.surface()?;
     // The file is checked before anything is written.
@@ -38,17 +43,30 @@ async fn enqueue(global: &Global, settings: &Settings, file: &Path, batch_key: O
     let mut new = Vec::new();
     while let Some(row) = source.recv().await {
         let (place, wish) = match row {
-            Ok(row) => (row.place, surface.validate(&row.request).map(|()| row.request)),
+            Ok(row) => (
+                row.place,
+                surface.validate(&row.request).map(|()| row.request),
+            ),
             Err(bad) => (bad.place, Err(bad.invalid)),
         };
         count += 1;
         if let Err(invalid) = &wish {
             bad += 1;
-            output::stderr_line(rows::RowError { place, invalid: invalid.clone() });
+            output::stderr_line(rows::RowError {
+                place,
+                invalid: invalid.clone(),
+            });
         }
-        new.push(NewRow { number: place.row(), line: place.line(), wish: wish.map_err(|invalid| failure(&invalid)) });
+        new.push(NewRow {
+            number: place.row(),
+            line: place.line(),
+            wish: wish.map_err(|invalid| failure(&invalid)),
+        });
         if new.len() == AT_ONCE {
-            state.store.add_rows(id, std::mem::take(&mut new), clock.now()).await?;
+            state
+                .store
+                .add_rows(id, std::mem::take(&mut new), clock.now())
+                .await?;
         }
     }
     state.store.add_rows(id, new, clock.now()).await?;
@@ -73,28 +91,46 @@ pub(crate) fn is_shared(settings: &Settings) -> anyhow::Result<()> {
         return Ok(());
     }
     let reason = "names no PostgreSQL database: batches that several processes work on are in one";
-    Err(ValidationError::new(DATABASE_URL, reason, "set it to postgres://USER:PASSWORD@HOST:5432/DATABASE, the same for all")
-        .into())
+    Err(ValidationError::new(
+        DATABASE_URL,
+        reason,
+        "set it to postgres://USER:PASSWORD@HOST:5432/DATABASE, the same for all",
+    )
+    .into())
 }
 
 fn failure(invalid: &ValidationError) -> RowFailure {
     let error = guestlane::Error::Invalid(invalid.clone());
     let advice = error.advice();
-    RowFailure { code: advice.code.name().to_owned(), message: error.to_string(), cause: advice.cause, fix: advice.fix }
+    RowFailure {
+        code: advice.code.name().to_owned(),
+        message: error.to_string(),
+        cause: advice.cause,
+        fix: advice.fix,
+    }
 }
 
 pub(super) async fn run(global: &Global, command: &BatchCommand) -> anyhow::Result<ExitCode> {
     let settings = settings::load(global)?;
     is_shared(&settings)?;
     match command {
-        BatchCommand::Enqueue { file, batch_key } => enqueue(global, &settings, file, batch_key.as_deref()).await,
+        BatchCommand::Enqueue { file, batch_key } => {
+            enqueue(global, &settings, file, batch_key.as_deref()).await
+        }
         BatchCommand::Status { id: None } => {
-            let batches = open_state_read_only(global).await?.store.batches(None, 50).await?;
+            let batches = open_state_read_only(global)
+                .await?
+                .store
+                .batches(None, 50)
+                .await?;
             tell_all(global, &batches);
             Ok(ExitCode::SUCCESS)
         }
         BatchCommand::Status { id: Some(id) } => {
-            tell(global, &known(&open_state_read_only(global).await?, id).await?);
+            tell(
+                global,
+                &known(&open_state_read_only(global).await?, id).await?,
+            );
             Ok(ExitCode::SUCCESS)
         }
         BatchCommand::Results { id } => {
@@ -108,7 +144,12 @@ pub(super) async fn run(global: &Global, command: &BatchCommand) -> anyhow::Resu
     }
 }
 
-async fn cancel(global: &Global, state: &Workspace, status: BatchStatus, confirmed: Confirmed) -> anyhow::Result<ExitCode> {
+async fn cancel(
+    global: &Global,
+    state: &Workspace,
+    status: BatchStatus,
+    confirmed: Confirmed,
+) -> anyhow::Result<ExitCode> {
     if !confirmed.is_given() {
         let lines = [
             format!(
@@ -123,13 +164,23 @@ async fn cancel(global: &Global, state: &Workspace, status: BatchStatus, confirm
                 output::count(status.open, "row")
             ),
         ];
-        return Ok(confirm::preview(global, serde_json::to_value(&status)?, lines));
+        return Ok(confirm::preview(
+            global,
+            serde_json::to_value(&status)?,
+            lines,
+        ));
     }
-    state.store.cancel_batch(status.batch_id, Clock::system().now()).await?;
+    state
+        .store
+        .cancel_batch(status.batch_id, Clock::system().now())
+        .await?;
     let status = known(state, &status.batch_id.to_string()).await?;
     let code = confirm::done(global, serde_json::to_value(&status)?, told(&status));
     if status.running > 0 {
-        output::stderr_line(format!("note: {} under way; what was begun is ended", output::count(status.running, "row")));
+        output::stderr_line(format!(
+            "note: {} under way; what was begun is ended",
+            output::count(status.running, "row")
+        ));
     }
     Ok(code)
 }
@@ -137,8 +188,13 @@ async fn cancel(global: &Global, state: &Workspace, status: BatchStatus, confirm
 async fn known(state: &Workspace, id: &str) -> anyhow::Result<BatchStatus> {
     let id: BatchId = id.parse()?;
     let found = state.store.batches(Some(id), 1).await?.pop();
-    Ok(found
-        .ok_or_else(|| ValidationError::new("ID", format!("{id} is no batch of this store"), "see `guestlane batch status`"))?)
+    Ok(found.ok_or_else(|| {
+        ValidationError::new(
+            "ID",
+            format!("{id} is no batch of this store"),
+            "see `guestlane batch status`",
+        )
+    })?)
 }
 
 /// Prints one line per finished row, in the order of the rows and in the format of
@@ -146,7 +202,10 @@ async fn known(state: &Workspace, id: &str) -> anyhow::Result<BatchStatus> {
 async fn results(state: &Workspace, status: BatchStatus) -> anyhow::Result<ExitCode> {
     let mut after = 0;
     loop {
-        let rows = state.store.row_results(status.batch_id, after, 1000).await?;
+        let rows = state
+            .store
+            .row_results(status.batch_id, after, 1000)
+            .await?;
         let Some(last) = rows.last() else { break };
         after = last.number;
         rows.iter().for_each(print);
@@ -155,13 +214,18 @@ async fn results(state: &Workspace, status: BatchStatus) -> anyhow::Result<ExitC
     if left > 0 {
         output::stderr_line(format!("note: {} not done yet", output::count(left, "row")));
     }
-    Ok(ExitCode::from(if status.failed == 0 { 0 } else { SOME_FAILED }))
+    Ok(ExitCode::from(if status.failed == 0 {
+        0
+    } else {
+        SOME_FAILED
+    }))
 }
 
 fn print(row: &RowResult) {
     match (&row.session, &row.failure) {
         (Some(session), _) => {
-            let mut line = serde_json::to_value(SessionJson::stored(session).of_row(row.number)).unwrap_or_default();
+            let mut line = serde_json::to_value(SessionJson::stored(session).of_row(row.number))
+                .unwrap_or_default();
             line["replayed"] = row.replayed.into();
             output::json(&line);
         }
@@ -186,10 +250,28 @@ fn tell(global: &Global, status: &BatchStatus) {
 }
 
 fn told(status: &BatchStatus) -> [String; 2] {
-    let BatchStatus { batch_id, name, rows, waiting, running, open, replayed, failed, cancelled, .. } = status;
+    let BatchStatus {
+        batch_id,
+        name,
+        rows,
+        waiting,
+        running,
+        open,
+        replayed,
+        failed,
+        cancelled,
+        ..
+    } = status;
     let rows = output::count(*rows, "row");
     [
-        format!("batch {batch_id} of {name}{}", if status.complete { "" } else { " (its rows are not all in)" }),
+        format!(
+            "batch {batch_id} of {name}{}",
+            if status.complete {
+                ""
+            } else {
+                " (its rows are not all in)"
+            }
+        ),
         format!(
             "{rows}: {waiting} waiting, {running} running, {open} open ({replayed} were open before), {failed} failed, {cancelled} cancelled"
         ),

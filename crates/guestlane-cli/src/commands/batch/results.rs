@@ -36,7 +36,11 @@ impl Known {
     /// Whether the result file says that this request is done.
     pub(super) fn has(&self, request: &SessionRequest) -> bool {
         !self.done.is_empty()
-            && self.done.contains(&self.wish(request.key.as_str(), request.guest.as_str(), &request.queue.to_string()))
+            && self.done.contains(&self.wish(
+                request.key.as_str(),
+                request.guest.as_str(),
+                &request.queue.to_string(),
+            ))
     }
 
     /// Hashes key, guest and queue. A collision of 64 bits is very rare. It never skips a row whose
@@ -58,7 +62,12 @@ pub(super) struct Results {
 #[serde(untagged)]
 enum Line {
     #[serde(rename_all = "camelCase")]
-    Done { session_id: String, guest_id: String, queue_id: String, idempotency_key: String },
+    Done {
+        session_id: String,
+        guest_id: String,
+        queue_id: String,
+        idempotency_key: String,
+    },
     Failed {
         #[serde(rename = "row")]
         _row: u64,
@@ -74,9 +83,19 @@ impl Results {
     /// # Errors
     /// The file cannot be written, or is not a result file.
     pub(super) fn open(path: Option<&Path>, input: &Path, json: bool) -> anyhow::Result<Self> {
-        let Some(path) = path else { return Ok(Self { file: None, screen: json, known: Arc::default() }) };
+        let Some(path) = path else {
+            return Ok(Self {
+                file: None,
+                screen: json,
+                known: Arc::default(),
+            });
+        };
         let (file, known) = continue_file(path, input)?;
-        Ok(Self { file: Some(BufWriter::new(file)), screen: false, known: Arc::new(known) })
+        Ok(Self {
+            file: Some(BufWriter::new(file)),
+            screen: false,
+            known: Arc::new(known),
+        })
     }
 
     pub(super) fn known(&self) -> Arc<Known> {
@@ -95,13 +114,16 @@ impl Results {
     }
 
     pub(super) fn finish(&mut self) -> anyhow::Result<()> {
-        self.file.as_mut().map_or(Ok(()), |file| file.flush().context("the result file cannot be written"))
+        self.file.as_mut().map_or(Ok(()), |file| {
+            file.flush().context("the result file cannot be written")
+        })
     }
 
     fn line(&mut self, line: &impl Serialize) -> anyhow::Result<()> {
         if let Some(file) = &mut self.file {
             serde_json::to_writer(&mut *file, line)?;
-            file.write_all(b"\n").context("the result file cannot be written")?;
+            file.write_all(b"\n")
+                .context("the result file cannot be written")?;
         } else if self.screen {
             output::json(line);
         }
@@ -116,10 +138,17 @@ fn invalid(path: &Path, reason: impl std::fmt::Display, fix: &str) -> Validation
 /// Writes a copy and renames it, so that the old file is replaced only when its rows are complete
 /// in the new one. The file contains guest tokens, so only its owner can read it.
 fn continue_file(path: &Path, input: &Path) -> Result<(File, Known), ValidationError> {
-    let unwritable =
-        |error: io::Error| invalid(path, format!("cannot be written: {error}"), "name a file in a directory that can be written");
-    let directory =
-        path.parent().filter(|directory| !directory.as_os_str().is_empty()).map_or_else(|| PathBuf::from("."), Path::to_owned);
+    let unwritable = |error: io::Error| {
+        invalid(
+            path,
+            format!("cannot be written: {error}"),
+            "name a file in a directory that can be written",
+        )
+    };
+    let directory = path
+        .parent()
+        .filter(|directory| !directory.as_os_str().is_empty())
+        .map_or_else(|| PathBuf::from("."), Path::to_owned);
     let mut draft = NamedTempFile::new_in(directory).map_err(unwritable)?;
     draft.as_file().lock().map_err(unwritable)?;
     let mut known = Known::default();
@@ -129,41 +158,84 @@ fn continue_file(path: &Path, input: &Path) -> Result<(File, Known), ValidationE
             keep(old, path, draft.as_file_mut(), &mut known)?;
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(invalid(path, format!("cannot be read: {error}"), "name a file that can")),
+        Err(error) => {
+            return Err(invalid(
+                path,
+                format!("cannot be read: {error}"),
+                "name a file that can",
+            ));
+        }
     }
-    let file = draft.persist(path).map_err(|error| unwritable(error.error))?;
+    let file = draft
+        .persist(path)
+        .map_err(|error| unwritable(error.error))?;
     Ok((file, known))
 }
 
 /// Checks that an existing file is a regular file, not the input, and not in use by another batch.
 fn check(old: &File, path: &Path, input: &Path) -> Result<(), ValidationError> {
-    let metadata = old.metadata().map_err(|error| invalid(path, error, "name a file that can be read"))?;
+    let metadata = old
+        .metadata()
+        .map_err(|error| invalid(path, error, "name a file that can be read"))?;
     if !metadata.is_file() {
-        return Err(invalid(path, "is not a regular file", "name a file, or leave --output away and use --json"));
+        return Err(invalid(
+            path,
+            "is not a regular file",
+            "name a file, or leave --output away and use --json",
+        ));
     }
-    let same = fs::metadata(input).is_ok_and(|input| (input.dev(), input.ino()) == (metadata.dev(), metadata.ino()));
+    let same = fs::metadata(input)
+        .is_ok_and(|input| (input.dev(), input.ino()) == (metadata.dev(), metadata.ino()));
     if same {
         return Err(invalid(path, "is the input itself", "name another file"));
     }
-    old.try_lock().map_err(|_| invalid(path, "is being written by another batch", "wait for that one to end"))
+    old.try_lock().map_err(|_| {
+        invalid(
+            path,
+            "is being written by another batch",
+            "wait for that one to end",
+        )
+    })
 }
 
 fn keep(old: File, path: &Path, new: &mut File, known: &mut Known) -> Result<(), ValidationError> {
-    let failed = |error: io::Error| invalid(path, format!("cannot be copied: {error}"), "make room on the disk");
+    let failed = |error: io::Error| {
+        invalid(
+            path,
+            format!("cannot be copied: {error}"),
+            "make room on the disk",
+        )
+    };
     let mut new = BufWriter::new(new);
     let mut lines = BufReader::new(old).split(b'\n').peekable();
     while let Some(line) = lines.next() {
         let line = line.map_err(failed)?;
         match serde_json::from_slice(&line) {
-            Ok(Line::Done { session_id, guest_id, queue_id, idempotency_key }) if !session_id.is_empty() => {
-                if known.done.insert(known.wish(&idempotency_key, &guest_id, &queue_id)) {
-                    new.write_all(&line).and_then(|()| new.write_all(b"\n")).map_err(failed)?;
+            Ok(Line::Done {
+                session_id,
+                guest_id,
+                queue_id,
+                idempotency_key,
+            }) if !session_id.is_empty() => {
+                if known
+                    .done
+                    .insert(known.wish(&idempotency_key, &guest_id, &queue_id))
+                {
+                    new.write_all(&line)
+                        .and_then(|()| new.write_all(b"\n"))
+                        .map_err(failed)?;
                 }
             }
             Ok(_) => {}
             // The last line may be truncated if the batch was killed.
             Err(_) if lines.peek().is_none() => {}
-            Err(_) => return Err(invalid(path, "is not a result file of a batch, and would be lost", "name another file")),
+            Err(_) => {
+                return Err(invalid(
+                    path,
+                    "is not a result file of a batch, and would be lost",
+                    "name another file",
+                ));
+            }
         }
     }
     new.flush().map_err(failed)

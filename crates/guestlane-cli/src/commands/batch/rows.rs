@@ -36,7 +36,11 @@ pub(super) struct Place {
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "row {}", self.row)?;
-        if self.line != self.row { write!(f, " (line {})", self.line) } else { Ok(()) }
+        if self.line != self.row {
+            write!(f, " (line {})", self.line)
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -77,7 +81,9 @@ pub(super) struct RowError {
 
 impl fmt::Display for RowError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ValidationError { field, reason, fix, .. } = &self.invalid;
+        let ValidationError {
+            field, reason, fix, ..
+        } = &self.invalid;
         write!(f, "{}: {field} {reason}; {fix}", self.place)
     }
 }
@@ -96,7 +102,11 @@ pub(super) fn file_key(path: &Path) -> String {
     match path.to_str() {
         Some(text) => text.to_owned(),
         // Two paths that are not UTF-8 must not become the same key.
-        None => path.as_os_str().as_encoded_bytes().escape_ascii().to_string(),
+        None => path
+            .as_os_str()
+            .as_encoded_bytes()
+            .escape_ascii()
+            .to_string(),
     }
 }
 
@@ -121,9 +131,17 @@ type Source = BufReader<Box<dyn Read + Send>>;
 ///
 /// # Errors
 /// The file cannot be read, is a JSON array, or has no valid header row.
-pub(super) fn read(path: &Path, queue: Option<QueueId>, batch_key: String) -> anyhow::Result<(Rows, Option<u64>)> {
+pub(super) fn read(
+    path: &Path,
+    queue: Option<QueueId>,
+    batch_key: String,
+) -> anyhow::Result<(Rows, Option<u64>)> {
     let unreadable = |error: io::Error| {
-        ValidationError::new("FILE", format!("{} cannot be read: {error}", path.display()), "name a CSV or JSON lines file")
+        ValidationError::new(
+            "FILE",
+            format!("{} cannot be read: {error}", path.display()),
+            "name a CSV or JSON lines file",
+        )
     };
     let (source, size): (Box<dyn Read + Send>, _) = if path.as_os_str() == "-" {
         (Box::new(io::stdin()), None)
@@ -136,10 +154,17 @@ pub(super) fn read(path: &Path, queue: Option<QueueId>, batch_key: String) -> an
     let common = Common { queue, batch_key };
     let (sender, receiver) = mpsc::channel(AHEAD);
     match first {
-        Some(b'{') => drop(tokio::task::spawn_blocking(move || read_json(source, &common, &sender))),
+        Some(b'{') => drop(tokio::task::spawn_blocking(move || {
+            read_json(source, &common, &sender)
+        })),
         Some(b'[') => {
             let fix = "write one JSON object a line, without brackets around them and commas between them";
-            return Err(ValidationError::new("FILE", format!("{} is a JSON array", path.display()), fix).into());
+            return Err(ValidationError::new(
+                "FILE",
+                format!("{} is a JSON array", path.display()),
+                fix,
+            )
+            .into());
         }
         Some(_) | None => {
             let mut reader = csv::Reader::new(source);
@@ -158,20 +183,32 @@ fn look_at_first(mut source: Box<dyn Read + Send>) -> io::Result<(Option<u8>, So
         let text = without_bom(&read);
         // The byte order mark may have arrived only in part.
         let marked = b"\xef\xbb\xbf".starts_with(&read);
-        let first = text.iter().find(|byte| !byte.is_ascii_whitespace()).copied().filter(|_| !marked);
+        let first = text
+            .iter()
+            .find(|byte| !byte.is_ascii_whitespace())
+            .copied()
+            .filter(|_| !marked);
         if first.is_some() || read.len() > MAX_ROW_BYTES {
             break first;
         }
         let mut piece = [0; 8 * 1024];
         match source.read(&mut piece) {
-            Ok(0) => break without_bom(&read).iter().find(|byte| !byte.is_ascii_whitespace()).copied(),
+            Ok(0) => {
+                break without_bom(&read)
+                    .iter()
+                    .find(|byte| !byte.is_ascii_whitespace())
+                    .copied();
+            }
             Ok(length) => read.extend_from_slice(&piece[..length]),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
     };
     let read = without_bom(&read).to_vec();
-    Ok((first, BufReader::new(Box::new(io::Cursor::new(read).chain(source)))))
+    Ok((
+        first,
+        BufReader::new(Box::new(io::Cursor::new(read).chain(source))),
+    ))
 }
 
 type Sender = mpsc::Sender<Result<Row, RowError>>;
@@ -184,16 +221,38 @@ fn read_json(source: Source, common: &Common, sender: &Sender) {
             Ok(None) => return,
             Err(error) => {
                 let number = lines.open_line();
-                send(sender, Place { row: number, line: number, byte: 0 }, Err(cannot_be_read(&error)));
+                send(
+                    sender,
+                    Place {
+                        row: number,
+                        line: number,
+                        byte: 0,
+                    },
+                    Err(cannot_be_read(&error)),
+                );
                 return;
             }
         };
         if line.is_blank() {
             continue;
         }
-        let place = Place { row: line.number, line: line.number, byte: line.start };
-        let too_long = |_| ValidationError::new("row", format!("has more than {MAX_ROW_BYTES} bytes"), "shorten the row");
-        let row = line.text.map_err(too_long).and_then(|text| json_row(&text)).and_then(|row| common.request(row));
+        let place = Place {
+            row: line.number,
+            line: line.number,
+            byte: line.start,
+        };
+        let too_long = |_| {
+            ValidationError::new(
+                "row",
+                format!("has more than {MAX_ROW_BYTES} bytes"),
+                "shorten the row",
+            )
+        };
+        let row = line
+            .text
+            .map_err(too_long)
+            .and_then(|text| json_row(&text))
+            .and_then(|row| common.request(row));
         if !send(sender, place, row) {
             return;
         }
@@ -202,37 +261,72 @@ fn read_json(source: Source, common: &Common, sender: &Sender) {
 
 fn json_row(text: &[u8]) -> Result<CreateSessionRequest, ValidationError> {
     let fix = "write an object with guestId, queueId, idempotencyKey, firstName, lastName, email, phone, attributes";
-    read_object(text).map_err(|Unreadable { field, reason, fix: better }| {
-        let field = field.unwrap_or_else(|| "row".to_owned());
-        ValidationError::new(field, format!("cannot be read: {reason}"), better.unwrap_or_else(|| fix.to_owned()))
-    })
+    read_object(text).map_err(
+        |Unreadable {
+             field,
+             reason,
+             fix: better,
+         }| {
+            let field = field.unwrap_or_else(|| "row".to_owned());
+            ValidationError::new(
+                field,
+                format!("cannot be read: {reason}"),
+                better.unwrap_or_else(|| fix.to_owned()),
+            )
+        },
+    )
 }
 
 fn cannot_be_read(error: &io::Error) -> ValidationError {
-    ValidationError::new("row", format!("cannot be read: {error}; the rows after it were not read"), "run the same command again")
+    ValidationError::new(
+        "row",
+        format!("cannot be read: {error}; the rows after it were not read"),
+        "run the same command again",
+    )
 }
 
-fn read_csv(mut reader: csv::Reader<Source>, headings: &Headings, common: &Common, sender: &Sender) {
+fn read_csv(
+    mut reader: csv::Reader<Source>,
+    headings: &Headings,
+    common: &Common,
+    sender: &Sender,
+) {
     let mut number = 0;
     loop {
         let row = match reader.next_row() {
             Ok(Some(row)) => row,
             Ok(None) => return,
             Err(error) => {
-                let place = Place { row: number + 1, line: reader.line(), byte: 0 };
+                let place = Place {
+                    row: number + 1,
+                    line: reader.line(),
+                    byte: 0,
+                };
                 send(sender, place, Err(cannot_be_read(&error)));
                 return;
             }
         };
         // Spreadsheets write rows without values. They are skipped like empty lines.
-        if row.cells.as_ref().is_ok_and(|cells| cells.iter().all(String::is_empty)) {
+        if row
+            .cells
+            .as_ref()
+            .is_ok_and(|cells| cells.iter().all(String::is_empty))
+        {
             continue;
         }
         number += 1;
-        let place = Place { row: number, line: row.line, byte: row.start };
-        let malformed = |malformed: csv::Malformed| ValidationError::new("row", malformed.to_string(), malformed.fault.fix());
+        let place = Place {
+            row: number,
+            line: row.line,
+            byte: row.start,
+        };
+        let malformed = |malformed: csv::Malformed| {
+            ValidationError::new("row", malformed.to_string(), malformed.fault.fix())
+        };
         let cells = row.cells.map_err(malformed);
-        let request = cells.and_then(|cells| headings.row(cells)).and_then(|row| common.request(row));
+        let request = cells
+            .and_then(|cells| headings.row(cells))
+            .and_then(|row| common.request(row));
         if !send(sender, place, request) {
             return;
         }
@@ -240,6 +334,8 @@ fn read_csv(mut reader: csv::Reader<Source>, headings: &Headings, common: &Commo
 }
 
 fn send(sender: &Sender, place: Place, row: Result<SessionRequest, ValidationError>) -> bool {
-    let row = row.map(|request| Row { place, request }).map_err(|invalid| RowError { place, invalid });
+    let row = row
+        .map(|request| Row { place, request })
+        .map_err(|invalid| RowError { place, invalid });
     sender.blocking_send(row).is_ok()
 }

@@ -10,7 +10,10 @@ pub(super) struct Signals {
 
 impl Signals {
     pub(super) fn listen() -> std::io::Result<Self> {
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
     }
 
     pub(super) async fn next(&mut self) {

@@ -9,8 +9,8 @@ use std::{
 
 use anyhow::Context;
 use guestlane::{
-    CallPolicy, Clock, Credentials, Endpoints, EngineConfig, OAuthClient, Rate, SessionEngine, StorageConfig, TlsRoots,
-    TokenRequestAuth, WebhookConfig,
+    CallPolicy, Clock, Credentials, Endpoints, EngineConfig, OAuthClient, Rate, SessionEngine,
+    StorageConfig, TlsRoots, TokenRequestAuth, WebhookConfig,
     admission_control::{AdmissionController, Permit},
     outbox::EgressPolicy,
     request::{Attributes, ContactDetails, IdempotencyKey, QueueId, SessionRequest},
@@ -38,12 +38,20 @@ pub(super) struct Plan {
 
 impl Plan {
     pub(super) fn whole() -> Self {
-        Self { name: "durable, audited, CRM told", crm: true, guarantees: BenchOverrides::default() }
+        Self {
+            name: "durable, audited, CRM told",
+            crm: true,
+            guarantees: BenchOverrides::default(),
+        }
     }
 
     /// Plans with one guarantee less each.
     pub(super) fn each_guarantee() -> Vec<Self> {
-        let less = |name, durable, audited| Self { name, crm: false, guarantees: BenchOverrides { durable, audited } };
+        let less = |name, durable, audited| Self {
+            name,
+            crm: false,
+            guarantees: BenchOverrides { durable, audited },
+        };
         vec![
             Self::whole(),
             less("without CRM", true, true),
@@ -79,14 +87,36 @@ impl Drop for Simulator {
 impl Simulator {
     fn start(args: &Bench) -> anyhow::Result<(Self, Says)> {
         let mut command = Command::new(std::env::current_exe()?);
-        command.env_clear().args(["simulate", "--listen", "127.0.0.1:0", "--json", "--rate-limit", &args.rate_limit]);
-        command.args(["--clients", &args.clients.to_string(), "--latency", &args.latency.to_string()]);
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("the simulator cannot be started")?;
+        command.env_clear().args([
+            "simulate",
+            "--listen",
+            "127.0.0.1:0",
+            "--json",
+            "--rate-limit",
+            &args.rate_limit,
+        ]);
+        command.args([
+            "--clients",
+            &args.clients.to_string(),
+            "--latency",
+            &args.latency.to_string(),
+        ]);
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("the simulator cannot be started")?;
         let mut line = String::new();
-        let stdout = child.stdout.as_mut().context("the simulator has no output")?;
+        let stdout = child
+            .stdout
+            .as_mut()
+            .context("the simulator has no output")?;
         BufReader::new(stdout).read_line(&mut line)?;
         let simulator = Self(child);
-        Ok((simulator, serde_json::from_str(&line).context("the simulator did not start")?))
+        Ok((
+            simulator,
+            serde_json::from_str(&line).context("the simulator did not start")?,
+        ))
     }
 }
 
@@ -99,25 +129,44 @@ fn settings(
 ) -> anyhow::Result<EngineConfig> {
     let clients = says.client_id.split(' ').zip(says.client_secret.split(' '));
     let surface = match args.surface.as_str() {
-        "web-messaging" => Surface::WebMessaging { deployment: says.deployment_id },
-        "open-messaging" => Surface::OpenMessaging { integration: says.integration_id },
+        "web-messaging" => Surface::WebMessaging {
+            deployment: says.deployment_id,
+        },
+        "open-messaging" => Surface::OpenMessaging {
+            integration: says.integration_id,
+        },
         _ => Surface::Rest,
     };
     Ok(EngineConfig {
         credentials: Credentials {
             hosts: Endpoints::one_origin(says.base_url.parse()?),
-            sign_in: if surface.is_public_api() { TokenRequestAuth::Basic } else { TokenRequestAuth::Form },
-            clients: clients.map(|(id, secret)| OAuthClient { id: id.to_owned(), secret: secret.to_owned().into() }).collect(),
+            sign_in: if surface.is_public_api() {
+                TokenRequestAuth::Basic
+            } else {
+                TokenRequestAuth::Form
+            },
+            clients: clients
+                .map(|(id, secret)| OAuthClient {
+                    id: id.to_owned(),
+                    secret: secret.to_owned().into(),
+                })
+                .collect(),
             trust: TlsRoots::System,
         },
-        patience: CallPolicy { quota, ..CallPolicy::default() },
+        patience: CallPolicy {
+            quota,
+            ..CallPolicy::default()
+        },
         // A long wait is a measured latency, not a failure.
         deadline: Duration::from_secs(600),
         keep_sessions: None,
         keys: RotationPolicy::default(),
         surface,
         cloud: MessagingConfig::default(),
-        places: StorageConfig { guarantees: plan.guarantees, ..StorageConfig::in_directory(directory) },
+        places: StorageConfig {
+            guarantees: plan.guarantees,
+            ..StorageConfig::in_directory(directory)
+        },
         crm: match plan.crm {
             true => Some(WebhookConfig {
                 urls: vec![says.crm_url.parse()?],
@@ -140,15 +189,34 @@ fn wish(n: u64, queue: QueueId) -> anyhow::Result<SessionRequest> {
     })
 }
 
-pub(super) async fn run(args: &Bench, plan: &Plan, quota: Option<Rate>, arrivals: Option<Rate>) -> anyhow::Result<Figures> {
+pub(super) async fn run(
+    args: &Bench,
+    plan: &Plan,
+    quota: Option<Rate>,
+    arrivals: Option<Rate>,
+) -> anyhow::Result<Figures> {
     let (_simulator, says) = Simulator::start(args)?;
-    let directory = tempfile::Builder::new().prefix("guestlane-bench-").tempdir_in(&args.directory)?;
-    let queue = QueueId(says.queue_ids.first().copied().context("the simulator has no queue")?);
+    let directory = tempfile::Builder::new()
+        .prefix("guestlane-bench-")
+        .tempdir_in(&args.directory)?;
+    let queue = QueueId(
+        says.queue_ids
+            .first()
+            .copied()
+            .context("the simulator has no queue")?,
+    );
     let clock = Clock::system();
-    let engine = SessionEngine::open(settings(args, plan, quota, &says, directory.path())?, clock.clone()).await?;
+    let engine = SessionEngine::open(
+        settings(args, plan, quota, &says, directory.path())?,
+        clock.clone(),
+    )
+    .await?;
     let working = tokio::spawn(Arc::clone(&engine).run_background_tasks());
-    let intake =
-        AdmissionController::new(Arc::clone(&engine), args.concurrency.map_or(AdmissionController::MAX_CONCURRENCY, usize::from));
+    let intake = AdmissionController::new(
+        Arc::clone(&engine),
+        args.concurrency
+            .map_or(AdmissionController::MAX_CONCURRENCY, usize::from),
+    );
 
     let before = getrusage(UsageWho::RUSAGE_SELF)?;
     let began = clock.monotonic();
@@ -156,7 +224,10 @@ pub(super) async fn run(args: &Bench, plan: &Plan, quota: Option<Rate>, arrivals
     let mut latencies = Vec::with_capacity(args.sessions as usize);
     for n in 0..args.sessions {
         let (begun, asked_at): (Option<Permit>, _) = match arrivals {
-            None => (Some(intake.acquire(queue, |_| {}).await?), clock.monotonic()),
+            None => (
+                Some(intake.acquire(queue, |_| {}).await?),
+                clock.monotonic(),
+            ),
             // Requests arrive at a fixed rate, whether or not earlier sessions are done.
             Some(rate) => {
                 let due = began + Duration::from_secs_f64(n as f64 / rate.per_second());
@@ -197,7 +268,9 @@ pub(super) async fn run(args: &Bench, plan: &Plan, quota: Option<Rate>, arrivals
         failed: (latencies.len() - good.len()) as u64,
         seconds: round(seconds),
         sessions_per_second: round(good.len() as f64 / seconds),
-        cpu_ms_per_session: round((processor_time(&after) - processor_time(&before)).as_secs_f64() * 1000.0 / sessions),
+        cpu_ms_per_session: round(
+            (processor_time(&after) - processor_time(&before)).as_secs_f64() * 1000.0 / sessions,
+        ),
         latency_ms: Latency::of(good),
         calls_per_session: round(calls / sessions),
         throttled_percent: round(engine.stats().throttled() as f64 * 100.0 / calls),

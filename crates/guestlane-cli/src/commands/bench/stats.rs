@@ -41,7 +41,9 @@ pub(super) struct Latency {
 }
 
 /// The percentiles at which the chart has points.
-pub(super) const SHARES: [f64; 13] = [0.0, 0.25, 0.5, 0.75, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9999];
+pub(super) const SHARES: [f64; 13] = [
+    0.0, 0.25, 0.5, 0.75, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9999,
+];
 
 impl Latency {
     pub(super) fn of(mut latencies: Vec<Duration>) -> Self {
@@ -50,9 +52,17 @@ impl Latency {
         // not exceed.
         let at = |share: f64| {
             let rank = (latencies.len() as f64 * share).ceil() as usize;
-            latencies.get(rank.max(1) - 1).map_or(0.0, |latency| round(latency.as_secs_f64() * 1000.0))
+            latencies
+                .get(rank.max(1) - 1)
+                .map_or(0.0, |latency| round(latency.as_secs_f64() * 1000.0))
         };
-        Self { p50: at(0.5), p90: at(0.9), p99: at(0.99), max: at(1.0), curve: SHARES.into_iter().map(at).collect() }
+        Self {
+            p50: at(0.5),
+            p90: at(0.9),
+            p99: at(0.99),
+            max: at(1.0),
+            curve: SHARES.into_iter().map(at).collect(),
+        }
     }
 }
 
@@ -60,7 +70,10 @@ impl Figures {
     pub(super) fn summary(&self) -> String {
         format!(
             "{:.0} sessions/s, {:.3} ms of processor time each, p50 {:.2} ms, p99 {:.2} ms",
-            self.sessions_per_second, self.cpu_ms_per_session, self.latency_ms.p50, self.latency_ms.p99
+            self.sessions_per_second,
+            self.cpu_ms_per_session,
+            self.latency_ms.p50,
+            self.latency_ms.p99
         )
     }
 }
@@ -80,7 +93,9 @@ impl Report {
             values.sort_by(f64::total_cmp);
             round(values.get(values.len() / 2).copied().unwrap_or_default())
         };
-        let curve = (0..SHARES.len()).map(|n| median(&|run| run.latency_ms.curve[n])).collect();
+        let curve = (0..SHARES.len())
+            .map(|n| median(&|run| run.latency_ms.curve[n]))
+            .collect();
         let quota = runs.iter().any(|run| run.quota_percent.is_some());
         let median = Figures {
             sessions: runs.first().map_or(0, |run| run.sessions),
@@ -110,12 +125,27 @@ pub(super) fn round(value: f64) -> f64 {
 }
 
 pub(super) fn table(reports: &[Report]) -> String {
-    let headings =
-        ["medians", "sessions/s", "CPU ms", "p50 ms", "p90 ms", "p99 ms", "max ms", "calls", "429 %", "quota %", "MiB", "failed"];
+    let headings = [
+        "medians",
+        "sessions/s",
+        "CPU ms",
+        "p50 ms",
+        "p90 ms",
+        "p99 ms",
+        "max ms",
+        "calls",
+        "429 %",
+        "quota %",
+        "MiB",
+        "failed",
+    ];
     output::table(
         &headings,
         reports.iter().map(|report| {
-            let Figures { latency_ms: latency, .. } = &report.median;
+            let Figures {
+                latency_ms: latency,
+                ..
+            } = &report.median;
             let figures = &report.median;
             vec![
                 report.name.to_owned(),
@@ -127,7 +157,10 @@ pub(super) fn table(reports: &[Report]) -> String {
                 format!("{:.1}", latency.max),
                 format!("{:.3}", figures.calls_per_session),
                 format!("{:.3}", figures.throttled_percent),
-                figures.quota_percent.map(|percent| format!("{percent:.1}")).unwrap_or_default(),
+                figures
+                    .quota_percent
+                    .map(|percent| format!("{percent:.1}"))
+                    .unwrap_or_default(),
                 format!("{:.0}", figures.resident_mib),
                 figures.failed.to_string(),
             ]
@@ -142,7 +175,10 @@ mod tests {
     #[test]
     fn percentiles_are_the_nearest_ranks_and_runs_are_told_by_their_medians() {
         let latency = Latency::of((1..=100).rev().map(Duration::from_millis).collect());
-        assert_eq!((latency.p50, latency.p90, latency.p99, latency.max), (50.0, 90.0, 99.0, 100.0));
+        assert_eq!(
+            (latency.p50, latency.p90, latency.p99, latency.max),
+            (50.0, 90.0, 99.0, 100.0)
+        );
         assert_eq!(Latency::of(Vec::new()).max, 0.0);
         let run = |rate: f64, failed| Figures {
             sessions: 10,
@@ -157,6 +193,10 @@ mod tests {
             resident_mib: 20.0,
         };
         let report = Report::of("whole", vec![run(3.0, 0), run(1.0, 2), run(2.0, 0)]);
-        assert_eq!((report.median.sessions_per_second, report.median.failed), (2.0, 2), "a failure is never outvoted");
+        assert_eq!(
+            (report.median.sessions_per_second, report.median.failed),
+            (2.0, 2),
+            "a failure is never outvoted"
+        );
     }
 }

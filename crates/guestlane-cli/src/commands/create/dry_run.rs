@@ -63,17 +63,30 @@ enum Contact {
     Unknown { unknown: String },
 }
 
-pub(super) async fn run(config: &EngineConfig, request: &SessionRequest, json: bool) -> anyhow::Result<()> {
+pub(super) async fn run(
+    config: &EngineConfig,
+    request: &SessionRequest,
+    json: bool,
+) -> anyhow::Result<()> {
     config.surface.validate(request)?;
-    let token = GuestToken::placeholder(&request.guest, &request.attributes, SealedSigningKey::FIRST_KID);
+    let token = GuestToken::placeholder(
+        &request.guest,
+        &request.attributes,
+        SealedSigningKey::FIRST_KID,
+    );
     let mut calls = calls(config, request, &token);
     for call in &mut calls {
-        let named = call.body.as_ref().map(|body| body.get().replace(token.expose(), "<guest token>"));
+        let named = call
+            .body
+            .as_ref()
+            .map(|body| body.get().replace(token.expose(), "<guest token>"));
         call.body = named.and_then(|body| RawValue::from_string(body).ok());
     }
     let attributes = match config.surface {
         Surface::Rest => request.attributes.as_map().clone(),
-        Surface::WebMessaging { .. } | Surface::OpenMessaging { .. } => config.cloud.attributes(request, &token),
+        Surface::WebMessaging { .. } | Surface::OpenMessaging { .. } => {
+            config.cloud.attributes(request, &token)
+        }
     };
     let run = DryRun {
         dry_run: true,
@@ -101,17 +114,30 @@ pub(super) async fn run(config: &EngineConfig, request: &SessionRequest, json: b
             output::stdout_line(format!("  ({note})"));
         }
     }
-    output::stdout_line(format!("\nAttributes: {} of {} bytes.", run.attribute_bytes, run.attribute_bytes_allowed));
-    output::stdout_line(format!("Quota: {} for the session.", output::count(run.quota_cost as u64, "call")));
+    output::stdout_line(format!(
+        "\nAttributes: {} of {} bytes.",
+        run.attribute_bytes, run.attribute_bytes_allowed
+    ));
+    output::stdout_line(format!(
+        "Quota: {} for the session.",
+        output::count(run.quota_cost as u64, "call")
+    ));
     match &run.contact {
-        Some(Contact::Would(UpsertPreview::Create)) => output::stdout_line("Contact: there is none yet, it would be made."),
+        Some(Contact::Would(UpsertPreview::Create)) => {
+            output::stdout_line("Contact: there is none yet, it would be made.")
+        }
         Some(Contact::Would(UpsertPreview::Update { id })) => {
-            let id = id.as_deref().map(|id| format!(" {}", output::printable(id))).unwrap_or_default();
-            output::stdout_line(format!("Contact: it is there{id}, and would be brought up to date."));
+            let id = id
+                .as_deref()
+                .map(|id| format!(" {}", output::printable(id)))
+                .unwrap_or_default();
+            output::stdout_line(format!(
+                "Contact: it is there{id}, and would be brought up to date."
+            ));
         }
-        Some(Contact::Unknown { unknown }) => {
-            output::stderr_line(format!("note: the platform could not be asked about the contact: {unknown}"))
-        }
+        Some(Contact::Unknown { unknown }) => output::stderr_line(format!(
+            "note: the platform could not be asked about the contact: {unknown}"
+        )),
         None => {}
     }
     Ok(())
@@ -126,50 +152,104 @@ async fn contact(config: &EngineConfig, request: &SessionRequest) -> Option<Cont
     let clock = Clock::system();
     let deadline = clock.now() + config.deadline;
     let asked = async {
-        let platform = GenesysClient::new(&config.credentials, config.patience, clock, FailPoints::default())?;
-        Ok::<_, anyhow::Error>(platform.dry_run_upsert_contact(&identifiers, &config.cloud.contact(request), deadline).await?)
+        let platform = GenesysClient::new(
+            &config.credentials,
+            config.patience,
+            clock,
+            FailPoints::default(),
+        )?;
+        Ok::<_, anyhow::Error>(
+            platform
+                .dry_run_upsert_contact(&identifiers, &config.cloud.contact(request), deadline)
+                .await?,
+        )
     };
     Some(match asked.await {
         Ok(would) => Contact::Would(would),
-        Err(error) => Contact::Unknown { unknown: format!("{error:#}") },
+        Err(error) => Contact::Unknown {
+            unknown: format!("{error:#}"),
+        },
     })
 }
 
 fn calls(config: &EngineConfig, request: &SessionRequest, token: &GuestToken) -> Vec<Call> {
     let api = &config.credentials.hosts.api;
-    let call =
-        |method, path: &str, body| Call { method, url: api.route(path), idempotency_key: None, body, note: None, costs: true };
+    let call = |method, path: &str, body| Call {
+        method,
+        url: api.route(path),
+        idempotency_key: None,
+        body,
+        note: None,
+        costs: true,
+    };
     let queue = Call {
         note: Some("once for many sessions"),
         costs: false,
-        ..call("GET", &format!("/api/v2/routing/queues/{}", request.queue), None)
+        ..call(
+            "GET",
+            &format!("/api/v2/routing/queues/{}", request.queue),
+            None,
+        )
     };
     let mut calls = Vec::new();
     match &config.surface {
         Surface::Rest => {
             let upstream = request.key.platform_key();
-            let contact = CreateContactRequest::new(request.guest.as_str(), token.expose(), request.attributes.as_map());
-            let conversation = NewConversation::new(request.guest.as_str(), request.queue.0, token.expose());
-            let keyed = |path, key, body| Call { idempotency_key: Some(format!("{upstream}-{key}")), ..call("POST", path, body) };
-            calls.push(Call { note: Some("once for many sessions"), costs: false, ..call("POST", "/api/v2/oauth/token", None) });
+            let contact = CreateContactRequest::new(
+                request.guest.as_str(),
+                token.expose(),
+                request.attributes.as_map(),
+            );
+            let conversation =
+                NewConversation::new(request.guest.as_str(), request.queue.0, token.expose());
+            let keyed = |path, key, body| Call {
+                idempotency_key: Some(format!("{upstream}-{key}")),
+                ..call("POST", path, body)
+            };
+            calls.push(Call {
+                note: Some("once for many sessions"),
+                costs: false,
+                ..call("POST", "/api/v2/oauth/token", None)
+            });
             calls.push(queue);
-            calls.push(keyed("/api/v2/externalcontacts/contacts", "contact", to_raw_value(&contact).ok()));
-            calls.push(keyed("/api/v2/conversations/messaging", "conversation", to_raw_value(&conversation).ok()));
+            calls.push(keyed(
+                "/api/v2/externalcontacts/contacts",
+                "contact",
+                to_raw_value(&contact).ok(),
+            ));
+            calls.push(keyed(
+                "/api/v2/conversations/messaging",
+                "conversation",
+                to_raw_value(&conversation).ok(),
+            ));
         }
         surface @ (Surface::WebMessaging { .. } | Surface::OpenMessaging { .. }) => {
             let url = config.credentials.hosts.login.route("/oauth/token");
-            calls.push(Call { url, note: Some("once for many sessions"), costs: false, ..call("POST", "", None) });
+            calls.push(Call {
+                url,
+                note: Some("once for many sessions"),
+                costs: false,
+                ..call("POST", "", None)
+            });
             calls.push(queue);
             calls.push(contact_call(&config.cloud, request, call));
             calls.extend(first_message(config, surface, request, token));
             let prefetched = matches!(surface, Surface::OpenMessaging { .. });
-            let details = call("GET", "/api/v2/conversations/messages/{messageId}/details", None);
+            let details = call(
+                "GET",
+                "/api/v2/conversations/messages/{messageId}/details",
+                None,
+            );
             let note = if prefetched {
                 "only if the platform did not tell the conversation at once"
             } else {
                 "until the platform knows the message"
             };
-            calls.push(Call { note: Some(note), costs: !prefetched, ..details });
+            calls.push(Call {
+                note: Some(note),
+                costs: !prefetched,
+                ..details
+            });
             calls.extend(arrangements(&config.cloud, request, call));
         }
     }
@@ -184,8 +264,15 @@ fn contact_call(
     let (identifiers, contact) = (cloud.identifiers(request), cloud.contact(request));
     if identifiers.is_empty() {
         let note = "unless an earlier session of the guest knows the contact; without GENESYS_EXTERNAL_SOURCE_ID, e-mail or telephone nothing identifies it";
-        let create = call("POST", "/api/v2/externalcontacts/contacts", to_raw_value(&contact).ok());
-        return Call { note: Some(note), ..create };
+        let create = call(
+            "POST",
+            "/api/v2/externalcontacts/contacts",
+            to_raw_value(&contact).ok(),
+        );
+        return Call {
+            note: Some(note),
+            ..create
+        };
     }
     call(
         "POST",
@@ -194,18 +281,35 @@ fn contact_call(
     )
 }
 
-fn first_message(config: &EngineConfig, surface: &Surface, request: &SessionRequest, token: &GuestToken) -> Vec<Call> {
+fn first_message(
+    config: &EngineConfig,
+    surface: &Surface,
+    request: &SessionRequest,
+    token: &GuestToken,
+) -> Vec<Call> {
     let hosts = &config.credentials.hosts;
     match surface {
         Surface::OpenMessaging { integration } => {
             const ID: &str = "<session id>";
             let message = config.cloud.inbound_message(request, token, ID, "<time>");
-            let path = format!("/api/v2/conversations/messages/{integration}/inbound/open/message?prefetchConversationId=true");
+            let path = format!(
+                "/api/v2/conversations/messages/{integration}/inbound/open/message?prefetchConversationId=true"
+            );
             let (url, body) = (hosts.api.route(&path), to_raw_value(&message).ok());
-            vec![Call { method: "POST", url, idempotency_key: None, body, note: None, costs: true }]
+            vec![Call {
+                method: "POST",
+                url,
+                idempotency_key: None,
+                body,
+                note: None,
+                costs: true,
+            }]
         }
         Surface::WebMessaging { deployment } => {
-            let socket = hosts.webmessaging.route(&format!("/v1?deploymentId={deployment}")).replacen("http", "ws", 1);
+            let socket = hosts
+                .webmessaging
+                .route(&format!("/v1?deploymentId={deployment}"))
+                .replacen("http", "ws", 1);
             let frame = |action, note| Call {
                 method: "FRAME",
                 url: socket.clone(),
@@ -219,7 +323,10 @@ fn first_message(config: &EngineConfig, surface: &Surface, request: &SessionRequ
                 note,
                 costs: false,
             };
-            let configure = Configure { deployment_id: deployment.to_string(), ..Configure::default() };
+            let configure = Configure {
+                deployment_id: deployment.to_string(),
+                ..Configure::default()
+            };
             let message = Box::new(config.cloud.first_message(request, token));
             let open = Call {
                 method: "WEBSOCKET",
@@ -233,7 +340,11 @@ fn first_message(config: &EngineConfig, surface: &Surface, request: &SessionRequ
                 open,
                 frame(Action::ConfigureSession(configure), None),
                 frame(
-                    Action::OnMessage { message, time: None, channel: None },
+                    Action::OnMessage {
+                        message,
+                        time: None,
+                        channel: None,
+                    },
                     Some("after a crash or a lost answer, the history is read first"),
                 ),
             ]
@@ -256,12 +367,20 @@ fn arrangements(
             "externalContactId": "{contactId}", "conversationId": "{conversationId}", "communicationId": "{communicationId}",
             "mediaType": "MESSAGE",
         });
-        calls.push(call("PUT", "/api/v2/externalcontacts/conversations/{conversationId}", to_raw_value(&link).ok()));
+        calls.push(call(
+            "PUT",
+            "/api/v2/externalcontacts/conversations/{conversationId}",
+            to_raw_value(&link).ok(),
+        ));
     }
     if cloud.move_to_queue {
-        let path = "/api/v2/conversations/{conversationId}/participants/{participantId}/replace/queue";
+        let path =
+            "/api/v2/conversations/{conversationId}/participants/{participantId}/replace/queue";
         let body = to_raw_value(&json!({"queueId": request.queue.to_string()})).ok();
-        calls.push(Call { note: Some("unless it is there already"), ..call("POST", path, body) });
+        calls.push(Call {
+            note: Some("unless it is there already"),
+            ..call("POST", path, body)
+        });
     }
     calls
 }

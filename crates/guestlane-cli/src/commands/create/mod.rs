@@ -48,7 +48,13 @@ fn request(args: &Create, settings: &Settings) -> anyhow::Result<SessionRequest>
         Some(queue) => Some(queue.parse()?),
         None => settings.default_queue()?,
     };
-    let missing = || guestlane::request::ValidationError::new("queueId", "is missing", "give --queue or set GENESYS_QUEUE_ID");
+    let missing = || {
+        guestlane::request::ValidationError::new(
+            "queueId",
+            "is missing",
+            "give --queue or set GENESYS_QUEUE_ID",
+        )
+    };
     Ok(SessionRequest {
         guest: args.guest.parse()?,
         contact_details: ContactDetails::new(
@@ -59,7 +65,12 @@ fn request(args: &Create, settings: &Settings) -> anyhow::Result<SessionRequest>
         )?,
         queue: queue.ok_or_else(missing)?,
         attributes: attributes(&args.attributes)?,
-        key: args.idempotency_key.as_deref().map(str::parse).transpose()?.unwrap_or_else(IdempotencyKey::generate),
+        key: args
+            .idempotency_key
+            .as_deref()
+            .map(str::parse)
+            .transpose()?
+            .unwrap_or_else(IdempotencyKey::generate),
     })
 }
 
@@ -68,25 +79,52 @@ fn show(opened: &CreatedSession, json: bool, show_token: bool) {
         return output::json(&SessionJson::opened(opened));
     }
     let session = &opened.session;
-    let how = if opened.replayed { "was open already" } else { "is open" };
+    let how = if opened.replayed {
+        "was open already"
+    } else {
+        "is open"
+    };
     output::stdout_line(format!("The session of {} {how}.\n", session.request.guest));
     let missing = || "–".to_owned();
-    let latency = session.latency.map_or_else(missing, |latency| format!("{:.1} ms", latency.as_secs_f64() * 1000.0));
+    let latency = session.latency.map_or_else(missing, |latency| {
+        format!("{:.1} ms", latency.as_secs_f64() * 1000.0)
+    });
     let mut rows = vec![
         ("queue", session.request.queue.to_string()),
-        ("contact", session.contact_id.as_ref().map_or_else(missing, ToString::to_string)),
-        ("conversation", session.conversation_id.as_ref().map_or_else(missing, ToString::to_string)),
+        (
+            "contact",
+            session
+                .contact_id
+                .as_ref()
+                .map_or_else(missing, ToString::to_string),
+        ),
+        (
+            "conversation",
+            session
+                .conversation_id
+                .as_ref()
+                .map_or_else(missing, ToString::to_string),
+        ),
         ("session", session.id.to_string()),
         ("key", session.request.key.to_string()),
         // A replay makes no call, so the latency shown is that of the first request.
-        if opened.replayed { ("latency", format!("{latency}, when it was created")) } else { ("latency", latency) },
+        if opened.replayed {
+            ("latency", format!("{latency}, when it was created"))
+        } else {
+            ("latency", latency)
+        },
     ];
     if let Some(end) = session.guest_session_expires_at {
         rows.push(("guest session", format!("ends {end} if nothing is said")));
     }
     if show_token {
         rows.push(("guest token", opened.guest_token.expose().to_owned()));
-        rows.extend(opened.guest_session.as_ref().map(|token| ("session token", token.expose().to_owned())));
+        rows.extend(
+            opened
+                .guest_session
+                .as_ref()
+                .map(|token| ("session token", token.expose().to_owned())),
+        );
     }
     if session.contact_id_lost {
         output::stderr_line(

@@ -15,11 +15,13 @@ use std::{
 use anyhow::Context;
 use futures_util::{StreamExt, stream};
 use guestlane::{
-    CallPolicy, Clock, CreatedSession, Credentials, Endpoints, EngineConfig, Error, OAuthClient, SessionEngine, StorageConfig,
-    TlsRoots, TokenRequestAuth, WebhookConfig, audit,
+    CallPolicy, Clock, CreatedSession, Credentials, Endpoints, EngineConfig, Error, OAuthClient,
+    SessionEngine, StorageConfig, TlsRoots, TokenRequestAuth, WebhookConfig, audit,
     input::{csv, without_bom_str},
     outbox::{EgressPolicy, WebhookSecret},
-    request::{Attributes, ContactDetails, IdempotencyKey, QueueId, SessionRequest, ValidationError},
+    request::{
+        Attributes, ContactDetails, IdempotencyKey, QueueId, SessionRequest, ValidationError,
+    },
     surface::{MessagingConfig, Surface},
     token::RotationPolicy,
 };
@@ -49,19 +51,38 @@ struct Pretended {
 
 async fn pretend(faults: &[String]) -> anyhow::Result<Pretended> {
     let secret = WebhookSecret::generate()?;
-    let faults = faults.iter().map(|fault| fault.parse()).collect::<Result<Vec<_>, _>>()?;
+    let faults = faults
+        .iter()
+        .map(|fault| fault.parse())
+        .collect::<Result<Vec<_>, _>>()?;
     let latency = Duration::from_millis(20);
-    let options = Options { crm_secret: Some(secrecy_text(&secret)), latency, faults, ..Options::default() };
-    let client = options.clients.first().cloned().context("the simulator has no OAuth client")?;
+    let options = Options {
+        crm_secret: Some(secrecy_text(&secret)),
+        latency,
+        faults,
+        ..Options::default()
+    };
+    let client = options
+        .clients
+        .first()
+        .cloned()
+        .context("the simulator has no OAuth client")?;
     let simulator = Simulator::start(options).await?;
     // The directory contains keys.
     let mode = std::fs::Permissions::from_mode(0o700);
-    let directory = tempfile::Builder::new().prefix("guestlane-demo-").permissions(mode).tempdir()?.keep();
+    let directory = tempfile::Builder::new()
+        .prefix("guestlane-demo-")
+        .permissions(mode)
+        .tempdir()?
+        .keep();
     let config = EngineConfig {
         credentials: Credentials {
             hosts: Endpoints::one_origin(simulator.base_url().parse()?),
             sign_in: TokenRequestAuth::Form,
-            clients: vec![OAuthClient { id: client.id, secret: client.secret.into() }],
+            clients: vec![OAuthClient {
+                id: client.id,
+                secret: client.secret.into(),
+            }],
             trust: TlsRoots::System,
         },
         surface: Surface::Rest,
@@ -79,8 +100,14 @@ async fn pretend(faults: &[String]) -> anyhow::Result<Pretended> {
         }),
     };
     let engine = SessionEngine::open(config, Clock::system()).await?;
-    simulator.register_guest_keys(&engine.keyring().jwks(Clock::system().now()).to_string()).map_err(anyhow::Error::msg)?;
-    Ok(Pretended { simulator, engine, directory })
+    simulator
+        .register_guest_keys(&engine.keyring().jwks(Clock::system().now()).to_string())
+        .map_err(anyhow::Error::msg)?;
+    Ok(Pretended {
+        simulator,
+        engine,
+        directory,
+    })
 }
 
 pub(crate) async fn run(global: &Global, args: &Demo) -> anyhow::Result<ExitCode> {
@@ -92,7 +119,11 @@ pub(crate) async fn run(global: &Global, args: &Demo) -> anyhow::Result<ExitCode
     // For one guest, the platform opens the conversation but its response is lost. A retry without
     // an idempotency key would open a second one.
     let lost = wishes(&guests).min(5);
-    let Pretended { simulator, engine, directory } = pretend(&[format!("conversation:answer-lost:nth={lost}")]).await?;
+    let Pretended {
+        simulator,
+        engine,
+        directory,
+    } = pretend(&[format!("conversation:answer-lost:nth={lost}")]).await?;
     let audit_log = engine.audit_log().to_owned();
 
     if !global.json {
@@ -101,7 +132,9 @@ pub(crate) async fn run(global: &Global, args: &Demo) -> anyhow::Result<ExitCode
             guests.len(),
             simulator.base_url()
         ));
-        output::stdout_line(format!("The answer to conversation {lost} is lost after the platform has opened it.\n"));
+        output::stdout_line(format!(
+            "The answer to conversation {lost} is lost after the platform has opened it.\n"
+        ));
     }
     let created = create_all(&engine, &guests).await;
     if let Some(outbox) = engine.outbox() {
@@ -123,7 +156,10 @@ pub(crate) async fn run(global: &Global, args: &Demo) -> anyhow::Result<ExitCode
                 audit_log.display(),
                 directory.display()
             )),
-            Err(unproven) => output::stderr_line(format!("error: {}", guestlane::error::display_chain(unproven))),
+            Err(unproven) => output::stderr_line(format!(
+                "error: {}",
+                guestlane::error::display_chain(unproven)
+            )),
         }
     }
     for error in created.iter().filter_map(|created| created.as_ref().err()) {
@@ -132,14 +168,21 @@ pub(crate) async fn run(global: &Global, args: &Demo) -> anyhow::Result<ExitCode
     for wrong in &wrong {
         output::stderr_line(format!("error: {wrong}"));
     }
-    Ok(if wrong.is_empty() && proven.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if wrong.is_empty() && proven.is_ok() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 fn secrecy_text(secret: &secrecy::SecretString) -> String {
     secrecy::ExposeSecret::expose_secret(secret).to_owned()
 }
 
-async fn create_all(engine: &Arc<SessionEngine>, guests: &[SessionRequest]) -> Vec<Result<CreatedSession, Error>> {
+async fn create_all(
+    engine: &Arc<SessionEngine>,
+    guests: &[SessionRequest],
+) -> Vec<Result<CreatedSession, Error>> {
     stream::iter(guests.to_vec())
         .map(|guest| {
             let engine = Arc::clone(engine);
@@ -151,14 +194,26 @@ async fn create_all(engine: &Arc<SessionEngine>, guests: &[SessionRequest]) -> V
 }
 
 fn wishes(guests: &[SessionRequest]) -> u64 {
-    guests.iter().map(|guest| guest.key.as_str()).collect::<HashSet<_>>().len() as u64
+    guests
+        .iter()
+        .map(|guest| guest.key.as_str())
+        .collect::<HashSet<_>>()
+        .len() as u64
 }
 
-fn what_is_wrong(guests: &[SessionRequest], created: &[Result<CreatedSession, Error>], state: &Snapshot) -> Vec<String> {
+fn what_is_wrong(
+    guests: &[SessionRequest],
+    created: &[Result<CreatedSession, Error>],
+    state: &Snapshot,
+) -> Vec<String> {
     let mut wrong = Vec::new();
     let opened = created.iter().filter(|created| created.is_ok()).count();
     if opened < guests.len() {
-        wrong.push(format!("{} of {} guests have no session", guests.len() - opened, guests.len()));
+        wrong.push(format!(
+            "{} of {} guests have no session",
+            guests.len() - opened,
+            guests.len()
+        ));
     }
     // Equal rows are one request, and have one session.
     let wishes = wishes(guests);
@@ -169,10 +224,16 @@ fn what_is_wrong(guests: &[SessionRequest], created: &[Result<CreatedSession, Er
         ));
     }
     if state.crm.events != wishes {
-        wrong.push(format!("the CRM knows {} of {wishes} sessions", state.crm.events));
+        wrong.push(format!(
+            "the CRM knows {} of {wishes} sessions",
+            state.crm.events
+        ));
     }
     if state.crm.bad_signature > 0 {
-        wrong.push(format!("the CRM refused {} signatures", state.crm.bad_signature));
+        wrong.push(format!(
+            "the CRM refused {} signatures",
+            state.crm.bad_signature
+        ));
     }
     if !state.faults.contains_key("answer-lost") {
         wrong.push("no answer was lost: the demo shows nothing".to_owned());
@@ -181,21 +242,51 @@ fn what_is_wrong(guests: &[SessionRequest], created: &[Result<CreatedSession, Er
 }
 
 fn tell(queues: &[Queue], created: &[Result<CreatedSession, Error>], state: &Snapshot) {
-    let names: HashMap<_, _> = queues.iter().map(|queue| (queue.id, queue.name.as_str())).collect();
-    let rows = created.iter().filter_map(|created| created.as_ref().ok()).map(|opened| {
-        let session = &opened.session;
-        let calls =
-            if session.attempts > 2 { format!("{} calls: one answer lost", session.attempts) } else { "2 calls".to_owned() };
-        vec![
-            session.request.guest.to_string(),
-            names.get(&session.request.queue.0).copied().unwrap_or_default().to_owned(),
-            session.contact_id.as_deref().unwrap_or_default().to_owned(),
-            session.conversation_id.as_deref().unwrap_or_default().to_owned(),
-            session.latency.map(|latency| format!("{:.0} ms", latency.as_secs_f64() * 1000.0)).unwrap_or_default(),
-            calls,
-        ]
-    });
-    output::stdout_line(output::table(&["guest", "queue", "contact", "conversation", "latency", "platform"], rows));
+    let names: HashMap<_, _> = queues
+        .iter()
+        .map(|queue| (queue.id, queue.name.as_str()))
+        .collect();
+    let rows = created
+        .iter()
+        .filter_map(|created| created.as_ref().ok())
+        .map(|opened| {
+            let session = &opened.session;
+            let calls = if session.attempts > 2 {
+                format!("{} calls: one answer lost", session.attempts)
+            } else {
+                "2 calls".to_owned()
+            };
+            vec![
+                session.request.guest.to_string(),
+                names
+                    .get(&session.request.queue.0)
+                    .copied()
+                    .unwrap_or_default()
+                    .to_owned(),
+                session.contact_id.as_deref().unwrap_or_default().to_owned(),
+                session
+                    .conversation_id
+                    .as_deref()
+                    .unwrap_or_default()
+                    .to_owned(),
+                session
+                    .latency
+                    .map(|latency| format!("{:.0} ms", latency.as_secs_f64() * 1000.0))
+                    .unwrap_or_default(),
+                calls,
+            ]
+        });
+    output::stdout_line(output::table(
+        &[
+            "guest",
+            "queue",
+            "contact",
+            "conversation",
+            "latency",
+            "platform",
+        ],
+        rows,
+    ));
     let twice = &state.duplicates;
     output::stdout_line(format!(
         "\nThe platform counts {} contacts and {} conversations of {} guests: {} guests exist twice.",
@@ -215,16 +306,31 @@ fn tell(queues: &[Queue], created: &[Result<CreatedSession, Error>], state: &Sna
     ));
 }
 
-fn tell_json(created: &[Result<CreatedSession, Error>], state: &Snapshot, audit_log: &Path, wrong: &[String]) {
-    let sessions: Vec<_> = created.iter().filter_map(|created| created.as_ref().ok()).map(SessionJson::opened).collect();
-    output::json(&json!({"sessions": sessions, "platform": state, "auditLog": audit_log, "problems": wrong}));
+fn tell_json(
+    created: &[Result<CreatedSession, Error>],
+    state: &Snapshot,
+    audit_log: &Path,
+    wrong: &[String],
+) {
+    let sessions: Vec<_> = created
+        .iter()
+        .filter_map(|created| created.as_ref().ok())
+        .map(SessionJson::opened)
+        .collect();
+    output::json(
+        &json!({"sessions": sessions, "platform": state, "auditLog": audit_log, "problems": wrong}),
+    );
 }
 
 /// Parses rows of `guest_id,queue,attr.NAME…`, in which `queue` is a name or an ID.
 fn read_guests(path: Option<&Path>, queues: &[Queue]) -> anyhow::Result<Vec<SessionRequest>> {
     let text = match path {
         Some(path) => std::fs::read_to_string(path).map_err(|error| {
-            ValidationError::new("--guests", format!("{} cannot be read: {error}", path.display()), "name a CSV file")
+            ValidationError::new(
+                "--guests",
+                format!("{} cannot be read: {error}", path.display()),
+                "name a CSV file",
+            )
         })?,
         None => GUESTS.to_owned(),
     };
@@ -232,9 +338,13 @@ fn read_guests(path: Option<&Path>, queues: &[Queue]) -> anyhow::Result<Vec<Sess
     let mut headings = None;
     let mut guests = Vec::new();
     while let Some(row) = reader.next_row()? {
-        let at_line =
-            |invalid: ValidationError| ValidationError { field: format!("line {}: {}", row.line, invalid.field), ..invalid };
-        let malformed = |malformed: csv::Malformed| ValidationError::new("row", malformed.to_string(), malformed.fault.fix());
+        let at_line = |invalid: ValidationError| ValidationError {
+            field: format!("line {}: {}", row.line, invalid.field),
+            ..invalid
+        };
+        let malformed = |malformed: csv::Malformed| {
+            ValidationError::new("row", malformed.to_string(), malformed.fault.fix())
+        };
         let cells = row.cells.map_err(malformed).map_err(at_line)?;
         match &headings {
             _ if cells.iter().all(String::is_empty) => {}
@@ -243,22 +353,41 @@ fn read_guests(path: Option<&Path>, queues: &[Queue]) -> anyhow::Result<Vec<Sess
         }
     }
     if guests.is_empty() {
-        return Err(ValidationError::new("--guests", "has no guests", "write at least one row under guest_id,queue").into());
+        return Err(ValidationError::new(
+            "--guests",
+            "has no guests",
+            "write at least one row under guest_id,queue",
+        )
+        .into());
     }
     Ok(guests)
 }
 
-fn guest(headings: &[String], cells: &[String], queues: &[Queue]) -> Result<SessionRequest, ValidationError> {
+fn guest(
+    headings: &[String],
+    cells: &[String],
+    queues: &[Queue],
+) -> Result<SessionRequest, ValidationError> {
     if headings.len() != cells.len() {
-        let reason = format!("has {} columns, and the heading has {}", cells.len(), headings.len());
-        return Err(ValidationError::new("row", reason, "write as many columns as the heading has"));
+        let reason = format!(
+            "has {} columns, and the heading has {}",
+            cells.len(),
+            headings.len()
+        );
+        return Err(ValidationError::new(
+            "row",
+            reason,
+            "write as many columns as the heading has",
+        ));
     }
     let column = |name: &str| {
         let at = headings.iter().position(|heading| heading == name);
         at.and_then(|at| cells.get(at)).map_or("", String::as_str)
     };
     let wanted = column("queue");
-    let by_name = queues.iter().find(|queue| queue.name.eq_ignore_ascii_case(wanted) || queue.id.to_string() == wanted);
+    let by_name = queues
+        .iter()
+        .find(|queue| queue.name.eq_ignore_ascii_case(wanted) || queue.id.to_string() == wanted);
     let names: Vec<_> = queues.iter().map(|queue| queue.name.as_str()).collect();
     let unknown = || {
         ValidationError::new(
@@ -268,10 +397,19 @@ fn guest(headings: &[String], cells: &[String], queues: &[Queue]) -> Result<Sess
         )
     };
     let queue = QueueId(by_name.ok_or_else(unknown)?.id);
-    let pairs = headings.iter().zip(cells).filter_map(|(heading, value)| Some((heading.strip_prefix("attr.")?, value.as_str())));
+    let pairs = headings
+        .iter()
+        .zip(cells)
+        .filter_map(|(heading, value)| Some((heading.strip_prefix("attr.")?, value.as_str())));
     let attributes = Attributes::from_pairs(pairs.filter(|(_, value)| !value.is_empty()))?;
     let guest = column("guest_id").parse()?;
     let person = ContactDetails::default();
     let key = IdempotencyKey::derive_for_row("demo", &guest, &person, queue, &attributes);
-    Ok(SessionRequest { guest, contact_details: person, queue, attributes, key })
+    Ok(SessionRequest {
+        guest,
+        contact_details: person,
+        queue,
+        attributes,
+        key,
+    })
 }

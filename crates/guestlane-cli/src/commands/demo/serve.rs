@@ -15,7 +15,9 @@ use guestlane::{
     Clock, SessionEngine,
     api_key::{ApiKey, Scope, Scopes, StoredApiKey},
     config::ServiceSettings,
-    request::{Attributes, ContactDetails, IdempotencyKey, QueueId, SessionRequest, ValidationError},
+    request::{
+        Attributes, ContactDetails, IdempotencyKey, QueueId, SessionRequest, ValidationError,
+    },
 };
 use guestlane_http::{Service, server::Server};
 use serde_json::json;
@@ -36,18 +38,33 @@ const FAULTS: [&str; 5] = [
 ];
 
 /// Arrival rates, in guests per second, from one peak to the next.
-const WAVES: [f64; 12] = [2.0, 3.0, 5.0, 8.0, 12.0, 15.0, 14.0, 10.0, 7.0, 5.0, 3.0, 2.0];
+const WAVES: [f64; 12] = [
+    2.0, 3.0, 5.0, 8.0, 12.0, 15.0, 14.0, 10.0, 7.0, 5.0, 3.0, 2.0,
+];
 
 /// One in this many guests names a queue that does not exist.
 const LOST_ITS_WAY: u64 = 97;
 
-pub(super) async fn run(global: &Global, listen: SocketAddr, guests: Vec<SessionRequest>) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(
+    global: &Global,
+    listen: SocketAddr,
+    guests: Vec<SessionRequest>,
+) -> anyhow::Result<ExitCode> {
     if !listen.ip().is_loopback() {
         let reason = "is beyond this machine, and a demo speaks no TLS";
-        return Err(ValidationError::new("--listen", reason, "use an address of this machine, like 127.0.0.1:8971").into());
+        return Err(ValidationError::new(
+            "--listen",
+            reason,
+            "use an address of this machine, like 127.0.0.1:8971",
+        )
+        .into());
     }
     logging::set_minimum_level("error", global.verbose);
-    let Pretended { simulator, engine, directory } = pretend(&FAULTS.map(str::to_owned)).await?;
+    let Pretended {
+        simulator,
+        engine,
+        directory,
+    } = pretend(&FAULTS.map(str::to_owned)).await?;
     let key = admin_key(&engine).await?;
     let settings = ServiceSettings {
         listen,
@@ -63,17 +80,27 @@ pub(super) async fn run(global: &Global, listen: SocketAddr, guests: Vec<Session
     let address = format!("http://{}", listening.address()?);
     let interrupted = interrupted()?;
     if global.json {
-        output::json(&json!({"address": address, "key": key.expose(), "platform": simulator.base_url(), "stateDir": directory}));
+        output::json(
+            &json!({"address": address, "key": key.expose(), "platform": simulator.base_url(), "stateDir": directory}),
+        );
     } else {
         output::stdout_line(format!(
             "Guests arrive, and things go wrong, until you interrupt it. Look at:\n\n  {address}/#key={}\n",
             key.expose()
         ));
-        output::stdout_line(format!("The key is this demo's alone. Its state is in {}.", directory.display()));
+        output::stdout_line(format!(
+            "The key is this demo's alone. Its state is in {}.",
+            directory.display()
+        ));
     }
     let arrived = Arc::new(AtomicU64::new(0));
     let (stop, stopped) = oneshot::channel();
-    let arriving = tokio::spawn(arrive(Arc::clone(&engine), guests, Arc::clone(&arrived), stopped));
+    let arriving = tokio::spawn(arrive(
+        Arc::clone(&engine),
+        guests,
+        Arc::clone(&arrived),
+        stopped,
+    ));
     listening.serve(interrupted).await?;
     drop(stop);
     let unfinished = finish(&engine, arriving.await?).await?;
@@ -81,7 +108,9 @@ pub(super) async fn run(global: &Global, listen: SocketAddr, guests: Vec<Session
     let state = simulator.state();
     let twice = state.duplicates.guests.len();
     if global.json {
-        output::json(&json!({"guests": arrived.load(Ordering::Relaxed), "unfinished": unfinished, "platform": state}));
+        output::json(
+            &json!({"guests": arrived.load(Ordering::Relaxed), "unfinished": unfinished, "platform": state}),
+        );
     } else {
         output::stdout_line(format!(
             "\nThe platform counts {} conversations of {} guests: {twice} guests exist twice. Answers lost after the work was done: {}.",
@@ -96,15 +125,28 @@ pub(super) async fn run(global: &Global, listen: SocketAddr, guests: Vec<Session
                 "{sessions} {were} under way when the demo ended, and {were} on record: a service would finish them."
             ));
         }
-        output::stdout_line(format!("Check the audit log: guestlane audit verify --state-dir {}", directory.display()));
+        output::stdout_line(format!(
+            "Check the audit log: guestlane audit verify --state-dir {}",
+            directory.display()
+        ));
     }
-    Ok(if twice == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if twice == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 async fn admin_key(engine: &SessionEngine) -> anyhow::Result<ApiKey> {
     let key = ApiKey::generate()?;
     let scopes = Scopes::new([Scope::Admin])?;
-    let stored = StoredApiKey::new(&key, &engine.api_key_hash().await?, "demo", scopes, Clock::system().now());
+    let stored = StoredApiKey::new(
+        &key,
+        &engine.api_key_hash().await?,
+        "demo",
+        scopes,
+        Clock::system().now(),
+    );
     engine.store().add_api_key(stored, None).await?;
     Ok(key)
 }
@@ -143,9 +185,16 @@ async fn arrive(
             () = clock.sleep(Duration::from_secs_f64((0.5 + fastrand::f64()) / wave)) => {}
         }
         while under_way.try_join_next().is_some() {}
-        let Ok(guest) = format!("{}-{number}", like.guest).parse() else { continue };
-        let queue = if number % LOST_ITS_WAY == LOST_ITS_WAY - 1 { QueueId(Uuid::from_u128(0xdead)) } else { like.queue };
-        let attributes = Attributes::from_pairs(like.attributes.as_map().clone()).unwrap_or_default();
+        let Ok(guest) = format!("{}-{number}", like.guest).parse() else {
+            continue;
+        };
+        let queue = if number % LOST_ITS_WAY == LOST_ITS_WAY - 1 {
+            QueueId(Uuid::from_u128(0xdead))
+        } else {
+            like.queue
+        };
+        let attributes =
+            Attributes::from_pairs(like.attributes.as_map().clone()).unwrap_or_default();
         let request = SessionRequest {
             guest,
             contact_details: ContactDetails::default(),

@@ -25,7 +25,9 @@ pub(super) fn note_of_disabled(endpoints: &[Arc<Endpoint>]) -> bool {
             ));
         }
     }
-    endpoints.iter().any(|endpoint| endpoint.disabled_at.is_some())
+    endpoints
+        .iter()
+        .any(|endpoint| endpoint.disabled_at.is_some())
 }
 
 pub(super) async fn enable(global: &Global, number: u32) -> anyhow::Result<ExitCode> {
@@ -35,7 +37,9 @@ pub(super) async fn enable(global: &Global, number: u32) -> anyhow::Result<ExitC
     if global.json {
         output::json(&json!({"endpoint": number, "wasDisabled": was_disabled}));
     } else if was_disabled {
-        output::stdout_line(format!("Endpoint {number} is enabled again. `guestlane outbox deliver` sends what waits now."));
+        output::stdout_line(format!(
+            "Endpoint {number} is enabled again. `guestlane outbox deliver` sends what waits now."
+        ));
     } else {
         output::stdout_line(format!("Endpoint {number} is not disabled."));
     }
@@ -54,27 +58,49 @@ pub(super) async fn secret(
     endpoints.open().await?;
     let numbers = match number {
         None if rotate.is_some() && endpoints.count() > 1 => {
-            let reason = format!("is missing: CRM_WEBHOOK_URL names {} endpoints", endpoints.count());
-            return Err(ValidationError::new("--endpoint", reason, "name the one whose key is rotated, counted from 1").into());
+            let reason = format!(
+                "is missing: CRM_WEBHOOK_URL names {} endpoints",
+                endpoints.count()
+            );
+            return Err(ValidationError::new(
+                "--endpoint",
+                reason,
+                "name the one whose key is rotated, counted from 1",
+            )
+            .into());
         }
         None => 1..=endpoints.count(),
         Some(number) => number..=number,
     };
     for number in numbers.clone() {
         match (rotate, kind) {
-            (Some(overlap), _) => endpoints.rotate(number, kind, overlap, Clock::system().now()).await?,
+            (Some(overlap), _) => {
+                endpoints
+                    .rotate(number, kind, overlap, Clock::system().now())
+                    .await?
+            }
             (None, KeyKind::Ed25519) => endpoints.add_ed25519(number).await?,
             (None, KeyKind::Secret) => {}
         }
     }
     let shown = endpoints.read().await?;
-    let shown: Vec<_> = shown.iter().filter(|endpoint| numbers.contains(&endpoint.number)).collect();
+    let shown: Vec<_> = shown
+        .iter()
+        .filter(|endpoint| numbers.contains(&endpoint.number))
+        .collect();
     if shown.is_empty() {
         let reason = format!("is no endpoint: there are {}", endpoints.count());
-        return Err(ValidationError::new("--endpoint", reason, "count from 1, in the order of CRM_WEBHOOK_URL").into());
+        return Err(ValidationError::new(
+            "--endpoint",
+            reason,
+            "count from 1, in the order of CRM_WEBHOOK_URL",
+        )
+        .into());
     }
     let many = endpoints.count() > 1 && number.is_none();
-    shown.iter().for_each(|endpoint| show(global, endpoint, kind, many));
+    shown
+        .iter()
+        .for_each(|endpoint| show(global, endpoint, kind, many));
     if rotate.is_some() && !global.json {
         output::stderr_line(
             "A running service signs with it within a second. Give it to the receiver before the one before ends.",
@@ -85,7 +111,13 @@ pub(super) async fn secret(
 
 fn show(global: &Global, endpoint: &Endpoint, kind: KeyKind, many: bool) {
     let (member, text) = match kind {
-        KeyKind::Secret => ("webhookSecret", endpoint.keys.secret().map(|secret| secret.expose().to_owned())),
+        KeyKind::Secret => (
+            "webhookSecret",
+            endpoint
+                .keys
+                .secret()
+                .map(|secret| secret.expose().to_owned()),
+        ),
         KeyKind::Ed25519 => ("webhookPublicKey", endpoint.keys.public_key()),
     };
     let text = text.unwrap_or_default();
@@ -95,8 +127,15 @@ fn show(global: &Global, endpoint: &Endpoint, kind: KeyKind, many: bool) {
         shown[member] = Value::String(text);
         return output::json(&shown);
     }
-    output::stdout_line(if many { format!("{} {text}", endpoint.number) } else { text });
+    output::stdout_line(if many {
+        format!("{} {text}", endpoint.number)
+    } else {
+        text
+    });
     if let Some(until) = until {
-        output::stderr_line(format!("note: endpoint {}: the one before signs, too, until {until}", endpoint.number));
+        output::stderr_line(format!(
+            "note: endpoint {}: the one before signs, too, until {until}",
+            endpoint.number
+        ));
     }
 }

@@ -23,13 +23,33 @@ pub(crate) async fn run(global: &Global, args: &Outbox) -> anyhow::Result<ExitCo
         Outbox::List { state, limit } => list(global, state.as_deref(), *limit).await,
         Outbox::Show { id } => show(global, id).await,
         Outbox::Deliver => deliver(global).await,
-        Outbox::Replay { id, since, until, state, confirmed } => {
-            let replayed = which(id.as_deref(), since.as_deref(), until.as_deref(), state.as_deref())?;
+        Outbox::Replay {
+            id,
+            since,
+            until,
+            state,
+            confirmed,
+        } => {
+            let replayed = which(
+                id.as_deref(),
+                since.as_deref(),
+                until.as_deref(),
+                state.as_deref(),
+            )?;
             replay(global, replayed, *confirmed).await
         }
         Outbox::Enable { endpoint } => endpoints::enable(global, *endpoint).await,
-        Outbox::Secret { endpoint, ed25519, rotate, overlap } => {
-            let kind = if *ed25519 { KeyKind::Ed25519 } else { KeyKind::Secret };
+        Outbox::Secret {
+            endpoint,
+            ed25519,
+            rotate,
+            overlap,
+        } => {
+            let kind = if *ed25519 {
+                KeyKind::Ed25519
+            } else {
+                KeyKind::Secret
+            };
             let overlap = span("--overlap", overlap)?;
             endpoints::secret(global, *endpoint, kind, rotate.then_some(overlap)).await
         }
@@ -47,8 +67,13 @@ fn as_json(delivery: &Delivery) -> serde_json::Value {
 
 async fn list(global: &Global, state: Option<&str>, limit: u32) -> anyhow::Result<ExitCode> {
     let parse = |name: &str| {
-        let invalid =
-            || ValidationError::new("--state", format!("`{name}` is no state"), "use pending, delivered, dead or erased");
+        let invalid = || {
+            ValidationError::new(
+                "--state",
+                format!("`{name}` is no state"),
+                "use pending, delivered, dead or erased",
+            )
+        };
         DeliveryState::from_name(name).ok_or_else(invalid)
     };
     let state = state.map(parse).transpose()?;
@@ -57,11 +82,18 @@ async fn list(global: &Global, state: Option<&str>, limit: u32) -> anyhow::Resul
     output::note_of_limit(events.len(), limit);
     // Invalid webhook settings must not hide the events.
     if let Ok(Some(crm)) = settings::load(global)?.crm() {
-        let endpoints: Vec<_> = Endpoints::new(&opened, Some(&crm))?.read().await?.into_iter().map(Arc::new).collect();
+        let endpoints: Vec<_> = Endpoints::new(&opened, Some(&crm))?
+            .read()
+            .await?
+            .into_iter()
+            .map(Arc::new)
+            .collect();
         endpoints::note_of_disabled(&endpoints);
     }
     if global.json {
-        events.iter().for_each(|delivery| output::json(&as_json(delivery)));
+        events
+            .iter()
+            .for_each(|delivery| output::json(&as_json(delivery)));
     } else if events.is_empty() {
         output::stderr_line("There are no such events.");
     } else {
@@ -76,7 +108,14 @@ async fn list(global: &Global, state: Option<&str>, limit: u32) -> anyhow::Resul
             ]
         };
         output::stdout_line(output::table(
-            &["event", "receiver", "state", "tries", "written", "last error"],
+            &[
+                "event",
+                "receiver",
+                "state",
+                "tries",
+                "written",
+                "last error",
+            ],
             events.iter().map(row),
         ));
     }
@@ -84,25 +123,43 @@ async fn list(global: &Global, state: Option<&str>, limit: u32) -> anyhow::Resul
 }
 
 fn unknown() -> ValidationError {
-    ValidationError::new("ID", "is no event of this store", "see `guestlane outbox list`")
+    ValidationError::new(
+        "ID",
+        "is no event of this store",
+        "see `guestlane outbox list`",
+    )
 }
 
 async fn show(global: &Global, id: &str) -> anyhow::Result<ExitCode> {
-    let deliveries = open_state_read_only(global).await?.store.event(id.to_owned()).await?;
+    let deliveries = open_state_read_only(global)
+        .await?
+        .store
+        .event(id.to_owned())
+        .await?;
     if deliveries.is_empty() {
         return Err(unknown().into());
     }
     for delivery in deliveries {
         let mut shown = as_json(&delivery);
         shown["body"] = serde_json::from_str(&delivery.event.body).unwrap_or_default();
-        output::stdout_line(if global.json { shown.to_string() } else { serde_json::to_string_pretty(&shown)? });
+        output::stdout_line(if global.json {
+            shown.to_string()
+        } else {
+            serde_json::to_string_pretty(&shown)?
+        });
     }
     Ok(ExitCode::SUCCESS)
 }
 
 async fn deliver(global: &Global) -> anyhow::Result<ExitCode> {
     let settings = settings::load(global)?;
-    let missing = || ValidationError::new("CRM_WEBHOOK_URL", "is missing", "set it to where the CRM takes events");
+    let missing = || {
+        ValidationError::new(
+            "CRM_WEBHOOK_URL",
+            "is missing",
+            "set it to where the CRM takes events",
+        )
+    };
     let crm = settings.crm()?.ok_or_else(missing)?;
     let clock = Clock::system();
     let state = open_state_read_only(global).await?;
@@ -112,9 +169,17 @@ async fn deliver(global: &Global) -> anyhow::Result<ExitCode> {
     let mut round = outbox.deliver_due().await?;
     // A killed process holds its deliveries until their lease expires, so wait for one lease.
     let give_up_at = clock.now() + Event::LEASE;
-    while let Some(due) = state.store.next_initial_delivery_at(clock.now()).await?.filter(|due| *due <= give_up_at) {
+    while let Some(due) = state
+        .store
+        .next_initial_delivery_at(clock.now())
+        .await?
+        .filter(|due| *due <= give_up_at)
+    {
         let wait = due.since(clock.now());
-        output::stderr_line(format!("Waiting {:.0} s for events that another process held.", wait.as_secs_f32().ceil()));
+        output::stderr_line(format!(
+            "Waiting {:.0} s for events that another process held.",
+            wait.as_secs_f32().ceil()
+        ));
         clock.sleep(wait).await;
         round = round + outbox.deliver_due().await?;
     }
@@ -128,7 +193,9 @@ async fn deliver(global: &Global) -> anyhow::Result<ExitCode> {
     }
     let disabled = endpoints::note_of_disabled(&outbox.endpoints());
     if global.json {
-        output::json(&json!({"delivered": round.delivered, "failed": round.failed, "dead": round.dead, "pending": left}));
+        output::json(
+            &json!({"delivered": round.delivered, "failed": round.failed, "dead": round.dead, "pending": left}),
+        );
     } else {
         output::stdout_line(format!(
             "delivered {}, failed {}, dead {}, still pending {left}",
@@ -139,17 +206,31 @@ async fn deliver(global: &Global) -> anyhow::Result<ExitCode> {
         }
     }
     let waits = disabled && left > nobodys;
-    Ok(if round.failed + round.dead == 0 && !waits { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if round.failed + round.dead == 0 && !waits {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
-async fn replay(global: &Global, replay: ReplayFilter, confirmed: Confirmed) -> anyhow::Result<ExitCode> {
+async fn replay(
+    global: &Global,
+    replay: ReplayFilter,
+    confirmed: Confirmed,
+) -> anyhow::Result<ExitCode> {
     let state = open_state_read_only(global).await?;
     let count = state.store.replayable(replay.clone()).await?;
     if let ReplayFilter::Event(id) = &replay
         && count == 0
     {
         let erased = !state.store.event(id.clone()).await?.is_empty();
-        let gone = || ValidationError::new("ID", "is an event of a guest who was erased", "there is nothing left to send");
+        let gone = || {
+            ValidationError::new(
+                "ID",
+                "is an event of a guest who was erased",
+                "there is nothing left to send",
+            )
+        };
         return Err(if erased { gone() } else { unknown() }.into());
     }
     if count == 0 {
@@ -166,7 +247,9 @@ async fn replay(global: &Global, replay: ReplayFilter, confirmed: Confirmed) -> 
     let pending = state.store.replay(replay, Clock::system().now()).await?;
     let are = if pending == 1 { "is" } else { "are" };
     let events = output::count(pending as u64, "event");
-    let line = format!("{events} {are} pending again; `guestlane outbox deliver` sends what is pending now.");
+    let line = format!(
+        "{events} {are} pending again; `guestlane outbox deliver` sends what is pending now."
+    );
     Ok(confirm::done(global, json!({"events": pending}), [line]))
 }
 
@@ -181,7 +264,11 @@ fn which(
     }
     let time = |flag: &str, text: &str| {
         let invalid = |_| {
-            ValidationError::new(flag, format!("`{}` is no time", output::printable(text)), "write it like 2026-11-22T15:00:00Z")
+            ValidationError::new(
+                flag,
+                format!("`{}` is no time", output::printable(text)),
+                "write it like 2026-11-22T15:00:00Z",
+            )
         };
         text.parse::<Timestamp>().map_err(invalid)
     };
@@ -189,13 +276,25 @@ fn which(
         None => None,
         Some((_, Some(state @ (DeliveryState::Delivered | DeliveryState::Dead)))) => Some(state),
         Some((name, _)) => {
-            return Err(ValidationError::new("--state", format!("`{name}` cannot be sent again"), "use delivered or dead"));
+            return Err(ValidationError::new(
+                "--state",
+                format!("`{name}` cannot be sent again"),
+                "use delivered or dead",
+            ));
         }
     };
     let since = time("--since", since.unwrap_or_default())?;
     let until = until.map_or_else(|| Ok(Clock::system().now()), |text| time("--until", text))?;
     if until <= since {
-        return Err(ValidationError::new("--until", "is not after --since", "name the earlier time by --since"));
+        return Err(ValidationError::new(
+            "--until",
+            "is not after --since",
+            "name the earlier time by --since",
+        ));
     }
-    Ok(ReplayFilter::Written { since, until, state })
+    Ok(ReplayFilter::Written {
+        since,
+        until,
+        state,
+    })
 }

@@ -9,7 +9,10 @@ use std::{
 use bytes::Bytes;
 use guestlane_genesys::{
     Timestamp,
-    guest::frame::{AttachmentDeleted, Body as FrameBody, ErrorMessage, FrameKind, PresignedUrl, ServerFrame, UploadSuccess},
+    guest::frame::{
+        AttachmentDeleted, Body as FrameBody, ErrorMessage, FrameKind, PresignedUrl, ServerFrame,
+        UploadSuccess,
+    },
 };
 use http::{HeaderMap, Response, StatusCode, header};
 use serde_json::{Map, Value, json};
@@ -69,11 +72,21 @@ impl Files {
     }
 
     /// Verifies a signed URL, and returns the session of its file.
-    fn signed(&self, method: &str, id: &str, query: Option<&str>, now: Timestamp) -> Result<String, Refusal> {
+    fn signed(
+        &self,
+        method: &str,
+        id: &str,
+        query: Option<&str>,
+        now: Timestamp,
+    ) -> Result<String, Refusal> {
         let signature = parameter(query, "sig").unwrap_or_default();
-        let address = self.addresses.get(&signature).filter(|address| address.method == method && address.id == id);
+        let address = self
+            .addresses
+            .get(&signature)
+            .filter(|address| address.method == method && address.id == id);
         let good = address.filter(|address| address.good_until > now);
-        good.map(|address| address.session.clone()).ok_or_else(|| denied("The address is not good, or no longer."))
+        good.map(|address| address.session.clone())
+            .ok_or_else(|| denied("The address is not good, or no longer."))
     }
 }
 
@@ -98,11 +111,26 @@ impl Organization {
                 ..ErrorMessage::default()
             };
             // Both forms were seen; the one with 200 by clients that ask for errors as JSON.
-            let (kind, code) = if errors_as_json { (FrameKind::Message, 200) } else { (FrameKind::Response, 400) };
-            return ServerFrame { kind, code, body: FrameBody::GenerateUrlError(error), tracing_id }.into();
+            let (kind, code) = if errors_as_json {
+                (FrameKind::Message, 200)
+            } else {
+                (FrameKind::Response, 400)
+            };
+            return ServerFrame {
+                kind,
+                code,
+                body: FrameBody::GenerateUrlError(error),
+                tracing_id,
+            }
+            .into();
         }
         let id = wanted.attachment_id.clone();
-        if self.guests.files.get(key, &id).is_some_and(|known| known.sent) {
+        if self
+            .guests
+            .files
+            .get(key, &id)
+            .is_some_and(|known| known.sent)
+        {
             return frames::error(400, "The attachment was sent already.", tracing_id).into();
         }
         let answer = PresignedUrl {
@@ -113,20 +141,32 @@ impl Organization {
             file_size: None,
             file_type: Some(wanted.file_type.clone()),
         };
-        self.guests.files.files.insert((key.to_owned(), id), Attachment { wanted, content: None, sent: false });
+        self.guests.files.files.insert(
+            (key.to_owned(), id),
+            Attachment {
+                wanted,
+                content: None,
+                sent: false,
+            },
+        );
         frames::response(FrameBody::PresignedUrl(answer), tracing_id).into()
     }
 
     fn check_file(&self, wanted: &Wanted) -> Result<(), (u16, &'static str)> {
         let deployment = &self.options.deployment;
-        let extension = wanted.file_name.rsplit_once('.').map(|(_, extension)| format!(".{}", extension.to_lowercase()));
+        let extension = wanted
+            .file_name
+            .rsplit_once('.')
+            .map(|(_, extension)| format!(".{}", extension.to_lowercase()));
         if wanted.file_name.chars().count() >= MAX_NAME {
             return Err((4005, "File name is too long"));
         }
         let Some(extension) = extension.filter(|extension| extension.len() > 1) else {
             return Err((4004, "File name is invalid"));
         };
-        if self.blocked_extensions().contains(&extension) || !deployment.file_types.contains(&wanted.file_type) {
+        if self.blocked_extensions().contains(&extension)
+            || !deployment.file_types.contains(&wanted.file_type)
+        {
             return Err((4001, "File type not allowed"));
         }
         match wanted.file_size {
@@ -137,22 +177,46 @@ impl Organization {
     }
 
     /// Creates a signed URL. Earlier URLs stay valid until they expire.
-    fn address_of(&mut self, method: &'static str, session: &str, id: &str, now: Timestamp) -> String {
+    fn address_of(
+        &mut self,
+        method: &'static str,
+        session: &str,
+        id: &str,
+        now: Timestamp,
+    ) -> String {
         let signature = self.new_id().simple().to_string();
-        let address = Address { session: session.to_owned(), id: id.to_owned(), method, good_until: now + ADDRESS_LIFE };
-        self.guests.files.addresses.retain(|_, known| known.good_until > now);
-        self.guests.files.addresses.insert(signature.clone(), address);
+        let address = Address {
+            session: session.to_owned(),
+            id: id.to_owned(),
+            method,
+            good_until: now + ADDRESS_LIFE,
+        };
+        self.guests
+            .files
+            .addresses
+            .retain(|_, known| known.good_until > now);
+        self.guests
+            .files
+            .addresses
+            .insert(signature.clone(), address);
         let id: String = url::form_urlencoded::byte_serialize(id.as_bytes()).collect();
         format!("{}/_upload/{id}?sig={signature}", self.origin)
     }
 
     /// `getAttachment`: returns a new signed URL.
-    pub(super) fn get_attachment(&mut self, key: &str, id: &str, tracing_id: Option<String>, now: Timestamp) -> Reply {
+    pub(super) fn get_attachment(
+        &mut self,
+        key: &str,
+        id: &str,
+        tracing_id: Option<String>,
+        now: Timestamp,
+    ) -> Reply {
         let Some(known) = self.guests.files.get(key, id) else {
             return frames::error(4009, "Attachment not found", tracing_id).into();
         };
         let Some(content) = &known.content else {
-            return frames::error(4010, "Attachment was not uploaded successfully", tracing_id).into();
+            return frames::error(4010, "Attachment was not uploaded successfully", tracing_id)
+                .into();
         };
         let mut answer = PresignedUrl {
             attachment_id: id.to_owned(),
@@ -167,7 +231,12 @@ impl Organization {
     }
 
     /// `deleteAttachment`
-    pub(super) fn delete_attachment(&mut self, key: &str, id: &str, tracing_id: Option<String>) -> Reply {
+    pub(super) fn delete_attachment(
+        &mut self,
+        key: &str,
+        id: &str,
+        tracing_id: Option<String>,
+    ) -> Reply {
         match self.guests.files.get(key, id) {
             None => return frames::error(4009, "Attachment not found", tracing_id).into(),
             Some(known) if known.sent => {
@@ -177,8 +246,12 @@ impl Organization {
         }
         let files = &mut self.guests.files;
         files.files.remove(&(key.to_owned(), id.to_owned()));
-        files.addresses.retain(|_, known| known.session != key || known.id != id);
-        let body = AttachmentDeleted { attachment_id: id.to_owned() };
+        files
+            .addresses
+            .retain(|_, known| known.session != key || known.id != id);
+        let body = AttachmentDeleted {
+            attachment_id: id.to_owned(),
+        };
         frames::response(FrameBody::AttachmentDeleted(body), tracing_id).into()
     }
 
@@ -191,12 +264,28 @@ impl Organization {
 
     /// Resolves a message's reference to a file. The file must exist, and its known fields are
     /// added.
-    pub(super) fn attached(&mut self, key: &str, fields: &mut Map<String, Value>, now: Timestamp) -> Result<(), (u16, String)> {
-        let id = fields.get("attachment").and_then(|attachment| attachment["id"].as_str()).unwrap_or_default().to_owned();
+    pub(super) fn attached(
+        &mut self,
+        key: &str,
+        fields: &mut Map<String, Value>,
+        now: Timestamp,
+    ) -> Result<(), (u16, String)> {
+        let id = fields
+            .get("attachment")
+            .and_then(|attachment| attachment["id"].as_str())
+            .unwrap_or_default()
+            .to_owned();
         let known = self.guests.files.get(key, &id);
         let known = known.ok_or_else(|| (4009, "Attachment not found".to_owned()))?;
-        let content = known.content.as_ref().ok_or_else(|| (4010, "Attachment was not uploaded successfully".to_owned()))?;
-        let media = if known.wanted.file_type.starts_with("image/") { "Image" } else { "File" };
+        let content = known
+            .content
+            .as_ref()
+            .ok_or_else(|| (4010, "Attachment was not uploaded successfully".to_owned()))?;
+        let media = if known.wanted.file_type.starts_with("image/") {
+            "Image"
+        } else {
+            "File"
+        };
         let mut shown = json!({
             "id": id, "filename": known.wanted.file_name, "fileSize": content.len(), "mediaType": media,
             "mime": known.wanted.file_type,
@@ -217,13 +306,23 @@ impl Organization {
     ) -> Result<Response<Body>, Refusal> {
         let max = self.options.deployment.max_file_kb * 1024;
         let session = self.guests.files.signed("PUT", id, query, now)?;
-        let known = self.guests.files.get_mut(&session, id).ok_or_else(|| denied("The file is gone."))?;
-        let given = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let known = self
+            .guests
+            .files
+            .get_mut(&session, id)
+            .ok_or_else(|| denied("The file is gone."))?;
+        let given = |name: &str| {
+            headers
+                .get(name)
+                .and_then(|value| value.to_str().ok())
+                .unwrap_or_default()
+        };
         if given("x-amz-tagging") != tagging(&known.wanted) {
             return Err(denied("A header of the address is missing, or is another."));
         }
         let size = body.len() as u64;
-        let right_type = given(header::CONTENT_TYPE.as_str()).is_empty() || given("content-type") == known.wanted.file_type;
+        let right_type = given(header::CONTENT_TYPE.as_str()).is_empty()
+            || given("content-type") == known.wanted.file_type;
         let refused = match known.wanted.file_size {
             _ if !right_type => Some((4001, "File type not allowed")),
             _ if size == 0 => Some((4102, "File size is zero")),
@@ -253,11 +352,24 @@ impl Organization {
     }
 
     /// `GET /_upload/{attachmentId}?sig=…`
-    pub(crate) fn download(&mut self, id: &str, query: Option<&str>, now: Timestamp) -> Result<Response<Body>, Refusal> {
+    pub(crate) fn download(
+        &mut self,
+        id: &str,
+        query: Option<&str>,
+        now: Timestamp,
+    ) -> Result<Response<Body>, Refusal> {
         let session = self.guests.files.signed("GET", id, query, now)?;
-        let content = self.guests.files.get(&session, id).and_then(|known| known.content.clone());
+        let content = self
+            .guests
+            .files
+            .get(&session, id)
+            .and_then(|known| known.content.clone());
         let content = content.ok_or_else(Refusal::not_found)?;
-        Ok(response::bytes(StatusCode::OK, "application/octet-stream", content))
+        Ok(response::bytes(
+            StatusCode::OK,
+            "application/octet-stream",
+            content,
+        ))
     }
 }
 

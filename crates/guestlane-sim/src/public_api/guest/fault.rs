@@ -27,16 +27,29 @@ pub(crate) enum PreFault {
 pub(crate) fn before(fault: &Fault, tracing_id: Option<String>) -> PreFault {
     let refuse = |code, text: &str| PreFault::Answer(error(code, text, tracing_id.clone()).into());
     match fault.kind {
-        FaultKind::TooManyRequests | FaultKind::TooManyRequestsDate | FaultKind::TooManyRequestsSentence => {
+        FaultKind::TooManyRequests
+        | FaultKind::TooManyRequestsDate
+        | FaultKind::TooManyRequestsSentence => {
             let seconds = fault.retry_after.map_or(1, |wait| wait.as_secs());
-            PreFault::Answer(too_many("Message rate too high for this session", seconds, tracing_id).into())
+            PreFault::Answer(
+                too_many(
+                    "Message rate too high for this session",
+                    seconds,
+                    tracing_id,
+                )
+                .into(),
+            )
         }
-        FaultKind::BadRequest | FaultKind::BadRequestEcho | FaultKind::Redirect => refuse(400, "Request failed."),
+        FaultKind::BadRequest | FaultKind::BadRequestEcho | FaultKind::Redirect => {
+            refuse(400, "Request failed.")
+        }
         FaultKind::Unauthorized => refuse(401, "User is unauthorized"),
         FaultKind::Forbidden => refuse(403, "Access denied"),
         FaultKind::NotFound => refuse(404, "Not found"),
         FaultKind::Conflict => refuse(409, "Conflict"),
-        FaultKind::InternalError | FaultKind::BadGateway | FaultKind::Unavailable => refuse(5000, "Unexpected error"),
+        FaultKind::InternalError | FaultKind::BadGateway | FaultKind::Unavailable => {
+            refuse(5000, "Unexpected error")
+        }
         FaultKind::Reset => PreFault::Reset,
         FaultKind::Hang => PreFault::Hang,
         FaultKind::Stale
@@ -93,14 +106,19 @@ pub(crate) fn after(fault: &Fault, answer: ServerFrame) -> (PostFault, Option<u1
         FaultKind::HangAfter => (PostFault::Hang, None),
         FaultKind::Slow => {
             let seconds = u64::try_from(fault.seconds.unwrap_or(3)).unwrap_or(0);
-            (PostFault::Later(answer.to_text(), Duration::from_secs(seconds)), Some(answer.code))
+            (
+                PostFault::Later(answer.to_text(), Duration::from_secs(seconds)),
+                Some(answer.code),
+            )
         }
         FaultKind::Truncated => (PostFault::Half(answer.to_text()), None),
         FaultKind::NotHttp => (PostFault::Garbage, None),
         FaultKind::NotJson => (PostFault::Text("<html>".to_owned()), Some(answer.code)),
         FaultKind::Empty => (PostFault::Text(String::new()), Some(answer.code)),
         FaultKind::WrongTypes => {
-            let wrong = serde_json::to_value(&answer).map(wrong_types).unwrap_or_default();
+            let wrong = serde_json::to_value(&answer)
+                .map(wrong_types)
+                .unwrap_or_default();
             (PostFault::Text(wrong.to_string()), Some(answer.code))
         }
         FaultKind::Huge => (PostFault::Last(" ".repeat(HUGE)), Some(answer.code)),

@@ -3,7 +3,8 @@
 use guestlane_genesys::{
     Timestamp,
     guest::frame::{
-        Action, Body, ClientFrame, Configuration, Empty, ErrorMessage, FrameKind, ResumeToken, ServerFrame, SessionToken,
+        Action, Body, ClientFrame, Configuration, Empty, ErrorMessage, FrameKind, ResumeToken,
+        ServerFrame, SessionToken,
     },
 };
 use serde_json::{Value, json};
@@ -25,7 +26,12 @@ pub(crate) struct Reply {
 
 impl From<ServerFrame> for Reply {
     fn from(answer: ServerFrame) -> Self {
-        Self { before: Vec::new(), answer, after: Vec::new(), close: false }
+        Self {
+            before: Vec::new(),
+            answer,
+            after: Vec::new(),
+            close: false,
+        }
     }
 }
 
@@ -50,13 +56,26 @@ impl Given {
     /// Returns the text for the journal, without its secrets.
     pub(crate) fn without_secrets(&self) -> String {
         let mut shown = self.value.clone();
-        let secret = |secret: &Value| secret.as_str().filter(|secret| !secret.is_empty()).map(str::to_owned);
-        let secrets: Vec<String> = [&self.value["token"], &self.value["data"]["code"], &self.value["resumeToken"]]
-            .into_iter()
-            .filter_map(secret)
-            .collect();
+        let secret = |secret: &Value| {
+            secret
+                .as_str()
+                .filter(|secret| !secret.is_empty())
+                .map(str::to_owned)
+        };
+        let secrets: Vec<String> = [
+            &self.value["token"],
+            &self.value["data"]["code"],
+            &self.value["resumeToken"],
+        ]
+        .into_iter()
+        .filter_map(secret)
+        .collect();
         hide(&mut shown, &secrets);
-        if shown.is_null() { String::new() } else { shown.to_string() }
+        if shown.is_null() {
+            String::new()
+        } else {
+            shown.to_string()
+        }
     }
 }
 
@@ -65,7 +84,11 @@ impl Given {
 fn hide(value: &mut Value, secrets: &[String]) {
     match value {
         Value::String(text) => {
-            for secret in secrets.iter().filter(|secret| text.contains(secret.as_str())).collect::<Vec<_>>() {
+            for secret in secrets
+                .iter()
+                .filter(|secret| text.contains(secret.as_str()))
+                .collect::<Vec<_>>()
+            {
                 *text = text.replace(secret.as_str(), "***");
             }
         }
@@ -76,16 +99,31 @@ fn hide(value: &mut Value, secrets: &[String]) {
 }
 
 pub(crate) fn response(body: Body, tracing_id: Option<String>) -> ServerFrame {
-    ServerFrame { kind: FrameKind::Response, code: 200, body, tracing_id }
+    ServerFrame {
+        kind: FrameKind::Response,
+        code: 200,
+        body,
+        tracing_id,
+    }
 }
 
 pub(crate) fn push(body: Body) -> ServerFrame {
-    ServerFrame { kind: FrameKind::Message, code: 200, body, tracing_id: None }
+    ServerFrame {
+        kind: FrameKind::Message,
+        code: 200,
+        body,
+        tracing_id: None,
+    }
 }
 
 /// Builds an error frame in the usual form.
 pub(crate) fn error(code: u16, text: impl Into<String>, tracing_id: Option<String>) -> ServerFrame {
-    ServerFrame { kind: FrameKind::Response, code, body: Body::Text(text.into()), tracing_id }
+    ServerFrame {
+        kind: FrameKind::Response,
+        code,
+        body: Body::Text(text.into()),
+        tracing_id,
+    }
 }
 
 pub(crate) fn too_many(text: &str, seconds: u64, tracing_id: Option<String>) -> ServerFrame {
@@ -97,7 +135,12 @@ pub(crate) fn too_many(text: &str, seconds: u64, tracing_id: Option<String>) -> 
         retry_after: Some(seconds),
         ..ErrorMessage::default()
     };
-    ServerFrame { kind: FrameKind::Response, code: 429, body: Body::TooManyRequests(body), tracing_id }
+    ServerFrame {
+        kind: FrameKind::Response,
+        code: 429,
+        body: Body::TooManyRequests(body),
+        tracing_id,
+    }
 }
 
 impl Organization {
@@ -117,9 +160,18 @@ impl Organization {
         if token.len() > SessionToken::MAX {
             return error(400, "The token is too long.", tracing_id).into();
         }
-        let wants_deployment =
-            ["configureSession", "configureAuthenticatedSession", "getConfiguration"].contains(&given.action());
-        if wants_deployment && given.value["deploymentId"].as_str().unwrap_or_default().is_empty() {
+        let wants_deployment = [
+            "configureSession",
+            "configureAuthenticatedSession",
+            "getConfiguration",
+        ]
+        .contains(&given.action());
+        if wants_deployment
+            && given.value["deploymentId"]
+                .as_str()
+                .unwrap_or_default()
+                .is_empty()
+        {
             return error(4020, "Missing parameter deploymentId", tracing_id).into();
         }
         let mut value = given.value.clone();
@@ -127,7 +179,11 @@ impl Organization {
             if value["fileSize"].is_null() {
                 return error(4020, "Missing parameter fileSize", tracing_id).into();
             }
-            if value["attachmentId"].as_str().unwrap_or_default().is_empty() {
+            if value["attachmentId"]
+                .as_str()
+                .unwrap_or_default()
+                .is_empty()
+            {
                 value["attachmentId"] = json!(self.new_id());
             }
         }
@@ -136,12 +192,20 @@ impl Organization {
         };
         let key = Self::token_key(token);
         match frame.action {
-            Action::ConfigureSession(configure) => self.configure(connection, &key, &configure, None, tracing_id, now),
-            Action::ConfigureAuthenticatedSession { configure, data } => match self.subject_of(&data.code, now) {
-                Some(subject) => self.configure(connection, &key, &configure, Some(subject), tracing_id, now),
-                None => error(401, "User is unauthorized", tracing_id).into(),
-            },
-            Action::GetConfiguration { deployment_id } => self.configuration(&deployment_id, tracing_id),
+            Action::ConfigureSession(configure) => {
+                self.configure(connection, &key, &configure, None, tracing_id, now)
+            }
+            Action::ConfigureAuthenticatedSession { configure, data } => {
+                match self.subject_of(&data.code, now) {
+                    Some(subject) => {
+                        self.configure(connection, &key, &configure, Some(subject), tracing_id, now)
+                    }
+                    None => error(401, "User is unauthorized", tracing_id).into(),
+                }
+            }
+            Action::GetConfiguration { deployment_id } => {
+                self.configuration(&deployment_id, tracing_id)
+            }
             action => {
                 if let Err(refusal) = self.living_session(connection, &key, &tracing_id, now) {
                     return refusal.into();
@@ -151,21 +215,48 @@ impl Organization {
                         let well_formed = well_formed(&given.value["message"]);
                         self.on_message(connection, &key, *message, well_formed, tracing_id, now)
                     }
-                    Action::Echo { message } => self.echo(connection, &key, *message, tracing_id, now),
+                    Action::Echo { message } => {
+                        self.echo(connection, &key, *message, tracing_id, now)
+                    }
                     Action::GetJwt {} => self.history_jwt(&key, tracing_id, now),
-                    Action::OnAttachment { attachment_id, file_name, file_type, file_size, errors_as_json, .. } => {
+                    Action::OnAttachment {
+                        attachment_id,
+                        file_name,
+                        file_type,
+                        file_size,
+                        errors_as_json,
+                        ..
+                    } => {
                         let file_size = file_size.unwrap_or_default();
-                        let file = super::attachments::Wanted { attachment_id, file_name, file_type, file_size };
-                        self.on_attachment(&key, file, errors_as_json == Some(true), tracing_id, now)
+                        let file = super::attachments::Wanted {
+                            attachment_id,
+                            file_name,
+                            file_type,
+                            file_size,
+                        };
+                        self.on_attachment(
+                            &key,
+                            file,
+                            errors_as_json == Some(true),
+                            tracing_id,
+                            now,
+                        )
                     }
-                    Action::GetAttachment { attachment_id } => self.get_attachment(&key, &attachment_id, tracing_id, now),
-                    Action::DeleteAttachment { attachment_id } => self.delete_attachment(&key, &attachment_id, tracing_id),
-                    Action::CloseSession { close_all_connections } => {
-                        self.close_session(connection, &key, close_all_connections, tracing_id)
+                    Action::GetAttachment { attachment_id } => {
+                        self.get_attachment(&key, &attachment_id, tracing_id, now)
                     }
+                    Action::DeleteAttachment { attachment_id } => {
+                        self.delete_attachment(&key, &attachment_id, tracing_id)
+                    }
+                    Action::CloseSession {
+                        close_all_connections,
+                    } => self.close_session(connection, &key, close_all_connections, tracing_id),
                     Action::ResumeToken {} => {
                         let resume_token = self.new_id().simple().to_string();
-                        let body = ResumeToken { resume_token, exp: now.unix_seconds() + 3600 };
+                        let body = ResumeToken {
+                            resume_token,
+                            exp: now.unix_seconds() + 3600,
+                        };
                         response(Body::ResumeToken(body), tracing_id).into()
                     }
                     // The platform lists this action, but its parameters are not documented.
@@ -175,10 +266,25 @@ impl Organization {
         }
     }
 
-    fn count_request(&mut self, connection: u64, tracing_id: &Option<String>, now: Timestamp) -> Result<(), ServerFrame> {
-        let Some(known) = self.guests.connections.get_mut(&connection) else { return Ok(()) };
+    fn count_request(
+        &mut self,
+        connection: u64,
+        tracing_id: &Option<String>,
+        now: Timestamp,
+    ) -> Result<(), ServerFrame> {
+        let Some(known) = self.guests.connections.get_mut(&connection) else {
+            return Ok(());
+        };
         let (rate, room) = known.requests.take_of_minute(REQUESTS_PER_MINUTE, now);
-        if room { Ok(()) } else { Err(too_fast("Too many requests on this connection", rate, tracing_id)) }
+        if room {
+            Ok(())
+        } else {
+            Err(too_fast(
+                "Too many requests on this connection",
+                rate,
+                tracing_id,
+            ))
+        }
     }
 
     fn configuration(&self, deployment_id: &str, tracing_id: Option<String>) -> Reply {
@@ -197,7 +303,11 @@ impl Organization {
 
     pub(super) fn allowed_media(&self) -> Value {
         let deployment = &self.options.deployment;
-        let types: Vec<_> = deployment.file_types.iter().map(|kind| json!({"type": kind})).collect();
+        let types: Vec<_> = deployment
+            .file_types
+            .iter()
+            .map(|kind| json!({"type": kind}))
+            .collect();
         json!({"inbound": {"fileTypes": types, "maxFileSizeKB": deployment.max_file_kb}})
     }
 
@@ -212,7 +322,11 @@ impl Organization {
         tracing_id: &Option<String>,
         now: Timestamp,
     ) -> Result<(), ServerFrame> {
-        let mine = self.guests.connections.get(&connection).is_some_and(|known| known.session.as_deref() == Some(key));
+        let mine = self
+            .guests
+            .connections
+            .get(&connection)
+            .is_some_and(|known| known.session.as_deref() == Some(key));
         match self.guests.sessions.get(key) {
             Some(session) if session.expires_at <= now => {
                 self.end_conversation_of(key, now);
@@ -243,9 +357,13 @@ impl Organization {
         if let Some(session) = self.guests.sessions.get(key) {
             let seconds = self.options.deployment.session_seconds.to_string();
             said.metadata.insert("durationSeconds".to_owned(), seconds);
-            said.metadata.insert("expirationDate".to_owned(), session.expires_at.unix_seconds().to_string());
+            said.metadata.insert(
+                "expirationDate".to_owned(),
+                session.expires_at.unix_seconds().to_string(),
+            );
             if session.subject.is_some() {
-                said.metadata.insert("authenticated".to_owned(), "true".to_owned());
+                said.metadata
+                    .insert("authenticated".to_owned(), "true".to_owned());
             }
         }
         response(Body::Structured(said.into()), tracing_id).into()

@@ -29,19 +29,39 @@ const LIFE: Duration = Duration::from_secs(60);
 
 impl Organization {
     /// `getJwt`
-    pub(super) fn history_jwt(&mut self, key: &str, tracing_id: Option<String>, now: Timestamp) -> Reply {
+    pub(super) fn history_jwt(
+        &mut self,
+        key: &str,
+        tracing_id: Option<String>,
+        now: Timestamp,
+    ) -> Reply {
         let jwt = self.new_jwt("history", now + LIFE);
-        self.guests.history_jwts.retain(|_, (_, until)| *until > now - LIFE);
-        self.guests.history_jwts.insert(jwt.clone(), (key.to_owned(), now + LIFE));
-        frames::response(FrameBody::Jwt(Jwt { jwt, exp: (now + LIFE).unix_seconds() }), tracing_id).into()
+        self.guests
+            .history_jwts
+            .retain(|_, (_, until)| *until > now - LIFE);
+        self.guests
+            .history_jwts
+            .insert(jwt.clone(), (key.to_owned(), now + LIFE));
+        frames::response(
+            FrameBody::Jwt(Jwt {
+                jwt,
+                exp: (now + LIFE).unix_seconds(),
+            }),
+            tracing_id,
+        )
+        .into()
     }
 
     /// Creates a token in the form of a JWT. Its content is opaque to clients.
     pub(super) fn new_jwt(&mut self, purpose: &str, until: Timestamp) -> String {
         let encode = |value: serde_json::Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
         let header = encode(json!({"alg": "HS256", "typ": "JWT"}));
-        let claims = encode(json!({"jti": self.new_id(), "purpose": purpose, "exp": until.unix_seconds()}));
-        format!("{header}.{claims}.{}", BASE64_URL_SAFE_NO_PAD.encode(self.new_id().as_bytes()))
+        let claims =
+            encode(json!({"jti": self.new_id(), "purpose": purpose, "exp": until.unix_seconds()}));
+        format!(
+            "{header}.{claims}.{}",
+            BASE64_URL_SAFE_NO_PAD.encode(self.new_id().as_bytes())
+        )
     }
 
     /// `GET /api/v2/webmessaging/messages`: newest first.
@@ -52,17 +72,29 @@ impl Organization {
         now: Timestamp,
     ) -> Result<Response<Body>, Refusal> {
         let jwt = bearer(headers)?;
-        let (key, until) =
-            self.guests.history_jwts.get(jwt).ok_or_else(|| unauthorized("bad.credentials", "Invalid login credentials."))?;
+        let (key, until) = self
+            .guests
+            .history_jwts
+            .get(jwt)
+            .ok_or_else(|| unauthorized("bad.credentials", "Invalid login credentials."))?;
         if *until <= now {
             return Err(unauthorized("credentials.expired", "The JWT has expired."));
         }
-        let session = self.guests.sessions.get_mut(key).ok_or_else(Refusal::not_found)?;
-        let (rate, room) = session.history_reads.take_of_minute(HISTORY_READS_PER_MINUTE, now);
+        let session = self
+            .guests
+            .sessions
+            .get_mut(key)
+            .ok_or_else(Refusal::not_found)?;
+        let (rate, room) = session
+            .history_reads
+            .take_of_minute(HISTORY_READS_PER_MINUTE, now);
         if !room {
             return Err(Refusal::too_many_requests(rate.reset));
         }
         let newest_first: Vec<_> = session.history.iter().rev().cloned().collect();
-        Ok(response::json(StatusCode::OK, &Page::read(query)?.of(&newest_first)))
+        Ok(response::json(
+            StatusCode::OK,
+            &Page::read(query)?.of(&newest_first),
+        ))
     }
 }

@@ -53,15 +53,26 @@ impl Organization {
         }
         let attributes = message.attributes().cloned().unwrap_or_default();
         let joins = message.is_presence("Join");
-        let says = !message.content.is_empty() || message.text.as_ref().is_some_and(|text| !text.is_empty());
+        let says = !message.content.is_empty()
+            || message.text.as_ref().is_some_and(|text| !text.is_empty());
         let spoke = says && message.kind != "Event" && message.kind != "Receipt";
-        let typing = message.kind == "Event" && message.events.iter().all(|event| event.kind == "Typing");
+        let typing =
+            message.kind == "Event" && message.events.iter().all(|event| event.kind == "Typing");
         let mut said = self.inbound(message, now);
-        if self.guests.sessions.get(key).is_some_and(|session| session.subject.is_some()) {
-            said.metadata.insert("authenticated".to_owned(), "true".to_owned());
+        if self
+            .guests
+            .sessions
+            .get(key)
+            .is_some_and(|session| session.subject.is_some())
+        {
+            said.metadata
+                .insert("authenticated".to_owned(), "true".to_owned());
         }
         let id = said.id.as_deref().unwrap_or_default().to_owned();
-        let echo = ServerFrame { tracing_id, ..frames::push(Body::Structured(said.clone().into())) };
+        let echo = ServerFrame {
+            tracing_id,
+            ..frames::push(Body::Structured(said.clone().into()))
+        };
         let mut reply = Reply::from(echo);
         self.guests.broadcast(key, &reply.answer, Some(connection));
         let life = Duration::from_secs(self.options.deployment.session_seconds);
@@ -77,9 +88,13 @@ impl Organization {
         }
         let opens = spoke || (joins && self.options.join_opens);
         let (conversation, new) = self.conversation_of(key, opens, attributes, now);
-        let theirs = said.channel.as_ref().and_then(|channel| channel.fields.get("messageId")?.as_str().map(str::to_owned));
+        let theirs = said
+            .channel
+            .as_ref()
+            .and_then(|channel| channel.fields.get("messageId")?.as_str().map(str::to_owned));
         self.desk.record(&id, conversation, true, theirs, now);
-        if let Some(known) = conversation.and_then(|conversation| self.desk.conversations.get_mut(&conversation))
+        if let Some(known) =
+            conversation.and_then(|conversation| self.desk.conversations.get_mut(&conversation))
             && (spoke || joins)
         {
             known.on_guest_message(!spoke);
@@ -93,20 +108,40 @@ impl Organization {
         reply
     }
 
-    fn check(&mut self, key: &str, message: &mut Message, clears: bool, now: Timestamp) -> Result<(), (u16, String)> {
+    fn check(
+        &mut self,
+        key: &str,
+        message: &mut Message,
+        clears: bool,
+        now: Timestamp,
+    ) -> Result<(), (u16, String)> {
         if !KINDS.contains(&message.kind.as_str()) {
             return Err((400, "Request failed.".to_owned()));
         }
         let text = message.text.as_deref().unwrap_or_default();
         let length = text.chars().count();
         if length > MAX_TEXT {
-            return Err((4011, format!("Message length {length} is larger than {MAX_TEXT}")));
+            return Err((
+                4011,
+                format!("Message length {length} is larger than {MAX_TEXT}"),
+            ));
         }
-        if message.attributes().is_some_and(|attributes| attribute_bytes(attributes) > MAX_ATTRIBUTES) {
-            return Err((4013, format!("Custom Attributes in channel metadata is larger than {MAX_ATTRIBUTES} bytes")));
+        if message
+            .attributes()
+            .is_some_and(|attributes| attribute_bytes(attributes) > MAX_ATTRIBUTES)
+        {
+            return Err((
+                4013,
+                format!(
+                    "Custom Attributes in channel metadata is larger than {MAX_ATTRIBUTES} bytes"
+                ),
+            ));
         }
         if clears && !self.options.deployment.clear {
-            return Err((403, "Presence events Conversation Clear are not supported".to_owned()));
+            return Err((
+                403,
+                "Presence events Conversation Clear are not supported".to_owned(),
+            ));
         }
         let says_nothing = match message.kind.as_str() {
             "Text" | "Structured" => text.is_empty() && message.content.is_empty(),
@@ -117,12 +152,27 @@ impl Organization {
         if says_nothing {
             return Err((400, "Request failed.".to_owned()));
         }
-        for content in message.content.iter_mut().filter(|content| content.content_type == "Attachment") {
+        for content in message
+            .content
+            .iter_mut()
+            .filter(|content| content.content_type == "Attachment")
+        {
             self.attached(key, &mut content.fields, now)?;
         }
         // Only now that nothing else is wrong with it.
-        for content in message.content.iter().filter(|content| content.content_type == "Attachment") {
-            self.sent(key, content.fields.get("attachment").and_then(|file| file["id"].as_str()).unwrap_or_default());
+        for content in message
+            .content
+            .iter()
+            .filter(|content| content.content_type == "Attachment")
+        {
+            self.sent(
+                key,
+                content
+                    .fields
+                    .get("attachment")
+                    .and_then(|file| file["id"].as_str())
+                    .unwrap_or_default(),
+            );
         }
         Ok(())
     }
@@ -130,37 +180,75 @@ impl Organization {
     /// Returns the echo of the guest's message, with the platform's ID and time.
     pub(super) fn inbound(&mut self, mut message: Message, now: Timestamp) -> Message {
         let id = self.new_id().simple().to_string().parse().ok();
-        let their_id = message.channel.as_ref().and_then(|channel| channel.fields.get("messageId").cloned());
+        let their_id = message
+            .channel
+            .as_ref()
+            .and_then(|channel| channel.fields.get("messageId").cloned());
         let their_id = their_id.unwrap_or_else(|| json!(self.new_id()));
-        message.metadata.insert("correlationId".to_owned(), self.new_id().to_string());
+        message
+            .metadata
+            .insert("correlationId".to_owned(), self.new_id().to_string());
         let fields = json!({"time": now, "type": "Private", "messageId": their_id});
-        message.channel = Some(Channel { metadata: None, fields: object(fields) });
-        Message { id, direction: Some(Direction::Inbound), ..message }
+        message.channel = Some(Channel {
+            metadata: None,
+            fields: object(fields),
+        });
+        Message {
+            id,
+            direction: Some(Direction::Inbound),
+            ..message
+        }
     }
 
     /// Builds a message from the organization's side.
     fn outbound(&mut self, bot: bool, message: Message, now: Timestamp) -> Message {
-        let from = if bot { json!({"nickname": "Helper Bot"}) } else { json!({"firstName": "Sam", "nickname": "Sam"}) };
+        let from = if bot {
+            json!({"nickname": "Helper Bot"})
+        } else {
+            json!({"firstName": "Sam", "nickname": "Sam"})
+        };
         let fields = object(json!({"time": now, "type": "Private", "from": from}));
         Message {
             id: self.new_id().simple().to_string().parse().ok(),
             direction: Some(Direction::Outbound),
             originating_entity: Some(if bot { "Bot" } else { "Human" }.to_owned()),
-            channel: Some(Channel { metadata: None, fields }),
+            channel: Some(Channel {
+                metadata: None,
+                fields,
+            }),
             ..message
         }
     }
 
     pub(super) fn typing(&mut self, now: Timestamp) -> Message {
         let fields = object(json!({"typing": {"type": "On", "duration": 5000}}));
-        let event = Event { kind: "Typing".to_owned(), presence: None, fields };
-        self.outbound(true, Message { kind: "Event".to_owned(), events: vec![event], ..Message::default() }, now)
+        let event = Event {
+            kind: "Typing".to_owned(),
+            presence: None,
+            fields,
+        };
+        self.outbound(
+            true,
+            Message {
+                kind: "Event".to_owned(),
+                events: vec![event],
+                ..Message::default()
+            },
+            now,
+        )
     }
 
     /// Builds the event that reports a sign-in in the middle of a session.
-    pub(super) fn signed_in_event(&mut self, tracing_id: Option<String>, now: Timestamp) -> ServerFrame {
+    pub(super) fn signed_in_event(
+        &mut self,
+        tracing_id: Option<String>,
+        now: Timestamp,
+    ) -> ServerFrame {
         let said = self.inbound(presence("SignIn"), now);
-        ServerFrame { tracing_id, ..frames::push(Body::Structured(said.into())) }
+        ServerFrame {
+            tracing_id,
+            ..frames::push(Body::Structured(said.into()))
+        }
     }
 
     /// Returns the conversation of a message, and whether the message started it.
@@ -171,7 +259,9 @@ impl Organization {
         mut attributes: BTreeMap<String, String>,
         now: Timestamp,
     ) -> (Option<Uuid>, bool) {
-        let Some(session) = self.guests.sessions.get_mut(key) else { return (None, false) };
+        let Some(session) = self.guests.sessions.get_mut(key) else {
+            return (None, false);
+        };
         if let Some(conversation) = session.conversation {
             self.gain_attributes(conversation, attributes);
             return (Some(conversation), false);
@@ -182,8 +272,12 @@ impl Organization {
         }
         let mut earlier = std::mem::take(&mut session.attributes);
         earlier.append(&mut attributes);
-        let guest = earlier.get("guestId").cloned().unwrap_or_else(|| key[..16].to_owned());
-        let conversation = self.begin_conversation("webmessaging", Some(key.to_owned()), &guest, earlier, now);
+        let guest = earlier
+            .get("guestId")
+            .cloned()
+            .unwrap_or_else(|| key[..16].to_owned());
+        let conversation =
+            self.begin_conversation("webmessaging", Some(key.to_owned()), &guest, earlier, now);
         if let Some(session) = self.guests.sessions.get_mut(key) {
             session.conversation = Some(conversation);
             if let Some(known) = self.desk.conversations.get_mut(&conversation) {
@@ -193,15 +287,40 @@ impl Organization {
         (Some(conversation), true)
     }
 
-    fn greet(&mut self, connection: u64, key: &str, conversation: Uuid, reply: &mut Reply, now: Timestamp) {
+    fn greet(
+        &mut self,
+        connection: u64,
+        key: &str,
+        conversation: Uuid,
+        reply: &mut Reply,
+        now: Timestamp,
+    ) {
         let overtakes = self.options.pushes_out_of_order;
-        let Some(text) = self.options.greeting.clone().or_else(|| overtakes.then(|| "Welcome!".to_owned())) else { return };
+        let Some(text) = self
+            .options
+            .greeting
+            .clone()
+            .or_else(|| overtakes.then(|| "Welcome!".to_owned()))
+        else {
+            return;
+        };
         let said = self.outbound(true, Message::text(text), now);
-        self.desk.record(said.id.as_deref().unwrap_or_default(), Some(conversation), false, None, now);
+        self.desk.record(
+            said.id.as_deref().unwrap_or_default(),
+            Some(conversation),
+            false,
+            None,
+            now,
+        );
         self.remember(key, &said);
         let frame = frames::push(Body::Structured(said.into()));
         self.guests.broadcast(key, &frame, Some(connection));
-        if overtakes { &mut reply.before } else { &mut reply.after }.push(frame);
+        if overtakes {
+            &mut reply.before
+        } else {
+            &mut reply.after
+        }
+        .push(frame);
     }
 
     fn clear(&mut self, connection: u64, key: &str, reply: &mut Reply, now: Timestamp) {
@@ -210,26 +329,42 @@ impl Organization {
             session.history.clear();
             session.conversation.take()
         });
-        if let Some(known) = conversation.and_then(|conversation| self.desk.conversations.get_mut(&conversation)) {
+        if let Some(known) =
+            conversation.and_then(|conversation| self.desk.conversations.get_mut(&conversation))
+        {
             known.end(now);
         }
         let cleared = frames::push(Body::SessionCleared(Empty {}));
         self.guests.broadcast(key, &cleared, Some(connection));
         self.guests.close_all(key, Some(connection), None);
         self.guests.detach(connection);
-        reply.after = vec![cleared, frames::push(Body::ConnectionClosed(Default::default()))];
+        reply.after = vec![
+            cleared,
+            frames::push(Body::ConnectionClosed(Default::default())),
+        ];
         reply.close = true;
     }
 
     fn remember(&mut self, key: &str, said: &Message) {
         if let Some(session) = self.guests.sessions.get_mut(key) {
-            session.history.push(serde_json::to_value(said).unwrap_or_default());
+            session
+                .history
+                .push(serde_json::to_value(said).unwrap_or_default());
         }
     }
 
     /// Sends an agent's message: `POST /_sim/agent`.
-    pub(crate) fn agent_says(&mut self, conversation: Uuid, text: &str, now: Timestamp) -> Result<(), Refusal> {
-        let known = self.desk.conversations.get(&conversation).filter(|known| known.ended.is_none());
+    pub(crate) fn agent_says(
+        &mut self,
+        conversation: Uuid,
+        text: &str,
+        now: Timestamp,
+    ) -> Result<(), Refusal> {
+        let known = self
+            .desk
+            .conversations
+            .get(&conversation)
+            .filter(|known| known.ended.is_none());
         let session = known.ok_or_else(Refusal::not_found)?.session.clone();
         let life = Duration::from_secs(self.options.deployment.session_seconds);
         if let Some(key) = &session
@@ -251,15 +386,25 @@ impl Organization {
     }
 
     /// Ends a conversation as an agent: `POST /_sim/agent`.
-    pub(crate) fn agent_leaves(&mut self, conversation: Uuid, now: Timestamp) -> Result<(), Refusal> {
-        let known = self.desk.conversations.get_mut(&conversation).filter(|known| known.ended.is_none());
+    pub(crate) fn agent_leaves(
+        &mut self,
+        conversation: Uuid,
+        now: Timestamp,
+    ) -> Result<(), Refusal> {
+        let known = self
+            .desk
+            .conversations
+            .get_mut(&conversation)
+            .filter(|known| known.ended.is_none());
         let known = known.ok_or_else(Refusal::not_found)?;
         known.end(now);
         let session = known.session.clone();
         let read_only = self.options.deployment.read_only_on_disconnect;
         let mut message = presence("Disconnect");
         if read_only {
-            message.metadata.insert("readOnly".to_owned(), "true".to_owned());
+            message
+                .metadata
+                .insert("readOnly".to_owned(), "true".to_owned());
         }
         let said = self.outbound(false, message, now);
         self.deliver(conversation, session.as_deref(), said, now);
@@ -272,8 +417,20 @@ impl Organization {
         Ok(())
     }
 
-    fn deliver(&mut self, conversation: Uuid, session: Option<&str>, said: Message, now: Timestamp) {
-        self.desk.record(said.id.as_deref().unwrap_or_default(), Some(conversation), false, None, now);
+    fn deliver(
+        &mut self,
+        conversation: Uuid,
+        session: Option<&str>,
+        said: Message,
+        now: Timestamp,
+    ) {
+        self.desk.record(
+            said.id.as_deref().unwrap_or_default(),
+            Some(conversation),
+            false,
+            None,
+            now,
+        );
         if let Some(key) = session {
             self.remember(key, &said);
             let guests: &Guests = &self.guests;
@@ -283,11 +440,26 @@ impl Organization {
 }
 
 fn presence(kind: &str) -> Message {
-    let presence = Presence { kind: kind.to_owned(), fields: Map::new() };
-    let event = Event { kind: "Presence".to_owned(), presence: Some(presence), fields: Map::new() };
-    Message { kind: "Event".to_owned(), events: vec![event], ..Message::default() }
+    let presence = Presence {
+        kind: kind.to_owned(),
+        fields: Map::new(),
+    };
+    let event = Event {
+        kind: "Presence".to_owned(),
+        presence: Some(presence),
+        fields: Map::new(),
+    };
+    Message {
+        kind: "Event".to_owned(),
+        events: vec![event],
+        ..Message::default()
+    }
 }
 
 fn object(value: Value) -> Map<String, Value> {
-    if let Value::Object(fields) = value { fields } else { Map::new() }
+    if let Value::Object(fields) = value {
+        fields
+    } else {
+        Map::new()
+    }
 }

@@ -85,8 +85,16 @@ struct Connection {
 impl Guests {
     /// Registers an open socket, and returns its number.
     pub(crate) fn connect(&mut self, sender: UnboundedSender<Push>, now: Timestamp) -> u64 {
-        let number = self.connections.last_key_value().map_or(1, |(last, _)| last + 1);
-        let connection = Connection { sender, session: None, requests: Window::new(now), echoes: Window::new(now) };
+        let number = self
+            .connections
+            .last_key_value()
+            .map_or(1, |(last, _)| last + 1);
+        let connection = Connection {
+            sender,
+            session: None,
+            requests: Window::new(now),
+            echoes: Window::new(now),
+        };
         self.connections.insert(number, connection);
         number
     }
@@ -103,7 +111,10 @@ impl Guests {
 
     /// Detaches the connection from its session.
     fn detach(&mut self, number: u64) {
-        let session = self.connections.get_mut(&number).and_then(|connection| connection.session.take());
+        let session = self
+            .connections
+            .get_mut(&number)
+            .and_then(|connection| connection.session.take());
         if let Some(session) = session.and_then(|session| self.sessions.get_mut(&session)) {
             session.connections.retain(|known| *known != number);
         }
@@ -111,7 +122,11 @@ impl Guests {
 
     /// Detaches all connections from the session. The connections stay open.
     fn detach_all(&mut self, session: &str) {
-        let numbers = self.sessions.get(session).map(|session| session.connections.clone()).unwrap_or_default();
+        let numbers = self
+            .sessions
+            .get(session)
+            .map(|session| session.connections.clone())
+            .unwrap_or_default();
         for number in numbers {
             self.detach(number);
         }
@@ -125,7 +140,12 @@ impl Guests {
 
     /// Sends a frame to all connections of a session, except at most one.
     fn broadcast(&self, session: &str, frame: &ServerFrame, but: Option<u64>) {
-        for number in self.sessions.get(session).into_iter().flat_map(|session| &session.connections) {
+        for number in self
+            .sessions
+            .get(session)
+            .into_iter()
+            .flat_map(|session| &session.connections)
+        {
             if Some(*number) != but {
                 self.push(*number, frame);
             }
@@ -135,7 +155,10 @@ impl Guests {
     /// Notifies the connection that it ends, and closes it.
     fn close(&mut self, number: u64, reason: Option<&str>) {
         let reason = reason.map(str::to_owned);
-        let closed = ConnectionClosed { reason: reason.clone(), reason_code: reason };
+        let closed = ConnectionClosed {
+            reason: reason.clone(),
+            reason_code: reason,
+        };
         self.push(number, &frames::push(Body::ConnectionClosed(closed)));
         self.detach(number);
         if let Some(connection) = self.connections.get(&number) {
@@ -144,8 +167,12 @@ impl Guests {
     }
 
     fn close_all(&mut self, session: &str, but: Option<u64>, reason: Option<&str>) {
-        let numbers: Vec<u64> =
-            self.sessions.get(session).into_iter().flat_map(|session| session.connections.iter().copied()).collect();
+        let numbers: Vec<u64> = self
+            .sessions
+            .get(session)
+            .into_iter()
+            .flat_map(|session| session.connections.iter().copied())
+            .collect();
         for number in numbers.into_iter().filter(|number| Some(*number) != but) {
             self.close(number, reason);
         }
@@ -155,11 +182,16 @@ impl Guests {
 impl Organization {
     /// Ends expired sessions, and notifies their connections.
     pub(crate) fn expire(&mut self, now: Timestamp) {
-        let over = self.guests.sessions.iter().filter(|(_, session)| session.expires_at <= now);
+        let over = self
+            .guests
+            .sessions
+            .iter()
+            .filter(|(_, session)| session.expires_at <= now);
         let over: Vec<String> = over.map(|(key, _)| key.clone()).collect();
         for key in over {
             self.end_conversation_of(&key, now);
-            self.guests.broadcast(&key, &frames::push(Body::SessionExpired(Empty {})), None);
+            self.guests
+                .broadcast(&key, &frames::push(Body::SessionExpired(Empty {})), None);
             self.guests.detach_all(&key);
         }
     }
@@ -167,6 +199,9 @@ impl Organization {
     /// Returns the hash under which a token is stored.
     pub(crate) fn token_key(token: &str) -> String {
         let hash = digest::digest(&digest::SHA256, token.as_bytes());
-        hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+        hash.as_ref()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
     }
 }

@@ -37,15 +37,27 @@ impl Organization {
         let new = match self.guests.sessions.get_mut(key) {
             None => true,
             Some(session) => {
-                let (rate, room) = session.configures.take_of_minute(CONFIGURES_PER_MINUTE, now);
+                let (rate, room) = session
+                    .configures
+                    .take_of_minute(CONFIGURES_PER_MINUTE, now);
                 if !room {
-                    return too_fast("Too many configure requests for this session", rate, &tracing_id).into();
+                    return too_fast(
+                        "Too many configure requests for this session",
+                        rate,
+                        &tracing_id,
+                    )
+                    .into();
                 }
                 if session.subject.is_some() && subject.is_some() && session.subject != subject {
                     return frames::error(403, "Session authentication failed", tracing_id).into();
                 }
                 if session.subject.is_some() && subject.is_none() {
-                    return frames::error(4017, "Cannot downgrade to an unauthenticated session", tracing_id).into();
+                    return frames::error(
+                        4017,
+                        "Cannot downgrade to an unauthenticated session",
+                        tracing_id,
+                    )
+                    .into();
                 }
                 if session.expires_at <= now && !session.cleared {
                     self.end_conversation_of(key, now);
@@ -58,7 +70,9 @@ impl Organization {
                 if steps_up {
                     session.subject.clone_from(&subject);
                     signed_in_now = true;
-                    let conversation = session.conversation.and_then(|id| self.desk.conversations.get_mut(&id));
+                    let conversation = session
+                        .conversation
+                        .and_then(|id| self.desk.conversations.get_mut(&id));
                     if let Some(known) = conversation {
                         known.authenticated = true;
                     }
@@ -90,9 +104,11 @@ impl Organization {
                 (session.connections, session.configures) = (old.connections, old.configures);
             }
         }
-        let cleared_existing = subject.is_some_and(|subject| self.end_other_sessions_of(&subject, key, now));
+        let cleared_existing =
+            subject.is_some_and(|subject| self.end_other_sessions_of(&subject, key, now));
         if signed_in_now {
-            self.guests.close_all(key, Some(connection), Some("signedIn"));
+            self.guests
+                .close_all(key, Some(connection), Some("signedIn"));
         }
         self.attach(connection, key);
         let Some(session) = self.guests.sessions.get(key) else {
@@ -115,7 +131,9 @@ impl Organization {
             reply.before.push(self.signed_in_event(tracing_id, now));
         }
         if self.options.pushes_out_of_order {
-            reply.before.push(frames::push(Body::Structured(self.typing(now).into())));
+            reply
+                .before
+                .push(frames::push(Body::Structured(self.typing(now).into())));
         }
         reply
     }
@@ -123,9 +141,15 @@ impl Organization {
     /// Ends the conversation of a session that expired or was replaced. It no longer waits for an
     /// agent.
     pub(super) fn end_conversation_of(&mut self, key: &str, now: Timestamp) {
-        let Some(session) = self.guests.sessions.get_mut(key) else { return };
+        let Some(session) = self.guests.sessions.get_mut(key) else {
+            return;
+        };
         let ended = now.min(session.expires_at);
-        if let Some(known) = session.conversation.take().and_then(|id| self.desk.conversations.get_mut(&id)) {
+        if let Some(known) = session
+            .conversation
+            .take()
+            .and_then(|id| self.desk.conversations.get_mut(&id))
+        {
             known.end(ended);
         }
     }
@@ -138,7 +162,9 @@ impl Organization {
         }
         let oldest = self.guests.sessions.get_mut(key).and_then(|session| {
             session.connections.push_back(connection);
-            (session.connections.len() > CONNECTIONS_PER_SESSION).then(|| session.connections.front().copied()).flatten()
+            (session.connections.len() > CONNECTIONS_PER_SESSION)
+                .then(|| session.connections.front().copied())
+                .flatten()
         });
         if let Some(oldest) = oldest {
             self.guests.close(oldest, None);
@@ -146,7 +172,13 @@ impl Organization {
     }
 
     /// `closeSession`: this connection stays open, and is detached from its session.
-    pub(super) fn close_session(&mut self, connection: u64, key: &str, all: bool, tracing_id: Option<String>) -> Reply {
+    pub(super) fn close_session(
+        &mut self,
+        connection: u64,
+        key: &str,
+        all: bool,
+        tracing_id: Option<String>,
+    ) -> Reply {
         if all {
             self.guests.close_all(key, Some(connection), None);
         }

@@ -53,7 +53,9 @@ struct Open<'a> {
 
 impl Drop for Open<'_> {
     fn drop(&mut self) {
-        lock(&self.world.organization).guests.disconnect(self.number);
+        lock(&self.world.organization)
+            .guests
+            .disconnect(self.number);
     }
 }
 
@@ -70,12 +72,18 @@ enum Next {
 
 /// Serves a socket after its upgrade was accepted.
 pub(crate) async fn serve<S: Wire>(stream: S, read: Vec<u8>, world: Arc<Simulation>) {
-    let limits = WebSocketConfig::default().max_message_size(Some(MAX_MESSAGE)).max_frame_size(Some(MAX_MESSAGE));
-    let mut socket = WebSocketStream::from_partially_read(stream, read, Role::Server, Some(limits)).await;
+    let limits = WebSocketConfig::default()
+        .max_message_size(Some(MAX_MESSAGE))
+        .max_frame_size(Some(MAX_MESSAGE));
+    let mut socket =
+        WebSocketStream::from_partially_read(stream, read, Role::Server, Some(limits)).await;
     let (sender, mut pushes) = unbounded_channel();
     let now = world.now();
     let number = lock(&world.organization).guests.connect(sender, now);
-    let _open = Open { world: &world, number };
+    let _open = Open {
+        world: &world,
+        number,
+    };
     loop {
         let next = tokio::select! {
             biased;
@@ -111,7 +119,12 @@ async fn take<S: Wire>(
     text: &str,
     pushes: &mut UnboundedReceiver<Push>,
 ) -> Next {
-    let FrameReply { before, outcome, after, close } = world.frame(number, text).await;
+    let FrameReply {
+        before,
+        outcome,
+        after,
+        close,
+    } = world.frame(number, text).await;
     for frame in before {
         send(socket, frame.to_text()).await;
     }
@@ -165,7 +178,10 @@ async fn take<S: Wire>(
 /// Closes with 1009. Data that is still in flight is read, because unread data would reset the
 /// connection and lose the close frame.
 async fn too_big<S: Wire>(socket: &mut WebSocketStream<S>) {
-    let close = CloseFrame { code: CloseCode::Size, reason: "The message is too big.".into() };
+    let close = CloseFrame {
+        code: CloseCode::Size,
+        reason: "The message is too big.".into(),
+    };
     let _ = socket.close(Some(close)).await;
     let _ = socket.get_mut().shutdown().await;
     silence(socket).await;
@@ -189,5 +205,10 @@ fn half_a_frame(text: &str) -> Vec<u8> {
 /// Reads and discards all input. Even a ping gets no pong.
 async fn silence<S: Wire>(socket: &mut WebSocketStream<S>) {
     let mut ignored = [0; 1024];
-    while socket.get_mut().read(&mut ignored).await.is_ok_and(|read| read > 0) {}
+    while socket
+        .get_mut()
+        .read(&mut ignored)
+        .await
+        .is_ok_and(|read| read > 0)
+    {}
 }

@@ -36,10 +36,18 @@ impl Organization {
         if let UnknownDeployment::Upgrade(status) = self.options.unknown_deployment
             && !known
         {
-            return Err(Refusal::new(status, "bad.request", "The deployment is not known."));
+            return Err(Refusal::new(
+                status,
+                "bad.request",
+                "The deployment is not known.",
+            ));
         }
         if !self.allows(headers) {
-            return Err(Refusal::new(StatusCode::FORBIDDEN, "not.authorized", "The origin is not allowed by the deployment."));
+            return Err(Refusal::new(
+                StatusCode::FORBIDDEN,
+                "not.authorized",
+                "The origin is not allowed by the deployment.",
+            ));
         }
         let window = self.guests.upgrades.get_or_insert_with(|| Window::new(now));
         let (rate, room) = window.take_of_minute(CONNECTIONS_PER_MINUTE, now);
@@ -64,10 +72,17 @@ impl Organization {
         if deployment.allow_all_domains {
             return true;
         }
-        let origin = headers.get(header::ORIGIN).and_then(|value| url::Url::parse(value.to_str().ok()?).ok());
-        let host = origin.as_ref().and_then(url::Url::host_str).unwrap_or_default();
-        let within =
-            |domain: &String| host.strip_suffix(domain.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+        let origin = headers
+            .get(header::ORIGIN)
+            .and_then(|value| url::Url::parse(value.to_str().ok()?).ok());
+        let host = origin
+            .as_ref()
+            .and_then(url::Url::host_str)
+            .unwrap_or_default();
+        let within = |domain: &String| {
+            host.strip_suffix(domain.as_str())
+                .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+        };
         !host.is_empty() && deployment.allowed_domains.iter().any(within)
     }
 }
@@ -79,14 +94,28 @@ fn handshake(headers: &HeaderMap) -> Result<&str, Refusal> {
         values
             .iter()
             .filter_map(|value| value.to_str().ok())
-            .any(|value| value.split(',').any(|part| part.trim().eq_ignore_ascii_case(wanted)))
+            .any(|value| {
+                value
+                    .split(',')
+                    .any(|part| part.trim().eq_ignore_ascii_case(wanted))
+            })
     };
     if !has(header::CONNECTION, "upgrade") || !has(header::UPGRADE, "websocket") {
-        return Err(Refusal::new(StatusCode::UPGRADE_REQUIRED, "bad.request", "This path takes WebSocket connections only."));
+        return Err(Refusal::new(
+            StatusCode::UPGRADE_REQUIRED,
+            "bad.request",
+            "This path takes WebSocket connections only.",
+        ));
     }
     if !has(header::SEC_WEBSOCKET_VERSION, "13") {
-        return Err(Refusal::new(StatusCode::UPGRADE_REQUIRED, "bad.request", "Sec-WebSocket-Version is not 13."));
+        return Err(Refusal::new(
+            StatusCode::UPGRADE_REQUIRED,
+            "bad.request",
+            "Sec-WebSocket-Version is not 13.",
+        ));
     }
-    let key = headers.get(header::SEC_WEBSOCKET_KEY).and_then(|key| key.to_str().ok());
+    let key = headers
+        .get(header::SEC_WEBSOCKET_KEY)
+        .and_then(|key| key.to_str().ok());
     key.ok_or_else(|| Refusal::bad_request("Sec-WebSocket-Key is missing."))
 }

@@ -129,10 +129,15 @@ pub fn migrate_store(
     let home = NodeIdentity::in_directory(home.to_owned())?;
     let mut database = Connection::new(to.clone(), "", STATEMENT_TIMEOUT)?;
     database.ensure_open()?;
-    detect_transaction_pooling(&mut database, &mut Connection::new(to.clone(), "", STATEMENT_TIMEOUT)?)?;
+    detect_transaction_pooling(
+        &mut database,
+        &mut Connection::new(to.clone(), "", STATEMENT_TIMEOUT)?,
+    )?;
     migrate(&mut database, &to.to_string())?;
     // Two schemas of one database are two stores.
-    let schema: String = database.query_one("SELECT current_schema()::text", &[])?.get(0);
+    let schema: String = database
+        .query_one("SELECT current_schema()::text", &[])?
+        .get(0);
     let target = format!("{to}, schema {schema}");
     is_not_marked_for_another(&file, from, &target)?;
     begin(&file, &mut database, now)?;
@@ -142,17 +147,31 @@ pub fn migrate_store(
     fail_points.hit_blocking(FailPoint::MoveMarked);
 
     let file = file.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let mut copied = MigrationReport { rows: BTreeMap::new(), digests: BTreeMap::new(), copied_now: 0, logs: Vec::new() };
+    let mut copied = MigrationReport {
+        rows: BTreeMap::new(),
+        digests: BTreeMap::new(),
+        copied_now: 0,
+        logs: Vec::new(),
+    };
     for table in TABLES {
         let of = count(&file, table.name)?;
-        let report = |done| progress(MigrationProgress { table: table.name, done, of });
+        let report = |done| {
+            progress(MigrationProgress {
+                table: table.name,
+                done,
+                of,
+            })
+        };
         copied.copied_now += table.copy(&file, &mut database, home.id, fail_points, report)?;
         copied.rows.insert(table.name, of);
     }
     database
         .execute("SELECT setval(pg_get_serial_sequence('outbox', 'seq'), (SELECT coalesce(max(seq), 0) + 1 FROM outbox))", &[])?;
     // The interrupted run may have used another state directory.
-    database.execute("UPDATE audit_log SET home = $1 WHERE home <> $1", &[&home.id])?;
+    database.execute(
+        "UPDATE audit_log SET home = $1 WHERE home <> $1",
+        &[&home.id],
+    )?;
     for table in TABLES {
         let (in_file, in_database) = table.digests(&file, &mut database)?;
         if in_file != in_database {
@@ -175,11 +194,18 @@ pub fn migrate_store(
 fn finish(database: &mut Connection, now: Timestamp) -> Result<(), MigrationError> {
     // Retention restarts with the database's clock, because the mark of the file does not apply to
     // it.
-    database.execute("DELETE FROM property WHERE name = ANY($1)", &[&[MARK, HORIZON].as_slice()])?;
+    database.execute(
+        "DELETE FROM property WHERE name = ANY($1)",
+        &[&[MARK, HORIZON].as_slice()],
+    )?;
     let name = format!("{UNRECORDED}{}", ChangeAction::StoreMoved.name());
     let sql = "WITH moved AS (INSERT INTO property (name, value) SELECT $2, value FROM property WHERE name = 'store_id' \
          ON CONFLICT (name) DO UPDATE SET value = excluded.value) UPDATE migration SET completed_at = $1 WHERE completed_at IS NULL";
-    database.repeated(|database| database.execute(sql, &[&now.unix_micros(), &name]).map(drop))?;
+    database.repeated(|database| {
+        database
+            .execute(sql, &[&now.unix_micros(), &name])
+            .map(drop)
+    })?;
     Ok(())
 }
 
@@ -192,7 +218,11 @@ pub fn unfinished(from: &Path) -> Result<String, MigrationError> {
     let (file, _locked) = open_alone(from)?;
     match sqlite::marked(&file)? {
         Some(Marked::Moving(to)) => Ok(to),
-        Some(Marked::Moved(to)) => Err(StoreError::Migrated { path: from.to_owned(), to }.into()),
+        Some(Marked::Moved(to)) => Err(StoreError::Migrated {
+            path: from.to_owned(),
+            to,
+        }
+        .into()),
         None => Err(MigrationError::NotStarted(from.to_owned())),
     }
 }
@@ -212,7 +242,11 @@ pub fn abandon(from: &Path) -> Result<String, MigrationError> {
             sqlite::unmark(&mut file, &to)?;
             Ok(to)
         }
-        Some(Marked::Moved(to)) => Err(StoreError::Migrated { path: from.to_owned(), to }.into()),
+        Some(Marked::Moved(to)) => Err(StoreError::Migrated {
+            path: from.to_owned(),
+            to,
+        }
+        .into()),
         None => Err(MigrationError::NotStarted(from.to_owned())),
     }
 }
@@ -221,8 +255,13 @@ pub fn abandon(from: &Path) -> Result<String, MigrationError> {
 /// file.
 fn open_alone(from: &Path) -> Result<(File, std::fs::File), MigrationError> {
     let users = sqlite::lock_file(from)?;
-    users.try_lock().map_err(|_| MigrationError::InUse(from.to_owned()))?;
-    let mut file = File::open_with_flags(from, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    users
+        .try_lock()
+        .map_err(|_| MigrationError::InUse(from.to_owned()))?;
+    let mut file = File::open_with_flags(
+        from,
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )?;
     file.busy_timeout(Duration::from_secs(5))?;
     sqlite::migrate_schema(&mut file, from)?;
     Ok((file, users))
@@ -232,8 +271,15 @@ fn open_alone(from: &Path) -> Result<(File, std::fs::File), MigrationError> {
 /// would both continue their sagas.
 fn is_not_marked_for_another(file: &File, from: &Path, target: &str) -> Result<(), MigrationError> {
     match sqlite::marked(file)? {
-        Some(Marked::Moving(to)) if to != target => Err(MigrationError::WrongTarget { path: from.to_owned(), to }),
-        Some(Marked::Moved(to)) if to != target => Err(StoreError::Migrated { path: from.to_owned(), to }.into()),
+        Some(Marked::Moving(to)) if to != target => Err(MigrationError::WrongTarget {
+            path: from.to_owned(),
+            to,
+        }),
+        Some(Marked::Moved(to)) if to != target => Err(StoreError::Migrated {
+            path: from.to_owned(),
+            to,
+        }
+        .into()),
         Some(_) | None => Ok(()),
     }
 }
@@ -243,7 +289,9 @@ fn is_not_marked_for_another(file: &File, from: &Path, target: &str) -> Result<(
 fn begin(file: &File, database: &mut Connection, now: Timestamp) -> Result<(), MigrationError> {
     const STORE_ID: &str = "SELECT value FROM property WHERE name = 'store_id'";
     let source: Option<String> = file.query_row(STORE_ID, [], |row| row.get(0)).optional()?;
-    let source = source.ok_or(StoreError::Row("property.store_id"))?.into_bytes();
+    let source = source
+        .ok_or(StoreError::Row("property.store_id"))?
+        .into_bytes();
     match database.transaction(|tx| take(tx, &source, now))? {
         Taken::Ours => Ok(()),
         Taken::Finished => Err(MigrationError::AlreadyMigrated),
@@ -262,7 +310,10 @@ enum Taken {
 /// row under the same advisory lock, so one of the two sees the other's row.
 fn take(tx: &mut Connection, source: &[u8], now: Timestamp) -> Result<Taken, StoreError> {
     tx.query("SELECT pg_advisory_xact_lock($1)", &[&LOCK])?;
-    let known = tx.query_opt("SELECT source, completed_at IS NOT NULL FROM migration", &[])?;
+    let known = tx.query_opt(
+        "SELECT source, completed_at IS NOT NULL FROM migration",
+        &[],
+    )?;
     match known.map(|row| (row.get::<_, Vec<u8>>(0), row.get::<_, bool>(1))) {
         Some((known, true)) if known == source => return Ok(Taken::Finished),
         Some((known, false)) if known == source => return Ok(Taken::Ours),
@@ -270,27 +321,47 @@ fn take(tx: &mut Connection, source: &[u8], now: Timestamp) -> Result<Taken, Sto
         None => {}
     }
     for table in ["session", "signing_key", "platform", "audit_log"] {
-        if tx.query_one(&format!("SELECT EXISTS (SELECT 1 FROM {table})"), &[])?.get(0) {
+        if tx
+            .query_one(&format!("SELECT EXISTS (SELECT 1 FROM {table})"), &[])?
+            .get(0)
+        {
             return Ok(Taken::Others);
         }
     }
-    tx.execute("INSERT INTO migration (source, started_at) VALUES ($1, $2)", &[&source, &now.unix_micros()])?;
+    tx.execute(
+        "INSERT INTO migration (source, started_at) VALUES ($1, $2)",
+        &[&source, &now.unix_micros()],
+    )?;
     Ok(Taken::Ours)
 }
 
 /// Returns the path of an open log's file that is missing.
 fn missing_audit_file(file: &File, first: &Path) -> Result<Option<PathBuf>, MigrationError> {
-    let mut open = file.prepare("SELECT log FROM audit_log WHERE closed_at IS NULL AND size > 0 ORDER BY log")?;
-    let logs = open.query_map([], |row| row.get(0))?.collect::<Result<Vec<u32>, _>>()?;
-    Ok(logs.into_iter().map(|log| lines_path(first, log)).find(|path| !path.exists()))
+    let mut open = file
+        .prepare("SELECT log FROM audit_log WHERE closed_at IS NULL AND size > 0 ORDER BY log")?;
+    let logs = open
+        .query_map([], |row| row.get(0))?
+        .collect::<Result<Vec<u32>, _>>()?;
+    Ok(logs
+        .into_iter()
+        .map(|log| lines_path(first, log))
+        .find(|path| !path.exists()))
 }
 
 fn differs(what: impl Into<String>, from: impl ToString, to: impl ToString) -> MigrationError {
-    MigrationError::Differs { what: what.into(), from: from.to_string(), to: to.to_string() }
+    MigrationError::Differs {
+        what: what.into(),
+        from: from.to_string(),
+        to: to.to_string(),
+    }
 }
 
 fn count(file: &File, table: &str) -> Result<u64, MigrationError> {
-    Ok(file.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0))?)
+    Ok(
+        file.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| {
+            row.get(0)
+        })?,
+    )
 }
 
 /// Checks that the lines of each log in the database lead to the root in the file. Returns the
@@ -301,7 +372,8 @@ fn compare_logs(file: &File, database: &mut Connection) -> Result<Vec<(u32, u64)
     let mut rows = select.query([])?;
     while let Some(row) = rows.next()? {
         let (log, size, frontier): (u32, u64, Vec<u8>) = (row.get(0)?, row.get(1)?, row.get(2)?);
-        let wanted = Frontier::from_bytes(size, &frontier).ok_or(StoreError::Row("audit_log.frontier"))?;
+        let wanted =
+            Frontier::from_bytes(size, &frontier).ok_or(StoreError::Row("audit_log.frontier"))?;
         let mut found = Frontier::default();
         loop {
             let from = i64::try_from(found.size()).unwrap_or(i64::MAX);
@@ -310,10 +382,16 @@ fn compare_logs(file: &File, database: &mut Connection) -> Result<Vec<(u32, u64)
             if lines.is_empty() {
                 break;
             }
-            lines.iter().for_each(|row| found.push(leaf_hash(row.get::<_, &str>(0).as_bytes())));
+            lines
+                .iter()
+                .for_each(|row| found.push(leaf_hash(row.get::<_, &str>(0).as_bytes())));
         }
         if found != wanted {
-            return Err(differs(format!("the audit log {log}"), hex(&wanted.root()), hex(&found.root())));
+            return Err(differs(
+                format!("the audit log {log}"),
+                hex(&wanted.root()),
+                hex(&found.root()),
+            ));
         }
         logs.push((log, size));
     }

@@ -18,7 +18,10 @@ pub(super) struct Rows {
 
 impl Rows {
     pub(super) fn new(kinds: impl Iterator<Item = Kind>) -> Self {
-        Self { columns: kinds.map(Column::new).collect(), len: 0 }
+        Self {
+            columns: kinds.map(Column::new).collect(),
+            len: 0,
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -35,9 +38,14 @@ impl Rows {
     }
 
     /// Adds a row of the database.
-    pub(super) fn push_from_database(&mut self, row: &tokio_postgres::Row) -> Result<(), MigrationError> {
+    pub(super) fn push_from_database(
+        &mut self,
+        row: &tokio_postgres::Row,
+    ) -> Result<(), MigrationError> {
         for (index, column) in self.columns.iter_mut().enumerate() {
-            column.push_from_database(row, index).map_err(StoreError::from)?;
+            column
+                .push_from_database(row, index)
+                .map_err(StoreError::from)?;
         }
         self.len += 1;
         Ok(())
@@ -56,7 +64,9 @@ impl Rows {
     /// Adds all values to `digest`, each after its length, so that different columns cannot yield
     /// the same bytes.
     pub(super) fn hash_into(&self, digest: &mut digest::Context) {
-        self.columns.iter().for_each(|column| column.hash_into(digest));
+        self.columns
+            .iter()
+            .for_each(|column| column.hash_into(digest));
     }
 }
 
@@ -118,22 +128,41 @@ impl Column {
         match self {
             Self::Uuid(values) => {
                 let bytes = value.as_blob_or_null().map_err(|_| strange())?;
-                values.push(bytes.map(Uuid::from_slice).transpose().map_err(|_| strange())?);
+                values.push(
+                    bytes
+                        .map(Uuid::from_slice)
+                        .transpose()
+                        .map_err(|_| strange())?,
+                );
             }
             Self::Text(values) => {
                 let text = value.as_str_or_null().map_err(|_| strange())?;
                 // PostgreSQL cannot store NUL in text, so replace it with U+FFFD.
                 values.push(text.map(|text| text.replace('\0', "\u{fffd}")));
             }
-            Self::Bytes(values) => values.push(value.as_blob_or_null().map_err(|_| strange())?.map(<[u8]>::to_vec)),
+            Self::Bytes(values) => values.push(
+                value
+                    .as_blob_or_null()
+                    .map_err(|_| strange())?
+                    .map(<[u8]>::to_vec),
+            ),
             Self::Number(values) => values.push(number()?),
-            Self::Small(values) => values.push(number()?.map(i32::try_from).transpose().map_err(|_| strange())?),
+            Self::Small(values) => values.push(
+                number()?
+                    .map(i32::try_from)
+                    .transpose()
+                    .map_err(|_| strange())?,
+            ),
             Self::Bool(values) => values.push(number()?.map(|number| number != 0)),
         }
         Ok(())
     }
 
-    fn push_from_database(&mut self, row: &tokio_postgres::Row, index: usize) -> Result<(), tokio_postgres::Error> {
+    fn push_from_database(
+        &mut self,
+        row: &tokio_postgres::Row,
+        index: usize,
+    ) -> Result<(), tokio_postgres::Error> {
         match self {
             Self::Uuid(values) => values.push(row.try_get(index)?),
             Self::Text(values) => values.push(row.try_get(index)?),
@@ -177,18 +206,25 @@ impl Column {
             None => digest.update(&0_u64.to_be_bytes()),
         };
         match self {
-            Self::Uuid(values) => values.iter().for_each(|value| add(value.as_ref().map(|value| &value.as_bytes()[..]))),
-            Self::Text(values) => values.iter().for_each(|value| add(value.as_ref().map(String::as_bytes))),
+            Self::Uuid(values) => values
+                .iter()
+                .for_each(|value| add(value.as_ref().map(|value| &value.as_bytes()[..]))),
+            Self::Text(values) => values
+                .iter()
+                .for_each(|value| add(value.as_ref().map(String::as_bytes))),
             Self::Bytes(values) => values.iter().for_each(|value| add(value.as_deref())),
-            Self::Number(values) => {
-                values.iter().for_each(|value| add(value.map(i64::to_be_bytes).as_ref().map(|bytes| &bytes[..])))
-            }
-            Self::Small(values) => {
-                values.iter().for_each(|value| add(value.map(i32::to_be_bytes).as_ref().map(|bytes| &bytes[..])))
-            }
-            Self::Bool(values) => {
-                values.iter().for_each(|value| add(value.map(|value| [u8::from(value)]).as_ref().map(|bytes| &bytes[..])))
-            }
+            Self::Number(values) => values.iter().for_each(|value| {
+                add(value.map(i64::to_be_bytes).as_ref().map(|bytes| &bytes[..]))
+            }),
+            Self::Small(values) => values.iter().for_each(|value| {
+                add(value.map(i32::to_be_bytes).as_ref().map(|bytes| &bytes[..]))
+            }),
+            Self::Bool(values) => values.iter().for_each(|value| {
+                add(value
+                    .map(|value| [u8::from(value)])
+                    .as_ref()
+                    .map(|bytes| &bytes[..]))
+            }),
         }
     }
 }

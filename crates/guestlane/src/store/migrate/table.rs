@@ -37,14 +37,33 @@ pub(super) const TABLES: &[Table] = &[
     Table {
         name: "platform",
         key: 1,
-        columns: &[("one", Small), ("base_url", Text), ("client_id", Text), ("organization", Text)],
+        columns: &[
+            ("one", Small),
+            ("base_url", Text),
+            ("client_id", Text),
+            ("organization", Text),
+        ],
     },
-    Table { name: "property", key: 1, columns: &[("name", Text), ("value", Text)] },
-    Table { name: "secret", key: 1, columns: &[("name", Text), ("sealed", Bytes)] },
+    Table {
+        name: "property",
+        key: 1,
+        columns: &[("name", Text), ("value", Text)],
+    },
+    Table {
+        name: "secret",
+        key: 1,
+        columns: &[("name", Text), ("sealed", Bytes)],
+    },
     Table {
         name: "signing_key",
         key: 1,
-        columns: &[("kid", Text), ("sealed", Bytes), ("created_at", Number), ("active_from", Number), ("revoked_at", Number)],
+        columns: &[
+            ("kid", Text),
+            ("sealed", Bytes),
+            ("created_at", Number),
+            ("active_from", Number),
+            ("revoked_at", Number),
+        ],
     },
     Table {
         name: "api_key",
@@ -61,9 +80,21 @@ pub(super) const TABLES: &[Table] = &[
             ("owner", Text),
         ],
     },
-    Table { name: "pseudonym_key", key: 1, columns: &[("guest_id", Text), ("key", Bytes)] },
-    Table { name: "counter", key: 1, columns: &[("name", Text), ("value", Number)] },
-    Table { name: "pruned_latency", key: 1, columns: &[("latency_us", Number), ("sessions", Number)] },
+    Table {
+        name: "pseudonym_key",
+        key: 1,
+        columns: &[("guest_id", Text), ("key", Bytes)],
+    },
+    Table {
+        name: "counter",
+        key: 1,
+        columns: &[("name", Text), ("value", Number)],
+    },
+    Table {
+        name: "pruned_latency",
+        key: 1,
+        columns: &[("latency_us", Number), ("sessions", Number)],
+    },
     Table {
         name: "session",
         key: 1,
@@ -126,12 +157,22 @@ pub(super) const TABLES: &[Table] = &[
     Table {
         name: "audit_log",
         key: 1,
-        columns: &[("log", Number), ("size", Number), ("frontier", Bytes), ("closed_at", Number)],
+        columns: &[
+            ("log", Number),
+            ("size", Number),
+            ("frontier", Bytes),
+            ("closed_at", Number),
+        ],
     },
     Table {
         name: "audit_record",
         key: 2,
-        columns: &[("log", Number), ("idx", Number), ("session_id", Kind::Uuid), ("line", Text)],
+        columns: &[
+            ("log", Number),
+            ("idx", Number),
+            ("session_id", Kind::Uuid),
+            ("line", Text),
+        ],
     },
 ];
 
@@ -177,13 +218,20 @@ impl Table {
 
     /// Returns the digests of the table in the file and in the database, over all columns that both
     /// have.
-    pub(super) fn digests(&self, file: &File, database: &mut Connection) -> Result<(String, String), MigrationError> {
+    pub(super) fn digests(
+        &self,
+        file: &File,
+        database: &mut Connection,
+    ) -> Result<(String, String), MigrationError> {
         let in_file = self.digest(|after| self.rows_of_file(file, after))?;
         let in_database = self.digest(|after| self.rows_of_database(database, after))?;
         Ok((in_file, in_database))
     }
 
-    fn digest(&self, mut next: impl FnMut(&After) -> Result<Rows, MigrationError>) -> Result<String, MigrationError> {
+    fn digest(
+        &self,
+        mut next: impl FnMut(&After) -> Result<Rows, MigrationError>,
+    ) -> Result<String, MigrationError> {
         let mut digest = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
         let mut after = None;
         loop {
@@ -206,7 +254,10 @@ impl Table {
     ) -> Result<(After, u64), MigrationError> {
         let (mut after, mut equal) = (None, 0);
         loop {
-            let (ours, theirs) = (self.rows_of_file(file, &after)?, self.rows_of_database(database, &after)?);
+            let (ours, theirs) = (
+                self.rows_of_file(file, &after)?,
+                self.rows_of_database(database, &after)?,
+            );
             if ours.len() == 0 || ours != theirs {
                 return Ok((after, equal));
             }
@@ -219,7 +270,11 @@ impl Table {
     fn rows_of_file(&self, file: &File, after: &After) -> Result<Rows, MigrationError> {
         let mark = |n: usize| format!("?{n}");
         let (names, key) = (self.names(), self.key_columns("").join(", "));
-        let sql = format!("SELECT {names} FROM {}{} ORDER BY {key} LIMIT {CHUNK}", self.name, self.behind(after, &key, mark));
+        let sql = format!(
+            "SELECT {names} FROM {}{} ORDER BY {key} LIMIT {CHUNK}",
+            self.name,
+            self.behind(after, &key, mark)
+        );
         let mut select = file.prepare_cached(&sql)?;
         let after = after.iter().flatten().map(KeyValue::for_file);
         let mut found = select.query(rusqlite::params_from_iter(after))?;
@@ -230,29 +285,48 @@ impl Table {
         Ok(rows)
     }
 
-    fn rows_of_database(&self, database: &mut Connection, after: &After) -> Result<Rows, MigrationError> {
+    fn rows_of_database(
+        &self,
+        database: &mut Connection,
+        after: &After,
+    ) -> Result<Rows, MigrationError> {
         let mark = |n: usize| format!("${n}");
         // Order text by its bytes, as SQLite does.
         let (names, key) = (self.names(), self.key_columns(" COLLATE \"C\"").join(", "));
-        let sql = format!("SELECT {names} FROM {}{} ORDER BY {key} LIMIT {CHUNK}", self.name, self.behind(after, &key, mark));
-        let params: Vec<&(dyn ToSql + Sync)> = after.iter().flatten().map(KeyValue::for_database).collect();
+        let sql = format!(
+            "SELECT {names} FROM {}{} ORDER BY {key} LIMIT {CHUNK}",
+            self.name,
+            self.behind(after, &key, mark)
+        );
+        let params: Vec<&(dyn ToSql + Sync)> =
+            after.iter().flatten().map(KeyValue::for_database).collect();
         let found = database.repeated(|database| database.query(&sql, &params))?;
         let mut rows = self.empty();
-        found.iter().try_for_each(|row| rows.push_from_database(row))?;
+        found
+            .iter()
+            .try_for_each(|row| rows.push_from_database(row))?;
         Ok(rows)
     }
 
     fn delete_after(&self, database: &mut Connection, after: &After) -> Result<(), MigrationError> {
         let key = self.key_columns(" COLLATE \"C\"").join(", ");
-        let sql = format!("DELETE FROM {}{}", self.name, self.behind(after, &key, |n| format!("${n}")));
-        let params: Vec<&(dyn ToSql + Sync)> = after.iter().flatten().map(KeyValue::for_database).collect();
+        let sql = format!(
+            "DELETE FROM {}{}",
+            self.name,
+            self.behind(after, &key, |n| format!("${n}"))
+        );
+        let params: Vec<&(dyn ToSql + Sync)> =
+            after.iter().flatten().map(KeyValue::for_database).collect();
         Ok(database.repeated(|database| database.execute(&sql, &params).map(drop))?)
     }
 
     /// Returns the `INSERT` statement. It also sets columns that only the database has: the state
     /// directory of a log, and log 0 for counters.
     fn insert(&self) -> String {
-        let arrays: Vec<_> = (1..).zip(self.columns).map(|(n, (_, kind))| format!("${n}::{}[]", kind.name())).collect();
+        let arrays: Vec<_> = (1..)
+            .zip(self.columns)
+            .map(|(n, (_, kind))| format!("${n}::{}[]", kind.name()))
+            .collect();
         let (more, value) = match self.name {
             "audit_log" => (", home", format!(", ${}::uuid", self.columns.len() + 1)),
             "counter" => (", log", ", 0".to_owned()),
@@ -260,7 +334,10 @@ impl Table {
         };
         let (names, arrays) = (self.names(), arrays.join(", "));
         // A statement that is repeated after a lost connection may find its rows already inserted.
-        format!("INSERT INTO {} ({names}{more}) SELECT t.*{value} FROM unnest({arrays}) AS t ON CONFLICT DO NOTHING", self.name)
+        format!(
+            "INSERT INTO {} ({names}{more}) SELECT t.*{value} FROM unnest({arrays}) AS t ON CONFLICT DO NOTHING",
+            self.name
+        )
     }
 
     fn empty(&self) -> Rows {
@@ -283,7 +360,9 @@ impl Table {
 
     /// Returns the `WHERE` clause for rows after `after`.
     fn behind(&self, after: &After, key: &str, mark: impl Fn(usize) -> String) -> String {
-        let Some(after) = after else { return String::new() };
+        let Some(after) = after else {
+            return String::new();
+        };
         let marks: Vec<String> = (1..=after.len()).map(mark).collect();
         format!(" WHERE ({key}) > ({})", marks.join(", "))
     }
@@ -312,13 +391,25 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let mut file = File::open(directory.path().join("store.db")).unwrap();
         crate::store::sqlite::migrate_schema(&mut file, directory.path()).unwrap();
-        let mut tables = file.prepare("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name").unwrap();
-        let tables: Vec<String> = tables.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
-        let mut moved: Vec<_> = TABLES.iter().map(|table| table.name.to_owned()).chain(["maintenance_task".to_owned()]).collect();
+        let mut tables = file
+            .prepare("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name")
+            .unwrap();
+        let tables: Vec<String> = tables
+            .query_map([], |row| row.get(0))
+            .unwrap()
+            .map(Result::unwrap)
+            .collect();
+        let mut moved: Vec<_> = TABLES
+            .iter()
+            .map(|table| table.name.to_owned())
+            .chain(["maintenance_task".to_owned()])
+            .collect();
         moved.sort();
         assert_eq!(tables, moved);
         for table in TABLES {
-            let mut found = file.prepare("SELECT name, pk FROM pragma_table_info(?1)").unwrap();
+            let mut found = file
+                .prepare("SELECT name, pk FROM pragma_table_info(?1)")
+                .unwrap();
             let found = found.query_map([table.name], |row| Ok((row.get(0)?, row.get(1)?)));
             let found: Vec<(String, usize)> = found.unwrap().map(Result::unwrap).collect();
             let mut names: Vec<_> = found.iter().map(|(name, _)| name.as_str()).collect();
@@ -329,7 +420,14 @@ mod tests {
             assert_eq!(names, moved, "{}", table.name);
             let mut keys: Vec<_> = found.iter().filter(|(_, place)| *place > 0).collect();
             keys.sort_by_key(|(_, place)| *place);
-            assert_eq!(keys.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), key, "{}", table.name);
+            assert_eq!(
+                keys.iter()
+                    .map(|(name, _)| name.as_str())
+                    .collect::<Vec<_>>(),
+                key,
+                "{}",
+                table.name
+            );
         }
     }
 }

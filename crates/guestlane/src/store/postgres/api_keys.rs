@@ -10,15 +10,22 @@ use crate::{
     store::StoreError,
 };
 
-const COLUMNS: &str = "id, name, hash, scopes, created_at, expires_at, revoked_at, last_used_at, owner";
+const COLUMNS: &str =
+    "id, name, hash, scopes, created_at, expires_at, revoked_at, last_used_at, owner";
 
 impl Postgres {
     pub(crate) async fn api_keys(&self) -> Result<Vec<StoredApiKey>, StoreError> {
         let sql = format!("SELECT {COLUMNS} FROM api_key ORDER BY created_at, id");
-        self.workers.ask(move |connection| connection.query(&sql, &[])?.iter().map(read).collect()).await
+        self.workers
+            .ask(move |connection| connection.query(&sql, &[])?.iter().map(read).collect())
+            .await
     }
 
-    pub(crate) async fn add_api_key(&self, key: StoredApiKey, replaces: Option<(String, Timestamp)>) -> Result<(), StoreError> {
+    pub(crate) async fn add_api_key(
+        &self,
+        key: StoredApiKey,
+        replaces: Option<(String, Timestamp)>,
+    ) -> Result<(), StoreError> {
         let added = self.writer.transact(move |tx, records| {
             records.clear();
             records.push(key.created(replaces.as_ref().map(|(id, _)| id.as_str())));
@@ -38,32 +45,57 @@ impl Postgres {
         Ok(())
     }
 
-    pub(crate) async fn revoke_api_key(&self, id: String, now: Timestamp) -> Result<Option<StoredApiKey>, StoreError> {
+    pub(crate) async fn revoke_api_key(
+        &self,
+        id: String,
+        now: Timestamp,
+    ) -> Result<Option<StoredApiKey>, StoreError> {
         let select = format!("SELECT {COLUMNS} FROM api_key WHERE id = $1");
         let revoked = self.writer.transact(move |tx, records| {
             records.clear();
             let revoke = "UPDATE api_key SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL";
             if tx.execute(revoke, &[&id, &now.unix_micros()])? == 1 {
-                records.push(AuditRecord::change(ChangeAction::ApiKeyRevoked, &id, None, now));
+                records.push(AuditRecord::change(
+                    ChangeAction::ApiKeyRevoked,
+                    &id,
+                    None,
+                    now,
+                ));
             }
             tx.batch(CHANGED)?;
-            tx.query_opt(&select, &[&id])?.as_ref().map(read).transpose()
+            tx.query_opt(&select, &[&id])?
+                .as_ref()
+                .map(read)
+                .transpose()
         });
         let revoked = revoked.await?.value;
         self.fail_points.hit(FailPoint::ApiKeyRevoked).await;
         Ok(revoked)
     }
 
-    pub(crate) async fn touch_api_keys(&self, used: Vec<(String, Timestamp)>) -> Result<(), StoreError> {
-        let (ids, moments): (Vec<String>, Vec<i64>) = used.into_iter().map(|(id, at)| (id, at.unix_micros())).unzip();
+    pub(crate) async fn touch_api_keys(
+        &self,
+        used: Vec<(String, Timestamp)>,
+    ) -> Result<(), StoreError> {
+        let (ids, moments): (Vec<String>, Vec<i64>) = used
+            .into_iter()
+            .map(|(id, at)| (id, at.unix_micros()))
+            .unzip();
         let sql = "UPDATE api_key SET last_used_at = t.at FROM unnest($1::text[], $2::bigint[]) AS t (id, at) \
              WHERE api_key.id = t.id AND coalesce(last_used_at, 0) < t.at";
-        self.workers.ask(move |connection| connection.execute(sql, &[&ids, &moments]).map(drop)).await
+        self.workers
+            .ask(move |connection| connection.execute(sql, &[&ids, &moments]).map(drop))
+            .await
     }
 }
 
 fn read(row: &Row) -> DbResult<StoredApiKey> {
-    let time = |index| Ok::<_, StoreError>(row.try_get::<_, Option<i64>>(index)?.map(Timestamp::from_unix_micros));
+    let time = |index| {
+        Ok::<_, StoreError>(
+            row.try_get::<_, Option<i64>>(index)?
+                .map(Timestamp::from_unix_micros),
+        )
+    };
     // One row that cannot be read must not keep the others from being read: a revoked key would go on being accepted.
     let hash: Option<[u8; 32]> = row.try_get::<_, &[u8]>(2)?.try_into().ok();
     let scopes = row.try_get::<_, &str>(3)?.parse().ok();

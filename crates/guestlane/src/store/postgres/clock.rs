@@ -12,7 +12,11 @@ use crate::{session::MAX_CLOCK_OFFSET, store::StoreError};
 const MAX_ROUND_TRIP_MICROS: i64 = 1_000_000;
 
 /// Sets `reference` to the database's time. A slow answer leaves it as it is, unless it was never set.
-pub(super) fn measure(connection: &mut Connection, base: &Clock, reference: &ReferenceClock) -> DbResult<()> {
+pub(super) fn measure(
+    connection: &mut Connection,
+    base: &Clock,
+    reference: &ReferenceClock,
+) -> DbResult<()> {
     let sent = base.monotonic().unix_micros();
     let there: i64 = connection.query_one("SELECT now_us()", &[])?.try_get(0)?;
     let round_trip = base.monotonic().unix_micros() - sent;
@@ -43,7 +47,9 @@ impl Postgres {
             return Ok(());
         }
         let (base, reference) = (self.base.clone(), self.reference.clone());
-        self.urgent.ask(move |connection| measure(connection, &base, &reference)).await
+        self.urgent
+            .ask(move |connection| measure(connection, &base, &reference))
+            .await
     }
 
     /// How far this node's wall clock is ahead of the database's, in microseconds. `None` where they are not compared.

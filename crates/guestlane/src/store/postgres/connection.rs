@@ -85,9 +85,16 @@ pub(crate) type DbResult<T> = Result<T, StoreError>;
 
 impl Connection {
     /// Opens nothing yet.
-    pub(crate) fn new(url: PostgresUrl, settings: impl Into<String>, limit: Duration) -> DbResult<Self> {
+    pub(crate) fn new(
+        url: PostgresUrl,
+        settings: impl Into<String>,
+        limit: Duration,
+    ) -> DbResult<Self> {
         let runtime = Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|error| StoreError::Unreachable { at: url.to_string(), reason: error.to_string() })?;
+        let runtime = runtime.map_err(|error| StoreError::Unreachable {
+            at: url.to_string(),
+            reason: error.to_string(),
+        })?;
         Ok(Self {
             runtime,
             url,
@@ -114,14 +121,24 @@ impl Connection {
     pub(crate) fn ensure_open(&mut self) -> DbResult<()> {
         if self.in_transaction {
             let reason = "the connection broke in a transaction".to_owned();
-            return if self.is_open() { Ok(()) } else { Err(StoreError::Unreachable { at: self.url.to_string(), reason }) };
+            return if self.is_open() {
+                Ok(())
+            } else {
+                Err(StoreError::Unreachable {
+                    at: self.url.to_string(),
+                    reason,
+                })
+            };
         }
         loop {
             let tried = self.try_open();
             if let Err(error) = &tried
                 && error.is_outage()
             {
-                self.url.outage.failed(&crate::error::display_chain(error), SYSTEM_CLOCK.monotonic());
+                self.url.outage.failed(
+                    &crate::error::display_chain(error),
+                    SYSTEM_CLOCK.monotonic(),
+                );
             }
             match tried {
                 Err(error) if is_in_doubt(&error) && SYSTEM_CLOCK.monotonic() < self.give_up => {
@@ -146,7 +163,11 @@ impl Connection {
     }
 
     pub(super) fn is_open(&mut self) -> bool {
-        if self.open.as_ref().is_some_and(|open| open.client.is_closed()) {
+        if self
+            .open
+            .as_ref()
+            .is_some_and(|open| open.client.is_closed())
+        {
             self.open = None;
         }
         self.open.is_some()
@@ -159,7 +180,10 @@ impl Connection {
         self.ensure_open()?;
         // A pool in front of the database may give us the same one again: then it has ended what it did.
         let is_another = before != self.last;
-        let ended = before.as_ref().filter(|_| is_another).map_or(Ok(()), |before| self.end(before));
+        let ended = before
+            .as_ref()
+            .filter(|_| is_another)
+            .map_or(Ok(()), |before| self.end(before));
         if ended.is_err() {
             self.last = before; // still
         }
@@ -168,7 +192,10 @@ impl Connection {
 
     fn end(&mut self, Backend { pid, started, name }: &Backend) -> DbResult<()> {
         const IT: &str = "FROM pg_stat_activity WHERE pid = $1 AND backend_start::text = $2 AND application_name = $3";
-        let (end, lives) = (format!("SELECT pg_terminate_backend(pid) {IT}"), format!("SELECT 1 {IT}"));
+        let (end, lives) = (
+            format!("SELECT pg_terminate_backend(pid) {IT}"),
+            format!("SELECT 1 {IT}"),
+        );
         self.query(&end, &[pid, started, name])?;
         let give_up = SYSTEM_CLOCK.monotonic() + RECONNECT_TIMEOUT;
         while !self.query(&lives, &[pid, started, name])?.is_empty() {
@@ -185,7 +212,9 @@ impl Connection {
 
     /// All rows.
     pub(crate) fn query(&mut self, sql: &str, params: Params<'_>) -> DbResult<Vec<Row>> {
-        self.ask(sql, async |client, statement| client.query(statement, params).await)
+        self.ask(sql, async |client, statement| {
+            client.query(statement, params).await
+        })
     }
 
     /// The first row, if there is one.
@@ -195,12 +224,15 @@ impl Connection {
 
     /// The first row.
     pub(crate) fn query_one(&mut self, sql: &str, params: Params<'_>) -> DbResult<Row> {
-        self.query_opt(sql, params)?.ok_or(StoreError::Row("a row that must be there"))
+        self.query_opt(sql, params)?
+            .ok_or(StoreError::Row("a row that must be there"))
     }
 
     /// How many rows it changed.
     pub(crate) fn execute(&mut self, sql: &str, params: Params<'_>) -> DbResult<u64> {
-        self.ask(sql, async |client, statement| client.execute(statement, params).await)
+        self.ask(sql, async |client, statement| {
+            client.execute(statement, params).await
+        })
     }
 
     fn ask<T>(
@@ -209,7 +241,9 @@ impl Connection {
         asks: impl AsyncFnOnce(&Client, &Statement) -> Result<T, tokio_postgres::Error>,
     ) -> DbResult<T> {
         self.ensure_open()?;
-        let Some(open) = &mut self.open else { return Err(StoreError::Closed) };
+        let Some(open) = &mut self.open else {
+            return Err(StoreError::Closed);
+        };
         let limited = SYSTEM_CLOCK.timeout(self.limit, async {
             let statement = open.statement(sql).await?;
             asks(&open.client, &statement).await
@@ -220,8 +254,14 @@ impl Connection {
     /// Statements without values, one after another.
     pub(super) fn batch(&mut self, sql: &str) -> DbResult<()> {
         self.ensure_open()?;
-        let Some(open) = &mut self.open else { return Err(StoreError::Closed) };
-        answered(&self.url, self.runtime.block_on(SYSTEM_CLOCK.timeout(self.limit, open.client.batch_execute(sql))))
+        let Some(open) = &mut self.open else {
+            return Err(StoreError::Closed);
+        };
+        answered(
+            &self.url,
+            self.runtime
+                .block_on(SYSTEM_CLOCK.timeout(self.limit, open.client.batch_execute(sql))),
+        )
     }
 
     /// The server's process that served it when it was opened.
@@ -232,9 +272,15 @@ impl Connection {
     /// The server's process that serves it now; asked without a prepared statement, which a pool may not know.
     pub(super) fn pid(&mut self) -> DbResult<Option<String>> {
         self.ensure_open()?;
-        let Some(open) = &mut self.open else { return Err(StoreError::Closed) };
+        let Some(open) = &mut self.open else {
+            return Err(StoreError::Closed);
+        };
         let asking = open.client.simple_query("SELECT pg_backend_pid()");
-        let rows = answered(&self.url, self.runtime.block_on(SYSTEM_CLOCK.timeout(self.limit, asking)))?;
+        let rows = answered(
+            &self.url,
+            self.runtime
+                .block_on(SYSTEM_CLOCK.timeout(self.limit, asking)),
+        )?;
         let pid = |row: &SimpleQueryMessage| match row {
             SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
             _ => None,
@@ -244,7 +290,10 @@ impl Connection {
 
     /// Runs `work` in a transaction, again from its beginning when the connection breaks, or two transactions stand in each other's way: so it must
     /// do no harm if it has been done.
-    pub(crate) fn transaction<T>(&mut self, mut work: impl FnMut(&mut Self) -> DbResult<T>) -> DbResult<T> {
+    pub(crate) fn transaction<T>(
+        &mut self,
+        mut work: impl FnMut(&mut Self) -> DbResult<T>,
+    ) -> DbResult<T> {
         self.repeated(|connection| {
             connection.within("BEGIN", |connection| {
                 let value = work(connection)?;
@@ -254,7 +303,11 @@ impl Connection {
     }
 
     /// Begins a transaction, and runs `work` in it. Whoever asked for that goes on with the transaction; after an error there is none.
-    pub(super) fn within<T>(&mut self, begin: &str, work: impl FnOnce(&mut Self) -> DbResult<T>) -> DbResult<T> {
+    pub(super) fn within<T>(
+        &mut self,
+        begin: &str,
+        work: impl FnOnce(&mut Self) -> DbResult<T>,
+    ) -> DbResult<T> {
         self.batch(begin)?;
         self.in_transaction = true;
         let done = work(self);
@@ -266,11 +319,17 @@ impl Connection {
     }
 
     /// Runs `work` again when the connection breaks.
-    pub(crate) fn repeated<T>(&mut self, mut work: impl FnMut(&mut Self) -> DbResult<T>) -> DbResult<T> {
+    pub(crate) fn repeated<T>(
+        &mut self,
+        mut work: impl FnMut(&mut Self) -> DbResult<T>,
+    ) -> DbResult<T> {
         loop {
             match work(self) {
                 Err(error) if is_transient(&error) && SYSTEM_CLOCK.monotonic() < self.give_up => {
-                    self.open = self.open.take().filter(|open| !open.client.is_closed() && !is_in_doubt(&error));
+                    self.open = self
+                        .open
+                        .take()
+                        .filter(|open| !open.client.is_closed() && !is_in_doubt(&error));
                     self.runtime.block_on(SYSTEM_CLOCK.sleep(RECONNECT_DELAY));
                 }
                 done => return done,
@@ -293,7 +352,9 @@ impl Connection {
     }
 
     fn send_all(&mut self, steps: &[Step<'_>]) -> DbResult<Vec<Vec<Row>>> {
-        let Some(open) = &mut self.open else { return Err(StoreError::Closed) };
+        let Some(open) = &mut self.open else {
+            return Err(StoreError::Closed);
+        };
         let limited = SYSTEM_CLOCK.timeout(self.limit, async {
             for step in steps {
                 if let Step::Query(sql, _) = step {
@@ -301,7 +362,8 @@ impl Connection {
                 }
             }
             let open = &*open;
-            let answers = futures_util::future::join_all(steps.iter().map(|step| open.send(step))).await;
+            let answers =
+                futures_util::future::join_all(steps.iter().map(|step| open.send(step))).await;
             answers.into_iter().collect::<Result<Vec<_>, _>>()
         });
         answered(&self.url, self.runtime.block_on(limited))
@@ -345,21 +407,34 @@ impl Open {
 
 /// Client and driver of a new connection.
 pub(super) async fn connect(url: &PostgresUrl) -> DbResult<(Client, Driver)> {
-    let unreachable = |reason: String| StoreError::Unreachable { at: url.to_string(), reason };
+    let unreachable = |reason: String| StoreError::Unreachable {
+        at: url.to_string(),
+        reason,
+    };
     let login = url.login();
     let mut config = login.config.clone();
     // What the URL says is an upper bound, as ours is: the shorter one holds.
-    let at_most = |given: Option<&Duration>, ours: Duration| given.map_or(ours, |given| ours.min(*given));
+    let at_most =
+        |given: Option<&Duration>, ours: Duration| given.map_or(ours, |given| ours.min(*given));
     let connect_timeout = at_most(config.get_connect_timeout(), CONNECT);
     let silence = at_most(config.get_tcp_user_timeout(), KEEPALIVE_TIMEOUT);
     let idle = config.get_keepalives_idle().min(KEEPALIVE_TIMEOUT);
-    let interval = config.get_keepalives_interval().unwrap_or(KEEPALIVE_TIMEOUT).min(KEEPALIVE_TIMEOUT / 2);
-    config.connect_timeout(connect_timeout).tcp_user_timeout(silence).keepalives_idle(idle).keepalives_interval(interval);
+    let interval = config
+        .get_keepalives_interval()
+        .unwrap_or(KEEPALIVE_TIMEOUT)
+        .min(KEEPALIVE_TIMEOUT / 2);
+    config
+        .connect_timeout(connect_timeout)
+        .tcp_user_timeout(silence)
+        .keepalives_idle(idle)
+        .keepalives_interval(interval);
     if config.get_application_name().is_none() {
         config.application_name(format!("guestlane {:08x}", fastrand::u32(..)));
     }
     let opened = if config.get_ssl_mode() == SslMode::Disable {
-        let connecting = SYSTEM_CLOCK.timeout(2 * CONNECT, config.connect(NoTls)).await;
+        let connecting = SYSTEM_CLOCK
+            .timeout(2 * CONNECT, config.connect(NoTls))
+            .await;
         connecting.map(|opened| opened.map(|(client, driver)| (client, messages(driver))))
     } else {
         let tls = MakeRustlsConnect::new(tls(url, &login)?);
@@ -377,11 +452,19 @@ pub(super) async fn connect(url: &PostgresUrl) -> DbResult<(Client, Driver)> {
 fn refused(url: &PostgresUrl, error: tokio_postgres::Error) -> StoreError {
     if let Some(said) = error.as_db_error() {
         let (message, code) = (said.message().to_owned(), Some(said.code().clone()));
-        return StoreError::Postgres { message, code, lost: !is_permanent(said) };
+        return StoreError::Postgres {
+            message,
+            code,
+            lost: !is_permanent(said),
+        };
     }
     let (at, reason) = (url.to_string(), sentence(&error));
     match distrust(&error) {
-        Some(distrust) => StoreError::Untrusted { at, reason, distrust },
+        Some(distrust) => StoreError::Untrusted {
+            at,
+            reason,
+            distrust,
+        },
         None => StoreError::Unreachable { at, reason },
     }
 }
@@ -389,9 +472,12 @@ fn refused(url: &PostgresUrl, error: tokio_postgres::Error) -> StoreError {
 /// Why the server's certificate was refused, if it was: the same one is refused the next time.
 fn distrust(error: &tokio_postgres::Error) -> Option<Distrust> {
     use rustls::CertificateError::{
-        Expired, ExpiredContext, NotValidForName, NotValidForNameContext, NotValidYet, NotValidYetContext,
+        Expired, ExpiredContext, NotValidForName, NotValidForNameContext, NotValidYet,
+        NotValidYetContext,
     };
-    let rustls::Error::InvalidCertificate(refused) = tls_error::find(error)? else { return None };
+    let rustls::Error::InvalidCertificate(refused) = tls_error::find(error)? else {
+        return None;
+    };
     Some(match refused {
         NotValidForName | NotValidForNameContext { .. } => Distrust::Name,
         Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. } => Distrust::Time,
@@ -400,17 +486,28 @@ fn distrust(error: &tokio_postgres::Error) -> Option<Distrust> {
 }
 
 async fn open(url: &PostgresUrl, settings: &str) -> DbResult<Open> {
-    let unreachable = |reason: String| StoreError::Unreachable { at: url.to_string(), reason };
+    let unreachable = |reason: String| StoreError::Unreachable {
+        at: url.to_string(),
+        reason,
+    };
     let (client, mut driver) = connect(url).await?;
     tokio::spawn(async move { while let Some(Ok(_)) = driver.next().await {} }); // whoever asks after its end is told
     let first = async {
         client.batch_execute(settings).await?;
         let whom = "SELECT pid, backend_start::text, application_name FROM pg_stat_activity WHERE pid = pg_backend_pid()";
         let row = client.query_one(whom, &[]).await?;
-        Ok::<_, tokio_postgres::Error>(Backend { pid: row.get(0), started: row.get(1), name: row.get(2) })
+        Ok::<_, tokio_postgres::Error>(Backend {
+            pid: row.get(0),
+            started: row.get(1),
+            name: row.get(2),
+        })
     };
     match SYSTEM_CLOCK.timeout(2 * CONNECT, first).await {
-        Ok(Ok(backend)) => Ok(Open { client, backend, statements: HashMap::new() }),
+        Ok(Ok(backend)) => Ok(Open {
+            client,
+            backend,
+            statements: HashMap::new(),
+        }),
         Ok(Err(error)) => Err(refused(url, error)),
         Err(error) => Err(unreachable(error.to_string())),
     }
@@ -423,7 +520,10 @@ fn sentence(error: &tokio_postgres::Error) -> String {
 
 fn tls(url: &PostgresUrl, login: &Login) -> DbResult<rustls::ClientConfig> {
     let config = login.trust.client_config(login.client.as_deref());
-    config.map_err(|error| StoreError::Unreachable { at: url.to_string(), reason: tls_error::sentence(&error) })
+    config.map_err(|error| StoreError::Unreachable {
+        at: url.to_string(),
+        reason: tls_error::sentence(&error),
+    })
 }
 
 /// Wrong names and passwords, rights that are missing, a pool of transactions in front, a parameter that a pool does not
@@ -431,10 +531,17 @@ fn tls(url: &PostgresUrl, login: &Login) -> DbResult<rustls::ClientConfig> {
 fn is_permanent(said: &DbError) -> bool {
     let code = said.code().code();
     let startup_parameter = code == "08P01" && said.message().contains("startup parameter");
-    startup_parameter || ["28", "3D", "42"].iter().any(|class| code.starts_with(class)) || code == "26000"
+    startup_parameter
+        || ["28", "3D", "42"]
+            .iter()
+            .any(|class| code.starts_with(class))
+        || code == "26000"
 }
 
-fn answered<T>(url: &PostgresUrl, answer: Result<Result<T, tokio_postgres::Error>, guestlane_genesys::TimedOut>) -> DbResult<T> {
+fn answered<T>(
+    url: &PostgresUrl,
+    answer: Result<Result<T, tokio_postgres::Error>, guestlane_genesys::TimedOut>,
+) -> DbResult<T> {
     match answer {
         Ok(answer) => {
             if answer.is_ok() {
@@ -443,19 +550,31 @@ fn answered<T>(url: &PostgresUrl, answer: Result<Result<T, tokio_postgres::Error
             Ok(answer?)
         }
         Err(late) => {
-            url.outage.failed(&late.to_string(), SYSTEM_CLOCK.monotonic());
-            Err(StoreError::Unreachable { at: url.to_string(), reason: late.to_string() })
+            url.outage
+                .failed(&late.to_string(), SYSTEM_CLOCK.monotonic());
+            Err(StoreError::Unreachable {
+                at: url.to_string(),
+                reason: late.to_string(),
+            })
         }
     }
 }
 
 /// Whether nobody knows what became of what was sent.
 pub(super) fn is_in_doubt(error: &StoreError) -> bool {
-    matches!(error, StoreError::Unreachable { .. } | StoreError::Postgres { lost: true, .. })
+    matches!(
+        error,
+        StoreError::Unreachable { .. } | StoreError::Postgres { lost: true, .. }
+    )
 }
 
 /// The connection broke, or others were in the way.
 pub(super) fn is_transient(error: &StoreError) -> bool {
-    let ways = [SqlState::T_R_DEADLOCK_DETECTED, SqlState::T_R_SERIALIZATION_FAILURE, SqlState::LOCK_NOT_AVAILABLE];
-    is_in_doubt(error) || matches!(error, StoreError::Postgres { code: Some(code), .. } if ways.contains(code))
+    let ways = [
+        SqlState::T_R_DEADLOCK_DETECTED,
+        SqlState::T_R_SERIALIZATION_FAILURE,
+        SqlState::LOCK_NOT_AVAILABLE,
+    ];
+    is_in_doubt(error)
+        || matches!(error, StoreError::Postgres { code: Some(code), .. } if ways.contains(code))
 }

@@ -29,9 +29,9 @@ fn settings(limits: ReadLimits) -> String {
 /// Names the time limit where it was the reason.
 fn in_time(error: StoreError, limits: ReadLimits) -> StoreError {
     match &error {
-        StoreError::Postgres { code: Some(code), .. } if *code == SqlState::QUERY_CANCELED => {
-            StoreError::ReadTimeout(limits.timeout)
-        }
+        StoreError::Postgres {
+            code: Some(code), ..
+        } if *code == SqlState::QUERY_CANCELED => StoreError::ReadTimeout(limits.timeout),
         _ => error,
     }
 }
@@ -56,18 +56,31 @@ impl ConnectionPool {
         let (questions, receiver) = mpsc::channel::<ReadQuery>(limits.waiting);
         let receiver = Arc::new(Mutex::new(receiver));
         for _ in 0..threads {
-            let mut connection = Connection::new(url.clone(), settings(limits), limits.timeout + MARGIN)?;
+            let mut connection =
+                Connection::new(url.clone(), settings(limits), limits.timeout + MARGIN)?;
             let receiver = Arc::clone(&receiver);
-            let next = move || receiver.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv();
+            let next = move || {
+                receiver
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .blocking_recv()
+            };
             let work = move || {
                 while let Some(question) = next() {
                     question(&mut connection);
                 }
             };
-            let spawned = thread::Builder::new().name("guestlane-ask".to_owned()).spawn(work);
+            let spawned = thread::Builder::new()
+                .name("guestlane-ask".to_owned())
+                .spawn(work);
             spawned.map_err(|error| StoreError::Open("guestlane-ask".into(), error))?;
         }
-        Ok(Self { questions, limits, clock, fail_points })
+        Ok(Self {
+            questions,
+            limits,
+            clock,
+            fail_points,
+        })
     }
 
     /// Asks; again when the connection breaks.
@@ -76,7 +89,8 @@ impl ConnectionPool {
         T: Send + 'static,
         F: FnMut(&mut Connection) -> DbResult<T> + Send + 'static,
     {
-        self.on_a_connection(move |connection| connection.repeated(&mut question)).await
+        self.on_a_connection(move |connection| connection.repeated(&mut question))
+            .await
     }
 
     /// Writes in a transaction; again when the connection breaks, also when what was written may be there: it must do no harm twice.

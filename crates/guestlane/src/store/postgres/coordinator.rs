@@ -28,8 +28,12 @@ impl Postgres {
         now: Timestamp,
     ) -> Result<StoredTokenLookup, StoreError> {
         // One that would end later than any was given by a clock that is wrong.
-        let [now, asked, latest] =
-            [now, now + REFRESH_LOCK_TTL, now + REFRESH_LOCK_TTL + MAX_CLOCK_SKEW].map(Timestamp::unix_micros);
+        let [now, asked, latest] = [
+            now,
+            now + REFRESH_LOCK_TTL,
+            now + REFRESH_LOCK_TTL + MAX_CLOCK_SKEW,
+        ]
+        .map(Timestamp::unix_micros);
         self.urgent
             .write(move |tx| {
                 tx.execute("INSERT INTO oauth_client (client_id) VALUES ($1) ON CONFLICT DO NOTHING", &[&client])?;
@@ -50,24 +54,38 @@ impl Postgres {
             .await
     }
 
-    pub(crate) async fn keep_token(&self, client: String, token: SealedToken, now: Timestamp) -> Result<i64, StoreError> {
+    pub(crate) async fn keep_token(
+        &self,
+        client: String,
+        token: SealedToken,
+        now: Timestamp,
+    ) -> Result<i64, StoreError> {
         let SealedToken { sealed, left, life } = token;
         let sql = "UPDATE oauth_client SET token = $2, number = number + 1, lifetime_us = $3, expires_at = $4, refresh_lock_until = 0 \
              WHERE client_id = $1 RETURNING number";
         let expires_at = (now + left).unix_micros();
         self.urgent
             .ask(move |connection| {
-                Ok(connection.query_one(sql, &[&client, &sealed, &as_micros(life), &expires_at])?.try_get(0)?)
+                Ok(connection
+                    .query_one(sql, &[&client, &sealed, &as_micros(life), &expires_at])?
+                    .try_get(0)?)
             })
             .await
     }
 
     pub(crate) async fn release_refresh_lock(&self, client: String) -> Result<(), StoreError> {
         let sql = "UPDATE oauth_client SET refresh_lock_until = 0 WHERE client_id = $1";
-        self.urgent.ask(move |connection| connection.execute(sql, &[&client]).map(drop)).await
+        self.urgent
+            .ask(move |connection| connection.execute(sql, &[&client]).map(drop))
+            .await
     }
 
-    pub(crate) async fn slice(&self, client: String, process: Uuid, need: QuotaRequest) -> Result<QuotaLease, StoreError> {
+    pub(crate) async fn slice(
+        &self,
+        client: String,
+        process: Uuid,
+        need: QuotaRequest,
+    ) -> Result<QuotaLease, StoreError> {
         let small = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
         let (limit, wanted, used) = (small(need.limit), small(need.wanted), small(need.used));
         let window = as_micros(need.window);

@@ -48,7 +48,8 @@ impl NewEvents {
     ///
     /// The locks come in ascending order, and nothing that is locked after them is waited for by a
     /// transaction that has no events, so that two transactions cannot wait for each other.
-    pub(super) const LOCK: &str = "SELECT pg_advisory_xact_lock(guest) FROM unnest($1::bigint[]) AS guest";
+    pub(super) const LOCK: &str =
+        "SELECT pg_advisory_xact_lock(guest) FROM unnest($1::bigint[]) AS guest";
 
     /// Says whether the first try is due: not while an earlier event of the same guest waits for the same receiver. Then it is leased to whoever
     /// wrote it.
@@ -63,13 +64,15 @@ impl NewEvents {
 
     pub(super) fn push(&mut self, event: &Event) {
         self.id.push(event.id.clone());
-        self.receiver.push(i32::try_from(event.receiver).unwrap_or(i32::MAX));
+        self.receiver
+            .push(i32::try_from(event.receiver).unwrap_or(i32::MAX));
         self.session_id.push(event.session.0);
         self.guest_id.push(event.guest.clone());
         self.body.push(event.body.clone());
         self.created_at.push(event.created_at.unix_micros());
         self.due_at.push(event.due_at.unix_micros());
-        self.waits.push(!self.guests.insert((event.guest.clone(), event.receiver)));
+        self.waits
+            .push(!self.guests.insert((event.guest.clone(), event.receiver)));
         self.locks.insert(lock_of(&event.guest));
     }
 
@@ -79,7 +82,16 @@ impl NewEvents {
     }
 
     pub(super) fn params(&self) -> Vec<&(dyn ToSql + Sync)> {
-        vec![&self.id, &self.receiver, &self.session_id, &self.guest_id, &self.body, &self.created_at, &self.due_at, &self.waits]
+        vec![
+            &self.id,
+            &self.receiver,
+            &self.session_id,
+            &self.guest_id,
+            &self.body,
+            &self.created_at,
+            &self.due_at,
+            &self.waits,
+        ]
     }
 
     pub(super) fn len(&self) -> usize {
@@ -90,8 +102,14 @@ impl NewEvents {
 /// Advisory locks are numbers, common to the whole database. Two guests with one number wait for
 /// each other for the length of a commit.
 fn lock_of(guest: &str) -> i64 {
-    let hash = digest(&SHA256, format!("guestlane outbox order\0{guest}").as_bytes());
-    hash.as_ref().first_chunk().copied().map_or(0, i64::from_be_bytes)
+    let hash = digest(
+        &SHA256,
+        format!("guestlane outbox order\0{guest}").as_bytes(),
+    );
+    hash.as_ref()
+        .first_chunk()
+        .copied()
+        .map_or(0, i64::from_be_bytes)
 }
 
 /// What a try came to.
@@ -134,12 +152,26 @@ impl Settlements {
         self.epoch.push(settled.epoch);
         self.state.push(settled.state);
         self.due_at.push(settled.due_at);
-        self.error.push(settled.error.as_ref().map(|error| error.replace('\0', "\u{fffd}")));
+        self.error.push(
+            settled
+                .error
+                .as_ref()
+                .map(|error| error.replace('\0', "\u{fffd}")),
+        );
         self.ended_at.push(settled.ended_at);
     }
 
     pub(super) fn params(&self) -> Vec<&(dyn ToSql + Sync)> {
-        vec![&self.id, &self.receiver, &self.tries, &self.epoch, &self.state, &self.due_at, &self.error, &self.ended_at]
+        vec![
+            &self.id,
+            &self.receiver,
+            &self.tries,
+            &self.epoch,
+            &self.state,
+            &self.due_at,
+            &self.error,
+            &self.ended_at,
+        ]
     }
 
     pub(super) fn len(&self) -> usize {
@@ -152,7 +184,8 @@ fn read(row: &Row) -> DbResult<Delivery> {
     Ok(Delivery {
         event: Event {
             id: row.try_get(0)?,
-            receiver: u32::try_from(row.try_get::<_, i32>(9)?).map_err(|_| StoreError::Row("outbox.receiver"))?,
+            receiver: u32::try_from(row.try_get::<_, i32>(9)?)
+                .map_err(|_| StoreError::Row("outbox.receiver"))?,
             session: SessionId(row.try_get(1)?),
             guest: row.try_get(10)?,
             body: row.try_get(2)?,
@@ -160,19 +193,31 @@ fn read(row: &Row) -> DbResult<Delivery> {
             epoch: small(row, 13)?,
             created_at,
             due_at: Timestamp::from_unix_micros(row.try_get(6)?),
-            trace: row.try_get::<_, Option<&str>>(11)?.and_then(|text| text.parse().ok()),
+            trace: row
+                .try_get::<_, Option<&str>>(11)?
+                .and_then(|text| text.parse().ok()),
         },
         state: DeliveryState::from_name(row.try_get(3)?).ok_or(StoreError::Row("outbox.state"))?,
         created_at,
-        ended_at: row.try_get::<_, Option<i64>>(7)?.map(Timestamp::from_unix_micros),
+        ended_at: row
+            .try_get::<_, Option<i64>>(7)?
+            .map(Timestamp::from_unix_micros),
         last_error: row.try_get(8)?,
         sequence: row.try_get(12)?,
     })
 }
 
 impl Postgres {
-    pub(crate) async fn claim_events(&self, receiver: u32, limit: u32, now: Timestamp) -> Result<Vec<Event>, StoreError> {
-        let (receiver, lease) = (i32::try_from(receiver).unwrap_or(i32::MAX), (now + Event::LEASE).unix_micros());
+    pub(crate) async fn claim_events(
+        &self,
+        receiver: u32,
+        limit: u32,
+        now: Timestamp,
+    ) -> Result<Vec<Event>, StoreError> {
+        let (receiver, lease) = (
+            i32::try_from(receiver).unwrap_or(i32::MAX),
+            (now + Event::LEASE).unix_micros(),
+        );
         // Of each guest only the first that waits. Who claims at the same time takes others.
         let sql = format!(
             "UPDATE outbox SET due_at = $3, epoch = epoch + 1 WHERE seq IN \
@@ -194,16 +239,26 @@ impl Postgres {
             .await
     }
 
-    pub(crate) async fn release_stale_initial_leases(&self, now: Timestamp) -> Result<(), StoreError> {
+    pub(crate) async fn release_stale_initial_leases(
+        &self,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         let release = "UPDATE outbox SET due_at = $1 WHERE state = 'pending' AND last_error IS NULL AND due_at > $2";
-        let (now, lease) = (now.unix_micros(), (now + Event::LEASE + MAX_CLOCK_SKEW).unix_micros());
-        self.workers.ask(move |connection| connection.execute(release, &[&now, &lease]).map(drop)).await
+        let (now, lease) = (
+            now.unix_micros(),
+            (now + Event::LEASE + MAX_CLOCK_SKEW).unix_micros(),
+        );
+        self.workers
+            .ask(move |connection| connection.execute(release, &[&now, &lease]).map(drop))
+            .await
     }
 
     pub(crate) async fn expedite_events(&self, now: Timestamp) -> Result<usize, StoreError> {
         let sql = "UPDATE outbox SET due_at = $1 WHERE state = 'pending' AND due_at > $1 AND last_error IS NOT NULL";
         let now = now.unix_micros();
-        self.workers.ask(move |connection| Ok(connection.execute(sql, &[&now])? as usize)).await
+        self.workers
+            .ask(move |connection| Ok(connection.execute(sql, &[&now])? as usize))
+            .await
     }
 
     pub(crate) async fn record_delivery(
@@ -223,19 +278,30 @@ impl Postgres {
             error,
             ended_at: (state != DeliveryState::Pending).then(|| now.unix_micros()),
         };
-        self.writer.write(WriteOp::RecordDelivery(settled)).await.map(drop)
+        self.writer
+            .write(WriteOp::RecordDelivery(settled))
+            .await
+            .map(drop)
     }
 
     pub(crate) async fn replayable(&self, replay: ReplayFilter) -> Result<u64, StoreError> {
         self.workers
             .ask(move |connection| {
                 let (condition, values) = condition(&replay);
-                count(connection, &format!("SELECT count(*) FROM outbox WHERE {condition}"), &refs(&values))
+                count(
+                    connection,
+                    &format!("SELECT count(*) FROM outbox WHERE {condition}"),
+                    &refs(&values),
+                )
             })
             .await
     }
 
-    pub(crate) async fn replay(&self, replay: ReplayFilter, now: Timestamp) -> Result<usize, StoreError> {
+    pub(crate) async fn replay(
+        &self,
+        replay: ReplayFilter,
+        now: Timestamp,
+    ) -> Result<usize, StoreError> {
         let replayed = self.writer.transact(move |tx, records| {
             records.clear();
             let (condition, mut values) = condition(&replay);
@@ -262,11 +328,17 @@ impl Postgres {
         limit: u32,
     ) -> Result<Vec<Delivery>, StoreError> {
         // The state stands in the text, so that the indexes over the rare ones are used.
-        let condition = state.map_or_else(|| "TRUE".to_owned(), |state| format!("state = '{}'", state.name()));
-        let sql = format!("SELECT {COLUMNS} FROM outbox WHERE {condition} AND seq < $2 ORDER BY seq DESC LIMIT $1");
+        let condition = state.map_or_else(
+            || "TRUE".to_owned(),
+            |state| format!("state = '{}'", state.name()),
+        );
+        let sql = format!(
+            "SELECT {COLUMNS} FROM outbox WHERE {condition} AND seq < $2 ORDER BY seq DESC LIMIT $1"
+        );
         self.workers
             .ask(move |connection| {
-                let rows = connection.query(&sql, &[&i64::from(limit), &before.unwrap_or(i64::MAX)])?;
+                let rows =
+                    connection.query(&sql, &[&i64::from(limit), &before.unwrap_or(i64::MAX)])?;
                 rows.iter().map(read).collect()
             })
             .await
@@ -274,14 +346,21 @@ impl Postgres {
 
     pub(crate) async fn event(&self, id: String) -> Result<Vec<Delivery>, StoreError> {
         let sql = format!("SELECT {COLUMNS} FROM outbox WHERE id = $1 ORDER BY receiver");
-        self.workers.ask(move |connection| connection.query(&sql, &[&id])?.iter().map(read).collect()).await
+        self.workers
+            .ask(move |connection| connection.query(&sql, &[&id])?.iter().map(read).collect())
+            .await
     }
 
-    pub(crate) async fn next_initial_delivery_at(&self, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+    pub(crate) async fn next_initial_delivery_at(
+        &self,
+        now: Timestamp,
+    ) -> Result<Option<Timestamp>, StoreError> {
         let sql = "SELECT min(due_at) FROM outbox WHERE state = 'pending' AND last_error IS NULL AND due_at > $1";
         self.workers
             .ask(move |connection| {
-                let due: Option<i64> = connection.query_one(sql, &[&now.unix_micros()])?.try_get(0)?;
+                let due: Option<i64> = connection
+                    .query_one(sql, &[&now.unix_micros()])?
+                    .try_get(0)?;
                 Ok(due.map(Timestamp::from_unix_micros))
             })
             .await
@@ -290,12 +369,16 @@ impl Postgres {
     pub(crate) async fn pending_events_after(&self, receivers: u32) -> Result<u64, StoreError> {
         let sql = "SELECT count(*) FROM outbox WHERE state = 'pending' AND receiver > $1";
         let receivers = i32::try_from(receivers).unwrap_or(i32::MAX);
-        self.workers.ask(move |connection| count(connection, sql, &[&receivers])).await
+        self.workers
+            .ask(move |connection| count(connection, sql, &[&receivers]))
+            .await
     }
 
     pub(crate) async fn pending_events(&self) -> Result<u64, StoreError> {
         let sql = "SELECT count(*) FROM outbox WHERE state = 'pending'";
-        self.workers.ask(move |connection| count(connection, sql, &[])).await
+        self.workers
+            .ask(move |connection| count(connection, sql, &[]))
+            .await
     }
 }
 
@@ -309,7 +392,11 @@ fn refs(values: &Values) -> Vec<&(dyn ToSql + Sync)> {
 fn condition(replay: &ReplayFilter) -> (&'static str, Values) {
     match replay {
         ReplayFilter::Event(id) => ("id = $1 AND state <> 'erased'", vec![Box::new(id.clone())]),
-        ReplayFilter::Written { since, until, state } => (
+        ReplayFilter::Written {
+            since,
+            until,
+            state,
+        } => (
             "created_at >= $1 AND created_at < $2 AND state IN ('delivered', 'dead') AND ($3::text IS NULL OR state = $3)",
             vec![
                 Box::new(since.unix_micros()),
@@ -324,5 +411,7 @@ fn condition(replay: &ReplayFilter) -> (&'static str, Values) {
 pub(super) fn is_under_way(tx: &mut Connection, guest: &str, now: Timestamp) -> DbResult<bool> {
     let sql = "SELECT 1 FROM outbox WHERE guest_id = $1 AND state = 'pending' AND due_at > $2 AND due_at <= $3 LIMIT 1";
     let soon = (now + Event::LEASE).unix_micros();
-    Ok(tx.query_opt(sql, &[&guest, &now.unix_micros(), &soon])?.is_some())
+    Ok(tx
+        .query_opt(sql, &[&guest, &now.unix_micros(), &soon])?
+        .is_some())
 }

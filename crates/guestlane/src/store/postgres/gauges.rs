@@ -19,12 +19,24 @@ impl Postgres {
         self.workers
             .ask(move |connection| {
                 let row = connection.query_one(&sql, &[])?;
-                let count = |index| Ok::<_, StoreError>(row.try_get::<_, i64>(index)?.unsigned_abs());
-                let moment = |index| Ok::<_, StoreError>(row.try_get::<_, Option<i64>>(index)?.map(Timestamp::from_unix_micros));
-                let log = "SELECT log, size FROM audit_log WHERE home = $1 ORDER BY log DESC LIMIT 1";
+                let count =
+                    |index| Ok::<_, StoreError>(row.try_get::<_, i64>(index)?.unsigned_abs());
+                let moment = |index| {
+                    Ok::<_, StoreError>(
+                        row.try_get::<_, Option<i64>>(index)?
+                            .map(Timestamp::from_unix_micros),
+                    )
+                };
+                let log =
+                    "SELECT log, size FROM audit_log WHERE home = $1 ORDER BY log DESC LIMIT 1";
                 let audit = connection.query_opt(log, &[&home])?;
                 let audit = audit
-                    .map(|row| Ok::<_, StoreError>((number_of(row.try_get(0)?)?, row.try_get::<_, i64>(1)?.unsigned_abs())))
+                    .map(|row| {
+                        Ok::<_, StoreError>((
+                            number_of(row.try_get(0)?)?,
+                            row.try_get::<_, i64>(1)?.unsigned_abs(),
+                        ))
+                    })
                     .transpose()?;
                 Ok(StoreGauges {
                     unfinished: count(0)?,

@@ -31,26 +31,43 @@ pub(super) fn names(connection: &mut Connection, guest: &GuestId) -> DbResult<Gu
 
 /// The guest's pseudonym, if one was ever made.
 fn pseudonym(connection: &mut Connection, guest: &GuestId) -> DbResult<Option<String>> {
-    let row = connection.query_opt("SELECT key FROM pseudonym_key WHERE guest_id = $1", &[&guest.as_str()])?;
-    row.map(|row| Ok(keyed_hash(row.try_get(0)?, guest))).transpose()
+    let row = connection.query_opt(
+        "SELECT key FROM pseudonym_key WHERE guest_id = $1",
+        &[&guest.as_str()],
+    )?;
+    row.map(|row| Ok(keyed_hash(row.try_get(0)?, guest)))
+        .transpose()
 }
 
 /// Guests' pseudonyms, made on first use.
-pub(super) fn pseudonyms(connection: &mut Connection, guests: &BTreeSet<String>) -> DbResult<HashMap<String, String>> {
+pub(super) fn pseudonyms(
+    connection: &mut Connection,
+    guests: &BTreeSet<String>,
+) -> DbResult<HashMap<String, String>> {
     let named = |rows: Vec<tokio_postgres::Row>| {
         let name = |row: &tokio_postgres::Row| {
             let (guest, key): (String, &[u8]) = (row.try_get(0)?, row.try_get(1)?);
-            let id = GuestId::recorded(&guest).map_err(|_| StoreError::Row("pseudonym_key.guest_id"))?;
+            let id =
+                GuestId::recorded(&guest).map_err(|_| StoreError::Row("pseudonym_key.guest_id"))?;
             Ok((guest, keyed_hash(key, &id)))
         };
         rows.iter().map(name).collect::<DbResult<Vec<_>>>()
     };
     let wanted: Vec<&str> = guests.iter().map(String::as_str).collect();
-    let known = connection.query("SELECT guest_id, key FROM pseudonym_key WHERE guest_id = ANY($1)", &[&wanted])?;
+    let known = connection.query(
+        "SELECT guest_id, key FROM pseudonym_key WHERE guest_id = ANY($1)",
+        &[&wanted],
+    )?;
     let mut names: HashMap<_, _> = named(known)?.into_iter().collect();
-    let missing: Vec<&str> = wanted.into_iter().filter(|guest| !names.contains_key(*guest)).collect();
+    let missing: Vec<&str> = wanted
+        .into_iter()
+        .filter(|guest| !names.contains_key(*guest))
+        .collect();
     if !missing.is_empty() {
-        let keys = missing.iter().map(|_| Ok(new_key()?.to_vec())).collect::<DbResult<Vec<_>>>()?;
+        let keys = missing
+            .iter()
+            .map(|_| Ok(new_key()?.to_vec()))
+            .collect::<DbResult<Vec<_>>>()?;
         // Of two processes that meet a guest at once, the first one's key is the key.
         let insert = "INSERT INTO pseudonym_key (guest_id, key) SELECT * FROM unnest($1::text[], $2::bytea[]) \
              ON CONFLICT (guest_id) DO UPDATE SET key = pseudonym_key.key RETURNING guest_id, key";
@@ -61,7 +78,11 @@ pub(super) fn pseudonyms(connection: &mut Connection, guests: &BTreeSet<String>)
 
 impl Postgres {
     /// What erasing would come to: it is done and rolled back.
-    pub(crate) async fn would_erase_guest(&self, guest: GuestId, now: Timestamp) -> Result<ErasureOutcome, StoreError> {
+    pub(crate) async fn would_erase_guest(
+        &self,
+        guest: GuestId,
+        now: Timestamp,
+    ) -> Result<ErasureOutcome, StoreError> {
         self.workers
             .ask(move |connection| {
                 let plain_records = plain_records(connection, &guest)?;
@@ -75,43 +96,80 @@ impl Postgres {
             .await
     }
 
-    pub(crate) async fn erase_guest(&self, guest: GuestId, now: Timestamp) -> Result<ErasureOutcome, StoreError> {
+    pub(crate) async fn erase_guest(
+        &self,
+        guest: GuestId,
+        now: Timestamp,
+    ) -> Result<ErasureOutcome, StoreError> {
         // Before it, and beside who writes: it may have to look at every record.
         let looked_for = guest.clone();
-        let plain_records = self.workers.ask(move |connection| plain_records(connection, &looked_for)).await?;
+        let plain_records = self
+            .workers
+            .ask(move |connection| plain_records(connection, &looked_for))
+            .await?;
         let erased = self.writer.transact(move |tx, records| {
             records.clear();
             let erased = erase_rows(tx, &guest, &plain_records, now)?;
-            if let ErasureOutcome::Erased(ErasureReport { sessions, events, pseudonym, .. }) = &erased {
+            if let ErasureOutcome::Erased(ErasureReport {
+                sessions,
+                events,
+                pseudonym,
+                ..
+            }) = &erased
+            {
                 let pseudonym = pseudonym.clone();
-                records.push(AuditRecord::Erasure(Erasure { timestamp: now, pseudonym, sessions: *sessions, events: *events }));
+                records.push(AuditRecord::Erasure(Erasure {
+                    timestamp: now,
+                    pseudonym,
+                    sessions: *sessions,
+                    events: *events,
+                }));
             }
             Ok(erased)
         });
         let erased = erased.await?.value;
-        let ErasureOutcome::Erased(mut done) = erased else { return Ok(erased) };
+        let ErasureOutcome::Erased(mut done) = erased else {
+            return Ok(erased);
+        };
         self.fail_points.hit(FailPoint::GuestErased).await;
         // Rows that nobody sees any more are overwritten; what was archived or backed up is whoever keeps it's to erase.
         let vacuum = "VACUUM session, outbox, batch_row, pseudonym_key";
-        let vacuumed = self.workers.ask(move |connection| connection.batch(vacuum)).await;
+        let vacuumed = self
+            .workers
+            .ask(move |connection| connection.batch(vacuum))
+            .await;
         self.fail_points.hit(FailPoint::StoreVacuumed).await;
         done.bytes_gone = vacuumed.is_ok();
         Ok(ErasureOutcome::Erased(done))
     }
 }
 
-fn erase_rows(tx: &mut Connection, guest: &GuestId, plain_records: &[(u32, u64)], now: Timestamp) -> DbResult<ErasureOutcome> {
+fn erase_rows(
+    tx: &mut Connection,
+    guest: &GuestId,
+    plain_records: &[(u32, u64)],
+    now: Timestamp,
+) -> DbResult<ErasureOutcome> {
     let name = guest.as_str();
     // These sessions and no others: one that is admitted meanwhile is a new one, and stays. They are as they are until the end.
-    let locked = format!("SELECT id, {UNFINISHED} FROM session WHERE guest_id = $1 ORDER BY id FOR UPDATE");
+    let locked =
+        format!("SELECT id, {UNFINISHED} FROM session WHERE guest_id = $1 ORDER BY id FOR UPDATE");
     let locked = tx.query(&locked, &[&name])?;
-    let locked = locked.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<DbResult<Vec<(Uuid, bool)>>>()?;
-    let unfinished: Vec<_> = locked.iter().filter(|(_, unfinished)| *unfinished).map(|(id, _)| SessionId(*id)).collect();
+    let locked = locked
+        .iter()
+        .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
+        .collect::<DbResult<Vec<(Uuid, bool)>>>()?;
+    let unfinished: Vec<_> = locked
+        .iter()
+        .filter(|(_, unfinished)| *unfinished)
+        .map(|(id, _)| SessionId(*id))
+        .collect();
     if !unfinished.is_empty() {
         return Ok(ErasureOutcome::Unfinished(unfinished));
     }
     let ids: Vec<Uuid> = locked.into_iter().map(|(id, _)| id).collect();
-    let pending = "SELECT 1 FROM outbox WHERE guest_id = $1 AND state = 'pending' ORDER BY seq FOR UPDATE";
+    let pending =
+        "SELECT 1 FROM outbox WHERE guest_id = $1 AND state = 'pending' ORDER BY seq FOR UPDATE";
     tx.query(pending, &[&name])?;
     if is_under_way(tx, name, now)? {
         return Ok(ErasureOutcome::InProgress);
@@ -119,7 +177,11 @@ fn erase_rows(tx: &mut Connection, guest: &GuestId, plain_records: &[(u32, u64)]
     let pseudonym = pseudonym(tx, guest)?;
     // By the sessions' ids, for which there is an index over all events.
     let events = format!("outbox.id IN (SELECT {EVENT_OF} FROM session WHERE id = ANY($1))");
-    let untold = count(tx, &format!("SELECT count(*) FROM outbox WHERE state IN ('pending', 'dead') AND {events}"), &[&ids])?;
+    let untold = count(
+        tx,
+        &format!("SELECT count(*) FROM outbox WHERE state IN ('pending', 'dead') AND {events}"),
+        &[&ids],
+    )?;
     let erase = format!(
         "UPDATE outbox SET guest_id = '', body = '', state = 'erased', ended_at = coalesce(ended_at, $2), last_error = NULL WHERE {events}"
     );
@@ -140,12 +202,22 @@ fn erase_rows(tx: &mut Connection, guest: &GuestId, plain_records: &[(u32, u64)]
         return Ok(ErasureOutcome::Unknown);
     }
     let plain_records = plain_records.to_vec();
-    Ok(ErasureOutcome::Erased(ErasureReport { sessions, events, untold, pseudonym, plain_records, bytes_gone: false }))
+    Ok(ErasureOutcome::Erased(ErasureReport {
+        sessions,
+        events,
+        untold,
+        pseudonym,
+        plain_records,
+        bytes_gone: false,
+    }))
 }
 
 /// How many records of each log have the guest's id in plain. Where sessions were forgotten, every record is looked at.
 fn plain_records(connection: &mut Connection, guest: &GuestId) -> DbResult<Vec<(u32, u64)>> {
-    let quoted = format!(r#""guestIdentifier":{}"#, serde_json::Value::from(guest.as_str()));
+    let quoted = format!(
+        r#""guestIdentifier":{}"#,
+        serde_json::Value::from(guest.as_str())
+    );
     let rows = if counters::has_pruned(connection)? {
         let select = "SELECT log, count(*) FROM audit_record WHERE strpos(line, $1) > 0 GROUP BY log ORDER BY log";
         connection.query(select, &[&quoted])?
@@ -156,5 +228,12 @@ fn plain_records(connection: &mut Connection, guest: &GuestId) -> DbResult<Vec<(
              UNION ALL SELECT log, line FROM audit_record WHERE session_id IS NULL) AS theirs WHERE strpos(line, $2) > 0 GROUP BY log ORDER BY log";
         connection.query(select, &[&guest.as_str(), &quoted])?
     };
-    rows.iter().map(|row| Ok((super::log::number_of(row.try_get(0)?)?, row.try_get::<_, i64>(1)?.unsigned_abs()))).collect()
+    rows.iter()
+        .map(|row| {
+            Ok((
+                super::log::number_of(row.try_get(0)?)?,
+                row.try_get::<_, i64>(1)?.unsigned_abs(),
+            ))
+        })
+        .collect()
 }

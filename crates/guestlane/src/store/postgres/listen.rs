@@ -22,7 +22,10 @@ const RECONNECT_DELAY: Duration = Duration::from_secs(1);
 pub(super) async fn listen(url: PostgresUrl, heard: watch::Sender<u64>, clock: Clock) {
     while !heard.is_closed() {
         if let Err(error) = once(&url, &heard).await {
-            debug!(error = crate::error::display_chain(&error), "no notifications of changes for now; polling");
+            debug!(
+                error = crate::error::display_chain(&error),
+                "no notifications of changes for now; polling"
+            );
         }
         clock.sleep(RECONNECT_DELAY).await;
     }

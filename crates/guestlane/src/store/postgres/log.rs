@@ -13,7 +13,10 @@ use uuid::Uuid;
 
 use super::connection::{Connection, DbResult};
 use crate::{
-    audit::{AppendedRange, AuditError, Checkpoint, Frontier, LineSource, LogFiles, NoteSigner, ONE_WRITE, lines_path},
+    audit::{
+        AppendedRange, AuditError, Checkpoint, Frontier, LineSource, LogFiles, NoteSigner,
+        ONE_WRITE, lines_path,
+    },
     store::{AuditSettings, StoreError},
 };
 
@@ -30,7 +33,8 @@ impl NodeIdentity {
         let file = directory.join("home.id");
         let failed = |error: io::Error| StoreError::Open(file.clone(), error);
         if !file.exists() {
-            crate::durable_fs::make_once(&file, Uuid::new_v4().to_string().as_bytes(), || ()).map_err(failed)?;
+            crate::durable_fs::make_once(&file, Uuid::new_v4().to_string().as_bytes(), || ())
+                .map_err(failed)?;
         }
         let text = fs::read_to_string(&file).map_err(failed)?;
         let id = text.trim().parse().map_err(|_| {
@@ -60,7 +64,11 @@ pub(super) struct Log {
 
 impl Log {
     /// Acquires the first log of this state directory that no process owns, or a new one.
-    pub(super) fn acquire(connection: &mut Connection, home: &NodeIdentity, settings: &AuditSettings) -> DbResult<Self> {
+    pub(super) fn acquire(
+        connection: &mut Connection,
+        home: &NodeIdentity,
+        settings: &AuditSettings,
+    ) -> DbResult<Self> {
         loop {
             for number in open_logs(connection, home)? {
                 if let Some(log) = Self::claim(connection, home, settings, number)? {
@@ -80,7 +88,13 @@ impl Log {
     ) -> DbResult<Option<Self>> {
         let lock = home.directory.join(format!("log-{number}.lock"));
         let failed = |error: io::Error| StoreError::Open(lock.clone(), error);
-        let held = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&lock).map_err(failed)?;
+        let held = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&lock)
+            .map_err(failed)?;
         match held.try_lock() {
             Ok(()) => {}
             Err(fs::TryLockError::WouldBlock) => return Ok(None),
@@ -88,7 +102,16 @@ impl Log {
         }
         let files = LogFiles::new(lines_path(&settings.path, number_of(number)?));
         let (tree, batch) = state(connection, number)?;
-        Ok(Some(Self { number, tree, batch, pending: None, fresh: Vec::new(), files, lock, _held: held }))
+        Ok(Some(Self {
+            number,
+            tree,
+            batch,
+            pending: None,
+            fresh: Vec::new(),
+            files,
+            lock,
+            _held: held,
+        }))
     }
 
     /// Brings the files up to what is committed. `fresh`: the last lines, which need not be asked for.
@@ -101,7 +124,12 @@ impl Log {
     ) -> Result<AppendedRange, AuditError> {
         let number = number_of(self.number).unwrap_or_default();
         let origin = Checkpoint::origin_of(signer.public(), number);
-        let note = Checkpoint { origin, size: self.tree.size(), root: self.tree.root() }.sign(signer);
+        let note = Checkpoint {
+            origin,
+            size: self.tree.size(),
+            root: self.tree.root(),
+        }
+        .sign(signer);
         let lines = StoredLines {
             connection: RefCell::new(connection),
             log: self.number,
@@ -118,15 +146,24 @@ pub(super) fn number_of(log: i64) -> DbResult<u32> {
 
 /// A log's tree, and the name of the last transaction in it.
 pub(super) fn state(connection: &mut Connection, log: i64) -> DbResult<(Frontier, i64)> {
-    let row = connection.query_one("SELECT size, frontier, batch FROM audit_log WHERE log = $1", &[&log])?;
-    let size = u64::try_from(row.try_get::<_, i64>(0)?).map_err(|_| StoreError::Row("audit_log.size"))?;
-    let tree = Frontier::from_bytes(size, row.try_get(1)?).ok_or(StoreError::Row("audit_log.frontier"))?;
+    let row = connection.query_one(
+        "SELECT size, frontier, batch FROM audit_log WHERE log = $1",
+        &[&log],
+    )?;
+    let size =
+        u64::try_from(row.try_get::<_, i64>(0)?).map_err(|_| StoreError::Row("audit_log.size"))?;
+    let tree =
+        Frontier::from_bytes(size, row.try_get(1)?).ok_or(StoreError::Row("audit_log.frontier"))?;
     Ok((tree, row.try_get(2)?))
 }
 
 pub(super) fn open_logs(connection: &mut Connection, home: &NodeIdentity) -> DbResult<Vec<i64>> {
     let select = "SELECT log FROM audit_log WHERE home = $1 AND closed_at IS NULL ORDER BY log";
-    connection.query(select, &[&home.id])?.iter().map(|row| Ok(row.try_get(0)?)).collect()
+    connection
+        .query(select, &[&home.id])?
+        .iter()
+        .map(|row| Ok(row.try_get(0)?))
+        .collect()
 }
 
 /// Two processes begin one after the other: numbers have no gaps.
@@ -159,9 +196,14 @@ impl StoredLines<'_> {
 
     fn select(&self, sql: &str, index: u64) -> Result<Vec<String>, String> {
         let index = i64::try_from(index).unwrap_or(i64::MAX);
-        let rows =
-            self.connection.borrow_mut().query(sql, &[&self.log, &index]).map_err(|error| crate::error::display_chain(&error))?;
-        rows.iter().map(|row| row.try_get(0).map_err(|error| error.to_string())).collect()
+        let rows = self
+            .connection
+            .borrow_mut()
+            .query(sql, &[&self.log, &index])
+            .map_err(|error| crate::error::display_chain(&error))?;
+        rows.iter()
+            .map(|row| row.try_get(0).map_err(|error| error.to_string()))
+            .collect()
     }
 }
 
@@ -170,7 +212,12 @@ impl LineSource for StoredLines<'_> {
         if let Some([line, ..]) = self.unsynced_lines(index) {
             return Ok(Some(line.clone()));
         }
-        Ok(self.select("SELECT line FROM audit_record WHERE log = $1 AND idx = $2", index)?.pop())
+        Ok(self
+            .select(
+                "SELECT line FROM audit_record WHERE log = $1 AND idx = $2",
+                index,
+            )?
+            .pop())
     }
 
     fn append_from(&self, index: u64, text: &mut Vec<u8>) -> Result<u64, String> {
@@ -178,7 +225,9 @@ impl LineSource for StoredLines<'_> {
         let lines = match self.unsynced_lines(index) {
             Some(fresh) => fresh,
             None => {
-                let sql = format!("SELECT line FROM audit_record WHERE log = $1 AND idx >= $2 ORDER BY idx LIMIT {AT_ONCE}");
+                let sql = format!(
+                    "SELECT line FROM audit_record WHERE log = $1 AND idx >= $2 ORDER BY idx LIMIT {AT_ONCE}"
+                );
                 asked = self.select(&sql, index)?;
                 &asked
             }
@@ -208,14 +257,23 @@ mod tests {
             let start = std::sync::Barrier::new(8);
             let name = || {
                 start.wait();
-                NodeIdentity::in_directory(directory.path().to_owned()).unwrap().id
+                NodeIdentity::in_directory(directory.path().to_owned())
+                    .unwrap()
+                    .id
             };
             let names: Vec<_> = std::thread::scope(|scope| {
                 let threads: Vec<_> = (0..8).map(|_| scope.spawn(name)).collect();
-                threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+                threads
+                    .into_iter()
+                    .map(|thread| thread.join().unwrap())
+                    .collect()
             });
             assert!(names.iter().all(|name| *name == names[0]), "{names:?}");
-            assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "no draft is left");
+            assert_eq!(
+                fs::read_dir(directory.path()).unwrap().count(),
+                1,
+                "no draft is left"
+            );
         }
     }
 }

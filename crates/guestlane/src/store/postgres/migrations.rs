@@ -28,7 +28,8 @@ pub(super) fn found(connection: &mut Connection) -> DbResult<Option<u32>> {
         return Ok(None);
     }
     let row = connection.query_opt("SELECT number FROM format", &[])?;
-    row.map(|row| u32::try_from(row.get::<_, i32>(0)).map_err(|_| StoreError::Row("format.number"))).transpose()
+    row.map(|row| u32::try_from(row.get::<_, i32>(0)).map_err(|_| StoreError::Row("format.number")))
+        .transpose()
 }
 
 pub(crate) fn run(connection: &mut Connection, at: &str) -> DbResult<()> {

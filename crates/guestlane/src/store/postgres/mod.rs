@@ -40,7 +40,10 @@ use guestlane_genesys::{Clock, FailPoints, ReferenceClock};
 use tokio::sync::watch;
 use tokio_postgres::error::SqlState;
 
-use super::{AuditSettings, BenchOverrides, PostgresUrl, ReadLimits, StoreError, StoreInfo, write_health::WriteHealth};
+use super::{
+    AuditSettings, BenchOverrides, PostgresUrl, ReadLimits, StoreError, StoreInfo,
+    write_health::WriteHealth,
+};
 use crate::audit::NoteSigner;
 pub(super) use connection::Connection;
 use connection::DbResult;
@@ -92,7 +95,10 @@ impl Postgres {
                 // A new format may rewrite tables with millions of rows.
                 migrations::run(&mut migrating, &at)?;
             }
-            if connection.query_opt("SELECT 1 FROM migration WHERE completed_at IS NULL", &[])?.is_some() {
+            if connection
+                .query_opt("SELECT 1 FROM migration WHERE completed_at IS NULL", &[])?
+                .is_some()
+            {
                 return Err(StoreError::MigrationIncomplete(at));
             }
             if machine.is_comparable() {
@@ -105,11 +111,41 @@ impl Postgres {
         let (connection, table) = connection.await?;
         let (base, clock) = (clock.clone(), reference.clock());
         let clock = &clock;
-        let writer = Writer::start(connection, home.clone(), health.clone(), clock.clone(), fail_points.clone())?;
-        let workers = ConnectionPool::start(url, THREADS, ReadLimits::ENGINE, clock.clone(), fail_points.clone())?;
-        let urgent = ConnectionPool::start(url, 1, ReadLimits::ENGINE, clock.clone(), fail_points.clone())?;
+        let writer = Writer::start(
+            connection,
+            home.clone(),
+            health.clone(),
+            clock.clone(),
+            fail_points.clone(),
+        )?;
+        let workers = ConnectionPool::start(
+            url,
+            THREADS,
+            ReadLimits::ENGINE,
+            clock.clone(),
+            fail_points.clone(),
+        )?;
+        let urgent = ConnectionPool::start(
+            url,
+            1,
+            ReadLimits::ENGINE,
+            clock.clone(),
+            fail_points.clone(),
+        )?;
         let (url, clock, fail_points) = (url.clone(), clock.clone(), fail_points.clone());
-        Ok(Self { writer, workers, urgent, home, url, table, clock, base, reference, changes: Arc::default(), fail_points })
+        Ok(Self {
+            writer,
+            workers,
+            urgent,
+            home,
+            url,
+            table,
+            clock,
+            base,
+            reference,
+            changes: Arc::default(),
+            fail_points,
+        })
     }
 
     pub(crate) async fn inspect(url: &PostgresUrl) -> DbResult<Option<StoreInfo>> {
@@ -123,24 +159,42 @@ impl Postgres {
                 return Ok(None);
             };
             let known = migrations::known();
-            let has_keys = connection.query_one("SELECT EXISTS (SELECT 1 FROM signing_key)", &[])?.try_get(0)?;
+            let has_keys = connection
+                .query_one("SELECT EXISTS (SELECT 1 FROM signing_key)", &[])?
+                .try_get(0)?;
             let platform = connection.query_opt("SELECT base_url FROM platform", &[])?;
             let platform = platform.map(|row| row.try_get(0)).transpose()?;
-            Ok(Some(StoreInfo { format, known, has_keys, platform }))
+            Ok(Some(StoreInfo {
+                format,
+                known,
+                has_keys,
+                platform,
+            }))
         })
         .await
     }
 
     /// The same store, whose reads go through a connection and a thread of their own.
     pub(crate) fn with_own_reads(&self, limits: ReadLimits) -> DbResult<Self> {
-        let workers = ConnectionPool::start(&self.url, 1, limits, self.clock.clone(), self.fail_points.clone())?;
-        Ok(Self { workers, ..self.clone() })
+        let workers = ConnectionPool::start(
+            &self.url,
+            1,
+            limits,
+            self.clock.clone(),
+            self.fail_points.clone(),
+        )?;
+        Ok(Self {
+            workers,
+            ..self.clone()
+        })
     }
 
     /// Writes a row of so many bytes.
     pub(crate) async fn probe_write(&self, value: String) -> DbResult<()> {
         let upsert = "INSERT INTO property (name, value) VALUES ('write_probe', $1) ON CONFLICT (name) DO UPDATE SET value = $1";
-        self.workers.write(move |tx| tx.execute(upsert, &[&value]).map(drop)).await
+        self.workers
+            .write(move |tx| tx.execute(upsert, &[&value]).map(drop))
+            .await
     }
 
     pub(crate) fn clock(&self) -> Clock {
@@ -159,11 +213,20 @@ impl Postgres {
     }
 
     pub(crate) async fn override_for_bench(&self, guarantees: BenchOverrides) -> DbResult<()> {
-        self.writer.alone(move |thread| thread.override_for_bench(guarantees)).await?
+        self.writer
+            .alone(move |thread| thread.override_for_bench(guarantees))
+            .await?
     }
 
-    pub(crate) async fn attach_audit_log(&self, settings: AuditSettings, signer: Arc<NoteSigner>, mend: bool) -> DbResult<()> {
-        self.writer.alone(move |thread| thread.keep(settings, signer, mend)).await?
+    pub(crate) async fn attach_audit_log(
+        &self,
+        settings: AuditSettings,
+        signer: Arc<NoteSigner>,
+        mend: bool,
+    ) -> DbResult<()> {
+        self.writer
+            .alone(move |thread| thread.keep(settings, signer, mend))
+            .await?
     }
 }
 
@@ -176,7 +239,10 @@ const THREADS: usize = 3;
 /// Whether it is the same process of the server that serves a connection from one transaction to the next: else nobody could find out what became of
 /// a transaction whose answer was lost, and settings and prepared statements would be somebody else's. A pool that gives each transaction whichever
 /// process is free gives another one when that is taken.
-pub(super) fn detect_transaction_pooling(connection: &mut Connection, beside: &mut Connection) -> DbResult<()> {
+pub(super) fn detect_transaction_pooling(
+    connection: &mut Connection,
+    beside: &mut Connection,
+) -> DbResult<()> {
     // In a pool that is busy others take and give back meanwhile.
     for _ in 0..3 {
         connection.ensure_open()?;
@@ -200,14 +266,26 @@ fn check_create_privilege(connection: &mut Connection) -> DbResult<()> {
     let may = "SELECT has_schema_privilege(current_schema(), 'CREATE')";
     let (message, code) = match connection.query_one(may, &[])?.try_get(0)? {
         Some(true) => return Ok(()),
-        Some(false) => ("this user may make no tables in the schema", SqlState::INSUFFICIENT_PRIVILEGE),
+        Some(false) => (
+            "this user may make no tables in the schema",
+            SqlState::INSUFFICIENT_PRIVILEGE,
+        ),
         None => ("there is no such schema", SqlState::INVALID_SCHEMA_NAME),
     };
-    Err(StoreError::Postgres { message: message.to_owned(), code: Some(code), lost: false })
+    Err(StoreError::Postgres {
+        message: message.to_owned(),
+        code: Some(code),
+        lost: false,
+    })
 }
 
 /// A connection belongs to a thread that may wait for it.
-async fn on_a_thread<T: Send + 'static>(clock: &Clock, work: impl FnOnce() -> DbResult<T> + Send + 'static) -> DbResult<T> {
+async fn on_a_thread<T: Send + 'static>(
+    clock: &Clock,
+    work: impl FnOnce() -> DbResult<T> + Send + 'static,
+) -> DbResult<T> {
     let _busy = clock.pause_auto_advance();
-    tokio::task::spawn_blocking(work).await.map_err(|_| StoreError::Closed)?
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|_| StoreError::Closed)?
 }

@@ -19,7 +19,10 @@ use crate::{
 };
 
 impl Postgres {
-    pub(crate) async fn records(&self, filter: RecordFilter) -> Result<Vec<StoredRecord>, StoreError> {
+    pub(crate) async fn records(
+        &self,
+        filter: RecordFilter,
+    ) -> Result<Vec<StoredRecord>, StoreError> {
         self.workers
             .ask(move |connection| {
                 let mut found = match (filter.session, &filter.guest) {
@@ -35,19 +38,35 @@ impl Postgres {
             .await
     }
 
-    pub(crate) async fn logs(&self, first: &Path, key: &VerifierKey) -> Result<Vec<LogInfo>, StoreError> {
+    pub(crate) async fn logs(
+        &self,
+        first: &Path,
+        key: &VerifierKey,
+    ) -> Result<Vec<LogInfo>, StoreError> {
         let (first, key, here) = (first.to_owned(), key.clone(), self.home.id);
         self.workers
             .ask(move |connection| {
-                let logs = connection.query("SELECT log, home, closed_at IS NOT NULL FROM audit_log ORDER BY log", &[])?;
+                let logs = connection.query(
+                    "SELECT log, home, closed_at IS NOT NULL FROM audit_log ORDER BY log",
+                    &[],
+                )?;
                 let mut infos = Vec::with_capacity(logs.len());
                 for row in logs {
                     let (tree, _) = state(connection, row.try_get(0)?)?;
                     let log = number_of(row.try_get(0)?)?;
-                    let checkpoint =
-                        Checkpoint { origin: Checkpoint::origin_of(&key, log), size: tree.size(), root: tree.root() };
+                    let checkpoint = Checkpoint {
+                        origin: Checkpoint::origin_of(&key, log),
+                        size: tree.size(),
+                        root: tree.root(),
+                    };
                     let elsewhere = row.try_get::<_, uuid::Uuid>(1)? != here;
-                    infos.push(LogInfo { log, path: lines_path(&first, log), checkpoint, closed: row.try_get(2)?, elsewhere });
+                    infos.push(LogInfo {
+                        log,
+                        path: lines_path(&first, log),
+                        checkpoint,
+                        closed: row.try_get(2)?,
+                        elsewhere,
+                    });
                 }
                 Ok(infos)
             })
@@ -58,13 +77,20 @@ impl Postgres {
         self.workers
             .ask(move |connection| {
                 // One moment for both.
-                connection.within("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", |connection| {
-                    let leaves = leaves(connection, log)?;
-                    let (tree, _) = state(connection, log.into())?;
-                    connection.batch("COMMIT")?;
-                    let true_ones = leaves.iter().copied().collect::<Frontier>() == tree;
-                    if true_ones { Ok(leaves) } else { Err(StoreError::AuditTampered(log)) }
-                })
+                connection.within(
+                    "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+                    |connection| {
+                        let leaves = leaves(connection, log)?;
+                        let (tree, _) = state(connection, log.into())?;
+                        connection.batch("COMMIT")?;
+                        let true_ones = leaves.iter().copied().collect::<Frontier>() == tree;
+                        if true_ones {
+                            Ok(leaves)
+                        } else {
+                            Err(StoreError::AuditTampered(log))
+                        }
+                    },
+                )
             })
             .await
     }
@@ -73,8 +99,15 @@ impl Postgres {
         self.writer.alone(move |thread| thread.restore(log)).await?
     }
 
-    pub(crate) async fn record_refusal(&self, entry: AuditRecord, errors: ErrorCounts) -> Result<(), StoreError> {
-        self.writer.write(WriteOp::AppendRecord(Some(entry), errors)).await.map(drop)
+    pub(crate) async fn record_refusal(
+        &self,
+        entry: AuditRecord,
+        errors: ErrorCounts,
+    ) -> Result<(), StoreError> {
+        self.writer
+            .write(WriteOp::AppendRecord(Some(entry), errors))
+            .await
+            .map(drop)
     }
 }
 
@@ -82,7 +115,9 @@ impl Postgres {
 const AT_ONCE: i64 = 10_000;
 
 fn leaves(connection: &mut Connection, log: u32) -> DbResult<Vec<Hash>> {
-    let select = format!("SELECT line FROM audit_record WHERE log = $1 AND idx >= $2 ORDER BY idx LIMIT {AT_ONCE}");
+    let select = format!(
+        "SELECT line FROM audit_record WHERE log = $1 AND idx >= $2 ORDER BY idx LIMIT {AT_ONCE}"
+    );
     let mut leaves = Vec::new();
     loop {
         let from = i64::try_from(leaves.len()).unwrap_or(i64::MAX);
@@ -96,7 +131,11 @@ fn leaves(connection: &mut Connection, log: u32) -> DbResult<Vec<Hash>> {
     }
 }
 
-fn of_session(connection: &mut Connection, session: SessionId, guest: Option<&GuestId>) -> DbResult<Vec<StoredRecord>> {
+fn of_session(
+    connection: &mut Connection,
+    session: SessionId,
+    guest: Option<&GuestId>,
+) -> DbResult<Vec<StoredRecord>> {
     let select = "SELECT log, idx, line FROM audit_record WHERE session_id = $1 ORDER BY log, idx";
     let mut found = select_records(connection, select, &[&session.0])?;
     if let Some(guest) = guest {
@@ -132,11 +171,19 @@ fn last(connection: &mut Connection, limit: u32) -> DbResult<Vec<StoredRecord>> 
     select_records(connection, select, &[&i64::from(limit)])
 }
 
-fn select_records(connection: &mut Connection, sql: &str, params: Params<'_>) -> DbResult<Vec<StoredRecord>> {
+fn select_records(
+    connection: &mut Connection,
+    sql: &str,
+    params: Params<'_>,
+) -> DbResult<Vec<StoredRecord>> {
     let rows = connection.query(sql, params)?;
     let record = |row: &tokio_postgres::Row| {
         let index = row.try_get::<_, i64>(1)?.unsigned_abs();
-        Ok(StoredRecord { log: number_of(row.try_get(0)?)?, index, line: row.try_get(2)? })
+        Ok(StoredRecord {
+            log: number_of(row.try_get(0)?)?,
+            index,
+            line: row.try_get(2)?,
+        })
     };
     rows.iter().map(record).collect()
 }

@@ -19,7 +19,10 @@ const ROWS: i64 = 1000;
 
 impl Postgres {
     /// The moment before which retention deletes now. Nodes that ask at the same moment advance it one after the other.
-    pub(crate) async fn advance_retention(&self, keep: Option<Duration>) -> Result<Option<Timestamp>, StoreError> {
+    pub(crate) async fn advance_retention(
+        &self,
+        keep: Option<Duration>,
+    ) -> Result<Option<Timestamp>, StoreError> {
         let Some(keep) = keep else { return Ok(None) };
         let now = self.clock.now();
         let horizon = self.workers.write(move |tx| {
@@ -47,13 +50,16 @@ fn prune(tx: &mut Connection, until: Timestamp) -> DbResult<u64> {
     let ended = "SELECT id FROM batch b WHERE coalesce(complete_at, created_at) < $1 AND NOT EXISTS \
          (SELECT 1 FROM batch_row r WHERE r.batch = b.id AND (r.ended_at >= $1 OR b.complete_at IS NOT NULL AND r.state IN ('waiting', 'running'))) \
          ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED";
-    let Some(batch) = tx.query_opt(ended, &[&until.unix_micros()])? else { return Ok(0) };
+    let Some(batch) = tx.query_opt(ended, &[&until.unix_micros()])? else {
+        return Ok(0);
+    };
     let batch: Uuid = batch.try_get(0)?;
     // Of one that was given up, no later process makes a batch with the rows that are left.
     let give_up = "UPDATE batch SET cancelled_at = coalesce(cancelled_at, $2) WHERE id = $1 AND complete_at IS NULL";
     tx.execute(give_up, &[&batch, &until.unix_micros()])?;
     let rows = "DELETE FROM batch_row WHERE batch = $1 AND number IN (SELECT number FROM batch_row WHERE batch = $1 ORDER BY number LIMIT $2)";
     let deleted = tx.execute(rows, &[&batch, &ROWS])?;
-    let batches = "DELETE FROM batch WHERE id = $1 AND NOT EXISTS (SELECT 1 FROM batch_row WHERE batch = $1)";
+    let batches =
+        "DELETE FROM batch WHERE id = $1 AND NOT EXISTS (SELECT 1 FROM batch_row WHERE batch = $1)";
     Ok(deleted + tx.execute(batches, &[&batch])?)
 }

@@ -14,7 +14,8 @@ pub(super) use crate::store::row::COLUMNS;
 
 /// A number of which there are fewer than four thousand million.
 pub(super) fn small(row: &Row, index: usize) -> DbResult<u32> {
-    u32::try_from(row.try_get::<_, i64>(index)?).map_err(|_| StoreError::Row("a number that is too large"))
+    u32::try_from(row.try_get::<_, i64>(index)?)
+        .map_err(|_| StoreError::Row("a number that is too large"))
 }
 
 /// A number of which there are fewer than 2^63.
@@ -61,7 +62,11 @@ pub(super) fn read(row: &Row) -> DbResult<SessionRecord> {
 
 /// PostgreSQL keeps no NUL in a text; neither does anything that we wrote ourselves.
 fn text(text: String) -> String {
-    if text.contains('\0') { text.replace('\0', "\u{fffd}") } else { text }
+    if text.contains('\0') {
+        text.replace('\0', "\u{fffd}")
+    } else {
+        text
+    }
 }
 
 /// Rows as columns, each an array: one statement for all of them.
@@ -108,7 +113,8 @@ impl NewSessions {
         let row = SessionRow::of(session)?;
         self.id.push(row.id);
         self.idempotency_key.push(row.idempotency_key);
-        self.fingerprint.push(session.request.fingerprint().to_vec());
+        self.fingerprint
+            .push(session.request.fingerprint().to_vec());
         self.guest_id.push(row.guest_id);
         self.queue_id.push(row.queue_id);
         self.attributes.push(row.attributes);
@@ -126,7 +132,8 @@ impl NewSessions {
         self.surface_target_id.push(row.surface_target_id);
         self.guest_session.push(row.guest_session);
         self.contact_details.push(row.contact_details);
-        self.contact_without_identifier.push(row.contact_without_identifier);
+        self.contact_without_identifier
+            .push(row.contact_without_identifier);
         self.traceparent.push(row.traceparent);
         self.owner.push(row.owner);
         self.recorded_at.push(now.unix_micros());
@@ -164,7 +171,13 @@ impl GoneOn {
          latency_us, failure_code, failure_message, outcome_unknown, message_id, contact_id_lost, guest_session_expires_at, calls, most, \
          recorded_at) WHERE session.id = t.id AND session.epoch = t.before RETURNING session.id, t.before";
 
-    pub(super) fn push(&mut self, session: &SessionRecord, before: u32, attempts: &[Attempt], now: Timestamp) -> DbResult<()> {
+    pub(super) fn push(
+        &mut self,
+        session: &SessionRecord,
+        before: u32,
+        attempts: &[Attempt],
+        now: Timestamp,
+    ) -> DbResult<()> {
         let row = SessionRow::of(session)?;
         self.id.push(row.id);
         self.before.push(before.into());
@@ -185,9 +198,11 @@ impl GoneOn {
         self.outcome_unknown.push(row.outcome_unknown);
         self.message_id.push(row.message_id.map(text));
         self.contact_id_lost.push(row.contact_id_lost);
-        self.guest_session_expires_at.push(row.guest_session_expires_at);
+        self.guest_session_expires_at
+            .push(row.guest_session_expires_at);
         self.calls.push(text(calls::lines(attempts)));
-        self.most.push(i32::try_from(calls::MAX_BYTES).unwrap_or(i32::MAX));
+        self.most
+            .push(i32::try_from(calls::MAX_BYTES).unwrap_or(i32::MAX));
         self.recorded_at.push(now.unix_micros());
         Ok(())
     }
@@ -198,17 +213,35 @@ impl GoneOn {
 }
 
 /// Writes one session that goes on. Its row is locked.
-pub(super) fn update(tx: &mut Connection, session: &SessionRecord, before: u32, now: Timestamp) -> DbResult<()> {
+pub(super) fn update(
+    tx: &mut Connection,
+    session: &SessionRecord,
+    before: u32,
+    now: Timestamp,
+) -> DbResult<()> {
     let mut gone_on = GoneOn::default();
     gone_on.push(session, before, &[], now)?;
     let updated = tx.execute(GoneOn::UPDATE, &gone_on.params())?;
-    if updated == 1 { Ok(()) } else { Err(StoreError::LeaseLost) }
+    if updated == 1 {
+        Ok(())
+    } else {
+        Err(StoreError::LeaseLost)
+    }
 }
 
 /// Lets a session begin anew, in another way.
 pub(super) fn set_way(tx: &mut Connection, session: &SessionRecord) -> DbResult<()> {
     let row = SessionRow::of(session)?;
     let sql = "UPDATE session SET surface = $2, surface_target_id = $3, guest_session = $4, contact_without_identifier = $5 WHERE id = $1";
-    tx.execute(sql, &[&row.id, &row.surface, &row.surface_target_id, &row.guest_session, &row.contact_without_identifier])
-        .map(drop)
+    tx.execute(
+        sql,
+        &[
+            &row.id,
+            &row.surface,
+            &row.surface_target_id,
+            &row.guest_session,
+            &row.contact_without_identifier,
+        ],
+    )
+    .map(drop)
 }

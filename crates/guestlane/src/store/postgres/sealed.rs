@@ -19,7 +19,11 @@ impl Postgres {
     pub(crate) async fn sealed_keys(&self) -> Result<Vec<Sealed>, StoreError> {
         self.workers
             .ask(|connection| {
-                let mut sealed = keys(connection, "SELECT name, sealed FROM secret ORDER BY name", SealedPlace::Secret)?;
+                let mut sealed = keys(
+                    connection,
+                    "SELECT name, sealed FROM secret ORDER BY name",
+                    SealedPlace::Secret,
+                )?;
                 let sql = "SELECT kid, sealed FROM signing_key ORDER BY kid";
                 sealed.extend(keys(connection, sql, SealedPlace::SigningKey)?);
                 Ok(sealed)
@@ -27,7 +31,11 @@ impl Postgres {
             .await
     }
 
-    pub(crate) async fn sealed_sessions(&self, after: Option<SessionId>, limit: u32) -> Result<Vec<Sealed>, StoreError> {
+    pub(crate) async fn sealed_sessions(
+        &self,
+        after: Option<SessionId>,
+        limit: u32,
+    ) -> Result<Vec<Sealed>, StoreError> {
         let after = after.map_or(Uuid::nil(), |id| id.0);
         self.workers
             .ask(move |connection| {
@@ -49,13 +57,19 @@ impl Postgres {
     /// The number of the token stays: a node that was refused with it waits for a later one.
     pub(crate) async fn delete_access_tokens(&self) -> Result<(), StoreError> {
         let sql = "UPDATE oauth_client SET token = NULL WHERE token IS NOT NULL";
-        self.workers.write(move |tx| tx.execute(sql, &[])).await.map(drop)
+        self.workers
+            .write(move |tx| tx.execute(sql, &[]))
+            .await
+            .map(drop)
     }
 
     pub(crate) async fn seals(&self, name: String) -> Result<u64, StoreError> {
         self.workers
             .ask(move |connection| {
-                let row = connection.query_opt("SELECT value FROM counter WHERE log = 0 AND name = $1", &[&name])?;
+                let row = connection.query_opt(
+                    "SELECT value FROM counter WHERE log = 0 AND name = $1",
+                    &[&name],
+                )?;
                 row.map_or(Ok(0), |row| Ok(row.try_get::<_, i64>(0)?.unsigned_abs()))
             })
             .await
@@ -65,13 +79,31 @@ impl Postgres {
     pub(crate) async fn add_seals(&self, name: String, seals: u64) -> Result<u64, StoreError> {
         let add = "INSERT INTO counter (log, name, value) VALUES (0, $1, $2) \
              ON CONFLICT (log, name) DO UPDATE SET value = counter.value + excluded.value RETURNING value";
-        self.workers.write(move |tx| Ok(tx.query_one(add, &[&name, &as_i64(seals)])?.try_get::<_, i64>(0)?.unsigned_abs())).await
+        self.workers
+            .write(move |tx| {
+                Ok(tx
+                    .query_one(add, &[&name, &as_i64(seals)])?
+                    .try_get::<_, i64>(0)?
+                    .unsigned_abs())
+            })
+            .await
     }
 }
 
-fn keys(connection: &mut Connection, sql: &str, place: impl Fn(String) -> SealedPlace) -> DbResult<Vec<Sealed>> {
+fn keys(
+    connection: &mut Connection,
+    sql: &str,
+    place: impl Fn(String) -> SealedPlace,
+) -> DbResult<Vec<Sealed>> {
     let rows = connection.query(sql, &[])?;
-    rows.iter().map(|row| Ok(Sealed { place: place(row.try_get(0)?), bytes: row.try_get(1)? })).collect()
+    rows.iter()
+        .map(|row| {
+            Ok(Sealed {
+                place: place(row.try_get(0)?),
+                bytes: row.try_get(1)?,
+            })
+        })
+        .collect()
 }
 
 fn replace_all(tx: &mut Connection, values: &[Replacement]) -> DbResult<u64> {
@@ -97,7 +129,10 @@ fn replace_all(tx: &mut Connection, values: &[Replacement]) -> DbResult<u64> {
     }
     if !ids.is_empty() {
         // All writers lock sessions in the order of their ids, so that they cannot deadlock.
-        tx.query("SELECT 1 FROM session WHERE id = ANY($1) ORDER BY id FOR UPDATE", &[&ids])?;
+        tx.query(
+            "SELECT 1 FROM session WHERE id = ANY($1) ORDER BY id FOR UPDATE",
+            &[&ids],
+        )?;
         let update = "UPDATE session SET guest_session = t.after FROM unnest($1::uuid[], $2::bytea[], $3::bytea[]) AS t (id, before, after) \
              WHERE session.id = t.id AND session.guest_session = t.before";
         replaced += tx.execute(update, &[&ids, &before, &after])?;

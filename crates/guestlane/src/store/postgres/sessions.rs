@@ -12,37 +12,85 @@ use super::{
 use crate::{
     request::GuestId,
     session::{LEASE_TTL, MAX_CLOCK_SKEW, SessionId, SessionRecord, SessionState},
-    store::{CommitRequest, CommitResult, Committed, SessionFilter, SessionPage, StoreError, row::UNFINISHED},
+    store::{
+        CommitRequest, CommitResult, Committed, SessionFilter, SessionPage, StoreError,
+        row::UNFINISHED,
+    },
 };
 
 /// How many rows one page looks at: of millions a rare queue would else be looked for through all of them.
 const LOOKED_AT: i64 = 20_000;
 
 impl Postgres {
-    pub(crate) async fn commit_transition(&self, transition: CommitRequest) -> Result<Committed<CommitResult>, StoreError> {
-        let CommitRequest { before, after, audit, events, errors, calls } = transition;
-        let step = UpdateSession { before: before.epoch, after: after.clone(), audit, events: events.clone(), errors, calls };
-        let Committed { value: kept, audit } = self.writer.write(WriteOp::Update(Box::new(step))).await?;
+    pub(crate) async fn commit_transition(
+        &self,
+        transition: CommitRequest,
+    ) -> Result<Committed<CommitResult>, StoreError> {
+        let CommitRequest {
+            before,
+            after,
+            audit,
+            events,
+            errors,
+            calls,
+        } = transition;
+        let step = UpdateSession {
+            before: before.epoch,
+            after: after.clone(),
+            audit,
+            events: events.clone(),
+            errors,
+            calls,
+        };
+        let Committed { value: kept, audit } =
+            self.writer.write(WriteOp::Update(Box::new(step))).await?;
         if !kept.done {
             return Err(StoreError::LeaseLost);
         }
-        let first = events.into_iter().zip(kept.first).filter_map(|(event, first)| first.then_some(event)).collect();
-        Ok(Committed { value: CommitResult { session: after, first }, audit })
+        let first = events
+            .into_iter()
+            .zip(kept.first)
+            .filter_map(|(event, first)| first.then_some(event))
+            .collect();
+        Ok(Committed {
+            value: CommitResult {
+                session: after,
+                first,
+            },
+            audit,
+        })
     }
 
-    pub(crate) async fn renew_leases(&self, leases: Vec<(SessionId, u32)>, now: Timestamp) -> Result<(), StoreError> {
+    pub(crate) async fn renew_leases(
+        &self,
+        leases: Vec<(SessionId, u32)>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         let mut leases = leases;
         leases.sort_unstable(); // in the order in which others write
-        let (ids, epochs): (Vec<Uuid>, Vec<i64>) = leases.into_iter().map(|(id, epoch)| (id.0, i64::from(epoch))).unzip();
+        let (ids, epochs): (Vec<Uuid>, Vec<i64>) = leases
+            .into_iter()
+            .map(|(id, epoch)| (id.0, i64::from(epoch)))
+            .unzip();
         let until = (now + LEASE_TTL).unix_micros();
         let sql = "UPDATE session SET due_at = $3 FROM unnest($1::uuid[], $2::bigint[]) AS t (id, epoch) \
              WHERE session.id = t.id AND session.epoch = t.epoch AND failure_code IS NULL AND state IN ('admitted', 'contact_created')";
-        self.urgent.ask(move |connection| connection.execute(sql, &[&ids, &epochs, &until]).map(drop)).await
+        self.urgent
+            .ask(move |connection| connection.execute(sql, &[&ids, &epochs, &until]).map(drop))
+            .await
     }
 
-    pub(crate) async fn claim_due(&self, limit: u32, now: Timestamp) -> Result<Vec<SessionRecord>, StoreError> {
-        let moments = [now, now + LEASE_TTL + MAX_CLOCK_SKEW, now + SessionRecord::MAX_BACKOFF + MAX_CLOCK_SKEW]
-            .map(Timestamp::unix_micros);
+    pub(crate) async fn claim_due(
+        &self,
+        limit: u32,
+        now: Timestamp,
+    ) -> Result<Vec<SessionRecord>, StoreError> {
+        let moments = [
+            now,
+            now + LEASE_TTL + MAX_CLOCK_SKEW,
+            now + SessionRecord::MAX_BACKOFF + MAX_CLOCK_SKEW,
+        ]
+        .map(Timestamp::unix_micros);
         self.workers
             .write(move |tx| {
                 let [now_, lease, rest] = &moments;
@@ -60,10 +108,17 @@ impl Postgres {
             .await
     }
 
-    pub(crate) async fn claim(&self, id: SessionId, now: Timestamp) -> Result<Option<SessionRecord>, StoreError> {
+    pub(crate) async fn claim(
+        &self,
+        id: SessionId,
+        now: Timestamp,
+    ) -> Result<Option<SessionRecord>, StoreError> {
         self.workers
             .write(move |tx| {
-                let sql = format!("SELECT {} FROM session WHERE id = $1 FOR UPDATE", rows::COLUMNS);
+                let sql = format!(
+                    "SELECT {} FROM session WHERE id = $1 FOR UPDATE",
+                    rows::COLUMNS
+                );
                 let mut found = select(tx, &sql, &[&id.0])?;
                 found.retain(|session| !session.is_leased(now) && !session.is_erased());
                 Ok(take(tx, found, now)?.pop())
@@ -71,7 +126,11 @@ impl Postgres {
             .await
     }
 
-    pub(crate) async fn latest_contact_id(&self, guest: GuestId, except: SessionId) -> Result<Option<String>, StoreError> {
+    pub(crate) async fn latest_contact_id(
+        &self,
+        guest: GuestId,
+        except: SessionId,
+    ) -> Result<Option<String>, StoreError> {
         self.workers
             .ask(move |connection| {
                 let sql = "SELECT contact_id FROM session WHERE guest_id = $1 AND id <> $2 AND contact_id IS NOT NULL \
@@ -83,7 +142,15 @@ impl Postgres {
 
     pub(crate) async fn session(&self, id: SessionId) -> Result<Option<SessionRecord>, StoreError> {
         let sql = format!("SELECT {} FROM session WHERE id = $1", rows::COLUMNS);
-        self.workers.ask(move |connection| connection.query_opt(&sql, &[&id.0])?.as_ref().map(rows::read).transpose()).await
+        self.workers
+            .ask(move |connection| {
+                connection
+                    .query_opt(&sql, &[&id.0])?
+                    .as_ref()
+                    .map(rows::read)
+                    .transpose()
+            })
+            .await
     }
 
     pub(crate) async fn sessions(&self, filter: SessionFilter) -> Result<SessionPage, StoreError> {
@@ -121,19 +188,33 @@ impl Postgres {
             .await
     }
 
-    pub(crate) async fn unfinished_sessions(&self, limit: u32) -> Result<Vec<SessionRecord>, StoreError> {
-        let sql = format!("SELECT {} FROM session WHERE {UNFINISHED} ORDER BY due_at LIMIT $1", rows::COLUMNS);
-        self.workers.ask(move |connection| select(connection, &sql, &[&i64::from(limit)])).await
+    pub(crate) async fn unfinished_sessions(
+        &self,
+        limit: u32,
+    ) -> Result<Vec<SessionRecord>, StoreError> {
+        let sql = format!(
+            "SELECT {} FROM session WHERE {UNFINISHED} ORDER BY due_at LIMIT $1",
+            rows::COLUMNS
+        );
+        self.workers
+            .ask(move |connection| select(connection, &sql, &[&i64::from(limit)]))
+            .await
     }
 
     pub(crate) async fn unfinished(&self) -> Result<u64, StoreError> {
         let sql = format!("SELECT count(*) FROM session WHERE {UNFINISHED}");
-        self.workers.ask(move |connection| count(connection, &sql, &[])).await
+        self.workers
+            .ask(move |connection| count(connection, &sql, &[]))
+            .await
     }
 }
 
 /// Takes sessions up, whoever drove them before. Their rows are locked.
-fn take(tx: &mut Connection, sessions: Vec<SessionRecord>, now: Timestamp) -> DbResult<Vec<SessionRecord>> {
+fn take(
+    tx: &mut Connection,
+    sessions: Vec<SessionRecord>,
+    now: Timestamp,
+) -> DbResult<Vec<SessionRecord>> {
     let mut gone_on = rows::GoneOn::default();
     let mut taken = Vec::with_capacity(sessions.len());
     for session in sessions {
@@ -148,11 +229,22 @@ fn take(tx: &mut Connection, sessions: Vec<SessionRecord>, now: Timestamp) -> Db
     Ok(taken)
 }
 
-fn select(connection: &mut Connection, sql: &str, params: Params<'_>) -> DbResult<Vec<SessionRecord>> {
-    connection.query(sql, params)?.iter().map(rows::read).collect()
+fn select(
+    connection: &mut Connection,
+    sql: &str,
+    params: Params<'_>,
+) -> DbResult<Vec<SessionRecord>> {
+    connection
+        .query(sql, params)?
+        .iter()
+        .map(rows::read)
+        .collect()
 }
 
 /// One number.
 pub(super) fn count(connection: &mut Connection, sql: &str, params: Params<'_>) -> DbResult<u64> {
-    Ok(connection.query_one(sql, params)?.try_get::<_, i64>(0)?.unsigned_abs())
+    Ok(connection
+        .query_one(sql, params)?
+        .try_get::<_, i64>(0)?
+        .unsigned_abs())
 }

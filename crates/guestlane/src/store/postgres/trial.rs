@@ -24,7 +24,9 @@ pub(crate) struct KeptSecret {
 
 /// The number of the table of secrets that a connection uses.
 pub(super) fn table_of(connection: &mut Connection) -> DbResult<i64> {
-    Ok(connection.query_one(&format!("SELECT {TABLE}"), &[])?.try_get(0)?)
+    Ok(connection
+        .query_one(&format!("SELECT {TABLE}"), &[])?
+        .try_get(0)?)
 }
 
 impl Postgres {
@@ -41,19 +43,33 @@ impl Postgres {
         let mut connection = Connection::new(url.clone(), "", Duration::from_secs(10))?;
         on_a_thread(&Clock::system(), move || {
             connection.try_open()?;
-            connection.within("BEGIN", |tx| WRITES.iter().try_for_each(|write| tx.batch(write)))?;
+            connection.within("BEGIN", |tx| {
+                WRITES.iter().try_for_each(|write| tx.batch(write))
+            })?;
             connection.batch("ROLLBACK")
         })
         .await
     }
 
     /// A secret as the store keeps it, sealed, read on a connection of its own that is opened once.
-    pub(crate) async fn secret_at(url: &PostgresUrl, name: &'static str) -> DbResult<Option<KeptSecret>> {
+    pub(crate) async fn secret_at(
+        url: &PostgresUrl,
+        name: &'static str,
+    ) -> DbResult<Option<KeptSecret>> {
         let mut connection = Connection::new(url.clone(), "", Duration::from_secs(10))?;
         on_a_thread(&Clock::system(), move || {
             connection.try_open()?;
-            let row = connection.query_opt(&format!("SELECT sealed, {TABLE} FROM secret WHERE name = $1"), &[&name])?;
-            row.map(|row| Ok(KeptSecret { sealed: row.try_get(0)?, table: row.try_get(1)? })).transpose()
+            let row = connection.query_opt(
+                &format!("SELECT sealed, {TABLE} FROM secret WHERE name = $1"),
+                &[&name],
+            )?;
+            row.map(|row| {
+                Ok(KeptSecret {
+                    sealed: row.try_get(0)?,
+                    table: row.try_get(1)?,
+                })
+            })
+            .transpose()
         })
         .await
     }

@@ -24,14 +24,14 @@ use super::{
 };
 use crate::{
     audit::{
-        AppendedRange, AuditError, AuditRecord, Checkpoint, Frontier, NoteSigner, Rotation, checkpoint_path, hashes_path,
-        leaf_hash, lines_path,
+        AppendedRange, AuditError, AuditRecord, Checkpoint, Frontier, NoteSigner, Rotation,
+        checkpoint_path, hashes_path, leaf_hash, lines_path,
     },
     outbox::Event,
     session::SessionRecord,
     store::{
-        AuditSettings, BenchOverrides, Committed, GuestIdMode, PostgresUrl, RestoreOutcome, StoreError, summary,
-        write_health::WriteHealth,
+        AuditSettings, BenchOverrides, Committed, GuestIdMode, PostgresUrl, RestoreOutcome,
+        StoreError, summary, write_health::WriteHealth,
     },
 };
 
@@ -104,9 +104,19 @@ impl Writer {
     ) -> DbResult<Self> {
         let (jobs, receiver) = mpsc::channel(WAITING);
         let books = None;
-        let mut thread =
-            WriterThread { connection, home, books, audited: true, receiver, health, clock: clock.clone(), fail_points };
-        let spawned = thread::Builder::new().name("guestlane-write".to_owned()).spawn(move || thread.run());
+        let mut thread = WriterThread {
+            connection,
+            home,
+            books,
+            audited: true,
+            receiver,
+            health,
+            clock: clock.clone(),
+            fail_points,
+        };
+        let spawned = thread::Builder::new()
+            .name("guestlane-write".to_owned())
+            .spawn(move || thread.run());
         spawned.map_err(|error| StoreError::Open("guestlane-write".into(), error))?;
         Ok(Self { jobs, clock })
     }
@@ -120,7 +130,14 @@ impl Writer {
     pub(super) async fn write(&self, write: WriteOp) -> Result<Committed<WriteResult>, StoreError> {
         let _busy = self.clock.pause_auto_advance();
         let (answer, answered) = oneshot::channel();
-        self.jobs.send(WriterCommand::Write(write, answer, Clock::system().monotonic())).await.map_err(|_| StoreError::Closed)?;
+        self.jobs
+            .send(WriterCommand::Write(
+                write,
+                answer,
+                Clock::system().monotonic(),
+            ))
+            .await
+            .map_err(|_| StoreError::Closed)?;
         answered.await.map_err(|_| StoreError::Closed)?
     }
 
@@ -189,7 +206,11 @@ impl WriterThread {
                     WriterCommand::Alone(job, asked_at) => alone = Some((job, asked_at)),
                 }
                 let room = alone.is_none() && writes.len() < MOST;
-                next = if room { self.receiver.try_recv().ok() } else { None };
+                next = if room {
+                    self.receiver.try_recv().ok()
+                } else {
+                    None
+                };
             }
             if !writes.is_empty() {
                 self.write(writes);
@@ -209,20 +230,31 @@ impl WriterThread {
             Ok(kept) => {
                 let audit = self.after_commit();
                 for (kept, answer) in kept.into_iter().zip(answers) {
-                    let _ = answer.send(Ok(Committed { value: kept, audit: audit.clone() }));
+                    let _ = answer.send(Ok(Committed {
+                        value: kept,
+                        audit: audit.clone(),
+                    }));
                 }
             }
             // One of them cannot be written: the others need not suffer for it.
             Err(error) if writes.len() > 1 && !is_transient(&error) && !is_superseded(&error) => {
-                warn!(error = crate::error::display_chain(&error), "a transaction failed; its parts are written one by one");
-                writes.into_iter().zip(answers).for_each(|alone| self.write(vec![alone]));
+                warn!(
+                    error = crate::error::display_chain(&error),
+                    "a transaction failed; its parts are written one by one"
+                );
+                writes
+                    .into_iter()
+                    .zip(answers)
+                    .for_each(|alone| self.write(vec![alone]));
             }
             Err(error) => {
                 self.health.failed(&error, self.clock.monotonic());
                 let reason = crate::error::display_chain(&error);
                 for answer in answers {
                     let _ = answer.send(Err(match error {
-                        StoreError::Superseded { found, known } => StoreError::Superseded { found, known },
+                        StoreError::Superseded { found, known } => {
+                            StoreError::Superseded { found, known }
+                        }
                         _ => StoreError::Commit(reason.clone()),
                     }));
                 }
@@ -249,9 +281,17 @@ impl WriterThread {
     }
 
     fn sync_files(&mut self) -> Result<(), AuditError> {
-        let Some(AuditWriter { signer, log: Some(log), .. }) = &mut self.books else { return Ok(()) };
+        let Some(AuditWriter {
+            signer,
+            log: Some(log),
+            ..
+        }) = &mut self.books
+        else {
+            return Ok(());
+        };
         let fresh = std::mem::take(&mut log.fresh);
-        log.sync_files(&mut self.connection, &fresh, signer, &self.fail_points).map(drop)
+        log.sync_files(&mut self.connection, &fresh, signer, &self.fail_points)
+            .map(drop)
     }
 
     /// Our log, as it is in the database.
@@ -260,7 +300,11 @@ impl WriterThread {
         if books.log.is_none() {
             // What was sent before on a connection that broke may be committed only now.
             self.connection.terminate_previous_backend()?;
-            books.log = Some(Log::acquire(&mut self.connection, &self.home, &books.settings)?);
+            books.log = Some(Log::acquire(
+                &mut self.connection,
+                &self.home,
+                &books.settings,
+            )?);
         }
         books.log.as_mut().ok_or(StoreError::NoAuditLog)
     }
@@ -273,7 +317,11 @@ impl WriterThread {
         let mut hopeful = true;
         loop {
             let mut kept = Vec::new();
-            let attempt = if hopeful { Self::commit_optimistic } else { Self::commit_serial };
+            let attempt = if hopeful {
+                Self::commit_optimistic
+            } else {
+                Self::commit_serial
+            };
             match attempt(self, writes, &names, &mut kept) {
                 Ok(()) => return Ok(kept),
                 Err(error) if is_conflict(&error) && hopeful => hopeful = false,
@@ -295,19 +343,29 @@ impl WriterThread {
 
     /// Whether somebody else wrote our log: a state directory that was copied has two processes with the same log. Then we go on after what is there.
     fn log_advanced_elsewhere(&mut self) -> DbResult<bool> {
-        let Some(AuditWriter { log: Some(log), .. }) = &mut self.books else { return Ok(false) };
+        let Some(AuditWriter { log: Some(log), .. }) = &mut self.books else {
+            return Ok(false);
+        };
         let (tree, batch) = state(&mut self.connection, log.number)?;
         if batch == log.batch {
             return Ok(false);
         }
-        warn!(log = log.number, "another process writes this process's audit log: was the state directory copied?");
+        warn!(
+            log = log.number,
+            "another process writes this process's audit log: was the state directory copied?"
+        );
         (log.tree, log.batch) = (tree, batch);
         log.fresh.clear(); // the files ask for what they miss
         Ok(true)
     }
 
     /// All in one round trip, as if nothing stood in the way; if something does, nothing is written.
-    fn commit_optimistic(&mut self, writes: &[WriteOp], names: &Names, kept: &mut Vec<WriteResult>) -> DbResult<()> {
+    fn commit_optimistic(
+        &mut self,
+        writes: &[WriteOp],
+        names: &Names,
+        kept: &mut Vec<WriteResult>,
+    ) -> DbResult<()> {
         *kept = writes.iter().map(WriteResult::optimistic).collect();
         let plan = Plan::of(writes, self.clock.now(), |_| true)?;
         let sealed = self.seal(plan.entries.iter().copied(), names)?;
@@ -330,14 +388,26 @@ impl WriterThread {
     }
 
     /// First what may be in the way, then what follows from it: two round trips.
-    fn commit_serial(&mut self, writes: &[WriteOp], names: &Names, kept: &mut Vec<WriteResult>) -> DbResult<()> {
+    fn commit_serial(
+        &mut self,
+        writes: &[WriteOp],
+        names: &Names,
+        kept: &mut Vec<WriteResult>,
+    ) -> DbResult<()> {
         let plan = Plan::of(writes, self.clock.now(), |_| true)?;
         let (admit, go_on) = (plan.admit.params(), plan.go_on.params());
-        let first = [Step::Plain("BEGIN"), Step::Query(NewSessions::INSERT, &admit), Step::Query(GoneOn::UPDATE, &go_on)];
+        let first = [
+            Step::Plain("BEGIN"),
+            Step::Query(NewSessions::INSERT, &admit),
+            Step::Query(GoneOn::UPDATE, &go_on),
+        ];
         let answers = self.connection.pipeline(&first);
         let answers = answers.inspect_err(|_| self.connection.discard())?;
         let admitted: HashSet<Uuid> = answers[1].iter().map(|row| row.get(0)).collect();
-        let gone_on: HashSet<(Uuid, i64)> = answers[2].iter().map(|row| (row.get(0), row.get(1))).collect();
+        let gone_on: HashSet<(Uuid, i64)> = answers[2]
+            .iter()
+            .map(|row| (row.get(0), row.get(1)))
+            .collect();
         let done = |write: &WriteOp| match write {
             WriteOp::Insert(session, _) => admitted.contains(&session.id.0),
             WriteOp::Update(step) => gone_on.contains(&(step.after.id.0, step.before.into())),
@@ -345,27 +415,55 @@ impl WriterThread {
         };
         let plan = Plan::of(writes, self.clock.now(), done)?;
         let sealed = self.seal(plan.entries.iter().copied(), names)?;
-        *kept = writes.iter().map(|write| WriteResult { done: done(write), ..WriteResult::optimistic(write) }).collect();
+        *kept = writes
+            .iter()
+            .map(|write| WriteResult {
+                done: done(write),
+                ..WriteResult::optimistic(write)
+            })
+            .collect();
         self.fail_points.hit_blocking(FailPoint::RowsWritten);
         self.fail_points.hit_blocking(FailPoint::RecordsWritten);
         self.finish(Vec::new(), &plan, sealed, kept)
     }
 
     /// Events, counts, records and the log's new state, and the end of the transaction.
-    fn finish(&mut self, first: Vec<Step<'_>>, plan: &Plan<'_>, sealed: PendingCommit, kept: &mut [WriteResult]) -> DbResult<()> {
+    fn finish(
+        &mut self,
+        first: Vec<Step<'_>>,
+        plan: &Plan<'_>,
+        sealed: PendingCommit,
+        kept: &mut [WriteResult],
+    ) -> DbResult<()> {
         let log = self.log()?;
         let (number, size, before) = (log.number, as_i64(log.tree.size()), log.batch);
         log.pending = Some(sealed.batch);
         let events = plan.events.params();
         let settled = plan.settle.params();
-        let (names, values): (Vec<&str>, Vec<i64>) = plan.errors.iter().map(|(name, value)| (*name, *value)).unzip();
+        let (names, values): (Vec<&str>, Vec<i64>) = plan
+            .errors
+            .iter()
+            .map(|(name, value)| (*name, *value))
+            .unzip();
         let counted: [&(dyn tokio_postgres::types::ToSql + Sync); 3] = [&number, &names, &values];
-        let sessions: Vec<Option<Uuid>> = plan.entries.iter().map(|entry| entry.session().map(|id| id.0)).collect();
-        let recorded: [&(dyn tokio_postgres::types::ToSql + Sync); 4] = [&number, &size, &sessions, &sealed.lines];
+        let sessions: Vec<Option<Uuid>> = plan
+            .entries
+            .iter()
+            .map(|entry| entry.session().map(|id| id.0))
+            .collect();
+        let recorded: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
+            [&number, &size, &sessions, &sealed.lines];
         let (new_size, frontier) = (as_i64(sealed.tree.size()), sealed.tree.to_bytes());
         let known = migrations::known_number();
-        let advanced: [&(dyn tokio_postgres::types::ToSql + Sync); 7] =
-            [&number, &size, &before, &new_size, &frontier, &sealed.batch, &known];
+        let advanced: [&(dyn tokio_postgres::types::ToSql + Sync); 7] = [
+            &number,
+            &size,
+            &before,
+            &new_size,
+            &frontier,
+            &sealed.batch,
+            &known,
+        ];
         let goes_on = first.is_empty();
         let mut steps: Vec<Step<'_>> = first;
         let locks = plan.events.locks();
@@ -388,7 +486,11 @@ impl WriterThread {
         }
         steps.push(Step::Query(ADVANCE_LOG, &advanced));
         steps.push(Step::Plain("COMMIT"));
-        let answers = if goes_on { self.connection.go_on(&steps) } else { self.connection.pipeline(&steps) };
+        let answers = if goes_on {
+            self.connection.go_on(&steps)
+        } else {
+            self.connection.pipeline(&steps)
+        };
         let answers = match answers {
             Ok(answers) => answers,
             Err(error) => {
@@ -399,10 +501,16 @@ impl WriterThread {
             }
         };
         if plan.events.len() > 0 {
-            let first: HashSet<(String, i32)> =
-                answers[events_at].iter().filter(|row| row.get(2)).map(|row| (row.get(0), row.get(1))).collect();
+            let first: HashSet<(String, i32)> = answers[events_at]
+                .iter()
+                .filter(|row| row.get(2))
+                .map(|row| (row.get(0), row.get(1)))
+                .collect();
             for (kept, events) in kept.iter_mut().zip(&plan.events_of) {
-                kept.first = events.iter().map(|event| first.contains(&(event.id.clone(), receiver(event)))).collect();
+                kept.first = events
+                    .iter()
+                    .map(|event| first.contains(&(event.id.clone(), receiver(event))))
+                    .collect();
             }
         }
         self.committed(sealed)
@@ -422,7 +530,10 @@ impl WriterThread {
     fn resolve_in_doubt(&mut self) -> Option<bool> {
         let resolved = self.query_commit_outcome();
         if let (Err(error), Some(books)) = (&resolved, &mut self.books) {
-            crate::store::log_failure(error, "the result of a transaction is unknown; callers repeat their requests");
+            crate::store::log_failure(
+                error,
+                "the result of a transaction is unknown; callers repeat their requests",
+            );
             books.log = None; // looked at again before anything else is written
         }
         resolved.ok()
@@ -430,7 +541,9 @@ impl WriterThread {
 
     fn query_commit_outcome(&mut self) -> DbResult<bool> {
         self.connection.terminate_previous_backend()?;
-        let Some(AuditWriter { log: Some(log), .. }) = &mut self.books else { return Ok(false) };
+        let Some(AuditWriter { log: Some(log), .. }) = &mut self.books else {
+            return Ok(false);
+        };
         let number = log.number;
         let (tree, batch) = state(&mut self.connection, number)?;
         let pending = log.pending.take();
@@ -442,22 +555,33 @@ impl WriterThread {
         log.fresh.clear(); // the files ask for what they miss
         if pending == Some(batch) {
             // It may be here and not with the standby that it waited for. This one comes after it, and is not answered before the standby has both.
-            self.connection.execute("UPDATE audit_log SET batch = batch WHERE log = $1", &[&number])?;
+            self.connection.execute(
+                "UPDATE audit_log SET batch = batch WHERE log = $1",
+                &[&number],
+            )?;
             Ok(true)
         } else {
-            Err(StoreError::Commit("another process writes this process's audit log".into()))
+            Err(StoreError::Commit(
+                "another process writes this process's audit log".into(),
+            ))
         }
     }
 
     /// Gives each record its place.
-    fn seal<'a>(&mut self, entries: impl Iterator<Item = &'a AuditRecord>, names: &Names) -> DbResult<PendingCommit> {
+    fn seal<'a>(
+        &mut self,
+        entries: impl Iterator<Item = &'a AuditRecord>,
+        names: &Names,
+    ) -> DbResult<PendingCommit> {
         let audited = self.audited;
         let log = self.log()?;
         let (mut tree, mut lines) = (log.tree.clone(), Vec::new());
         for entry in entries.filter(|_| audited) {
             let guest = match entry.guest() {
                 None => "",
-                Some(guest) => names.get(guest.as_str()).map_or(guest.as_str(), String::as_str),
+                Some(guest) => names
+                    .get(guest.as_str())
+                    .map_or(guest.as_str(), String::as_str),
             };
             let line = entry.line(tree.size(), guest);
             tree.push(leaf_hash(line.as_bytes()));
@@ -473,11 +597,14 @@ impl WriterThread {
             return Ok(Names::new());
         }
         let guests = guests_of(entries);
-        self.connection.repeated(|connection| guests::pseudonyms(connection, &guests))
+        self.connection
+            .repeated(|connection| guests::pseudonyms(connection, &guests))
     }
 
     fn pseudonyms(&self) -> bool {
-        self.books.as_ref().is_some_and(|books| books.settings.guest_ids == GuestIdMode::Pseudonymous)
+        self.books
+            .as_ref()
+            .is_some_and(|books| books.settings.guest_ids == GuestIdMode::Pseudonymous)
     }
 
     /// As [`Writer::transact`].
@@ -487,7 +614,10 @@ impl WriterThread {
     ) -> DbResult<Committed<T>> {
         self.begin_next_log_if_full()?;
         let value = self.transact_in_log(&mut work)?;
-        Ok(Committed { value, audit: self.after_commit() })
+        Ok(Committed {
+            value,
+            audit: self.after_commit(),
+        })
     }
 
     fn transact_in_log<T>(
@@ -501,12 +631,19 @@ impl WriterThread {
             let attempt = self.transact_once(work, &mut value);
             match (attempt, value) {
                 (Ok(()), Some(value)) => return Ok(value),
-                (Err(error), value) if is_in_doubt(&error) => match (self.resolve_in_doubt(), value) {
-                    (Some(true), Some(value)) => return Ok(value),
-                    (Some(_), _) if Clock::system().monotonic() <= give_up => {}
-                    _ => return Err(error),
-                },
-                (Err(error), _) if Clock::system().monotonic() > give_up || !self.log_advanced_elsewhere()? => return Err(error),
+                (Err(error), value) if is_in_doubt(&error) => {
+                    match (self.resolve_in_doubt(), value) {
+                        (Some(true), Some(value)) => return Ok(value),
+                        (Some(_), _) if Clock::system().monotonic() <= give_up => {}
+                        _ => return Err(error),
+                    }
+                }
+                (Err(error), _)
+                    if Clock::system().monotonic() > give_up
+                        || !self.log_advanced_elsewhere()? =>
+                {
+                    return Err(error);
+                }
                 (Err(_), _) => {}
                 (Ok(()), None) => return Err(StoreError::Closed),
             }
@@ -524,14 +661,23 @@ impl WriterThread {
         let (done, names) = self.connection.within("BEGIN", |connection| {
             let done = work(connection, &mut entries)?;
             let guests = guests_of(entries.iter());
-            let names = if pseudonyms { guests::pseudonyms(connection, &guests)? } else { Names::new() };
+            let names = if pseudonyms {
+                guests::pseudonyms(connection, &guests)?
+            } else {
+                Names::new()
+            };
             Ok((done, names))
         })?;
         *value = Some(done);
-        let plan = Plan { entries: entries.iter().collect(), ..Plan::default() };
+        let plan = Plan {
+            entries: entries.iter().collect(),
+            ..Plan::default()
+        };
         self.fail_points.hit_blocking(FailPoint::RowsWritten);
         self.fail_points.hit_blocking(FailPoint::RecordsWritten);
-        let finished = self.seal(entries.iter(), &names).and_then(|sealed| self.finish(Vec::new(), &plan, sealed, &mut []));
+        let finished = self
+            .seal(entries.iter(), &names)
+            .and_then(|sealed| self.finish(Vec::new(), &plan, sealed, &mut []));
         if finished.as_ref().is_err_and(|error| !is_in_doubt(error)) {
             self.connection.discard(); // it may hold an open transaction
         }
@@ -540,25 +686,44 @@ impl WriterThread {
 
     /// A log whose file is full ends, and another one begins with a record that says so: in one transaction.
     fn begin_next_log_if_full(&mut self) -> DbResult<()> {
-        let limit = self.books.as_ref().and_then(|books| books.settings.rotate_at);
+        let limit = self
+            .books
+            .as_ref()
+            .and_then(|books| books.settings.rotate_at);
         let log = self.log()?;
         // A log that cannot be made safe is not closed; the next record tries again.
-        let full = limit.is_some_and(|limit| log.files.length() >= limit && log.files.sync().is_ok());
+        let full =
+            limit.is_some_and(|limit| log.files.length() >= limit && log.files.sync().is_ok());
         if !full {
             return Ok(());
         }
         self.fail_points.hit_blocking(FailPoint::LogSealed);
-        let Some(AuditWriter { settings, signer, log }) = &mut self.books else { return Ok(()) };
+        let Some(AuditWriter {
+            settings,
+            signer,
+            log,
+        }) = &mut self.books
+        else {
+            return Ok(());
+        };
         let Some(old) = log.take() else { return Ok(()) };
         let now = self.clock.now();
         let origin = Checkpoint::origin_of(signer.public(), number_of(old.number)?);
-        let continues = Checkpoint { origin, size: old.tree.size(), root: old.tree.root() }.sign(signer);
+        let continues = Checkpoint {
+            origin,
+            size: old.tree.size(),
+            root: old.tree.root(),
+        }
+        .sign(signer);
         *log = Some(Log::acquire(&mut self.connection, &self.home, settings)?);
         let (number, size) = (old.number, as_i64(old.tree.size()));
         let mut close = |connection: &mut Connection, entries: &mut Vec<AuditRecord>| {
             let close = "UPDATE audit_log SET closed_at = $2 WHERE log = $1 AND size = $3 AND closed_at IS NULL";
             if connection.execute(close, &[&number, &now.unix_micros(), &size])? == 1 {
-                entries.push(AuditRecord::Rotation(Rotation { timestamp: now, continues: continues.clone() }));
+                entries.push(AuditRecord::Rotation(Rotation {
+                    timestamp: now,
+                    continues: continues.clone(),
+                }));
             }
             Ok(())
         };
@@ -568,10 +733,19 @@ impl WriterThread {
     }
 
     /// From now on records have a place to go to. With `mend`, what other processes left out of the files is in them when this returns.
-    pub(super) fn keep(&mut self, settings: AuditSettings, signer: Arc<NoteSigner>, mend: bool) -> DbResult<()> {
+    pub(super) fn keep(
+        &mut self,
+        settings: AuditSettings,
+        signer: Arc<NoteSigner>,
+        mend: bool,
+    ) -> DbResult<()> {
         if mend {
             for number in open_logs(&mut self.connection, &self.home)? {
-                let Some(mut log) = Log::claim(&mut self.connection, &self.home, &settings, number)? else { continue };
+                let Some(mut log) =
+                    Log::claim(&mut self.connection, &self.home, &settings, number)?
+                else {
+                    continue;
+                };
                 match log.sync_files(&mut self.connection, &[], &signer, &self.fail_points) {
                     Ok(added) if added == AppendedRange::default() => {}
                     Ok(AppendedRange { lines, .. }) => {
@@ -579,12 +753,19 @@ impl WriterThread {
                         warn!(%file, lines, "the audit log's files were behind the store (a process was killed, or the files were changed) and are brought up to it");
                     }
                     Err(error) => {
-                        warn!(error = crate::error::display_chain(&error), "the audit log's files are behind the store")
+                        warn!(
+                            error = crate::error::display_chain(&error),
+                            "the audit log's files are behind the store"
+                        )
                     }
                 }
             }
         }
-        self.books = Some(AuditWriter { settings, signer, log: None });
+        self.books = Some(AuditWriter {
+            settings,
+            signer,
+            log: None,
+        });
         Ok(())
     }
 
@@ -593,24 +774,39 @@ impl WriterThread {
         let books = self.books.as_ref().ok_or(StoreError::NoAuditLog)?;
         let path = lines_path(&books.settings.path, number);
         let log = i64::from(number);
-        if self.connection.query_opt("SELECT 1 FROM audit_log WHERE log = $1", &[&log])?.is_none() {
+        if self
+            .connection
+            .query_opt("SELECT 1 FROM audit_log WHERE log = $1", &[&log])?
+            .is_none()
+        {
             return Ok(RestoreOutcome::Unknown);
         }
-        if let Some(there) = [checkpoint_path(&path), hashes_path(&path), path.clone()].into_iter().find(|file| file.exists()) {
+        if let Some(there) = [checkpoint_path(&path), hashes_path(&path), path.clone()]
+            .into_iter()
+            .find(|file| file.exists())
+        {
             return Ok(RestoreOutcome::FileExists(there));
         }
-        let Some(mut log) = Log::claim(&mut self.connection, &self.home, &books.settings, log)? else {
+        let Some(mut log) = Log::claim(&mut self.connection, &self.home, &books.settings, log)?
+        else {
             return Ok(RestoreOutcome::Busy);
         };
         match log.sync_files(&mut self.connection, &[], &books.signer, &self.fail_points) {
-            Ok(added) => Ok(RestoreOutcome::Restored { path, records: added.lines }),
+            Ok(added) => Ok(RestoreOutcome::Restored {
+                path,
+                records: added.lines,
+            }),
             Err(error) => Ok(RestoreOutcome::Failed(Arc::new(error))),
         }
     }
 
     pub(super) fn override_for_bench(&mut self, guarantees: BenchOverrides) -> DbResult<()> {
         self.audited = guarantees.audited;
-        if guarantees.durable { Ok(()) } else { self.connection.batch("SET synchronous_commit = off") }
+        if guarantees.durable {
+            Ok(())
+        } else {
+            self.connection.batch("SET synchronous_commit = off")
+        }
     }
 }
 
@@ -647,7 +843,11 @@ struct Plan<'a> {
 
 impl<'a> Plan<'a> {
     /// Of those that are done.
-    fn of(writes: &'a [WriteOp], now: Timestamp, done: impl Fn(&WriteOp) -> bool) -> DbResult<Self> {
+    fn of(
+        writes: &'a [WriteOp],
+        now: Timestamp,
+        done: impl Fn(&WriteOp) -> bool,
+    ) -> DbResult<Self> {
         let mut plan = Self::default();
         for write in writes {
             let mut events: &[Event] = &[];
@@ -658,7 +858,8 @@ impl<'a> Plan<'a> {
                     plan.entries.push(entry);
                 }
                 WriteOp::Update(step) => {
-                    plan.go_on.push(&step.after, step.before, &step.calls, now)?;
+                    plan.go_on
+                        .push(&step.after, step.before, &step.calls, now)?;
                     plan.entries.extend(&step.audit);
                     plan.count(&step.errors);
                     step.events.iter().for_each(|event| plan.events.push(event));
@@ -688,12 +889,17 @@ impl WriteResult {
             WriteOp::Update(step) => step.events.len(),
             WriteOp::Insert(..) | WriteOp::RecordDelivery(_) | WriteOp::AppendRecord(..) => 0,
         };
-        Self { done: true, first: vec![false; events] }
+        Self {
+            done: true,
+            first: vec![false; events],
+        }
     }
 }
 
 fn guests_of<'a>(entries: impl Iterator<Item = &'a AuditRecord>) -> BTreeSet<String> {
-    entries.filter_map(|entry| entry.guest().map(|guest| guest.as_str().to_owned())).collect()
+    entries
+        .filter_map(|entry| entry.guest().map(|guest| guest.as_str().to_owned()))
+        .collect()
 }
 
 fn key_of(write: &WriteOp) -> (u8, &str, Uuid) {

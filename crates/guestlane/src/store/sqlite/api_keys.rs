@@ -10,21 +10,27 @@ use crate::{
     store::StoreError,
 };
 
-const COLUMNS: &str = "id, name, hash, scopes, created_at, expires_at, revoked_at, last_used_at, owner";
+const COLUMNS: &str =
+    "id, name, hash, scopes, created_at, expires_at, revoked_at, last_used_at, owner";
 
 impl Sqlite {
     pub(crate) async fn api_keys(&self) -> Result<Vec<StoredApiKey>, StoreError> {
         self.reader
             .read(|connection| {
-                let mut statement =
-                    connection.prepare_cached(&format!("SELECT {COLUMNS} FROM api_key ORDER BY created_at, id"))?;
+                let mut statement = connection.prepare_cached(&format!(
+                    "SELECT {COLUMNS} FROM api_key ORDER BY created_at, id"
+                ))?;
                 let rows = statement.query_map([], |row| Ok(read(row)))?;
                 rows.map(|row| row?).collect()
             })
             .await
     }
 
-    pub(crate) async fn add_api_key(&self, key: StoredApiKey, replaces: Option<(String, Timestamp)>) -> Result<(), StoreError> {
+    pub(crate) async fn add_api_key(
+        &self,
+        key: StoredApiKey,
+        replaces: Option<(String, Timestamp)>,
+    ) -> Result<(), StoreError> {
         let added = self.writer.run(move |tx| {
             tx.record(key.created(replaces.as_ref().map(|(id, _)| id.as_str())));
             tx.execute(
@@ -50,11 +56,20 @@ impl Sqlite {
         Ok(())
     }
 
-    pub(crate) async fn revoke_api_key(&self, id: String, now: Timestamp) -> Result<Option<StoredApiKey>, StoreError> {
+    pub(crate) async fn revoke_api_key(
+        &self,
+        id: String,
+        now: Timestamp,
+    ) -> Result<Option<StoredApiKey>, StoreError> {
         let revoked = self.writer.run(move |tx| {
             let revoke = "UPDATE api_key SET revoked_at = ?2 WHERE id = ?1 AND revoked_at IS NULL";
             if tx.execute(revoke, params![id, now.unix_micros()])? == 1 {
-                tx.record(AuditRecord::change(ChangeAction::ApiKeyRevoked, &id, None, now));
+                tx.record(AuditRecord::change(
+                    ChangeAction::ApiKeyRevoked,
+                    &id,
+                    None,
+                    now,
+                ));
             }
             by_id(tx, &id)
         });
@@ -63,7 +78,10 @@ impl Sqlite {
         Ok(revoked)
     }
 
-    pub(crate) async fn touch_api_keys(&self, used: Vec<(String, Timestamp)>) -> Result<(), StoreError> {
+    pub(crate) async fn touch_api_keys(
+        &self,
+        used: Vec<(String, Timestamp)>,
+    ) -> Result<(), StoreError> {
         let written = self.writer.run(move |connection| {
             let mut statement = connection
                 .prepare_cached("UPDATE api_key SET last_used_at = ?2 WHERE id = ?1 AND coalesce(last_used_at, 0) < ?2")?;
@@ -77,12 +95,19 @@ impl Sqlite {
 }
 
 fn by_id(connection: &Connection, id: &str) -> Result<Option<StoredApiKey>, StoreError> {
-    let mut statement = connection.prepare_cached(&format!("SELECT {COLUMNS} FROM api_key WHERE id = ?1"))?;
-    statement.query_row([id], |row| Ok(read(row))).optional()?.transpose()
+    let mut statement =
+        connection.prepare_cached(&format!("SELECT {COLUMNS} FROM api_key WHERE id = ?1"))?;
+    statement
+        .query_row([id], |row| Ok(read(row)))
+        .optional()?
+        .transpose()
 }
 
 fn read(row: &Row<'_>) -> Result<StoredApiKey, StoreError> {
-    let time = |index| row.get::<_, Option<i64>>(index).map(|time| time.map(Timestamp::from_unix_micros));
+    let time = |index| {
+        row.get::<_, Option<i64>>(index)
+            .map(|time| time.map(Timestamp::from_unix_micros))
+    };
     // One unreadable row must not prevent reading the others: a revoked API key would stay
     // accepted.
     let hash: Option<[u8; 32]> = row.get::<_, Vec<u8>>(2)?.try_into().ok();

@@ -24,15 +24,34 @@ impl Sqlite {
         rates: ErrorCounts,
         now: Timestamp,
     ) -> Result<Committed<BeginOutcome>, StoreError> {
-        self.writer.run(move |tx| admit(tx, SessionRecord::new(request, start, token, now), rates, now)).await
+        self.writer
+            .run(move |tx| {
+                admit(
+                    tx,
+                    SessionRecord::new(request, start, token, now),
+                    rates,
+                    now,
+                )
+            })
+            .await
     }
 
-    pub(crate) async fn find_by_key(&self, key: IdempotencyKey) -> Result<Option<SessionRecord>, StoreError> {
-        self.reader.read(move |connection| by_key(connection, &key)).await
+    pub(crate) async fn find_by_key(
+        &self,
+        key: IdempotencyKey,
+    ) -> Result<Option<SessionRecord>, StoreError> {
+        self.reader
+            .read(move |connection| by_key(connection, &key))
+            .await
     }
 }
 
-fn admit(tx: &Tx<'_>, new: SessionRecord, rates: ErrorCounts, now: Timestamp) -> Result<BeginOutcome, StoreError> {
+fn admit(
+    tx: &Tx<'_>,
+    new: SessionRecord,
+    rates: ErrorCounts,
+    now: Timestamp,
+) -> Result<BeginOutcome, StoreError> {
     if rows::insert(tx, &new)? {
         tx.record(AuditRecord::for_session(&new, Status::Pending, rates, now));
         return Ok(BeginOutcome::Acquired(new));
@@ -40,20 +59,39 @@ fn admit(tx: &Tx<'_>, new: SessionRecord, rates: ErrorCounts, now: Timestamp) ->
     let known = by_key(tx, &new.request.key)?.ok_or(StoreError::Row("idempotency_key"))?;
     Ok(match verdict(known, &new, now)? {
         ExistingKey::Resolved(admission) => *admission,
-        ExistingKey::Claim { before, after, anew } => {
+        ExistingKey::Claim {
+            before,
+            after,
+            anew,
+        } => {
             rows::update(tx, &after, before.epoch, &[])?;
             if anew {
                 rows::set_way(tx, &after)?;
             }
-            tx.record(AuditRecord::for_session(&after, Status::Pending, rates, now));
+            tx.record(AuditRecord::for_session(
+                &after,
+                Status::Pending,
+                rates,
+                now,
+            ));
             BeginOutcome::Acquired(*after)
         }
     })
 }
 
 /// Returns the session that has this idempotency key and its owner.
-fn by_key(connection: &Connection, key: &IdempotencyKey) -> Result<Option<SessionRecord>, StoreError> {
-    let mut statement =
-        connection.prepare_cached(&format!("SELECT {} FROM session WHERE idempotency_key = ?1 AND owner = ?2", rows::COLUMNS))?;
-    statement.query_row([key.as_str(), key.owner().as_str()], |row| Ok(rows::read(row))).optional()?.transpose()
+fn by_key(
+    connection: &Connection,
+    key: &IdempotencyKey,
+) -> Result<Option<SessionRecord>, StoreError> {
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT {} FROM session WHERE idempotency_key = ?1 AND owner = ?2",
+        rows::COLUMNS
+    ))?;
+    statement
+        .query_row([key.as_str(), key.owner().as_str()], |row| {
+            Ok(rows::read(row))
+        })
+        .optional()?
+        .transpose()
 }

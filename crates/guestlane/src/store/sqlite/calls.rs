@@ -12,8 +12,11 @@ impl Sqlite {
     pub(crate) async fn calls(&self, session: SessionId) -> Result<Vec<CallRecord>, StoreError> {
         self.reader
             .read(move |connection| {
-                let mut statement = connection.prepare_cached("SELECT calls FROM session WHERE id = ?1")?;
-                let text: Option<String> = statement.query_row(params![session.0.into_bytes()], |row| row.get(0)).optional()?;
+                let mut statement =
+                    connection.prepare_cached("SELECT calls FROM session WHERE id = ?1")?;
+                let text: Option<String> = statement
+                    .query_row(params![session.0.into_bytes()], |row| row.get(0))
+                    .optional()?;
                 calls::read(&text.unwrap_or_default())
             })
             .await

@@ -28,8 +28,9 @@ impl Sqlite {
 }
 
 fn unrecorded(connection: &Connection) -> Result<Vec<(String, String)>, StoreError> {
-    let mut select =
-        connection.prepare("SELECT name, value FROM property WHERE substr(name, 1, length(?1)) = ?1 ORDER BY name")?;
+    let mut select = connection.prepare(
+        "SELECT name, value FROM property WHERE substr(name, 1, length(?1)) = ?1 ORDER BY name",
+    )?;
     let rows = select.query_map([UNRECORDED], |row| Ok((row.get(0)?, row.get(1)?)))?;
     Ok(rows.collect::<Result<_, _>>()?)
 }

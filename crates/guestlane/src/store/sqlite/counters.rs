@@ -28,7 +28,9 @@ pub(super) fn add(connection: &Connection, errors: &ErrorCounts) -> Result<(), S
 
 pub(super) fn errors(connection: &Connection) -> Result<ErrorCounts, StoreError> {
     let mut statement = connection.prepare_cached("SELECT name, value FROM counter")?;
-    let counts = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, u64>(1)?)))?;
+    let counts = statement.query_map([], |row| {
+        Ok((row.get::<_, String>(0)?, row.get::<_, u64>(1)?))
+    })?;
     let counts: BTreeMap<String, u64> = counts.collect::<Result<_, _>>()?;
     Ok(summary::errors_of(&counts))
 }
@@ -42,7 +44,10 @@ impl Sqlite {
         if counts.total == 0 {
             return Ok(());
         }
-        self.writer.run(move |connection| add(connection, &counts)).await.map(drop)
+        self.writer
+            .run(move |connection| add(connection, &counts))
+            .await
+            .map(drop)
     }
 
     pub(crate) async fn summary(&self) -> Result<Summary, StoreError> {
@@ -51,7 +56,12 @@ impl Sqlite {
                 // Read all in one transaction, because retention deletes sessions meanwhile.
                 let connection = connection.unchecked_transaction()?;
                 let (sessions, latency) = sessions(&connection)?;
-                Ok(Summary { sessions, events: events(&connection)?, errors: errors(&connection)?, latency })
+                Ok(Summary {
+                    sessions,
+                    events: events(&connection)?,
+                    errors: errors(&connection)?,
+                    latency,
+                })
             })
             .await
     }
@@ -64,8 +74,7 @@ pub(super) fn keep_pruned(
     events: &[String],
     latency: Option<u64>,
 ) -> Result<(), StoreError> {
-    let count =
-        "INSERT INTO counter (name, value) VALUES (?1 || ?2, ?3) ON CONFLICT (name) DO UPDATE SET value = value + excluded.value";
+    let count = "INSERT INTO counter (name, value) VALUES (?1 || ?2, ?3) ON CONFLICT (name) DO UPDATE SET value = value + excluded.value";
     let mut count = connection.prepare_cached(count)?;
     count.execute(params![PRUNED_SESSIONS, state, 1])?;
     for state in events {
@@ -73,9 +82,10 @@ pub(super) fn keep_pruned(
     }
     if let Some(latency) = latency {
         count.execute(params![PRUNED_LATENCY, "", latency])?;
-        let sort =
-            "INSERT INTO pruned_latency (latency_us, sessions) VALUES (?1, 1) ON CONFLICT DO UPDATE SET sessions = sessions + 1";
-        connection.prepare_cached(sort)?.execute([rounded(latency)])?;
+        let sort = "INSERT INTO pruned_latency (latency_us, sessions) VALUES (?1, 1) ON CONFLICT DO UPDATE SET sessions = sessions + 1";
+        connection
+            .prepare_cached(sort)?
+            .execute([rounded(latency)])?;
     }
     Ok(())
 }
@@ -90,8 +100,9 @@ type ByState = BTreeMap<String, u64>;
 
 /// Returns the number of pruned sessions or events in each state. `prefix` selects the counters.
 fn by_state(connection: &Connection, prefix: &str) -> Result<ByState, StoreError> {
-    let mut statement =
-        connection.prepare_cached("SELECT substr(name, length(?1) + 1), value FROM counter WHERE name LIKE ?1 || '%'")?;
+    let mut statement = connection.prepare_cached(
+        "SELECT substr(name, length(?1) + 1), value FROM counter WHERE name LIKE ?1 || '%'",
+    )?;
     let counts = statement.query_map([prefix], |row| Ok((row.get(0)?, row.get(1)?)))?;
     Ok(counts.collect::<Result<_, _>>()?)
 }
@@ -101,13 +112,15 @@ fn by_state(connection: &Connection, prefix: &str) -> Result<ByState, StoreError
 fn sessions(connection: &Connection) -> Result<(ByState, LatencySummary), StoreError> {
     let mut states = by_state(connection, PRUNED_SESSIONS)?;
     let mut latencies = Latencies::default();
-    let mut pruned = connection.prepare_cached("SELECT latency_us, sessions FROM pruned_latency")?;
+    let mut pruned =
+        connection.prepare_cached("SELECT latency_us, sessions FROM pruned_latency")?;
     let mut rows = pruned.query([])?;
     while let Some(row) = rows.next()? {
         latencies.add(row.get(0)?, row.get(1)?);
     }
-    let sum =
-        connection.prepare_cached("SELECT value FROM counter WHERE name = ?1")?.query_row([PRUNED_LATENCY], |row| row.get(0));
+    let sum = connection
+        .prepare_cached("SELECT value FROM counter WHERE name = ?1")?
+        .query_row([PRUNED_LATENCY], |row| row.get(0));
     latencies.sum = sum.optional()?.unwrap_or(0);
     let mut kept = connection.prepare_cached("SELECT state, latency_us FROM session")?;
     let mut rows = kept.query([])?;
@@ -128,13 +141,23 @@ fn sessions(connection: &Connection) -> Result<(ByState, LatencySummary), StoreE
 /// Counts the events in each state. Most are delivered, so that number is the total minus the other
 /// states, which have indexes.
 fn events(connection: &Connection) -> Result<ByState, StoreError> {
-    let count = |sql: &str| connection.prepare_cached(sql)?.query_row([], |row| row.get::<_, u64>(0));
+    let count = |sql: &str| {
+        connection
+            .prepare_cached(sql)?
+            .query_row([], |row| row.get::<_, u64>(0))
+    };
     let mut left = count("SELECT count(*) FROM outbox")?;
     let mut states = by_state(connection, PRUNED_EVENTS)?;
     for (state, sql) in [
-        ("pending", "SELECT count(*) FROM outbox WHERE state = 'pending'"),
+        (
+            "pending",
+            "SELECT count(*) FROM outbox WHERE state = 'pending'",
+        ),
         ("dead", "SELECT count(*) FROM outbox WHERE state = 'dead'"),
-        ("erased", "SELECT count(*) FROM outbox WHERE state = 'erased'"),
+        (
+            "erased",
+            "SELECT count(*) FROM outbox WHERE state = 'erased'",
+        ),
     ] {
         let found = count(sql)?;
         left -= found;

@@ -18,13 +18,20 @@ const COLUMNS: &str = "id, session_id, body, state, tries, created_at, due_at, e
 /// event of the same guest waits for the same endpoint. A due event is leased to the process that
 /// wrote it.
 pub(super) fn insert(connection: &Connection, event: &Event) -> Result<bool, StoreError> {
-    let waits = "SELECT 1 FROM outbox WHERE guest_id = ?1 AND receiver = ?2 AND state = 'pending' LIMIT 1";
-    let waits = connection.prepare_cached(waits)?.exists(params![event.guest.as_str(), event.receiver])?;
+    let waits =
+        "SELECT 1 FROM outbox WHERE guest_id = ?1 AND receiver = ?2 AND state = 'pending' LIMIT 1";
+    let waits = connection
+        .prepare_cached(waits)?
+        .exists(params![event.guest.as_str(), event.receiver])?;
     let mut statement = connection.prepare_cached(
         "INSERT INTO outbox (id, receiver, session_id, guest_id, body, state, tries, created_at, due_at) \
          VALUES (?1, ?2, ?3, ?4, ?5, 'pending', 0, ?6, ?7)",
     )?;
-    let due_at = if waits { event.created_at } else { event.due_at };
+    let due_at = if waits {
+        event.created_at
+    } else {
+        event.due_at
+    };
     statement.execute(params![
         event.id,
         event.receiver,
@@ -50,18 +57,28 @@ fn read(row: &Row<'_>) -> Result<Delivery, StoreError> {
             epoch: row.get(13)?,
             created_at,
             due_at: Timestamp::from_unix_micros(row.get(6)?),
-            trace: row.get::<_, Option<String>>(11)?.and_then(|text| text.parse().ok()),
+            trace: row
+                .get::<_, Option<String>>(11)?
+                .and_then(|text| text.parse().ok()),
         },
-        state: DeliveryState::from_name(&row.get::<_, String>(3)?).ok_or(StoreError::Row("outbox.state"))?,
+        state: DeliveryState::from_name(&row.get::<_, String>(3)?)
+            .ok_or(StoreError::Row("outbox.state"))?,
         created_at,
-        ended_at: row.get::<_, Option<i64>>(7)?.map(Timestamp::from_unix_micros),
+        ended_at: row
+            .get::<_, Option<i64>>(7)?
+            .map(Timestamp::from_unix_micros),
         last_error: row.get(8)?,
         sequence: row.get(12)?,
     })
 }
 
 impl Sqlite {
-    pub(crate) async fn claim_events(&self, receiver: u32, limit: u32, now: Timestamp) -> Result<Vec<Event>, StoreError> {
+    pub(crate) async fn claim_events(
+        &self,
+        receiver: u32,
+        limit: u32,
+        now: Timestamp,
+    ) -> Result<Vec<Event>, StoreError> {
         let claimed = self.writer.run(move |connection| {
             let mut statement = connection.prepare_cached(&format!(
                 "UPDATE outbox SET due_at = ?3, epoch = epoch + 1 WHERE seq IN \
@@ -79,10 +96,15 @@ impl Sqlite {
         claimed.await.map(|committed| committed.value)
     }
 
-    pub(crate) async fn release_stale_initial_leases(&self, now: Timestamp) -> Result<(), StoreError> {
+    pub(crate) async fn release_stale_initial_leases(
+        &self,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         let release = "UPDATE outbox SET due_at = ?1 WHERE state = 'pending' AND last_error IS NULL AND due_at > ?2";
         let parameters = [now, now + Event::LEASE + MAX_CLOCK_SKEW].map(Timestamp::unix_micros);
-        let released = self.writer.run(move |connection| Ok(connection.prepare_cached(release)?.execute(parameters)?));
+        let released = self
+            .writer
+            .run(move |connection| Ok(connection.prepare_cached(release)?.execute(parameters)?));
         released.await.map(drop)
     }
 
@@ -128,12 +150,18 @@ impl Sqlite {
             .read(move |connection| {
                 let (condition, parameters) = replay.condition();
                 let sql = format!("SELECT count(*) FROM outbox WHERE {condition}");
-                Ok(connection.prepare_cached(&sql)?.query_row(rusqlite::params_from_iter(parameters), |row| row.get(0))?)
+                Ok(connection
+                    .prepare_cached(&sql)?
+                    .query_row(rusqlite::params_from_iter(parameters), |row| row.get(0))?)
             })
             .await
     }
 
-    pub(crate) async fn replay(&self, replay: ReplayFilter, now: Timestamp) -> Result<usize, StoreError> {
+    pub(crate) async fn replay(
+        &self,
+        replay: ReplayFilter,
+        now: Timestamp,
+    ) -> Result<usize, StoreError> {
         let replayed = self.writer.run(move |tx| {
             let (condition, mut parameters) = replay.condition();
             let due_at = parameters.len() + 1;
@@ -174,15 +202,19 @@ impl Sqlite {
     pub(crate) async fn event(&self, id: String) -> Result<Vec<Delivery>, StoreError> {
         self.reader
             .read(move |connection| {
-                let mut statement =
-                    connection.prepare_cached(&format!("SELECT {COLUMNS} FROM outbox WHERE id = ?1 ORDER BY receiver"))?;
+                let mut statement = connection.prepare_cached(&format!(
+                    "SELECT {COLUMNS} FROM outbox WHERE id = ?1 ORDER BY receiver"
+                ))?;
                 let rows = statement.query_map([id], |row| Ok(read(row)))?;
                 rows.map(|row| row?).collect()
             })
             .await
     }
 
-    pub(crate) async fn next_initial_delivery_at(&self, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+    pub(crate) async fn next_initial_delivery_at(
+        &self,
+        now: Timestamp,
+    ) -> Result<Option<Timestamp>, StoreError> {
         self.reader
             .read(move |connection| {
                 let sql = "SELECT min(due_at) FROM outbox WHERE state = 'pending' AND last_error IS NULL AND due_at > ?1";
@@ -196,7 +228,9 @@ impl Sqlite {
         self.reader
             .read(move |connection| {
                 let sql = "SELECT count(*) FROM outbox WHERE state = 'pending' AND receiver > ?1";
-                Ok(connection.prepare_cached(sql)?.query_row([receivers], |row| row.get(0))?)
+                Ok(connection
+                    .prepare_cached(sql)?
+                    .query_row([receivers], |row| row.get(0))?)
             })
             .await
     }
@@ -205,7 +239,9 @@ impl Sqlite {
         self.reader
             .read(|connection| {
                 let sql = "SELECT count(*) FROM outbox WHERE state = 'pending'";
-                Ok(connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
+                Ok(connection
+                    .prepare_cached(sql)?
+                    .query_row([], |row| row.get(0))?)
             })
             .await
     }
@@ -217,9 +253,17 @@ impl ReplayFilter {
     fn condition(&self) -> (&'static str, Vec<Value>) {
         match self {
             Self::Event(id) => ("id = ?1 AND state != 'erased'", vec![id.clone().into()]),
-            Self::Written { since, until, state } => (
+            Self::Written {
+                since,
+                until,
+                state,
+            } => (
                 "created_at >= ?1 AND created_at < ?2 AND state IN ('delivered', 'dead') AND (?3 IS NULL OR state = ?3)",
-                vec![since.unix_micros().into(), until.unix_micros().into(), state.map(|state| state.name().to_owned()).into()],
+                vec![
+                    since.unix_micros().into(),
+                    until.unix_micros().into(),
+                    state.map(|state| state.name().to_owned()).into(),
+                ],
             ),
         }
     }

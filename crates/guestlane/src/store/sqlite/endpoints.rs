@@ -11,7 +11,12 @@ use crate::store::{
 impl Sqlite {
     pub(crate) async fn replace_secret(&self, change: SecretChange) -> Result<bool, StoreError> {
         let replaced = self.writer.run(move |tx| {
-            let SecretChange { name, before, after, record } = change;
+            let SecretChange {
+                name,
+                before,
+                after,
+                record,
+            } = change;
             let update = "UPDATE secret SET sealed = ?3 WHERE name = ?1 AND sealed = ?2";
             let replaced = tx.execute(update, params![name, before, after])? > 0;
             if let Some(record) = record.filter(|_| replaced) {
@@ -35,7 +40,10 @@ impl Sqlite {
             .await
     }
 
-    pub(crate) async fn disable_endpoint(&self, endpoint: DisabledEndpoint) -> Result<bool, StoreError> {
+    pub(crate) async fn disable_endpoint(
+        &self,
+        endpoint: DisabledEndpoint,
+    ) -> Result<bool, StoreError> {
         let disabled = self.writer.run(move |tx| {
             let name = DisabledEndpoint::name(endpoint.number);
             let before = property(tx, &name)?.and_then(|value| DisabledEndpoint::read(&name, &value));
@@ -51,9 +59,12 @@ impl Sqlite {
     }
 
     pub(crate) async fn enable_endpoint(&self, number: u32) -> Result<bool, StoreError> {
-        let enabled = self
-            .writer
-            .run(move |tx| Ok(tx.execute("DELETE FROM property WHERE name = ?1", [DisabledEndpoint::name(number)])? > 0));
+        let enabled = self.writer.run(move |tx| {
+            Ok(tx.execute(
+                "DELETE FROM property WHERE name = ?1",
+                [DisabledEndpoint::name(number)],
+            )? > 0)
+        });
         Ok(enabled.await?.value)
     }
 }

@@ -19,8 +19,14 @@ pub(super) fn known() -> u32 {
 /// running process then stops writing, because it does not know the rules of the new columns.
 pub(super) fn expect_known(connection: &Connection) -> Result<(), StoreError> {
     let known = known();
-    let found = connection.prepare_cached("PRAGMA user_version")?.query_row([], |row| row.get(0))?;
-    if found == known { Ok(()) } else { Err(StoreError::Superseded { found, known }) }
+    let found = connection
+        .prepare_cached("PRAGMA user_version")?
+        .query_row([], |row| row.get(0))?;
+    if found == known {
+        Ok(())
+    } else {
+        Err(StoreError::Superseded { found, known })
+    }
 }
 
 pub(super) fn run(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
@@ -38,7 +44,11 @@ pub(super) fn run(connection: &mut Connection, path: &Path) -> Result<(), StoreE
     let found: u32 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let known = known();
     if found > known {
-        return Err(StoreError::Newer { path: path.display().to_string(), found, known });
+        return Err(StoreError::Newer {
+            path: path.display().to_string(),
+            found,
+            known,
+        });
     }
     for format in FORMATS.iter().skip(found as usize) {
         transaction.execute_batch(format)?;

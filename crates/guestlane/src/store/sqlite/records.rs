@@ -18,7 +18,10 @@ use crate::{
 };
 
 impl Sqlite {
-    pub(crate) async fn records(&self, filter: RecordFilter) -> Result<Vec<StoredRecord>, StoreError> {
+    pub(crate) async fn records(
+        &self,
+        filter: RecordFilter,
+    ) -> Result<Vec<StoredRecord>, StoreError> {
         self.reader
             .read(move |connection| {
                 let mut found = match (filter.session, filter.guest) {
@@ -35,17 +38,32 @@ impl Sqlite {
             .await
     }
 
-    pub(crate) async fn logs(&self, first: &Path, key: &VerifierKey) -> Result<Vec<LogInfo>, StoreError> {
+    pub(crate) async fn logs(
+        &self,
+        first: &Path,
+        key: &VerifierKey,
+    ) -> Result<Vec<LogInfo>, StoreError> {
         let (first, key) = (first.to_owned(), key.clone());
         self.reader
             .read(move |connection| {
                 let info = |log| {
                     let tree = tree(connection, log)?;
                     let closed = "SELECT closed_at IS NOT NULL FROM audit_log WHERE log = ?1";
-                    let closed = connection.prepare_cached(closed)?.query_row([log], |row| row.get(0))?;
-                    let checkpoint =
-                        Checkpoint { origin: Checkpoint::origin_of(&key, log), size: tree.size(), root: tree.root() };
-                    Ok(LogInfo { log, path: lines_path(&first, log), checkpoint, closed, elsewhere: false })
+                    let closed = connection
+                        .prepare_cached(closed)?
+                        .query_row([log], |row| row.get(0))?;
+                    let checkpoint = Checkpoint {
+                        origin: Checkpoint::origin_of(&key, log),
+                        size: tree.size(),
+                        root: tree.root(),
+                    };
+                    Ok(LogInfo {
+                        log,
+                        path: lines_path(&first, log),
+                        checkpoint,
+                        closed,
+                        elsewhere: false,
+                    })
                 };
                 logs(connection)?.into_iter().map(info).collect()
             })
@@ -59,13 +77,19 @@ impl Sqlite {
                 let connection = connection.unchecked_transaction()?;
                 let (leaves, tree) = (leaves(&connection, log)?, tree(&connection, log)?);
                 let true_ones = leaves.iter().copied().collect::<Frontier>() == tree;
-                if true_ones { Ok(leaves) } else { Err(StoreError::AuditTampered(log)) }
+                if true_ones {
+                    Ok(leaves)
+                } else {
+                    Err(StoreError::AuditTampered(log))
+                }
             })
             .await
     }
 
     pub(crate) async fn restore_log(&self, log: u32) -> Result<RestoreOutcome, StoreError> {
-        self.writer.with_logs(move |logs, connection| logs.restore(connection, log)).await
+        self.writer
+            .with_logs(move |logs, connection| logs.restore(connection, log))
+            .await
     }
 
     pub(crate) async fn record_refusal(
@@ -81,7 +105,11 @@ impl Sqlite {
     }
 }
 
-fn of_session(connection: &Connection, session: SessionId, guest: Option<&GuestId>) -> Result<Vec<StoredRecord>, StoreError> {
+fn of_session(
+    connection: &Connection,
+    session: SessionId,
+    guest: Option<&GuestId>,
+) -> Result<Vec<StoredRecord>, StoreError> {
     let select = "SELECT log, idx, line FROM audit_record WHERE session_id = ?1 ORDER BY log, idx";
     let mut found = select_records(connection, select, params![session.0.into_bytes()])?;
     if let Some(guest) = guest {
@@ -115,7 +143,8 @@ fn of_guest(connection: &Connection, guest: &GuestId) -> Result<Vec<StoredRecord
 fn last(connection: &Connection, limit: u32) -> Result<Vec<StoredRecord>, StoreError> {
     let mut found = Vec::new();
     for log in logs(connection)? {
-        let select = "SELECT log, idx, line FROM audit_record WHERE log = ?1 ORDER BY idx DESC LIMIT ?2";
+        let select =
+            "SELECT log, idx, line FROM audit_record WHERE log = ?1 ORDER BY idx DESC LIMIT ?2";
         let mut last = select_records(connection, select, params![log, limit])?;
         last.reverse();
         found.extend(last);
@@ -123,8 +152,20 @@ fn last(connection: &Connection, limit: u32) -> Result<Vec<StoredRecord>, StoreE
     Ok(found)
 }
 
-fn select_records(connection: &Connection, sql: &str, parameters: impl Params) -> Result<Vec<StoredRecord>, StoreError> {
+fn select_records(
+    connection: &Connection,
+    sql: &str,
+    parameters: impl Params,
+) -> Result<Vec<StoredRecord>, StoreError> {
     let mut select = connection.prepare_cached(sql)?;
-    let record = |row: &Row<'_>| Ok(StoredRecord { log: row.get(0)?, index: row.get(1)?, line: row.get(2)? });
-    Ok(select.query_map(parameters, record)?.collect::<Result<_, _>>()?)
+    let record = |row: &Row<'_>| {
+        Ok(StoredRecord {
+            log: row.get(0)?,
+            index: row.get(1)?,
+            line: row.get(2)?,
+        })
+    };
+    Ok(select
+        .query_map(parameters, record)?
+        .collect::<Result<_, _>>()?)
 }

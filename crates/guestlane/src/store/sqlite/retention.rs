@@ -17,7 +17,8 @@ pub(super) fn begin(connection: &mut Connection, clock: &Clock) -> Result<Mark, 
     match property(connection, MARK)?.and_then(|text| Mark::from_text(&text)) {
         Some(mark) if !mark.is_stale(mark.advanced(clock.now(), clock.boot())) => Ok(mark),
         _ => {
-            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let transaction =
+                connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let mark = keep_mark(&transaction, clock)?;
             transaction.commit()?;
             Ok(mark)
@@ -28,10 +29,12 @@ pub(super) fn begin(connection: &mut Connection, clock: &Clock) -> Result<Mark, 
 /// Returns the retention mark, advanced to now, without writing it.
 pub(super) fn as_it_is(connection: &Connection, clock: &Clock) -> Result<Mark, StoreError> {
     let (wall, boot) = (clock.now(), clock.boot());
-    Ok(match property(connection, MARK)?.and_then(|text| Mark::from_text(&text)) {
-        Some(mark) => mark.advanced(wall, boot),
-        None => Mark::first(newest(connection)?, wall, boot),
-    })
+    Ok(
+        match property(connection, MARK)?.and_then(|text| Mark::from_text(&text)) {
+            Some(mark) => mark.advanced(wall, boot),
+            None => Mark::first(newest(connection)?, wall, boot),
+        },
+    )
 }
 
 /// Advances the retention mark to now and writes it.
@@ -44,7 +47,10 @@ fn keep_mark(connection: &Connection, clock: &Clock) -> Result<Mark, StoreError>
 impl Sqlite {
     /// Advances the retention horizon and returns the time before which sessions may be deleted.
     /// Returns `None` if `keep` is `None`.
-    pub(crate) async fn advance_retention(&self, keep: Option<Duration>) -> Result<Option<Timestamp>, StoreError> {
+    pub(crate) async fn advance_retention(
+        &self,
+        keep: Option<Duration>,
+    ) -> Result<Option<Timestamp>, StoreError> {
         let clock = self.clock.clone();
         let advanced = self.writer.run(move |tx| {
             keep_mark(tx, &clock)?;
@@ -61,15 +67,24 @@ impl Sqlite {
 }
 
 fn newest(connection: &Connection) -> Result<Option<Timestamp>, StoreError> {
-    time(connection, "SELECT admitted_at FROM session ORDER BY id DESC LIMIT 1")
+    time(
+        connection,
+        "SELECT admitted_at FROM session ORDER BY id DESC LIMIT 1",
+    )
 }
 
 fn oldest(connection: &Connection) -> Result<Option<Timestamp>, StoreError> {
-    time(connection, "SELECT recorded_at FROM session ORDER BY id LIMIT 1")
+    time(
+        connection,
+        "SELECT recorded_at FROM session ORDER BY id LIMIT 1",
+    )
 }
 
 fn time(connection: &Connection, sql: &str) -> Result<Option<Timestamp>, StoreError> {
-    let found = connection.prepare_cached(sql)?.query_row([], |row| row.get(0)).optional()?;
+    let found = connection
+        .prepare_cached(sql)?
+        .query_row([], |row| row.get(0))
+        .optional()?;
     Ok(found.map(Timestamp::from_unix_micros))
 }
 

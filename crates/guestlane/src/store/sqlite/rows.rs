@@ -55,7 +55,13 @@ pub(super) fn set_way(connection: &Connection, session: &SessionRecord) -> Resul
     let row = SessionRow::of(session)?;
     let sql = "UPDATE session SET surface = ?2, surface_target_id = ?3, guest_session = ?4, contact_without_identifier = ?5 WHERE id = ?1";
     let surface_target_id = row.surface_target_id.map(Uuid::into_bytes);
-    let way = params![row.id.into_bytes(), row.surface, surface_target_id, row.guest_session, row.contact_without_identifier];
+    let way = params![
+        row.id.into_bytes(),
+        row.surface,
+        surface_target_id,
+        row.guest_session,
+        row.contact_without_identifier
+    ];
     connection.prepare_cached(sql)?.execute(way)?;
     Ok(())
 }
@@ -101,7 +107,12 @@ pub(super) fn insert(tx: &Tx<'_>, session: &SessionRecord) -> Result<bool, Store
 
 /// Updates all columns that can change. Returns [`StoreError::LeaseLost`] if the epoch in the store
 /// is no longer `epoch`, because another process has claimed the session.
-pub(super) fn update(tx: &Tx<'_>, session: &SessionRecord, epoch: u32, attempts: &[Attempt]) -> Result<(), StoreError> {
+pub(super) fn update(
+    tx: &Tx<'_>,
+    session: &SessionRecord,
+    epoch: u32,
+    attempts: &[Attempt],
+) -> Result<(), StoreError> {
     let row = SessionRow::of(session)?;
     let mut statement = tx.prepare_cached(
         "UPDATE session SET state = ?3, token_kid = ?4, token_jti = ?5, token_iat = ?6, contact_id = ?7, conversation_id = ?8, \
@@ -134,5 +145,9 @@ pub(super) fn update(tx: &Tx<'_>, session: &SessionRecord, epoch: u32, attempts:
         calls::MAX_BYTES,
         tx.stamp().unix_micros(),
     ])?;
-    if updated == 1 { Ok(()) } else { Err(StoreError::LeaseLost) }
+    if updated == 1 {
+        Ok(())
+    } else {
+        Err(StoreError::LeaseLost)
+    }
 }

@@ -16,7 +16,11 @@ impl Sqlite {
     pub(crate) async fn sealed_keys(&self) -> Result<Vec<Sealed>, StoreError> {
         self.reader
             .read(|connection| {
-                let mut sealed = keys(connection, "SELECT name, sealed FROM secret ORDER BY name", SealedPlace::Secret)?;
+                let mut sealed = keys(
+                    connection,
+                    "SELECT name, sealed FROM secret ORDER BY name",
+                    SealedPlace::Secret,
+                )?;
                 let sql = "SELECT kid, sealed FROM signing_key ORDER BY kid";
                 sealed.extend(keys(connection, sql, SealedPlace::SigningKey)?);
                 Ok(sealed)
@@ -24,7 +28,11 @@ impl Sqlite {
             .await
     }
 
-    pub(crate) async fn sealed_sessions(&self, after: Option<SessionId>, limit: u32) -> Result<Vec<Sealed>, StoreError> {
+    pub(crate) async fn sealed_sessions(
+        &self,
+        after: Option<SessionId>,
+        limit: u32,
+    ) -> Result<Vec<Sealed>, StoreError> {
         let after = after.map_or([0; 16], |id| id.0.into_bytes());
         self.reader
             .read(move |connection| {
@@ -54,8 +62,12 @@ impl Sqlite {
     pub(crate) async fn seals(&self, name: String) -> Result<u64, StoreError> {
         self.reader
             .read(move |connection| {
-                let mut select = connection.prepare_cached("SELECT value FROM counter WHERE name = ?1")?;
-                Ok(select.query_row([name], |row| row.get(0)).optional()?.unwrap_or(0))
+                let mut select =
+                    connection.prepare_cached("SELECT value FROM counter WHERE name = ?1")?;
+                Ok(select
+                    .query_row([name], |row| row.get(0))
+                    .optional()?
+                    .unwrap_or(0))
             })
             .await
     }
@@ -64,32 +76,54 @@ impl Sqlite {
         let added = self.writer.run(move |tx| {
             let add = "INSERT INTO counter (name, value) VALUES (?1, ?2) \
                  ON CONFLICT (name) DO UPDATE SET value = value + excluded.value RETURNING value";
-            Ok(tx.prepare_cached(add)?.query_row(params![name, seals], |row| row.get(0))?)
+            Ok(tx
+                .prepare_cached(add)?
+                .query_row(params![name, seals], |row| row.get(0))?)
         });
         Ok(added.await?.value)
     }
 }
 
-fn keys(connection: &Connection, sql: &str, place: impl Fn(String) -> SealedPlace) -> Result<Vec<Sealed>, StoreError> {
+fn keys(
+    connection: &Connection,
+    sql: &str,
+    place: impl Fn(String) -> SealedPlace,
+) -> Result<Vec<Sealed>, StoreError> {
     let mut select = connection.prepare_cached(sql)?;
-    let sealed = select.query_map([], |row| Ok(Sealed { place: place(row.get(0)?), bytes: row.get(1)? }))?;
+    let sealed = select.query_map([], |row| {
+        Ok(Sealed {
+            place: place(row.get(0)?),
+            bytes: row.get(1)?,
+        })
+    })?;
     Ok(sealed.collect::<Result<_, _>>()?)
 }
 
 fn replace(connection: &Connection, value: Replacement) -> Result<usize, StoreError> {
-    let Replacement { place, before, after } = value;
+    let Replacement {
+        place,
+        before,
+        after,
+    } = value;
     Ok(match place {
         SealedPlace::Secret(name) => {
             let update = "UPDATE secret SET sealed = ?3 WHERE name = ?1 AND sealed = ?2";
-            connection.prepare_cached(update)?.execute(params![name, before, after])?
+            connection
+                .prepare_cached(update)?
+                .execute(params![name, before, after])?
         }
         SealedPlace::SigningKey(kid) => {
             let update = "UPDATE signing_key SET sealed = ?3 WHERE kid = ?1 AND sealed = ?2";
-            connection.prepare_cached(update)?.execute(params![kid, before, after])?
+            connection
+                .prepare_cached(update)?
+                .execute(params![kid, before, after])?
         }
         SealedPlace::GuestSession(id) => {
-            let update = "UPDATE session SET guest_session = ?3 WHERE id = ?1 AND guest_session = ?2";
-            connection.prepare_cached(update)?.execute(params![id.0.into_bytes(), before, after])?
+            let update =
+                "UPDATE session SET guest_session = ?3 WHERE id = ?1 AND guest_session = ?2";
+            connection
+                .prepare_cached(update)?
+                .execute(params![id.0.into_bytes(), before, after])?
         }
     })
 }

@@ -7,7 +7,10 @@ use super::{Sqlite, Tx, counters, deliveries, rows};
 use crate::{
     request::GuestId,
     session::{LEASE_TTL, MAX_CLOCK_SKEW, SessionId, SessionRecord, SessionState},
-    store::{CommitRequest, CommitResult, Committed, SessionFilter, SessionPage, StoreError, row::UNFINISHED},
+    store::{
+        CommitRequest, CommitResult, Committed, SessionFilter, SessionPage, StoreError,
+        row::UNFINISHED,
+    },
 };
 
 /// Maximum number of rows that one page scans. Without it, a query for a rare queue could scan
@@ -15,10 +18,20 @@ use crate::{
 const LOOKED_AT: u32 = 20_000;
 
 impl Sqlite {
-    pub(crate) async fn commit_transition(&self, transition: CommitRequest) -> Result<Committed<CommitResult>, StoreError> {
+    pub(crate) async fn commit_transition(
+        &self,
+        transition: CommitRequest,
+    ) -> Result<Committed<CommitResult>, StoreError> {
         self.writer
             .run(move |tx| {
-                let CommitRequest { before, after, audit, events, errors, calls } = transition;
+                let CommitRequest {
+                    before,
+                    after,
+                    audit,
+                    events,
+                    errors,
+                    calls,
+                } = transition;
                 rows::update(tx, &after, before.epoch, &calls)?;
                 if let Some(entry) = audit {
                     tx.record(entry);
@@ -30,12 +43,19 @@ impl Sqlite {
                     }
                 }
                 counters::add(tx, &errors)?;
-                Ok(CommitResult { session: after, first })
+                Ok(CommitResult {
+                    session: after,
+                    first,
+                })
             })
             .await
     }
 
-    pub(crate) async fn renew_leases(&self, leases: Vec<(SessionId, u32)>, now: Timestamp) -> Result<(), StoreError> {
+    pub(crate) async fn renew_leases(
+        &self,
+        leases: Vec<(SessionId, u32)>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         let renewed = self.writer.run(move |connection| {
             let mut statement = connection.prepare_cached(
                 "UPDATE session SET due_at = ?3 WHERE id = ?1 AND epoch = ?2 AND failure_code IS NULL \
@@ -49,7 +69,11 @@ impl Sqlite {
         renewed.await.map(drop)
     }
 
-    pub(crate) async fn claim_due(&self, limit: u32, now: Timestamp) -> Result<Vec<SessionRecord>, StoreError> {
+    pub(crate) async fn claim_due(
+        &self,
+        limit: u32,
+        now: Timestamp,
+    ) -> Result<Vec<SessionRecord>, StoreError> {
         let taken = self.writer.run(move |connection| {
             // An expiry beyond the longest lease or backoff plus `MAX_CLOCK_SKEW` was written
             // before the wall clock moved backwards. Claim such a session.
@@ -67,15 +91,27 @@ impl Sqlite {
         taken.await.map(|committed| committed.value)
     }
 
-    pub(crate) async fn claim(&self, id: SessionId, now: Timestamp) -> Result<Option<SessionRecord>, StoreError> {
-        let taken = self.writer.run(move |connection| match by_id(connection, id)? {
-            Some(session) if !session.is_leased(now) && !session.is_erased() => take(connection, session, now).map(Some),
-            _ => Ok(None),
-        });
+    pub(crate) async fn claim(
+        &self,
+        id: SessionId,
+        now: Timestamp,
+    ) -> Result<Option<SessionRecord>, StoreError> {
+        let taken = self
+            .writer
+            .run(move |connection| match by_id(connection, id)? {
+                Some(session) if !session.is_leased(now) && !session.is_erased() => {
+                    take(connection, session, now).map(Some)
+                }
+                _ => Ok(None),
+            });
         taken.await.map(|committed| committed.value)
     }
 
-    pub(crate) async fn latest_contact_id(&self, guest: GuestId, except: SessionId) -> Result<Option<String>, StoreError> {
+    pub(crate) async fn latest_contact_id(
+        &self,
+        guest: GuestId,
+        except: SessionId,
+    ) -> Result<Option<String>, StoreError> {
         self.reader
             .read(move |connection| {
                 let sql = "SELECT contact_id FROM session WHERE guest_id = ?1 AND id != ?2 AND contact_id IS NOT NULL \
@@ -87,7 +123,9 @@ impl Sqlite {
     }
 
     pub(crate) async fn session(&self, id: SessionId) -> Result<Option<SessionRecord>, StoreError> {
-        self.reader.read(move |connection| by_id(connection, id)).await
+        self.reader
+            .read(move |connection| by_id(connection, id))
+            .await
     }
 
     pub(crate) async fn sessions(&self, filter: SessionFilter) -> Result<SessionPage, StoreError> {
@@ -135,10 +173,16 @@ impl Sqlite {
             .await
     }
 
-    pub(crate) async fn unfinished_sessions(&self, limit: u32) -> Result<Vec<SessionRecord>, StoreError> {
+    pub(crate) async fn unfinished_sessions(
+        &self,
+        limit: u32,
+    ) -> Result<Vec<SessionRecord>, StoreError> {
         self.reader
             .read(move |connection| {
-                let sql = format!("SELECT {} FROM session WHERE {UNFINISHED} ORDER BY due_at LIMIT ?1", rows::COLUMNS);
+                let sql = format!(
+                    "SELECT {} FROM session WHERE {UNFINISHED} ORDER BY due_at LIMIT ?1",
+                    rows::COLUMNS
+                );
                 select(connection, &sql, &[Value::from(limit)])
             })
             .await
@@ -148,14 +192,20 @@ impl Sqlite {
         self.reader
             .read(|connection| {
                 let sql = format!("SELECT count(*) FROM session WHERE {UNFINISHED}");
-                Ok(connection.prepare_cached(&sql)?.query_row([], |row| row.get(0))?)
+                Ok(connection
+                    .prepare_cached(&sql)?
+                    .query_row([], |row| row.get(0))?)
             })
             .await
     }
 }
 
 /// Claims a session, whichever process held its lease before.
-pub(super) fn take(tx: &Tx<'_>, session: SessionRecord, now: Timestamp) -> Result<SessionRecord, StoreError> {
+pub(super) fn take(
+    tx: &Tx<'_>,
+    session: SessionRecord,
+    now: Timestamp,
+) -> Result<SessionRecord, StoreError> {
     let epoch = session.epoch;
     let taken = session.claimed(now)?;
     rows::update(tx, &taken, epoch, &[])?;
@@ -163,13 +213,25 @@ pub(super) fn take(tx: &Tx<'_>, session: SessionRecord, now: Timestamp) -> Resul
 }
 
 fn by_id(connection: &Connection, id: SessionId) -> Result<Option<SessionRecord>, StoreError> {
-    let mut statement = connection.prepare_cached(&format!("SELECT {} FROM session WHERE id = ?1", rows::COLUMNS))?;
-    statement.query_row([id.0.into_bytes()], |row| Ok(rows::read(row))).optional()?.transpose()
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT {} FROM session WHERE id = ?1",
+        rows::COLUMNS
+    ))?;
+    statement
+        .query_row([id.0.into_bytes()], |row| Ok(rows::read(row)))
+        .optional()?
+        .transpose()
 }
 
-fn select(connection: &Connection, sql: &str, parameters: &[Value]) -> Result<Vec<SessionRecord>, StoreError> {
+fn select(
+    connection: &Connection,
+    sql: &str,
+    parameters: &[Value],
+) -> Result<Vec<SessionRecord>, StoreError> {
     let mut statement = connection.prepare_cached(sql)?;
-    let rows = statement.query_map(rusqlite::params_from_iter(parameters), |row| Ok(rows::read(row)))?;
+    let rows = statement.query_map(rusqlite::params_from_iter(parameters), |row| {
+        Ok(rows::read(row))
+    })?;
     rows.map(|row| row?).collect()
 }
 
@@ -182,7 +244,9 @@ mod tests {
         let connection = Connection::open_in_memory().unwrap();
         for state in SessionState::ALL {
             let sql = format!("SELECT {UNFINISHED} FROM (SELECT ?1 AS state)");
-            let unfinished: bool = connection.query_row(&sql, [state.name()], |row| row.get(0)).unwrap();
+            let unfinished: bool = connection
+                .query_row(&sql, [state.name()], |row| row.get(0))
+                .unwrap();
             assert_eq!(unfinished, state.is_unfinished(), "{state}");
         }
     }

@@ -20,7 +20,10 @@ use tracing::warn;
 use super::{audit::Logs, migrations};
 use crate::{
     audit::{AuditError, AuditRecord},
-    store::{BenchOverrides, Committed, ReadLimits, StoreError, trusted_time::Mark, write_health::WriteHealth},
+    store::{
+        BenchOverrides, Committed, ReadLimits, StoreError, trusted_time::Mark,
+        write_health::WriteHealth,
+    },
 };
 
 /// Maximum number of writes in one transaction.
@@ -96,8 +99,16 @@ impl Writer {
         fail_points: FailPoints,
     ) -> Result<Self, StoreError> {
         let (jobs, receiver) = mpsc::channel(WAITING);
-        let mut thread =
-            WriterThread { connection, logs: None, audited: true, receiver, mark, health, clock: clock.clone(), fail_points };
+        let mut thread = WriterThread {
+            connection,
+            logs: None,
+            audited: true,
+            receiver,
+            mark,
+            health,
+            clock: clock.clone(),
+            fail_points,
+        };
         spawn("guestlane-write", move || thread.run())?;
         Ok(Self { jobs, clock })
     }
@@ -118,13 +129,18 @@ impl Writer {
                 let answered = match outcome {
                     Outcome::Committed(audit) => done.map(|value| Committed { value, audit }),
                     Outcome::Lost(reason) => Err(StoreError::Commit(reason)),
-                    Outcome::Superseded { found, known } => Err(StoreError::Superseded { found, known }),
+                    Outcome::Superseded { found, known } => {
+                        Err(StoreError::Superseded { found, known })
+                    }
                 };
                 let _ = answer.send(answered);
             });
             (good, settle)
         });
-        self.jobs.send(WriterCommand::Write(job)).await.map_err(|_| StoreError::Closed)?;
+        self.jobs
+            .send(WriterCommand::Write(job))
+            .await
+            .map_err(|_| StoreError::Closed)?;
         answered.await.map_err(|_| StoreError::Closed)?
     }
 
@@ -151,11 +167,16 @@ impl Writer {
         self.alone(keep).await
     }
 
-    pub(super) async fn override_for_bench(&self, guarantees: BenchOverrides) -> Result<(), StoreError> {
+    pub(super) async fn override_for_bench(
+        &self,
+        guarantees: BenchOverrides,
+    ) -> Result<(), StoreError> {
         let go = move |thread: &mut WriterThread| -> Result<(), StoreError> {
             thread.audited = guarantees.audited;
             if !guarantees.durable {
-                thread.connection.pragma_update(None, "synchronous", "off")?;
+                thread
+                    .connection
+                    .pragma_update(None, "synchronous", "off")?;
             }
             Ok(())
         };
@@ -175,7 +196,10 @@ impl Writer {
         self.alone(job).await?
     }
 
-    async fn alone<T: Send + 'static>(&self, job: impl FnOnce(&mut WriterThread) -> T + Send + 'static) -> Result<T, StoreError> {
+    async fn alone<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut WriterThread) -> T + Send + 'static,
+    ) -> Result<T, StoreError> {
         let _busy = self.clock.pause_auto_advance();
         let (answer, answered) = oneshot::channel();
         let job = WriterCommand::Alone(Box::new(move |thread| {
@@ -229,7 +253,10 @@ impl WriterThread {
         let outcome = match self.commit(writes, &mut waiting) {
             Ok(()) => {
                 self.fail_points.hit_blocking(FailPoint::Committed);
-                let in_files = self.logs.as_mut().map_or(Ok(()), |logs| logs.catch_up(&self.connection));
+                let in_files = self
+                    .logs
+                    .as_mut()
+                    .map_or(Ok(()), |logs| logs.catch_up(&self.connection));
                 match &in_files {
                     Ok(()) => self.health.succeeded(self.clock.monotonic()),
                     Err(_) => self.health.audit_failed(self.clock.monotonic()),
@@ -249,7 +276,9 @@ impl WriterThread {
                 }
             }
         };
-        waiting.into_iter().for_each(|settle| settle(outcome.clone()));
+        waiting
+            .into_iter()
+            .for_each(|settle| settle(outcome.clone()));
     }
 
     fn commit(&mut self, writes: Vec<Write>, waiting: &mut Vec<Ack>) -> Result<(), StoreError> {
@@ -261,9 +290,15 @@ impl WriterThread {
         committed
     }
 
-    fn run_together(&mut self, writes: &mut dyn Iterator<Item = Write>, waiting: &mut Vec<Ack>) -> Result<(), StoreError> {
+    fn run_together(
+        &mut self,
+        writes: &mut dyn Iterator<Item = Write>,
+        waiting: &mut Vec<Ack>,
+    ) -> Result<(), StoreError> {
         let mark = self.mark.advanced(self.clock.now(), self.clock.boot());
-        let mut transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let mut transaction = self
+            .connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)?;
         if let Err(error) = migrations::expect_known(&transaction) {
             writes.for_each(|write| waiting.push(write(None).1));
             return Err(error);
@@ -277,7 +312,11 @@ impl WriterThread {
                     return Err(error.into());
                 }
             };
-            let tx = Tx { connection: &savepoint, records: RefCell::default(), mark };
+            let tx = Tx {
+                connection: &savepoint,
+                records: RefCell::default(),
+                mark,
+            };
             let (good, settle) = write(Some(&tx));
             let recorded = tx.records.into_inner();
             waiting.push(settle);
@@ -323,20 +362,32 @@ pub(super) struct Reader {
 const INSTRUCTIONS_PER_LOOK: i32 = 20_000;
 
 impl Reader {
-    pub(super) fn start(mut connection: Connection, limits: ReadLimits, clock: Clock) -> Result<Self, StoreError> {
+    pub(super) fn start(
+        mut connection: Connection,
+        limits: ReadLimits,
+        clock: Clock,
+    ) -> Result<Self, StoreError> {
         let (questions, mut receiver) = mpsc::channel::<ReadQuery>(limits.waiting);
         let real = Clock::system();
         let until = Arc::new(AtomicI64::new(i64::MAX));
         let limit = Arc::clone(&until);
-        let is_late = move || Clock::system().monotonic().unix_micros() > limit.load(Ordering::Relaxed);
+        let is_late =
+            move || Clock::system().monotonic().unix_micros() > limit.load(Ordering::Relaxed);
         connection.progress_handler(INSTRUCTIONS_PER_LOOK, Some(is_late))?;
         spawn("guestlane-read", move || {
             while let Some(question) = receiver.blocking_recv() {
-                until.store((real.monotonic() + limits.timeout).unix_micros(), Ordering::Relaxed);
+                until.store(
+                    (real.monotonic() + limits.timeout).unix_micros(),
+                    Ordering::Relaxed,
+                );
                 question(&connection);
             }
         })?;
-        Ok(Self { questions, limits, clock })
+        Ok(Self {
+            questions,
+            limits,
+            clock,
+        })
     }
 
     /// Runs `question` on the reader thread. Waiting for queue capacity blocks no thread of the
@@ -362,7 +413,9 @@ impl Reader {
 /// Maps an interrupted query to [`StoreError::ReadTimeout`].
 fn in_time(error: StoreError, limits: ReadLimits) -> StoreError {
     match &error {
-        StoreError::Database(reason) if reason.sqlite_error_code() == Some(rusqlite::ErrorCode::OperationInterrupted) => {
+        StoreError::Database(reason)
+            if reason.sqlite_error_code() == Some(rusqlite::ErrorCode::OperationInterrupted) =>
+        {
             StoreError::ReadTimeout(limits.timeout)
         }
         _ => error,
@@ -371,7 +424,9 @@ fn in_time(error: StoreError, limits: ReadLimits) -> StoreError {
 
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), StoreError> {
     let spawned: io::Result<_> = thread::Builder::new().name(name.to_owned()).spawn(work);
-    spawned.map(drop).map_err(|error| StoreError::Open(name.into(), error))
+    spawned
+        .map(drop)
+        .map_err(|error| StoreError::Open(name.into(), error))
 }
 
 #[cfg(test)]
@@ -380,10 +435,19 @@ mod tests {
 
     use super::*;
 
-    const LIMITS: ReadLimits = ReadLimits { waiting: 1, timeout: Duration::from_millis(20), refuses: true };
+    const LIMITS: ReadLimits = ReadLimits {
+        waiting: 1,
+        timeout: Duration::from_millis(20),
+        refuses: true,
+    };
 
     fn reader(limits: ReadLimits) -> Reader {
-        Reader::start(Connection::open_in_memory().unwrap(), limits, Clock::system()).unwrap()
+        Reader::start(
+            Connection::open_in_memory().unwrap(),
+            limits,
+            Clock::system(),
+        )
+        .unwrap()
     }
 
     /// Keeps the thread busy until the sender is dropped.
@@ -412,14 +476,21 @@ mod tests {
         let waits = reader.read(|_| Ok(()));
         let mut waits = Box::pin(waits);
         assert!(futures_util::poll!(&mut waits).is_pending());
-        assert!(matches!(reader.read(|_| Ok(())).await, Err(StoreError::Busy)));
+        assert!(matches!(
+            reader.read(|_| Ok(())).await,
+            Err(StoreError::Busy)
+        ));
         drop(release);
         waits.await.unwrap();
     }
 
     #[tokio::test]
     async fn a_read_whose_caller_is_gone_is_not_run() {
-        let reader = reader(ReadLimits { waiting: 8, refuses: false, ..LIMITS });
+        let reader = reader(ReadLimits {
+            waiting: 8,
+            refuses: false,
+            ..LIMITS
+        });
         let release = busy(&reader).await;
         let run = Arc::new(AtomicI64::new(0));
         for _ in 0..3 {
@@ -435,8 +506,14 @@ mod tests {
     #[tokio::test]
     async fn a_read_that_takes_too_long_is_ended() {
         let endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n";
-        let asked =
-            reader(LIMITS).read(move |connection| Ok(connection.query_row(endless, [], |row| row.get::<_, i64>(0))?)).await;
-        assert!(matches!(asked, Err(StoreError::ReadTimeout(limit)) if limit == LIMITS.timeout), "{asked:?}");
+        let asked = reader(LIMITS)
+            .read(move |connection| {
+                Ok(connection.query_row(endless, [], |row| row.get::<_, i64>(0))?)
+            })
+            .await;
+        assert!(
+            matches!(asked, Err(StoreError::ReadTimeout(limit)) if limit == LIMITS.timeout),
+            "{asked:?}"
+        );
     }
 }

@@ -15,10 +15,22 @@ fn at(seconds: i64) -> Timestamp {
 }
 
 fn master() -> MasterKey {
-    MasterKey::parse(&"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=".to_owned().into(), "a test").unwrap()
+    MasterKey::parse(
+        &"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
+            .to_owned()
+            .into(),
+        "a test",
+    )
+    .unwrap()
 }
 
 /// Returns a stored key whose private key the test also has.
 fn stored(kid: &str, pkcs8: &[u8], life: KeyLifecycle) -> SealedSigningKey {
-    SealedSigningKey { kid: kid.to_owned(), sealed: master().seal(&format!("the signing key {kid}"), pkcs8).unwrap(), life }
+    SealedSigningKey {
+        kid: kid.to_owned(),
+        sealed: master()
+            .seal(&format!("the signing key {kid}"), pkcs8)
+            .unwrap(),
+        life,
+    }
 }
