@@ -1,7 +1,7 @@
 //! Fuzzes a file of certificates: the parser reads as many as begin, with any line endings.
 #![no_main]
 
-use guestlane_genesys::{TlsRoots, pem::certificates};
+use guestlane_runtime::{TlsRoots, pem::certificates};
 
 libfuzzer_sys::fuzz_target!(|text: &[u8]| {
     if let Ok(read) = certificates(text) {

@@ -23,7 +23,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use guestlane_genesys::{Clock, TlsRoots, http_client::HttpClient};
+use guestlane_runtime::{Clock, TlsRoots, http_client::HttpClient};
 use http::Request;
 use http_body_util::Full;
 use serde_json::{Value, json};

@@ -5,8 +5,8 @@ use std::{io::IsTerminal, sync::OnceLock};
 use guestlane::{
     Error,
     config::{LOG_FORMAT, LOG_LEVEL, Settings, ValueSource},
-    trace_context,
 };
+use guestlane_runtime::trace_context;
 use tracing_subscriber::{
     EnvFilter, Layer, Registry,
     filter::{LevelFilter, Targets},

@@ -5,12 +5,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use guestlane::{
-    Clock, Error, TlsRoots, TraceParent,
+    Error,
     config::{OTLP_ENDPOINT, Settings},
     request::ValidationError,
+};
+use guestlane_runtime::http_client::HttpClient;
+use guestlane_runtime::{
+    Clock, TlsRoots, TraceParent,
     trace_context::{self, TraceHooks},
 };
-use guestlane_genesys::http_client::HttpClient;
 use http_body_util::Full;
 use opentelemetry::trace::{
     SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState, TracerProvider,
@@ -70,7 +73,7 @@ impl Traces {
             .with_batch_exporter(exporter)
             .with_resource(resource)
             .build();
-        trace_context::install(TraceHooks { join, tell });
+        trace_context::install(TraceHooks { join, parent_of });
         Ok(Some(Self(provider)))
     }
 
@@ -102,7 +105,7 @@ fn join(span: &Span, parent: TraceParent) {
     let _ = span.set_parent(opentelemetry::Context::new().with_remote_span_context(context));
 }
 
-fn tell(span: &Span) -> Option<TraceParent> {
+fn parent_of(span: &Span) -> Option<TraceParent> {
     let context = span.context();
     let context = context.span().span_context().clone();
     let number = |bytes: &[u8]| {

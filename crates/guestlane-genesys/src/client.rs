@@ -12,20 +12,21 @@ use tokio::sync::Semaphore;
 use crate::{
     attempt_log,
     client_metrics::ClientMetrics,
-    clock::{Clock, Timestamp},
     coordinator::Coordinator,
     error::{AttemptError, CallError, Operation},
-    failpoint::FailPoints,
     foreign::ApiPath,
     health::PlatformHealth,
-    http_client::{HttpClient, HttpResponse, NoTlsRoots},
     rate::Rate,
     rate_limit::{ClientPool, ClientUsage, ExcludedClients, Permit},
     regions::Endpoints,
+    response::PlatformResponse,
     retry::{self, Completed, RetryContext, RetryPolicy},
     retry_budget::RetryBudget,
-    tls_roots::TlsRoots,
     token_source::TokenSource,
+};
+use guestlane_runtime::{
+    Clock, FailPoints, Timestamp, TlsRoots,
+    http_client::{HttpClient, HttpResponse, NoTlsRoots},
     trace_context,
 };
 
@@ -458,7 +459,7 @@ impl GenesysClient {
                 HeaderValue::from_static("application/json"),
             );
         }
-        if let Some(parent) = trace_context::current() {
+        if let Some(parent) = trace_context::current().or_else(attempt_log::parent) {
             request = request.header("traceparent", parent.to_string());
         }
         if let Some(key) = &call.idempotency_key {

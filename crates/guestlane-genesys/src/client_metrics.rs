@@ -10,10 +10,8 @@ use std::{
     time::Duration,
 };
 
-use crate::{
-    error::{AttemptError, Category, Operation},
-    histogram::{Histogram, HistogramSnapshot},
-};
+use crate::error::{AttemptError, Category, Operation};
+use guestlane_runtime::{Histogram, HistogramSnapshot};
 
 /// Number of retry counters; later retries count in the last one.
 const ATTEMPTS: usize = 8;

@@ -18,6 +18,8 @@ use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use uuid::Uuid;
 
+use guestlane_runtime::text::clean;
+
 /// All characters except the unreserved ones of RFC 3986, section 2.3.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
@@ -251,35 +253,6 @@ impl ApiPath {
     }
 }
 
-/// Returns text from outside on one line, without control or invisible formatting characters,
-/// truncated to `most` characters.
-pub fn clean(text: &str, most: usize) -> String {
-    let mut line: String = text
-        .chars()
-        .take(most)
-        .map(|c| if is_hidden(c) { ' ' } else { c })
-        .collect();
-    if text.chars().nth(most).is_some() {
-        line.pop();
-        line.push('…');
-    }
-    line
-}
-
-/// Returns text from outside in a form that is safe for a log line or a terminal: one line, at most
-/// 300 characters.
-pub fn one_line(text: &str) -> String {
-    clean(text, MAX_SENTENCE)
-}
-
-/// Whether a character is a control character, or one that invisibly reorders, hides or breaks a
-/// line (Unicode categories Cf, Zl and Zp).
-fn is_hidden(c: char) -> bool {
-    let invisible = matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-        | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}');
-    c.is_control() || invisible
-}
-
 /// Deserializes an optional field; a value of another type counts as absent. Use it for fields that
 /// no step depends on.
 pub(crate) fn lenient<'de, D: Deserializer<'de>, T: Default + DeserializeOwned>(
@@ -492,20 +465,9 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_cleaned_text_cannot_break_or_turn_a_line() {
-        assert_eq!(
-            one_line("a\nb\u{1b}[31m\u{202e}c\u{2028}d\u{200b}"),
-            "a b [31m c d "
-        );
-        let cut = one_line(&"x".repeat(400));
-        assert!(cut.chars().count() == 300 && cut.ends_with('…'), "{cut}");
-    }
-
     proptest! {
         #[test]
         fn no_text_is_too_odd_to_be_bounded(text in any::<String>()) {
-            prop_assert!(clean(&text, 10).chars().count() <= 10);
             prop_assert!(CorrelationId::new(&text).is_none_or(|id| id.chars().count() <= CorrelationId::MAX));
             let _ = Sentence::new(&text).seconds();
             if let Ok(id) = text.parse::<PlatformId>() {

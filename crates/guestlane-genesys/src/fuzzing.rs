@@ -6,15 +6,18 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use crate::{
-    CreatedResource, Queue, TraceParent,
-    clock::Timestamp,
+    CreatedResource, Queue,
     guest::session::History,
-    http_client::{HttpResponse, retry_after},
     public_api::{
         conversations::{ConversationAnswer, MessageDetails},
         open_messaging::AcceptedMessage,
     },
+    response::PlatformResponse,
     token_source,
+};
+use guestlane_runtime::{
+    Timestamp, TraceParent,
+    http_client::{HttpResponse, retry_after},
 };
 
 /// Parses a response: a line with the status, header lines, an empty line, and the body.

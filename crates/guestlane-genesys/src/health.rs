@@ -16,12 +16,8 @@ use std::{
 
 use tokio::sync::Notify;
 
-use crate::{
-    clock::{Clock, Timestamp},
-    error::Operation,
-    outage::Outage,
-    priority::Priority,
-};
+use crate::{error::Operation, priority::Priority};
+use guestlane_runtime::{Clock, Outage, Timestamp};
 
 /// Circuit breaker and concurrency limiter of the platform. It measures; callers hold calls back.
 #[derive(Debug)]
@@ -292,7 +288,7 @@ impl PlatformHealth {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::ManualClock;
+    use guestlane_runtime::ManualClock;
 
     fn pulse() -> (ManualClock, PlatformHealth) {
         let clock = ManualClock::new(Timestamp::from_unix_micros(1_000_000_000));

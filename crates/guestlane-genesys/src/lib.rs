@@ -8,52 +8,38 @@
 //!    failure.
 //! 3. `rate_limit` grants the permit and selects the OAuth client; `token_source` supplies the
 //!    access token.
-//! 4. [`http_client`] makes the attempt within a timeout. Its errors state whether the platform may
+//! 4. [`http_client`](guestlane_runtime::http_client) makes the attempt within a timeout. Its errors state whether the platform may
 //!    have acted on the request.
 
 mod attempt_log;
 mod base_url;
 mod client;
 mod client_metrics;
-mod clock;
 mod coordinator;
 mod error;
-mod failpoint;
 pub mod foreign;
 #[doc(hidden)]
 pub mod fuzzing;
 mod gateway_api;
 pub mod guest;
 mod health;
-mod histogram;
-pub mod http_client;
-mod outage;
-pub mod pem;
 mod priority;
 mod public_api;
 mod queues;
 mod rate;
 mod rate_limit;
-pub mod redaction;
 mod regions;
-pub mod resolver;
+mod response;
 mod retry;
 mod retry_budget;
-pub mod tls_error;
-mod tls_roots;
 mod token_source;
-pub mod trace_context;
 
-pub use attempt_log::{Attempt, AttemptLog, InvalidTraceParent, TraceParent};
+pub use attempt_log::{Attempt, AttemptLog};
 pub use base_url::{BaseUrl, InvalidBaseUrl, is_loopback};
 pub use client::{CallPolicy, Credentials, GenesysClient, OAuthClient, TokenRequestAuth};
 pub use client_metrics::{ClientMetrics, ErrorCounts, LatencySample};
-pub use clock::{
-    Boot, Busy, Clock, InvalidTimestamp, ManualClock, ReferenceClock, TimedOut, Timestamp,
-};
 pub use coordinator::{Coordinator, IssuedToken, QuotaLease, QuotaRequest, TokenLookup};
 pub use error::{AttemptError, CallError, Category, ErrorResponse, Operation, RetryAction};
-pub use failpoint::{FailPoint, FailPoints};
 pub use foreign::{ApiPath, CorrelationId, ErrorCode, PlatformId, Sentence};
 pub use gateway_api::{
     contacts::{ContactAttributes, CreateContactRequest, CreatedResource, guest_address},
@@ -61,8 +47,6 @@ pub use gateway_api::{
 };
 pub use guest::session::{GuestSession, MessageAccepted};
 pub use health::PlatformHealth;
-pub use histogram::{Histogram, HistogramSnapshot};
-pub use outage::Outage;
 pub use priority::Priority;
 pub use public_api::{
     contacts::{
@@ -79,4 +63,3 @@ pub use rate_limit::{ClientUsage, MAX_CLIENTS};
 pub use regions::{Endpoints, REGIONS, Region};
 pub use retry::{Completed, RetryPolicy};
 pub use retry_budget::RetryBudget;
-pub use tls_roots::{Authorities, ClientCertificate, InvalidTrust, TlsRoots};

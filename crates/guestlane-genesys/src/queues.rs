@@ -5,10 +5,10 @@ use uuid::Uuid;
 
 use crate::{
     client::{GenesysClient, RequestSpec, RetrySafety},
-    clock::Timestamp,
     error::{CallError, Operation},
     foreign::{ApiPath, lenient},
 };
+use guestlane_runtime::Timestamp;
 
 /// A queue, with the fields that are used here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -8,14 +8,12 @@ use crate::{
     attempt_log::{self, AttemptLog},
     client::RetrySafety,
     client_metrics::ClientMetrics,
-    clock::{Clock, Timestamp},
     error::{AttemptError, CallError, Operation, RetryAction},
-    failpoint::{FailPoint, FailPoints},
     foreign::CorrelationId,
     health::PlatformHealth,
     retry_budget::RetryBudget,
-    trace_context,
 };
+use guestlane_runtime::{Clock, FailPoint, FailPoints, Timestamp, trace_context};
 
 /// How often and how soon a call is retried (requirement R8, docs/requirements.md).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

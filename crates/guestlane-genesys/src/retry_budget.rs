@@ -3,7 +3,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use crate::clock::{Clock, Timestamp};
+use guestlane_runtime::{Clock, Timestamp};
 
 /// Token bucket that pays for calls that are retried because the platform failed.
 ///
@@ -78,7 +78,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::clock::ManualClock;
+    use guestlane_runtime::ManualClock;
 
     #[test]
     fn one_call_of_ten_may_be_repeated_beyond_the_reserve() {

@@ -22,14 +22,13 @@ use tracing::{debug, warn};
 
 use crate::{
     client::{Credentials, OAuthClient, RetrySafety, TokenRequestAuth},
-    clock::Timestamp,
     coordinator::{Coordinator, IssuedToken, TokenLookup},
     error::{AttemptError, CallError, ErrorResponse, Operation},
-    failpoint::FailPoint,
     foreign::{lenient_number, token},
-    http_client::HttpClient,
+    response::PlatformResponse,
     retry::{self, RetryContext},
 };
+use guestlane_runtime::{FailPoint, Timestamp, http_client::HttpClient};
 
 /// A token with a shorter remaining lifetime is refreshed in the background (requirement R1,
 /// docs/requirements.md).
@@ -489,7 +488,7 @@ fn is_throttled(refusal: &ErrorResponse) -> bool {
 }
 
 /// Whether the response is a valid token response.
-pub(crate) fn is_token(answer: &crate::http_client::HttpResponse) -> bool {
+pub(crate) fn is_token(answer: &guestlane_runtime::http_client::HttpResponse) -> bool {
     answer.json::<TokenResponse>().is_ok()
 }
 

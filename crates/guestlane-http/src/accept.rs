@@ -17,7 +17,7 @@ use std::{
 use axum::{Extension, middleware::AddExtension};
 use axum_server::accept::Accept;
 use futures_util::future::BoxFuture;
-use guestlane::Clock;
+use guestlane_runtime::Clock;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -215,7 +215,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for FirstByteTimeout<S> {
 
 #[cfg(test)]
 mod tests {
-    use guestlane::{ManualClock, Timestamp};
+    use guestlane_runtime::{ManualClock, Timestamp};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;

@@ -12,12 +12,13 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use guestlane::{
-    Clock, Rate, Timestamp,
+    Rate,
     api_key::{Principal, Scope},
     error::ErrorCode,
     request::Owner,
     session::SessionRecord,
 };
+use guestlane_runtime::{Clock, Timestamp};
 use http::{HeaderMap, header, request::Parts};
 
 use crate::{connections::Connection, problem::Problem, service::App};
@@ -190,7 +191,7 @@ impl KeyRateLimiter {
 
 #[cfg(test)]
 mod tests {
-    use guestlane::ManualClock;
+    use guestlane_runtime::ManualClock;
 
     use super::*;
 

@@ -19,7 +19,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
-use guestlane::{Clock, Timestamp};
+use guestlane_runtime::{Clock, Timestamp};
 use http_body::{Body, Frame, SizeHint};
 use tracing::warn;
 
@@ -410,7 +410,7 @@ impl<B> Drop for Owed<B> {
 
 #[cfg(test)]
 mod tests {
-    use guestlane::ManualClock;
+    use guestlane_runtime::ManualClock;
 
     use super::*;
 

@@ -8,13 +8,13 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use guestlane::{
-    Clock,
     error::ErrorCode,
     input::{
         MAX_ROW_BYTES,
         json::{Unreadable, read_object},
     },
 };
+use guestlane_runtime::Clock;
 use http::{HeaderMap, HeaderValue, StatusCode, Uri, header, request::Parts};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::{Serialize, de::DeserializeOwned};

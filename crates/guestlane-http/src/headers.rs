@@ -3,10 +3,8 @@
 
 use std::time::Duration;
 
-use guestlane::{
-    TraceParent,
-    request::{IdempotencyKey, ValidationError},
-};
+use guestlane::request::{IdempotencyKey, ValidationError};
+use guestlane_runtime::TraceParent;
 use http::{HeaderMap, HeaderValue};
 
 /// The header `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header).

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use guestlane::Timestamp;
+use guestlane_runtime::Timestamp;
 
 /// Allows `lines` log lines per fixed window of length `window`, and counts those that are
 /// suppressed.

@@ -13,11 +13,11 @@ use std::{
 
 use axum::{Router, extract::State, response::IntoResponse, routing::get};
 use guestlane::{
-    HistogramSnapshot, Timestamp,
     store::StoreGauges,
     token::{KeyInfo, KeyState, RotationPolicy},
 };
 use guestlane_genesys::Operation;
+use guestlane_runtime::{HistogramSnapshot, Timestamp};
 use http::{HeaderMap, header};
 use prometheus_client::{
     collector::Collector,
@@ -219,7 +219,7 @@ impl Collector for ServiceCollector {
         page.counter(
             "guestlane_trace_export_failures",
             "Requests to the trace collector that failed; their spans are lost.",
-            guestlane::trace_context::COLLECTOR.failures(),
+            guestlane_runtime::trace_context::COLLECTOR.failures(),
         )?;
         process(&mut page, service)
     }

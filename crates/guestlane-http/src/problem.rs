@@ -5,10 +5,11 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use guestlane::{
-    Error, Timestamp,
+    Error,
     error::{ErrorCode, display_chain},
     request::ValidationError,
 };
+use guestlane_runtime::Timestamp;
 use http::{HeaderValue, header};
 use serde::Serialize;
 use utoipa::ToSchema;

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use guestlane::Timestamp;
+use guestlane_runtime::Timestamp;
 
 use crate::service::Service;
 

@@ -12,7 +12,8 @@ use axum::{
     middleware::Next,
     response::Response,
 };
-use guestlane::{Clock, Timestamp, TraceParent, api_key::Principal, trace_context};
+use guestlane::api_key::Principal;
+use guestlane_runtime::{Clock, Timestamp, TraceParent, trace_context};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use tracing::{
     Instrument, Span, error,
@@ -144,7 +145,7 @@ impl Observed {
 }
 
 /// The log target of request lines.
-const LOG: &str = "guestlane_http::requests";
+const LOG: &str = "crate::requests";
 
 /// The last address in `X-Forwarded-For`, which the proxy itself added. A client can forge the
 /// earlier ones.

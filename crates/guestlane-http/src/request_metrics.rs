@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use guestlane::{Histogram, HistogramSnapshot};
+use guestlane_runtime::{Histogram, HistogramSnapshot};
 
 /// The labels under which requests are counted. They have the route, never the path, which contains
 /// IDs.

@@ -2,10 +2,8 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use guestlane::{
-    HistogramSnapshot, Timestamp,
-    store::{StoreGauges, log_failure},
-};
+use guestlane::store::{StoreGauges, log_failure};
+use guestlane_runtime::{HistogramSnapshot, Timestamp};
 
 use crate::{
     model::{

@@ -16,7 +16,7 @@ use guestlane::{
     config::{ServiceSettings, TlsFiles},
     request::ValidationError,
 };
-use guestlane_genesys::{pem, tls_error};
+use guestlane_runtime::{pem, tls_error};
 use hyper_util::rt::TokioTimer;
 use tracing::{info, warn};
 

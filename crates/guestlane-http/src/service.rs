@@ -11,7 +11,7 @@ use std::{
 
 use arc_swap::{ArcSwap, Guard};
 use guestlane::{
-    Clock, Error, SessionEngine, Timestamp,
+    Error, SessionEngine,
     admission_control::AdmissionController,
     api_key::{ApiKeyHasher, ApiKeySet},
     config::ServiceSettings,
@@ -19,6 +19,7 @@ use guestlane::{
     request::QueueId,
     store::{ReadLimits, Store, StoreError, log_failure},
 };
+use guestlane_runtime::{Clock, Timestamp};
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::warn;

@@ -1,11 +1,11 @@
 //! The timeline of a session: its record, calls, audit records and deliveries, in order of time.
 
 use guestlane::{
-    Timestamp,
     outbox::event_id,
     session,
     store::{CallRecord, Delivery, DeliveryState, RecordFilter, Store, StoreError, StoredRecord},
 };
+use guestlane_runtime::Timestamp;
 use serde::Deserialize;
 
 use crate::model::{Entry, EntryStatus, Session, Timeline};

@@ -4,7 +4,7 @@ use std::{io, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use guestlane_genesys::{Clock, Timestamp};
+use guestlane_runtime::{Clock, Timestamp};
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body_util::{BodyExt, Either, StreamBody};
 use hyper::body::Frame;

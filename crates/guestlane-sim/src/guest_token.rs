@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use guestlane_genesys::Timestamp;
+use guestlane_runtime::Timestamp;
 use http::StatusCode;
 use jsonwebtoken::{Algorithm, DecodingKey, Header, Validation, jwk::JwkSet};
 use serde::Deserialize;

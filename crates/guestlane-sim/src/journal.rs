@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use guestlane_genesys::Timestamp;
+use guestlane_runtime::Timestamp;
 use http::{HeaderMap, Method};
 use serde::Serialize;
 use serde_json::Value;

@@ -2,7 +2,8 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use guestlane_genesys::{Clock, Queue, Rate};
+use guestlane_genesys::{Queue, Rate};
+use guestlane_runtime::Clock;
 use http::StatusCode;
 use uuid::{Uuid, uuid};
 

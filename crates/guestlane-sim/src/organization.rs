@@ -4,9 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use aws_lc_rs::digest;
 use bytes::Bytes;
-use guestlane_genesys::{
-    CreateContactRequest, NewConversation, Timestamp, guest::event::attribute_bytes,
-};
+use guestlane_genesys::{CreateContactRequest, NewConversation, guest::event::attribute_bytes};
+use guestlane_runtime::Timestamp;
 use http::{HeaderMap, Response, StatusCode, header};
 use serde::de::DeserializeOwned;
 use serde_json::json;

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use guestlane_genesys::{Rate, Timestamp};
+use guestlane_genesys::Rate;
+use guestlane_runtime::Timestamp;
 
 /// A rate-limit window. It begins with the first call after the previous window has ended.
 #[derive(Debug, Clone, Copy)]

@@ -13,7 +13,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use guestlane_genesys::{Clock, Timestamp, guest::frame::ServerFrame};
+use guestlane_genesys::guest::frame::ServerFrame;
+use guestlane_runtime::{Clock, Timestamp};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use serde::Serialize;
 use uuid::Uuid;

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use aws_lc_rs::hmac;
 use base64::{Engine, prelude::BASE64_STANDARD};
-use guestlane_genesys::Timestamp;
+use guestlane_runtime::Timestamp;
 use http::{HeaderMap, Response, StatusCode};
 use serde::Serialize;
 use serde_json::Value;

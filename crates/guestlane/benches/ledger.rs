@@ -27,7 +27,7 @@ use std::{
 
 use futures_util::{StreamExt, stream};
 use guestlane::{
-    Clock, ErrorCounts, StorageConfig, Timestamp, Workspace,
+    ErrorCounts, StorageConfig, Workspace,
     audit::{AuditRecord, Frontier, Status, leaf_hash},
     outbox::{DeliveryOutcome, Event},
     request::{Attributes, ContactDetails, IdempotencyKey, SessionRequest},
@@ -37,6 +37,7 @@ use guestlane::{
     },
     token::TokenIdentity,
 };
+use guestlane_runtime::{Clock, Timestamp};
 use rusqlite::{Connection, params};
 use rustix::fs::{Advice, fadvise};
 use uuid::{Builder, Uuid};

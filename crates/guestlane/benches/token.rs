@@ -5,10 +5,10 @@ use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use guestlane::{
-    Timestamp,
     request::{Attributes, GuestId},
     token::{self, Keyring, MasterKey, SealedSigningKey, TokenIdentity},
 };
+use guestlane_runtime::Timestamp;
 
 fn tokens(criterion: &mut Criterion) {
     let now = Timestamp::from_unix_micros(1_795_361_029_000_000);

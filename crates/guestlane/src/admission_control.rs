@@ -12,7 +12,8 @@ use std::{
     time::Duration,
 };
 
-use guestlane_genesys::{Priority, Timestamp};
+use guestlane_genesys::Priority;
+use guestlane_runtime::Timestamp;
 use tokio::sync::Notify;
 
 use crate::{engine::SessionEngine, request::QueueId};

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use guestlane_genesys::{FailPoint, Timestamp};
+use guestlane_runtime::{FailPoint, Timestamp};
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinSet,

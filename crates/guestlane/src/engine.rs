@@ -10,9 +10,9 @@ use std::{
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, future::Shared, stream};
 use guestlane_genesys::{
     ApiPath, AttemptError, AttemptLog, BaseUrl, CallError, CallPolicy, ClientMetrics, ClientUsage,
-    Clock, Credentials, ErrorCounts, FailPoint, FailPoints, GenesysClient, Operation, Priority,
-    Rate, Timestamp, TlsRoots,
+    Credentials, ErrorCounts, GenesysClient, Operation, Priority, Rate,
 };
+use guestlane_runtime::{Clock, FailPoint, FailPoints, Timestamp, TlsRoots};
 use http::StatusCode;
 use secrecy::SecretString;
 use tokio::sync::{OnceCell, broadcast};
@@ -28,7 +28,7 @@ use crate::{
     executor::CreatedSession,
     key_rotation::KeyringCache,
     metrics::{ErrorCounters, SessionMetrics},
-    outbox::{EgressPolicy, Outbox},
+    outbox::Outbox,
     request::{QueueId, SessionRequest},
     session::{
         Failure, LEASE_RENEW_INTERVAL, LeaseRegistry, SessionContext, SessionRecord, SurfaceBinding,
@@ -39,6 +39,7 @@ use crate::{
     token::{Keyring, MasterKey, RotationPolicy, TokenIdentity},
     workspace::{StorageConfig, Workspace, api_key_hash, new_guest_session},
 };
+use guestlane_runtime::ssrf::EgressPolicy;
 
 /// Settings of the outbox: where webhooks go, and how they are signed.
 #[derive(Debug, Clone)]

@@ -1,8 +1,7 @@
 //! The executor of the saga: runs the steps of a session in order and commits each transition.
 
-use guestlane_genesys::{
-    AttemptLog, Priority, Timestamp, guest::frame::SessionToken, trace_context,
-};
+use guestlane_genesys::{AttemptLog, Priority, guest::frame::SessionToken};
+use guestlane_runtime::{Timestamp, trace_context};
 
 use tracing::{Instrument, Span, field::Empty, info_span};
 

@@ -1,6 +1,7 @@
 //! What a failed step does to a session: the state that is stored, and the error that is returned.
 
-use guestlane_genesys::{ErrorResponse, FailPoint};
+use guestlane_genesys::ErrorResponse;
+use guestlane_runtime::FailPoint;
 
 use crate::{
     audit::Status,

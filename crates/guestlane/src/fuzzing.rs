@@ -3,7 +3,7 @@
 
 use std::{path::Path, sync::OnceLock};
 
-use guestlane_genesys::Timestamp;
+use guestlane_runtime::Timestamp;
 use secrecy::SecretString;
 
 use crate::{

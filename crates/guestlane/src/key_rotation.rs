@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
-use guestlane_genesys::{Clock, FailPoint, Timestamp};
+use guestlane_runtime::{Clock, FailPoint, Timestamp};
 use tracing::info;
 
 use crate::{

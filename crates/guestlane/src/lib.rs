@@ -74,7 +74,6 @@ pub mod audit;
 pub mod batch_worker;
 pub mod config;
 pub mod doctor;
-mod durable_fs;
 mod engine;
 pub mod error;
 mod executor;
@@ -101,10 +100,13 @@ pub use engine::{EngineConfig, SessionEngine, WebhookConfig};
 pub use error::Error;
 pub use executor::CreatedSession;
 pub use guestlane_genesys::{
-    Attempt, AttemptLog, BaseUrl, CallPolicy, ClientMetrics, ClientUsage, Clock, Credentials,
-    Endpoints, ErrorCounts, FailPoint, FailPoints, Histogram, HistogramSnapshot, LatencySample,
-    ManualClock, OAuthClient, Priority, Rate, ReferenceClock, RetryPolicy, Timestamp, TlsRoots,
-    TokenRequestAuth, TraceParent, guest::frame::SessionToken, trace_context,
+    Attempt, AttemptLog, BaseUrl, CallPolicy, ClientMetrics, ClientUsage, Credentials, Endpoints,
+    ErrorCounts, LatencySample, OAuthClient, Priority, Rate, RetryPolicy, TokenRequestAuth,
+    guest::frame::SessionToken,
+};
+pub use guestlane_runtime::{
+    Clock, FailPoint, FailPoints, Histogram, HistogramSnapshot, ManualClock, ReferenceClock,
+    Timestamp, TlsRoots, TraceParent, trace_context,
 };
 pub use master_key_rotation::{
     Resealed, reseal_by_given_keys, rotate_master_key, would_reseal_by_given_keys,

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use guestlane_genesys::{Clock, FailPoint};
+use guestlane_runtime::{Clock, FailPoint};
 use serde::Serialize;
 
 use crate::{

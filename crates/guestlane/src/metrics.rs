@@ -8,7 +8,8 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use guestlane_genesys::{ClientMetrics, ErrorCounts, Histogram, HistogramSnapshot, Timestamp};
+use guestlane_genesys::{ClientMetrics, ErrorCounts};
+use guestlane_runtime::{Histogram, HistogramSnapshot, Timestamp};
 
 use crate::{
     error::{Diagnosis, Error, ErrorCode},

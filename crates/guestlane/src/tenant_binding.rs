@@ -2,7 +2,8 @@
 //! its organizations. Only the platform can say that the contacts and conversations of the store
 //! are in this one.
 
-use guestlane_genesys::{CallError, FailPoint, OAuthClient, Timestamp};
+use guestlane_genesys::{CallError, OAuthClient};
+use guestlane_runtime::{FailPoint, Timestamp};
 use tracing::warn;
 
 use crate::{

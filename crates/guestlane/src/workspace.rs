@@ -7,7 +7,8 @@ use std::{
     sync::Arc,
 };
 
-use guestlane_genesys::{BaseUrl, Clock, FailPoint, FailPoints, guest::frame::SessionToken};
+use guestlane_genesys::{BaseUrl, guest::frame::SessionToken};
+use guestlane_runtime::{Clock, FailPoint, FailPoints};
 use secrecy::SecretString;
 use tracing::{info, warn};
 use zeroize::Zeroizing;
@@ -18,7 +19,6 @@ use crate::{
         self, Checkpoint, Hash, NoteSigner, VerifierKey,
         proof::{ProvenRecord, SessionProof},
     },
-    durable_fs,
     error::Error,
     request::ValidationError,
     session::{SessionId, SessionRecord, SurfaceBinding},
@@ -27,6 +27,7 @@ use crate::{
     },
     token::{Keyring, MasterKey, MasterKeyError, SealedSigningKey},
 };
+use guestlane_runtime::durable_fs;
 
 /// Places of the store, the state directory, the audit log and the master key.
 #[derive(Debug, Clone)]

@@ -4,10 +4,11 @@ use std::{io, process::ExitCode, time::Duration};
 
 use anyhow::Context;
 use guestlane::{
-    Clock, Timestamp, Workspace,
+    Workspace,
     api_key::{ApiKey, Scopes, StoredApiKey},
     request::ValidationError,
 };
+use guestlane_runtime::{Clock, Timestamp};
 use serde_json::json;
 
 use super::{confirm, confirm::Confirmed, open_state, span};

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::Context;
 use guestlane::{
-    Clock, Workspace,
+    Workspace,
     audit::{
         self, ChangeAction, Checkpoint, Tampered, VerificationError, VerifierKey,
         proof::SessionProof,
@@ -19,6 +19,7 @@ use guestlane::{
     request::{GuestId, ValidationError},
     store::{RecordFilter, RestoreOutcome, StoredRecord},
 };
+use guestlane_runtime::Clock;
 use serde_json::{Value, json};
 
 use super::open_state_read_only;

@@ -2,10 +2,8 @@
 
 use std::process::ExitCode;
 
-use guestlane::{
-    Clock,
-    doctor::{self, CheckStatus},
-};
+use guestlane::doctor::{self, CheckStatus};
+use guestlane_runtime::Clock;
 
 use crate::{args::Global, output, settings};
 

@@ -3,11 +3,11 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use guestlane::{
-    Clock,
     audit::lines_path,
     request::{GuestId, ValidationError},
     store::{ErasureOutcome, ErasureReport},
 };
+use guestlane_runtime::Clock;
 use serde_json::json;
 
 use super::{confirm, confirm::Confirmed, open_state_read_only};

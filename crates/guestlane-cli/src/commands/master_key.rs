@@ -3,9 +3,10 @@
 use std::process::ExitCode;
 
 use guestlane::{
-    Clock, Resealed, reseal_by_given_keys, rotate_master_key, would_reseal_by_given_keys,
+    Resealed, reseal_by_given_keys, rotate_master_key, would_reseal_by_given_keys,
     would_rotate_master_key,
 };
+use guestlane_runtime::Clock;
 
 use super::confirm;
 use crate::{

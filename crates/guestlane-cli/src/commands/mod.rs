@@ -26,11 +26,12 @@ use std::{io::Read, process::ExitCode, time::Duration};
 
 use clap::CommandFactory;
 use guestlane::{
-    Clock, Rate, SessionEngine, Workspace,
+    Rate, SessionEngine, Workspace,
     config::parse_span,
     input::without_bom_str,
     request::{Attributes, ValidationError},
 };
+use guestlane_runtime::Clock;
 
 use crate::{args, args::Global, output, settings};
 

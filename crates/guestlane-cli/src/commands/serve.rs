@@ -4,7 +4,7 @@ use std::{process::ExitCode, sync::Arc};
 
 use futures_util::FutureExt;
 use guestlane::{
-    Clock, SessionEngine,
+    SessionEngine,
     admission_control::AdmissionController,
     batch_worker::BatchWorker,
     config::{self, Settings},
@@ -13,6 +13,7 @@ use guestlane_http::{
     Service,
     server::{BindError, Server},
 };
+use guestlane_runtime::Clock;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 

@@ -4,12 +4,13 @@ use std::{collections::HashSet, process::ExitCode, sync::Arc};
 
 use futures_util::{StreamExt, stream};
 use guestlane::{
-    Clock, CreatedSession, SessionEngine,
+    CreatedSession, SessionEngine,
     request::ValidationError,
     session::{self, SessionId, SessionRecord},
     store::{SessionFilter, Store},
 };
 use guestlane_http::model::{Entry, Session as SessionJson};
+use guestlane_runtime::Clock;
 
 use super::{close, open_state_read_only};
 use crate::{

@@ -3,10 +3,11 @@
 use std::process::ExitCode;
 
 use guestlane::{
-    Clock, Timestamp, Workspace,
+    Workspace,
     request::ValidationError,
     token::{KeyInfo, KeyState, Keyring, RevocationPlan, SealedSigningKey},
 };
+use guestlane_runtime::{Clock, Timestamp};
 use serde_json::json;
 
 use super::{confirm, confirm::Confirmed, open_state, open_state_read_only};

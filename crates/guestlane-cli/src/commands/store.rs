@@ -3,13 +3,13 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use guestlane::{
-    Clock, FailPoints,
     request::ValidationError,
     store::{
         Database, InvalidDatabase, PostgresUrl,
         migrate::{MigrationError, MigrationProgress, abandon, migrate_store, unfinished},
     },
 };
+use guestlane_runtime::{Clock, FailPoints};
 use serde_json::json;
 
 use super::confirm;

@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
-use guestlane::{Clock, request::GuestId, token};
+use guestlane::{request::GuestId, token};
+use guestlane_runtime::Clock;
 use serde_json::json;
 
 use super::{argument, attributes, open_state};

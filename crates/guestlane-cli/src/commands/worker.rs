@@ -3,12 +3,13 @@
 use std::{net::SocketAddr, process::ExitCode, sync::Arc};
 
 use guestlane::{
-    Clock, SessionEngine,
+    SessionEngine,
     admission_control::AdmissionController,
     batch_worker::BatchWorker,
     config::{METRICS_LISTEN, PLATFORM_RATE_LIMIT, Settings},
 };
 use guestlane_http::{Service, server::MetricsServer};
+use guestlane_runtime::Clock;
 use serde_json::json;
 
 use super::{

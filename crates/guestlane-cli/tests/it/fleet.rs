@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use guestlane::{Clock, Timestamp};
+use guestlane_runtime::{Clock, Timestamp};
 use guestlane_test_postgres::{Pool, Proxy, Server, column, schema_in};
 use nix::{
     sys::signal::{Signal, kill},

@@ -11,11 +11,12 @@ use std::{
 };
 
 use guestlane::{
-    Clock, StorageConfig, Timestamp, Workspace,
+    StorageConfig, Workspace,
     outbox::{EndpointKeys, WebhookKeyPair},
     request::Attributes,
     token::TokenIdentity,
 };
+use guestlane_runtime::{Clock, Timestamp};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 
 use secrecy::ExposeSecret;

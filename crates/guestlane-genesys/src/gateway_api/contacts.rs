@@ -8,12 +8,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     client::{GenesysClient, RequestSpec, RetrySafety},
-    clock::Timestamp,
     error::{CallError, Operation},
     foreign::{ApiPath, PlatformId},
     rate_limit::ExcludedClients,
     retry::Completed,
 };
+use guestlane_runtime::Timestamp;
 
 /// Request to create the guest's contact.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]

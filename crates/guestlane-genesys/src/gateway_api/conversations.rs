@@ -10,13 +10,13 @@ use uuid::Uuid;
 
 use crate::{
     client::{GenesysClient, RequestSpec, RetrySafety},
-    clock::Timestamp,
     error::{CallError, Operation},
     foreign::ApiPath,
     gateway_api::contacts::{CreatedResource, guest_address, to_json},
     rate_limit::ExcludedClients,
     retry::Completed,
 };
+use guestlane_runtime::Timestamp;
 
 /// Request to open a messaging conversation in a queue.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]

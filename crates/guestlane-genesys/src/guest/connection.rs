@@ -32,11 +32,15 @@ use crate::{
     attempt_log,
     client::GenesysClient,
     client_metrics::ClientMetrics,
-    clock::{Clock, Timestamp},
     error::{AttemptError, ErrorResponse},
-    foreign::{CorrelationId, ErrorCode, PlatformId, Sentence, clean, one_line},
+    foreign::{CorrelationId, ErrorCode, PlatformId, Sentence},
     health::PlatformHealth,
-    http_client::{MAX_RESPONSE_BYTES, Upgrade, bounded},
+    response::{PlatformResponse, bounded},
+};
+use guestlane_runtime::{
+    Clock, Timestamp,
+    http_client::{MAX_RESPONSE_BYTES, Upgrade},
+    text::{clean, one_line},
 };
 
 /// Interval of WebSocket pings while waiting (docs/platform.md#guest-limits).

@@ -18,12 +18,12 @@ use super::{
 };
 use crate::{
     client::{GenesysClient, RetrySafety},
-    clock::Timestamp,
     error::{AttemptError, CallError, Operation},
-    failpoint::FailPoint,
     foreign::{PlatformId, lenient},
+    response::PlatformResponse,
     retry::Completed,
 };
+use guestlane_runtime::{FailPoint, Timestamp};
 
 /// Identifies a guest session and its deployment.
 #[derive(Debug, Clone)]

@@ -6,12 +6,12 @@ use uuid::Uuid;
 
 use crate::{
     client::{GenesysClient, RequestSpec, RetrySafety},
-    clock::Timestamp,
     error::{CallError, Operation},
     foreign::{ApiPath, PlatformId, lenient},
     gateway_api::contacts::{CreatedResource, to_json},
     retry::Completed,
 };
+use guestlane_runtime::Timestamp;
 
 /// A contact, with the fields that this client sets. The platform requires no field.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

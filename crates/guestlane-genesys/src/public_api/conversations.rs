@@ -6,12 +6,12 @@ use uuid::Uuid;
 
 use crate::{
     client::{GenesysClient, RequestSpec, RetrySafety},
-    clock::Timestamp,
     error::{CallError, Operation},
     foreign::{ApiPath, PlatformId, lenient, lenient_list, optional_id},
     gateway_api::contacts::to_json,
     retry::Completed,
 };
+use guestlane_runtime::Timestamp;
 
 /// The fields that are used of a message (`MessageData`).
 #[derive(Debug, Clone, Deserialize)]

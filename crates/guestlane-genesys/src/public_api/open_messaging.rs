@@ -7,12 +7,12 @@ use uuid::Uuid;
 
 use crate::{
     client::{GenesysClient, RequestSpec, RetrySafety},
-    clock::Timestamp,
     error::{CallError, Operation},
     foreign::{ApiPath, PlatformId, lenient},
     gateway_api::contacts::to_json,
     retry::Completed,
 };
+use guestlane_runtime::Timestamp;
 
 /// An inbound message of a guest.
 #[derive(Clone, PartialEq, Eq, Serialize)]

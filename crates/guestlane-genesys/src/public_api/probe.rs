@@ -14,12 +14,12 @@ use uuid::Uuid;
 use crate::{
     base_url::BaseUrl,
     client::{GenesysClient, RequestSpec, RetrySafety},
-    clock::Timestamp,
     error::{AttemptError, CallError, Operation},
-    foreign::{ApiPath, CorrelationId, ErrorCode, PlatformId, Sentence, one_line, optional_id},
-    http_client::HttpResponse,
+    foreign::{ApiPath, CorrelationId, ErrorCode, PlatformId, Sentence, optional_id},
     rate_limit::ExcludedClients,
+    response::PlatformResponse,
 };
+use guestlane_runtime::{Timestamp, http_client::HttpResponse, text::one_line};
 
 /// The response to a probe request.
 #[derive(Debug, Clone)]

@@ -6,7 +6,8 @@ use super::{
     gcra::GcraLimiter,
     quota_lease::{Held, LOOK_AGAIN},
 };
-use crate::{clock::Timestamp, error::Operation, rate::Rate};
+use crate::{error::Operation, rate::Rate};
+use guestlane_runtime::Timestamp;
 
 /// First quarantine of a rejected client. It doubles with each further rejection.
 const QUARANTINE_INITIAL: Duration = Duration::from_secs(30);

@@ -7,7 +7,8 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use crate::{clock::Timestamp, rate::Rate};
+use crate::rate::Rate;
+use guestlane_runtime::Timestamp;
 
 /// Rate limiter for the calls of one OAuth client, or of one endpoint with a lower limit.
 #[derive(Debug)]

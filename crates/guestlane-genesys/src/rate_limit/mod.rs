@@ -22,7 +22,6 @@ use tokio::sync::{Notify, oneshot};
 use tracing::warn;
 
 use crate::{
-    clock::{Clock, Timestamp},
     coordinator::Coordinator,
     error::{AttemptError, Operation},
     priority::Priority,
@@ -30,6 +29,7 @@ use crate::{
     token_source::{AccessToken, TokenSource},
 };
 use client_state::ClientState;
+use guestlane_runtime::{Clock, Timestamp};
 
 /// Maximum number of OAuth clients in a pool.
 pub const MAX_CLIENTS: usize = 64;

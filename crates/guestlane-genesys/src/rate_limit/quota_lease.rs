@@ -10,10 +10,10 @@ use tracing::warn;
 
 use super::{ClientPool, Schedule, gcra::least_margin};
 use crate::{
-    clock::Timestamp,
     coordinator::{Coordinator, QuotaLease, QuotaRequest},
     rate::Rate,
 };
+use guestlane_runtime::Timestamp;
 
 /// The rate-limit lease on one client's rate limit.
 #[derive(Debug, Clone, Copy)]

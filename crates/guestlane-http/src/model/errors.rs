@@ -1,6 +1,7 @@
 //! JSON models of error counts (requirement R12, docs/requirements.md).
 
-use guestlane::{ErrorCounts, FailureCount as CameUp, Timestamp, error::ErrorCode};
+use guestlane::{ErrorCounts, FailureCount as CameUp, error::ErrorCode};
+use guestlane_runtime::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 

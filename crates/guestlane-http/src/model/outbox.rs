@@ -1,9 +1,7 @@
 //! JSON models of the outbox and its deliveries.
 
-use guestlane::{
-    Timestamp,
-    store::{Delivery, DeliveryState},
-};
+use guestlane::store::{Delivery, DeliveryState};
+use guestlane_runtime::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 

@@ -1,6 +1,6 @@
 //! JSON models of the service overview, which the dashboard shows.
 
-use guestlane::Timestamp;
+use guestlane_runtime::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 

@@ -2,9 +2,10 @@
 //! the result lines of a batch.
 
 use guestlane::{
-    CreatedSession, SessionToken, Timestamp,
+    CreatedSession, SessionToken,
     session::{self, SurfaceBinding},
 };
+use guestlane_runtime::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 

@@ -1,6 +1,6 @@
 //! JSON models of a session's timeline.
 
-use guestlane::Timestamp;
+use guestlane_runtime::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 

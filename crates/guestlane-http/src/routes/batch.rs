@@ -10,7 +10,7 @@ use axum::{
 use bytes::Bytes;
 use futures_util::StreamExt;
 use guestlane::{
-    AttemptLog, Clock, Timestamp,
+    AttemptLog,
     admission_control::Permit,
     api_key::Scope,
     error::ErrorCode,
@@ -19,8 +19,8 @@ use guestlane::{
         lines::{Line, LineSplitter, TooLong},
     },
     request::{IdempotencyKey, SessionRequest},
-    trace_context,
 };
+use guestlane_runtime::{Clock, Timestamp, trace_context};
 use http::{HeaderValue, header};
 use serde::Serialize;
 use tokio::sync::mpsc;
@@ -149,7 +149,7 @@ struct Reading {
     app: App,
     who: Authenticated,
     batch: IdempotencyKey,
-    trace: Option<guestlane::TraceParent>,
+    trace: Option<guestlane_runtime::TraceParent>,
     results: mpsc::Sender<Bytes>,
 }
 

@@ -14,8 +14,8 @@ use guestlane::{
     error::{ErrorCode, SessionOutcome},
     request::{IdempotencyKey, SessionRequest, ValidationError},
     session::SessionId,
-    trace_context,
 };
+use guestlane_runtime::trace_context;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use tokio::sync::watch;
 use tracing::Instrument;

@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
-use guestlane::{
-    Clock, ManualClock,
-    api_key::{Scope, StoredApiKey},
-};
-use guestlane_genesys::http_client::HttpResponse;
+use guestlane::api_key::{Scope, StoredApiKey};
+use guestlane_runtime::http_client::HttpResponse;
+use guestlane_runtime::{Clock, ManualClock};
 use http::Method;
 use serde_json::{Value, json};
 

@@ -1,7 +1,7 @@
 //! `POST /v1/sessions:batch`: many sessions in one streamed request.
 
 use guestlane::api_key::Scope;
-use guestlane_genesys::http_client::HttpResponse;
+use guestlane_runtime::http_client::HttpResponse;
 use http::Method;
 use serde_json::Value;
 use tokio::{io::AsyncWriteExt, net::TcpStream};

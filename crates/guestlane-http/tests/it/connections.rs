@@ -2,7 +2,8 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use guestlane::{Clock, ManualClock, config::ServiceSettings};
+use guestlane::config::ServiceSettings;
+use guestlane_runtime::{Clock, ManualClock};
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::http2;

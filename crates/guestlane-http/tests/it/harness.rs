@@ -8,16 +8,16 @@ use std::{
 
 use bytes::Bytes;
 use guestlane::{
-    CallPolicy, Clock, Credentials, Endpoints, EngineConfig, ManualClock, OAuthClient, RetryPolicy,
-    SessionEngine, StorageConfig, TlsRoots, TokenRequestAuth, WebhookConfig,
+    CallPolicy, Credentials, Endpoints, EngineConfig, OAuthClient, RetryPolicy, SessionEngine,
+    StorageConfig, TokenRequestAuth, WebhookConfig,
     api_key::{ApiKey, Scope, Scopes, StoredApiKey},
     config::ServiceSettings,
-    outbox::EgressPolicy,
     surface::{MessagingConfig, Surface},
     token::RotationPolicy,
 };
-use guestlane_genesys::http_client::{HttpClient, HttpResponse};
 use guestlane_http::{Service, server::Server};
+use guestlane_runtime::http_client::{HttpClient, HttpResponse};
+use guestlane_runtime::{Clock, ManualClock, TlsRoots, ssrf::EgressPolicy};
 use guestlane_sim::{Options, Simulator};
 use http::{Method, Request};
 use http_body_util::Full;

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use guestlane::{Clock, TlsRoots, api_key::Scope};
-use guestlane_genesys::http_client::HttpClient;
+use guestlane::api_key::Scope;
+use guestlane_runtime::http_client::HttpClient;
+use guestlane_runtime::{Clock, TlsRoots};
 use http::Request;
 use http_body_util::Full;
 use serde_json::{Value, json};

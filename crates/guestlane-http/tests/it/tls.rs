@@ -4,14 +4,15 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use guestlane::{
-    Clock, SessionEngine, TlsRoots,
+    SessionEngine,
     config::{Settings, TlsFiles},
 };
-use guestlane_genesys::http_client::HttpClient;
 use guestlane_http::{
     Service,
     server::{BindError, Server},
 };
+use guestlane_runtime::http_client::HttpClient;
+use guestlane_runtime::{Clock, TlsRoots};
 use http::Request;
 use http_body_util::Full;
 
@@ -43,7 +44,7 @@ async fn reaches(address: &str, pem: &str) -> bool {
         .send(request, Clock::system().now() + Duration::from_secs(10))
         .await;
     // HSTS: a browser that has visited once does not return without TLS (RFC 6797).
-    let hsts = |answer: &guestlane_genesys::http_client::HttpResponse| {
+    let hsts = |answer: &guestlane_runtime::http_client::HttpResponse| {
         answer.headers["strict-transport-security"] == "max-age=31536000"
     };
     answer.is_ok_and(|answer| answer.status == 200 && hsts(&answer))

@@ -1,7 +1,7 @@
 //! External contacts as the platform accepts them: fields, limits and identifiers
 //! (docs/platform.md#contacts).
 
-use guestlane_genesys::Timestamp;
+use guestlane_runtime::Timestamp;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use guestlane_genesys::Timestamp;
+use guestlane_runtime::Timestamp;
 use http::{Response, StatusCode};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;

@@ -1,7 +1,7 @@
 //! Operations on conversations: find, read, link to a contact, transfer
 //! (docs/platform.md#conversations).
 
-use guestlane_genesys::Timestamp;
+use guestlane_runtime::Timestamp;
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
 use uuid::Uuid;

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use guestlane_genesys::Timestamp;
+use guestlane_runtime::Timestamp;
 use uuid::Uuid;
 
 use crate::{options::Flow, organization::Organization};

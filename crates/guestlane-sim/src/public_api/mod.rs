@@ -9,7 +9,8 @@ pub(crate) mod guest;
 mod oauth_server;
 mod open_messaging;
 
-use guestlane_genesys::{CreateContactRequest, Timestamp};
+use guestlane_genesys::CreateContactRequest;
+use guestlane_runtime::Timestamp;
 use http::{Response, StatusCode};
 use serde_json::Value;
 

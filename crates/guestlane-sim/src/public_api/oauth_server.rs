@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use guestlane_genesys::Timestamp;
+use guestlane_runtime::Timestamp;
 use http::{HeaderMap, Response, StatusCode, header};
 use serde_json::json;
 

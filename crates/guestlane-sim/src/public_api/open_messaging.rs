@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use guestlane_genesys::Timestamp;
+use guestlane_runtime::Timestamp;
 use http::{Response, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};

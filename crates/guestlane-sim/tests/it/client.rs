@@ -5,7 +5,7 @@ use std::time::Duration;
 use aws_lc_rs::{encoding::AsDer, rand::SystemRandom, rsa::KeySize, signature};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use bytes::Bytes;
-use guestlane_genesys::{
+use guestlane_runtime::{
     Clock, ManualClock, Timestamp,
     http_client::{HttpClient, HttpResponse, TransportError},
 };
@@ -35,7 +35,7 @@ impl Client {
         let transport = HttpClient::new(
             Clock::system(),
             Duration::from_secs(5),
-            &guestlane_genesys::TlsRoots::System,
+            &guestlane_runtime::TlsRoots::System,
         )
         .unwrap();
         let key = signature::RsaKeyPair::generate(KeySize::Rsa2048).unwrap();

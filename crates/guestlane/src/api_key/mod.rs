@@ -8,7 +8,7 @@ mod text;
 
 use std::{collections::BTreeSet, fmt, str::FromStr};
 
-use guestlane_genesys::Timestamp;
+use guestlane_runtime::Timestamp;
 
 use crate::{
     audit::{AuditRecord, ChangeAction},

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use aws_lc_rs::{constant_time, hmac};
-use guestlane_genesys::Timestamp;
+use guestlane_runtime::Timestamp;
 
 use super::{ApiKey, Scopes, StoredApiKey};
 use crate::request::Owner;

@@ -2,7 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
-use guestlane_genesys::Clock;
+use guestlane_runtime::Clock;
 
 use super::{
     check::{VerificationError, rotation_checkpoints, verify_against_store},

@@ -1,6 +1,7 @@
 //! The record types of the audit log.
 
-use guestlane_genesys::{ErrorCounts, PlatformId, Timestamp, foreign::clean};
+use guestlane_genesys::{ErrorCounts, PlatformId};
+use guestlane_runtime::{Timestamp, text::clean};
 use serde::Serialize;
 use uuid::Uuid;
 

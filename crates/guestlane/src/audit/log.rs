@@ -11,11 +11,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use guestlane_genesys::{FailPoint, FailPoints};
+use guestlane_runtime::{FailPoint, FailPoints};
 use serde::Deserialize;
 
 use super::tree::{Hash, leaf_hash};
-use crate::durable_fs::{make_directory, sync_directory};
+use guestlane_runtime::durable_fs::{make_directory, sync_directory};
 
 /// Why an audit log cannot be written.
 #[derive(Debug, thiserror::Error)]

@@ -14,14 +14,15 @@ use std::{
     time::Duration,
 };
 
-use guestlane_genesys::{CallPolicy, FailPoints, Rate, RetryPolicy};
+use guestlane_genesys::{CallPolicy, Rate, RetryPolicy};
+use guestlane_runtime::FailPoints;
 use secrecy::SecretString;
 
 use crate::{
     engine::{EngineConfig, WebhookConfig},
     error::Error,
     input::without_bom_str,
-    outbox::{EgressPolicy, EndpointKeys},
+    outbox::EndpointKeys,
     request::{QueueId, ValidationError, shorten},
     retention::MIN_RETENTION,
     store::{AuditSettings, BenchOverrides, Database, GuestIdMode, InvalidDatabase},
@@ -29,6 +30,7 @@ use crate::{
     token::{InvalidRotationPolicy, RotationPolicy},
     workspace::StorageConfig,
 };
+use guestlane_runtime::ssrf::EgressPolicy;
 
 /// Description of one setting.
 #[derive(Debug)]

@@ -2,8 +2,9 @@
 
 use ::url::Url;
 use guestlane_genesys::{
-    BaseUrl, Credentials, Endpoints, MAX_CLIENTS, OAuthClient, REGIONS, TlsRoots, TokenRequestAuth,
+    BaseUrl, Credentials, Endpoints, MAX_CLIENTS, OAuthClient, REGIONS, TokenRequestAuth,
 };
+use guestlane_runtime::TlsRoots;
 use http::HeaderValue;
 use uuid::Uuid;
 

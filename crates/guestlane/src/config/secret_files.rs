@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::*;
-use crate::durable_fs::expect_private;
+use guestlane_runtime::durable_fs::{Exposed, expect_private};
 
 /// Each secret, with the setting that names its file.
 const SECRET_FILES: [(&str, &str); 5] = [
@@ -49,7 +49,7 @@ impl Settings {
                 Some(path) => match expect_private(&path) {
                     Ok(()) => path,
                     Err(exposed) => {
-                        refused.push(exposed.named(file));
+                        refused.push(exposed_file(file, &exposed));
                         continue;
                     }
                 },
@@ -99,7 +99,7 @@ impl Settings {
         let (secret, path) = secrets.into_iter().next()?;
         expect_private(path)
             .err()
-            .map(|exposed| exposed.named(&format!("{secret} in {}", path.display())))
+            .map(|exposed| exposed_file(&format!("{secret} in {}", path.display()), &exposed))
     }
 }
 
@@ -128,6 +128,12 @@ fn read(path: &Path) -> io::Result<String> {
     } else {
         Ok(text)
     }
+}
+
+/// Returns the error for the setting that has the secret or names the file.
+pub(super) fn exposed_file(setting: &str, exposed: &Exposed) -> ValidationError {
+    let fix = format!("run `chmod o= {}`", exposed.path.display());
+    ValidationError::new(setting, exposed.to_string(), fix).may_pass()
 }
 
 #[cfg(test)]

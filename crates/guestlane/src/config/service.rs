@@ -10,7 +10,8 @@ use super::{
     OTLP_ENDPOINT, Reader, Settings, TLS_CERT_FILE, TLS_KEY_FILE, TLS_TERMINATED_UPSTREAM,
     parse_duration, url,
 };
-use crate::{durable_fs::expect_private, error::Error};
+use crate::error::Error;
+use guestlane_runtime::durable_fs::expect_private;
 
 /// Longest drain period, so that a stopping process does stop.
 const MAX_DRAIN: Duration = Duration::from_secs(300);
@@ -143,7 +144,8 @@ impl Reader<'_> {
             }
         };
         if let Some(Err(exposed)) = tls.as_ref().map(|tls| expect_private(&tls.key)) {
-            self.refused.push(exposed.named(TLS_KEY_FILE));
+            self.refused
+                .push(super::secret_files::exposed_file(TLS_KEY_FILE, &exposed));
         }
         let (listen, behind_proxy) = (listen?, behind_proxy?);
         if !listen.ip().is_loopback() && tls.is_none() && !behind_proxy {

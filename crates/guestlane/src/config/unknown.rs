@@ -28,7 +28,7 @@ impl Settings {
         let unknown = names.filter(|name| is_unknown(name));
         self.unknown = unknown
             .map(|name| UnknownVariable {
-                name: guestlane_genesys::foreign::one_line(
+                name: guestlane_runtime::text::one_line(
                     &name.chars().take(MAX_NAME).collect::<String>(),
                 ),
                 nearest: nearest(name),

@@ -3,15 +3,16 @@
 
 use std::{error::Error, io};
 
-use guestlane_genesys::{Clock, TlsRoots, http_client::NotConnected, tls_error};
+use guestlane_runtime::{Clock, TlsRoots, http_client::NotConnected, tls_error};
 use rustls::CertificateError;
 use url::Url;
 
 use super::Finding;
 use crate::{
     config::{ALLOW_PRIVATE, CRM_CA_FILE, Settings, WEBHOOK_URL},
-    outbox::{ATTEMPT_TIMEOUT, EgressPolicy, NOT_PUBLIC, WebhookEndpoint},
+    outbox::{ATTEMPT_TIMEOUT, NOT_PUBLIC, WebhookEndpoint},
 };
+use guestlane_runtime::ssrf::EgressPolicy;
 
 pub(super) async fn examine(settings: &Settings, clock: &Clock) -> Vec<Finding> {
     let crm = match settings.crm() {
@@ -174,7 +175,7 @@ mod tests {
         time::Duration,
     };
 
-    use guestlane_genesys::{ManualClock, Timestamp};
+    use guestlane_runtime::{ManualClock, Timestamp};
     use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, date_time_ymd};
     use rustls::{
         ServerConfig, ServerConnection, StreamOwned,

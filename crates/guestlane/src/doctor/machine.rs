@@ -5,12 +5,11 @@ use std::{
     time::Duration,
 };
 
-use guestlane_genesys::Clock;
+use guestlane_runtime::Clock;
 
 use super::Finding;
 use crate::{
     config::Settings,
-    durable_fs,
     engine::WebhookConfig,
     error::{Error, display_chain},
     outbox::{Endpoint, Endpoints},
@@ -18,6 +17,7 @@ use crate::{
     token::KeyState,
     workspace::{StorageConfig, Workspace},
 };
+use guestlane_runtime::durable_fs;
 
 /// Free disk space below which a warning is given, in bytes: room for some 400,000 sessions.
 const LITTLE_ROOM: u64 = 1 << 30;

@@ -6,7 +6,7 @@ mod machine;
 mod platform;
 mod service;
 
-use guestlane_genesys::Clock;
+use guestlane_runtime::Clock;
 use serde::Serialize;
 
 use crate::{

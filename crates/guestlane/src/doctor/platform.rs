@@ -4,9 +4,10 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use guestlane_genesys::{
-    ApiPath, AttemptError, BaseUrl, CallError, Clock, CorrelationId, Credentials, FailPoints,
-    GenesysClient, Operation, ProbeResponse, Timestamp,
+    ApiPath, AttemptError, BaseUrl, CallError, CorrelationId, Credentials, GenesysClient,
+    Operation, ProbeResponse,
 };
+use guestlane_runtime::{Clock, FailPoints, Timestamp};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use uuid::Uuid;

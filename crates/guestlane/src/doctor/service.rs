@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use guestlane_genesys::{Clock, pem, resolver, tls_error};
+use guestlane_runtime::{Clock, pem, resolver, tls_error};
 use rustls::{crypto::aws_lc_rs::default_provider, sign::CertifiedKey};
 use tokio::net::TcpStream;
 use url::Url;

@@ -6,8 +6,8 @@ use std::{fmt::Write as _, sync::Arc};
 
 use guestlane_genesys::{
     AttemptError, CallError, CorrelationId, ErrorResponse, Operation, PlatformId, Sentence,
-    Timestamp, http_client::NoTlsRoots, tls_error,
 };
+use guestlane_runtime::{Timestamp, http_client::NoTlsRoots, tls_error};
 use http::StatusCode;
 use serde::Serialize;
 

@@ -3,24 +3,25 @@
 use std::{io, net::IpAddr, time::Duration};
 
 use bytes::Bytes;
-use guestlane_genesys::{
+use guestlane_runtime::{
     Clock, Timestamp, TlsRoots,
-    foreign::one_line,
     http_client::{
         HttpClient, HttpResponse, NoTlsRoots, NotConnected, Parsing, TransportError, retry_after,
     },
+    text::one_line,
     tls_error, trace_context,
 };
 use http::{Request, StatusCode, header};
 use http_body_util::Full;
 use url::{Host, Url};
 
-use super::{
-    event::Event,
-    keys::EndpointKeys,
-    ssrf::{EgressPolicy, NOT_PUBLIC, SsrfGuardResolver},
-};
+use super::{event::Event, keys::EndpointKeys};
 use crate::store::DeliveryState;
+use guestlane_runtime::ssrf::{EgressPolicy, SsrfGuardResolver};
+
+/// Error message for an address that the egress policy forbids.
+pub(crate) const NOT_PUBLIC: &str =
+    "the address is in a private network (CRM_ALLOW_PRIVATE_NETWORKS=true allows that)";
 
 /// Timeout of a delivery (requirement R10, docs/requirements.md).
 pub(crate) const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -118,7 +119,10 @@ impl WebhookEndpoint {
         let transport = HttpClient::with_resolver(
             clock.clone(),
             ATTEMPT_TIMEOUT,
-            SsrfGuardResolver(networks),
+            SsrfGuardResolver {
+                policy: networks,
+                refusal: NOT_PUBLIC,
+            },
             trust,
             Parsing::Lenient,
         )?;

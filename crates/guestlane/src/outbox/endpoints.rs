@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwapOption;
 use aws_lc_rs::digest::{SHA256, digest};
-use guestlane_genesys::{FailPoint, Timestamp};
+use guestlane_runtime::{FailPoint, Timestamp};
 use tracing::warn;
 use url::Url;
 
@@ -424,10 +424,11 @@ fn digest_of(url: &Url) -> String {
 
 #[cfg(test)]
 mod tests {
-    use guestlane_genesys::{Clock, ManualClock, TlsRoots};
+    use guestlane_runtime::{Clock, ManualClock, TlsRoots};
 
     use super::*;
-    use crate::{outbox::EgressPolicy, workspace::StorageConfig};
+    use crate::workspace::StorageConfig;
+    use guestlane_runtime::ssrf::EgressPolicy;
 
     const NOW: Timestamp = Timestamp::from_unix_micros(1_795_361_029_000_000);
 

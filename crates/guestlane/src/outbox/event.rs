@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use guestlane_genesys::{Timestamp, TraceParent};
+use guestlane_runtime::{Timestamp, TraceParent};
 use serde::Serialize;
 use uuid::Uuid;
 

@@ -5,16 +5,13 @@ mod endpoints;
 mod event;
 mod keys;
 mod sign;
-mod ssrf;
 mod worker;
 
-pub(crate) use deliver::ATTEMPT_TIMEOUT;
+pub(crate) use deliver::{ATTEMPT_TIMEOUT, NOT_PUBLIC};
 pub use deliver::{DeliveryOutcome, WebhookEndpoint};
 pub(crate) use endpoints::GivenKeys;
 pub use endpoints::{Endpoint, Endpoints, MAX_OVERLAP};
 pub use event::{Event, event_id};
 pub use keys::{EndpointKeys, InvalidKeys, KeyKind};
 pub use sign::{InvalidKeyPair, InvalidSecret, WebhookKeyPair, WebhookSecret};
-pub(crate) use ssrf::NOT_PUBLIC;
-pub use ssrf::{EgressPolicy, is_public};
 pub use worker::{DeliveryStats, Outbox};

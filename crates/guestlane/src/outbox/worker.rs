@@ -11,7 +11,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use guestlane_genesys::{Clock, FailPoint, FailPoints, Outage, Timestamp, trace_context};
+use guestlane_runtime::{Clock, FailPoint, FailPoints, Outage, Timestamp, trace_context};
 use tokio::sync::{Semaphore, watch};
 use tracing::{Instrument, Span, debug, error, field::Empty, info, info_span, warn};
 

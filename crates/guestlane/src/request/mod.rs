@@ -590,7 +590,7 @@ pub fn check_visible(field: &str, text: &str) -> Result<(), ValidationError> {
 
 /// Shortens a caller's text for a message.
 pub(crate) fn shorten(text: &str) -> String {
-    guestlane_genesys::foreign::one_line(&text.chars().take(60).collect::<String>())
+    guestlane_runtime::text::one_line(&text.chars().take(60).collect::<String>())
 }
 
 #[cfg(test)]

@@ -2,7 +2,8 @@
 
 use std::{fmt, str::FromStr, time::Duration};
 
-use guestlane_genesys::{PlatformId, Timestamp, TraceParent};
+use guestlane_genesys::PlatformId;
+use guestlane_runtime::{Timestamp, TraceParent};
 use uuid::Uuid;
 
 use super::{

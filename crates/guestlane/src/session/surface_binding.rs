@@ -1,7 +1,7 @@
 //! The platform API that opens a session's conversation, with the values chosen before the first
 //! call.
 
-use guestlane_genesys::TraceParent;
+use guestlane_runtime::TraceParent;
 use uuid::Uuid;
 
 use crate::surface::Surface;

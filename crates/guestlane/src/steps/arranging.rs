@@ -7,7 +7,8 @@
 
 use std::time::Duration;
 
-use guestlane_genesys::{CallError, Conversation, FailPoint, PlatformId, Timestamp};
+use guestlane_genesys::{CallError, Conversation, PlatformId};
+use guestlane_runtime::{FailPoint, Timestamp};
 use tracing::warn;
 use uuid::Uuid;
 

@@ -1,6 +1,7 @@
 //! The two steps of the surface `rest`: contact and conversation. Each sends an `Idempotency-Key`.
 
-use guestlane_genesys::{CreateContactRequest, FailPoint, NewConversation, Timestamp};
+use guestlane_genesys::{CreateContactRequest, NewConversation};
+use guestlane_runtime::{FailPoint, Timestamp};
 
 use super::StepError;
 use crate::{

@@ -6,9 +6,8 @@ mod public_api;
 
 use std::sync::Arc;
 
-use guestlane_genesys::{
-    AttemptError, AttemptLog, CallError, Category, FailPoint, PlatformId, Timestamp, trace_context,
-};
+use guestlane_genesys::{AttemptError, AttemptLog, CallError, Category, PlatformId};
+use guestlane_runtime::{FailPoint, Timestamp, trace_context};
 use tracing::{Instrument, Span, field::Empty, info_span};
 
 use crate::{

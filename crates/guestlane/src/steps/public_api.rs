@@ -5,9 +5,9 @@
 //! taking effect twice.
 
 use guestlane_genesys::{
-    AcceptedMessage, CallError, Completed, ExternalContact, FailPoint, GuestSession, Operation,
-    PlatformId, Timestamp,
+    AcceptedMessage, CallError, Completed, ExternalContact, GuestSession, Operation, PlatformId,
 };
+use guestlane_runtime::{FailPoint, Timestamp};
 use tracing::warn;
 use uuid::Uuid;
 

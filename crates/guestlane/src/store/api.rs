@@ -2,7 +2,8 @@
 
 use std::{path::Path, time::Duration};
 
-use guestlane_genesys::{ErrorCounts, Timestamp};
+use guestlane_genesys::ErrorCounts;
+use guestlane_runtime::Timestamp;
 
 use super::{
     BeginOutcome, CallRecord, CommitRequest, CommitResult, Committed, Delivery, DeliveryState,

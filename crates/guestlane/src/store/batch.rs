@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use guestlane_genesys::Timestamp;
+use guestlane_runtime::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 

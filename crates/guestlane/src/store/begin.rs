@@ -1,6 +1,6 @@
 //! Decides whether a caller that presents an idempotency key runs the saga, waits, or gets a replay.
 
-use guestlane_genesys::Timestamp;
+use guestlane_runtime::Timestamp;
 
 use crate::session::{Availability, IllegalTransition, SessionRecord};
 

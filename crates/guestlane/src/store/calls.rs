@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use guestlane_genesys::{Attempt, Timestamp};
+use guestlane_genesys::Attempt;
+use guestlane_runtime::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::StoreError;

@@ -3,7 +3,8 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use futures_util::future::{BoxFuture, FutureExt};
-use guestlane_genesys::{Clock, Coordinator, IssuedToken, QuotaLease, QuotaRequest, TokenLookup};
+use guestlane_genesys::{Coordinator, IssuedToken, QuotaLease, QuotaRequest, TokenLookup};
+use guestlane_runtime::Clock;
 use secrecy::ExposeSecret;
 use uuid::Uuid;
 

@@ -9,7 +9,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use guestlane_genesys::{ClientCertificate, Outage, TlsRoots};
+use guestlane_runtime::{ClientCertificate, Outage, TlsRoots};
 use tokio_postgres::config::{ChannelBinding, Host, LoadBalanceHosts, SslMode, TargetSessionAttrs};
 
 use super::libpq::{Words, read_words};

@@ -1,6 +1,6 @@
 //! CRM events that wait to be delivered, and what became of them.
 
-use guestlane_genesys::Timestamp;
+use guestlane_runtime::Timestamp;
 use serde::Serialize;
 
 use crate::{

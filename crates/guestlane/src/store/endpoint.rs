@@ -1,6 +1,6 @@
 //! What the store keeps about webhook endpoints beside their events.
 
-use guestlane_genesys::Timestamp;
+use guestlane_runtime::Timestamp;
 
 use crate::audit::AuditRecord;
 

@@ -1,6 +1,6 @@
 //! How it goes at this moment.
 
-use guestlane_genesys::Timestamp;
+use guestlane_runtime::Timestamp;
 
 /// What waits, and for how long.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

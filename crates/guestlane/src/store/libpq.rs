@@ -3,7 +3,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use guestlane_genesys::{ClientCertificate, TlsRoots};
+use guestlane_runtime::{ClientCertificate, TlsRoots};
 
 use super::InvalidDatabase;
 
@@ -102,9 +102,11 @@ pub(super) fn read_words(query: &str) -> Result<Words, InvalidDatabase> {
             ("load_balance_hosts", "disable") => words.in_order = true,
             ("load_balance_hosts", "random") => {}
             ("keepalives_count" | "keepalives_retries", count) => {
-                drop(rest.append_pair("keepalives_retries", count))
+                rest.append_pair("keepalives_retries", count);
             }
-            (name, value) if PASSED_ON.contains(&name) => drop(rest.append_pair(name, value)),
+            (name, value) if PASSED_ON.contains(&name) => {
+                rest.append_pair(name, value);
+            }
             (name, value) => settled(name, value)?,
         }
     }

@@ -34,7 +34,7 @@ use std::{
     time::Duration,
 };
 
-use guestlane_genesys::{Clock, FailPoints};
+use guestlane_runtime::{Clock, FailPoints};
 use tokio::sync::watch;
 use tokio_postgres::error::SqlState;
 use tracing::{debug, warn};

@@ -2,7 +2,8 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use guestlane_genesys::{PlatformId, Timestamp};
+use guestlane_genesys::PlatformId;
+use guestlane_runtime::Timestamp;
 use uuid::Uuid;
 
 use super::StoreError;

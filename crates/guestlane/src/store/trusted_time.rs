@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use guestlane_genesys::{Boot, Timestamp};
+use guestlane_runtime::{Boot, Timestamp};
 
 /// The property under which a store in a file keeps its [`Mark`].
 pub(super) const MARK: &str = "retention_mark";

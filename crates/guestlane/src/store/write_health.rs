@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use guestlane_genesys::Timestamp;
+use guestlane_runtime::Timestamp;
 
 use super::StoreError;
 

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
-use guestlane_genesys::Timestamp;
+use guestlane_runtime::Timestamp;
 use serde::Serialize;
 use uuid::Uuid;
 use zeroize::Zeroizing;

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use guestlane_genesys::Timestamp;
+use guestlane_runtime::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
 

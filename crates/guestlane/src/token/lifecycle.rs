@@ -25,7 +25,7 @@
 
 use std::time::Duration;
 
-use guestlane_genesys::Timestamp;
+use guestlane_runtime::Timestamp;
 use serde::Serialize;
 
 use super::{TOKEN_TTL, schedule::RotationPolicy};

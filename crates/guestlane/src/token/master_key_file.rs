@@ -13,12 +13,14 @@ use std::{
 
 use aws_lc_rs::rand;
 use base64::{Engine, prelude::BASE64_STANDARD};
-use guestlane_genesys::{FailPoint, FailPoints};
+use guestlane_runtime::{FailPoint, FailPoints};
 use secrecy::SecretString;
 use zeroize::Zeroizing;
 
 use super::master_key::{LENGTH, MasterKey, MasterKeyError};
-use crate::durable_fs::{expect_private, link, make_directory, make_once, sync_directory};
+use guestlane_runtime::durable_fs::{
+    expect_private, link, make_directory, make_once, sync_directory,
+};
 
 impl MasterKey {
     /// Reads the key from a file that only its owner and its group can read, and creates it on

@@ -2,7 +2,7 @@
 //!
 //! The plan is made once before the change, and again in the transaction that revokes the key.
 
-use guestlane_genesys::Timestamp;
+use guestlane_runtime::Timestamp;
 
 use super::{
     keyring::SealedSigningKey,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use guestlane_genesys::Timestamp;
+use guestlane_runtime::Timestamp;
 
 use super::{CLOCK_SKEW, TOKEN_TTL};
 

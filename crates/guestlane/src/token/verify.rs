@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-use guestlane_genesys::Timestamp;
+use guestlane_runtime::Timestamp;
 use jsonwebtoken::{Algorithm, Validation};
 use serde::Serialize;
 use serde_json::{Map, Value};

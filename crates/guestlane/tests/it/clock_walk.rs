@@ -6,12 +6,13 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use guestlane::{
-    ReferenceClock, SessionEngine, Timestamp, TokenRequestAuth,
+    SessionEngine, TokenRequestAuth,
     store::{
         SessionFilter,
         batch::{BatchId, NewRow, RowOutcome},
     },
 };
+use guestlane_runtime::{ReferenceClock, Timestamp};
 use uuid::Uuid;
 
 use crate::{

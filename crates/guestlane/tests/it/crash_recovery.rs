@@ -15,13 +15,14 @@ use std::{
 };
 
 use guestlane::{
-    FailPoint, FailPoints, SessionEngine, Timestamp, Workspace,
+    SessionEngine, Workspace,
     api_key::{ApiKey, ApiKeyHasher, StoredApiKey},
     audit, session,
     store::{GuestIdMode, ReplayFilter, SessionFilter},
     surface::Surface,
     token::{KeyState, RotationPolicy},
 };
+use guestlane_runtime::{FailPoint, FailPoints, Timestamp};
 use guestlane_sim::FaultKind;
 
 use crate::harness::{Kept, OPEN_MESSAGING, SALES, WEB_MESSAGING, World, request, tell};

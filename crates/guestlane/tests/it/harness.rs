@@ -5,15 +5,14 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream};
 use guestlane::{
-    CallPolicy, Clock, CreatedSession, Credentials, Endpoints, EngineConfig, Error, ManualClock,
-    OAuthClient, SessionEngine, StorageConfig, Timestamp, TlsRoots, TokenRequestAuth,
-    WebhookConfig, Workspace, audit,
-    outbox::EgressPolicy,
+    CallPolicy, CreatedSession, Credentials, Endpoints, EngineConfig, Error, OAuthClient,
+    SessionEngine, StorageConfig, TokenRequestAuth, WebhookConfig, Workspace, audit,
     request::{Attributes, ContactDetails, IdempotencyKey, SessionRequest},
     store::{Database, LogInfo},
     surface::{MessagingConfig, Surface},
     token::RotationPolicy,
 };
+use guestlane_runtime::{Clock, ManualClock, Timestamp, TlsRoots, ssrf::EgressPolicy};
 use guestlane_sim::{
     DEPLOYMENT_ID, EXTERNAL_SOURCE_ID, Entry, Flow, INTEGRATION_ID, Options, Simulator,
 };

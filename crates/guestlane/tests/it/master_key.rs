@@ -437,7 +437,7 @@ async fn seals_are_counted_across_processes_and_begin_anew_with_a_new_key() {
 mod deaths {
     use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-    use guestlane::{FailPoint, FailPoints};
+    use guestlane_runtime::{FailPoint, FailPoints};
 
     use super::*;
 

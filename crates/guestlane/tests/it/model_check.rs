@@ -13,12 +13,12 @@ use std::{
 };
 
 use guestlane::{
-    Timestamp,
     session::{
         Availability, Failure, LEASE_TTL, SessionRecord, SessionState, StepFailure, SurfaceBinding,
     },
     token::TokenIdentity,
 };
+use guestlane_runtime::Timestamp;
 
 use crate::harness::{request, tell};
 

@@ -1042,7 +1042,7 @@ async fn a_guest_whose_forgotten_contact_cannot_be_made_again_is_connected_witho
 #[cfg(debug_assertions)]
 #[tokio::test]
 async fn a_process_that_dies_while_it_replaces_a_contact_makes_no_two() {
-    use guestlane::{FailPoint, FailPoints};
+    use guestlane_runtime::{FailPoint, FailPoints};
     for fail_point in [FailPoint::ContactForgotten, FailPoint::ContactMade] {
         let mut world = World::on(&OPEN_MESSAGING).await;
         world.config.cloud.external_source = None;

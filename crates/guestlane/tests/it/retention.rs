@@ -333,7 +333,7 @@ async fn write(store: &Store, world: &World, guest: usize) {
 #[cfg(debug_assertions)]
 #[tokio::test]
 async fn thousands_are_forgotten_in_small_steps_and_a_death_between_them_loses_nothing() {
-    use guestlane::{FailPoint, FailPoints};
+    use guestlane_runtime::{FailPoint, FailPoints};
 
     const SESSIONS: usize = 3000;
     // A transaction moves the horizon, and in a database another one looks for batches.
@@ -399,12 +399,12 @@ async fn thousands_are_forgotten_in_small_steps_and_a_death_between_them_loses_n
 #[cfg(debug_assertions)]
 async fn lane_that_dies(
     world: &mut World,
-    at: guestlane::FailPoint,
+    at: guestlane_runtime::FailPoint,
     nth: usize,
 ) -> Arc<SessionEngine> {
     let (armed, passed) = (Arc::new(AtomicUsize::new(0)), AtomicUsize::new(0));
     let is_armed = Arc::clone(&armed);
-    world.config.places.fail_points = guestlane::FailPoints::new(move |fail_point| {
+    world.config.places.fail_points = guestlane_runtime::FailPoints::new(move |fail_point| {
         fail_point == at
             && is_armed.load(Ordering::SeqCst) == 1
             && passed.fetch_add(1, Ordering::SeqCst) + 1 == nth
@@ -413,6 +413,6 @@ async fn lane_that_dies(
     armed.store(1, Ordering::SeqCst);
     engine.prune().await.unwrap_err();
     drop(engine);
-    world.config.places.fail_points = guestlane::FailPoints::default();
+    world.config.places.fail_points = guestlane_runtime::FailPoints::default();
     world.engine().await
 }

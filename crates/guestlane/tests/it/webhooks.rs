@@ -11,10 +11,11 @@ use std::{
 
 use guestlane::{
     SessionEngine,
-    outbox::{DeliveryOutcome, EgressPolicy, Endpoints, KeyKind},
+    outbox::{DeliveryOutcome, Endpoints, KeyKind},
     request::SessionRequest,
     store::{DeliveryState, RecordFilter, ReplayFilter},
 };
+use guestlane_runtime::ssrf::EgressPolicy;
 
 use crate::{
     harness::{CRM_SECRET, World, crowd, request},

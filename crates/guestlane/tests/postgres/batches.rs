@@ -333,7 +333,8 @@ async fn an_erased_guest_is_in_no_batch_any_more() {
 #[cfg(debug_assertions)]
 #[tokio::test]
 async fn a_process_that_dies_with_rows_loses_none() {
-    use guestlane::{FailPoint, FailPoints, SessionEngine};
+    use guestlane::SessionEngine;
+    use guestlane_runtime::{FailPoint, FailPoints};
     for fail_point in [FailPoint::RowsTaken, FailPoint::RowsEnded] {
         for nth in 1..4 {
             let world = World::new().await;

@@ -3,7 +3,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use guestlane::{ReferenceClock, SessionEngine};
+use guestlane::SessionEngine;
+use guestlane_runtime::ReferenceClock;
 
 use crate::{
     fleet::on_machine,

@@ -9,7 +9,8 @@ use std::{
     time::Duration,
 };
 
-use guestlane::{Clock, SessionEngine};
+use guestlane::SessionEngine;
+use guestlane_runtime::Clock;
 use guestlane_test_postgres::{Proxy, Server, schema_in};
 
 use crate::harness::{World, request};

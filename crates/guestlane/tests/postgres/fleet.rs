@@ -5,9 +5,9 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 use guestlane::{
-    Clock, EngineConfig, Rate, SessionEngine, request::SessionRequest, store::Store,
-    token::RotationPolicy,
+    EngineConfig, Rate, SessionEngine, request::SessionRequest, store::Store, token::RotationPolicy,
 };
+use guestlane_runtime::Clock;
 
 use crate::harness::{World, request, tell};
 
@@ -233,7 +233,7 @@ async fn processes_that_start_at_once_on_an_empty_database_agree() {
                 &places.database,
                 &home,
                 &Clock::system(),
-                &guestlane::FailPoints::default(),
+                &guestlane_runtime::FailPoints::default(),
             )
             .await
         }

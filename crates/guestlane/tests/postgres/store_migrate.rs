@@ -7,7 +7,7 @@ use std::sync::{
 };
 
 use guestlane::{
-    FailPoint, FailPoints, SessionEngine, StorageConfig,
+    SessionEngine, StorageConfig,
     api_key::{ApiKey, ApiKeyHasher, Scope, Scopes, StoredApiKey},
     store::{
         Database, ErasureOutcome, GuestIdMode, PostgresUrl, RecordFilter, SessionFilter,
@@ -15,6 +15,7 @@ use guestlane::{
         migrate::{MigrationError, MigrationProgress, MigrationReport, migrate_store},
     },
 };
+use guestlane_runtime::{FailPoint, FailPoints};
 
 use crate::harness::{World, crowd, request};
 
@@ -63,7 +64,7 @@ async fn try_copy_now(
         to.parse::<PostgresUrl>().unwrap(),
         fail_points.clone(),
     );
-    let now = guestlane::Clock::system().now();
+    let now = guestlane_runtime::Clock::system().now();
     let copying = move || {
         migrate_store(
             places.database.file().unwrap(),
@@ -91,7 +92,7 @@ async fn copy_with_progress(
             to.parse::<PostgresUrl>().unwrap(),
             fail_points.clone(),
         );
-        let (now, progress) = (guestlane::Clock::system().now(), progress.clone());
+        let (now, progress) = (guestlane_runtime::Clock::system().now(), progress.clone());
         let copying = move || {
             migrate_store(
                 places.database.file().unwrap(),

@@ -7,10 +7,8 @@ use std::{
 };
 
 use guestlane::store::Database;
-use guestlane::{
-    Clock, FailPoints,
-    store::{Store, StoreError},
-};
+use guestlane::store::{Store, StoreError};
+use guestlane_runtime::{Clock, FailPoints};
 use guestlane_test_postgres::{Server, schema_in};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 

@@ -13,11 +13,12 @@ use std::{collections::BTreeMap, path::Path, process::ExitCode, sync::Arc};
 
 use anyhow::Context;
 use guestlane::{
-    Clock, CreatedSession, SessionEngine,
+    CreatedSession, SessionEngine,
     admission_control::{AdmissionController, PlatformOutage},
     config::{PLATFORM_RATE_LIMIT, QUEUE_ID},
     request::check_visible,
 };
+use guestlane_runtime::Clock;
 use serde::Serialize;
 use tokio::{sync::mpsc, task::JoinSet};
 

@@ -2,7 +2,8 @@
 
 use std::{io::IsTerminal, time::Duration};
 
-use guestlane::{ClientUsage, Clock, SessionEngine, Timestamp};
+use guestlane::{ClientUsage, SessionEngine};
+use guestlane_runtime::{Clock, Timestamp};
 
 use super::Counts;
 use crate::output;

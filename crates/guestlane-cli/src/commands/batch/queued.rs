@@ -4,12 +4,13 @@
 use std::{path::Path, process::ExitCode};
 
 use guestlane::{
-    Clock, Workspace,
+    Workspace,
     config::{DATABASE_URL, Settings},
     request::ValidationError,
     store::batch::{BatchId, BatchStatus, NewRow, RowFailure, RowResult},
 };
 use guestlane_http::model::Session as SessionJson;
+use guestlane_runtime::Clock;
 use serde_json::json;
 use uuid::Uuid;
 

@@ -9,15 +9,15 @@ use std::{
 
 use anyhow::Context;
 use guestlane::{
-    CallPolicy, Clock, Credentials, Endpoints, EngineConfig, OAuthClient, Rate, SessionEngine,
-    StorageConfig, TlsRoots, TokenRequestAuth, WebhookConfig,
+    CallPolicy, Credentials, Endpoints, EngineConfig, OAuthClient, Rate, SessionEngine,
+    StorageConfig, TokenRequestAuth, WebhookConfig,
     admission_control::{AdmissionController, Permit},
-    outbox::EgressPolicy,
     request::{Attributes, ContactDetails, IdempotencyKey, QueueId, SessionRequest},
     store::BenchOverrides,
     surface::{MessagingConfig, Surface},
     token::RotationPolicy,
 };
+use guestlane_runtime::{Clock, TlsRoots, ssrf::EgressPolicy};
 use nix::sys::{
     resource::{Usage, UsageWho, getrusage},
     time::TimeValLike,

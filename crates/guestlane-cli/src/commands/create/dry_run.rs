@@ -2,7 +2,7 @@
 //! the platform can assign, are replaced by their names.
 
 use guestlane::{
-    Clock, EngineConfig, FailPoints,
+    EngineConfig,
     request::{Attributes, SessionRequest},
     surface::{MessagingConfig, Surface},
     token::{GuestToken, SealedSigningKey},
@@ -14,6 +14,7 @@ use guestlane_genesys::{
         frame::{Action, ClientFrame, Configure, SessionToken},
     },
 };
+use guestlane_runtime::{Clock, FailPoints};
 use serde::Serialize;
 use serde_json::{
     json,

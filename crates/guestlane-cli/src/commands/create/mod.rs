@@ -5,11 +5,12 @@ mod dry_run;
 use std::process::ExitCode;
 
 use guestlane::{
-    Clock, CreatedSession, SessionEngine,
+    CreatedSession, SessionEngine,
     config::Settings,
     request::{ContactDetails, IdempotencyKey, QueueId, SessionRequest},
 };
 use guestlane_http::model::Session as SessionJson;
+use guestlane_runtime::Clock;
 
 use super::{attributes, close};
 use crate::{

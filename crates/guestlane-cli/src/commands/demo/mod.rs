@@ -15,10 +15,10 @@ use std::{
 use anyhow::Context;
 use futures_util::{StreamExt, stream};
 use guestlane::{
-    CallPolicy, Clock, CreatedSession, Credentials, Endpoints, EngineConfig, Error, OAuthClient,
-    SessionEngine, StorageConfig, TlsRoots, TokenRequestAuth, WebhookConfig, audit,
+    CallPolicy, CreatedSession, Credentials, Endpoints, EngineConfig, Error, OAuthClient,
+    SessionEngine, StorageConfig, TokenRequestAuth, WebhookConfig, audit,
     input::{csv, without_bom_str},
-    outbox::{EgressPolicy, WebhookSecret},
+    outbox::WebhookSecret,
     request::{
         Attributes, ContactDetails, IdempotencyKey, QueueId, SessionRequest, ValidationError,
     },
@@ -27,6 +27,7 @@ use guestlane::{
 };
 use guestlane_genesys::Queue;
 use guestlane_http::model::Session as SessionJson;
+use guestlane_runtime::{Clock, TlsRoots, ssrf::EgressPolicy};
 use guestlane_sim::{Options, Simulator, Snapshot};
 use serde_json::json;
 

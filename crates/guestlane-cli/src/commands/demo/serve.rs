@@ -12,7 +12,7 @@ use std::{
 };
 
 use guestlane::{
-    Clock, SessionEngine,
+    SessionEngine,
     api_key::{ApiKey, Scope, Scopes, StoredApiKey},
     config::ServiceSettings,
     request::{
@@ -20,6 +20,7 @@ use guestlane::{
     },
 };
 use guestlane_http::{Service, server::Server};
+use guestlane_runtime::Clock;
 use serde_json::json;
 use tokio::{sync::oneshot, task::JoinSet};
 use uuid::Uuid;

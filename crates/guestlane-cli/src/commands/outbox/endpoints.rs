@@ -3,10 +3,10 @@
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use guestlane::{
-    Clock,
     outbox::{Endpoint, Endpoints, KeyKind},
     request::ValidationError,
 };
+use guestlane_runtime::Clock;
 use serde_json::{Value, json};
 
 use crate::{

@@ -5,11 +5,11 @@ mod endpoints;
 use std::{process::ExitCode, sync::Arc};
 
 use guestlane::{
-    Clock, Timestamp,
     outbox::{Endpoints, Event, KeyKind, Outbox as Deliverer},
     request::ValidationError,
     store::{Delivery, DeliveryState, ReplayFilter},
 };
+use guestlane_runtime::{Clock, Timestamp};
 use serde_json::json;
 
 use super::{confirm, confirm::Confirmed, open_state_read_only, span};

@@ -7,13 +7,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use guestlane_genesys::{
-    Timestamp,
-    guest::frame::{
-        AttachmentDeleted, Body as FrameBody, ErrorMessage, FrameKind, PresignedUrl, ServerFrame,
-        UploadSuccess,
-    },
+use guestlane_genesys::guest::frame::{
+    AttachmentDeleted, Body as FrameBody, ErrorMessage, FrameKind, PresignedUrl, ServerFrame,
+    UploadSuccess,
 };
+use guestlane_runtime::Timestamp;
 use http::{HeaderMap, Response, StatusCode, header};
 use serde_json::{Map, Value, json};
 

@@ -6,10 +6,8 @@ use std::{
     time::Duration,
 };
 
-use guestlane_genesys::{
-    Timestamp,
-    guest::frame::{Body as FrameBody, Empty},
-};
+use guestlane_genesys::guest::frame::{Body as FrameBody, Empty};
+use guestlane_runtime::Timestamp;
 use http::{HeaderMap, Response, StatusCode};
 use serde_json::{Value, json};
 

@@ -1,12 +1,10 @@
 //! Parses and validates one frame of a guest, and dispatches it to its handler.
 
-use guestlane_genesys::{
-    Timestamp,
-    guest::frame::{
-        Action, Body, ClientFrame, Configuration, Empty, ErrorMessage, FrameKind, ResumeToken,
-        ServerFrame, SessionToken,
-    },
+use guestlane_genesys::guest::frame::{
+    Action, Body, ClientFrame, Configuration, Empty, ErrorMessage, FrameKind, ResumeToken,
+    ServerFrame, SessionToken,
 };
+use guestlane_runtime::Timestamp;
 use serde_json::{Value, json};
 
 use super::{ECHOES_PER_MINUTE, REQUESTS_PER_MINUTE};

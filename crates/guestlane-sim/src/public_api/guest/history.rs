@@ -4,10 +4,8 @@
 use std::time::Duration;
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-use guestlane_genesys::{
-    Timestamp,
-    guest::frame::{Body as FrameBody, Jwt},
-};
+use guestlane_genesys::guest::frame::{Body as FrameBody, Jwt};
+use guestlane_runtime::Timestamp;
 use http::{HeaderMap, Response, StatusCode};
 use serde_json::json;
 

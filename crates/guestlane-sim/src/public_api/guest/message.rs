@@ -2,13 +2,11 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use guestlane_genesys::{
-    Timestamp,
-    guest::{
-        event::{Channel, Direction, Event, Message, Presence, attribute_bytes},
-        frame::{Body, Empty, ServerFrame},
-    },
+use guestlane_genesys::guest::{
+    event::{Channel, Direction, Event, Message, Presence, attribute_bytes},
+    frame::{Body, Empty, ServerFrame},
 };
+use guestlane_runtime::Timestamp;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 

@@ -13,10 +13,8 @@ pub(crate) mod upgrade;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use aws_lc_rs::digest;
-use guestlane_genesys::{
-    Timestamp,
-    guest::frame::{Body, ConnectionClosed, Empty, ServerFrame},
-};
+use guestlane_genesys::guest::frame::{Body, ConnectionClosed, Empty, ServerFrame};
+use guestlane_runtime::Timestamp;
 use serde_json::Value;
 use tokio::sync::mpsc::UnboundedSender;
 use uuid::Uuid;

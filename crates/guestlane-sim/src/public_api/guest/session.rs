@@ -5,10 +5,8 @@ use std::{
     time::Duration,
 };
 
-use guestlane_genesys::{
-    Timestamp,
-    guest::frame::{Body, Configure, SessionResponse},
-};
+use guestlane_genesys::guest::frame::{Body, Configure, SessionResponse};
+use guestlane_runtime::Timestamp;
 
 use super::{
     CONFIGURES_PER_MINUTE, CONNECTIONS_PER_SESSION, Session,

@@ -1,7 +1,7 @@
 //! The upgrade to the guest WebSocket: checks of origin, deployment and connection limits
 //! (docs/platform.md#guest-socket).
 
-use guestlane_genesys::Timestamp;
+use guestlane_runtime::Timestamp;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use uuid::Uuid;

@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use guestlane_genesys::{FailPoint, FailPoints, Timestamp};
+use guestlane_runtime::{FailPoint, FailPoints, Timestamp};
 use rusqlite::{Connection as File, OpenFlags, OptionalExtension, TransactionBehavior};
 
 use super::{

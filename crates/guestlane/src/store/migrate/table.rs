@@ -1,6 +1,6 @@
 //! The tables that a migration copies, and how it reads their rows from both stores.
 
-use guestlane_genesys::{FailPoint, FailPoints};
+use guestlane_runtime::{FailPoint, FailPoints};
 use rusqlite::Connection as File;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;

@@ -1,6 +1,6 @@
 //! The keys of those who ask the service.
 
-use guestlane_genesys::{FailPoint, Timestamp};
+use guestlane_runtime::{FailPoint, Timestamp};
 use tokio_postgres::Row;
 
 use super::{Postgres, connection::DbResult, listen::CHANGED};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use guestlane_genesys::Timestamp;
+use guestlane_runtime::Timestamp;
 use tokio_postgres::Row;
 use uuid::Uuid;
 

@@ -1,6 +1,7 @@
 //! Who asked first under a key, and what the others are told.
 
-use guestlane_genesys::{ErrorCounts, Timestamp};
+use guestlane_genesys::ErrorCounts;
+use guestlane_runtime::Timestamp;
 
 use super::{Postgres, rows, writer::WriteOp};
 use crate::{

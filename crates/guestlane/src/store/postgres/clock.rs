@@ -1,6 +1,6 @@
 //! The database's clock: what nodes compare (leases, schedules, retention) is this one clock's time.
 
-use guestlane_genesys::{Clock, ReferenceClock};
+use guestlane_runtime::{Clock, ReferenceClock};
 
 use super::{
     Postgres,
@@ -23,7 +23,7 @@ pub(super) fn measure(
     if round_trip > MAX_ROUND_TRIP_MICROS && reference.wall_clock_offset().is_some() {
         return Ok(());
     }
-    let time = guestlane_genesys::Timestamp::from_unix_micros;
+    let time = guestlane_runtime::Timestamp::from_unix_micros;
     reference.set(time(there), time(sent + round_trip / 2));
     Ok(())
 }

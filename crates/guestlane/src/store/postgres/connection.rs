@@ -3,7 +3,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use futures_util::{StreamExt, stream, stream::BoxStream};
-use guestlane_genesys::{Clock, Timestamp, tls_error};
+use guestlane_runtime::{Clock, Timestamp, tls_error};
 use rustls_tokio_postgres::MakeRustlsConnect;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -540,7 +540,7 @@ fn is_permanent(said: &DbError) -> bool {
 
 fn answered<T>(
     url: &PostgresUrl,
-    answer: Result<Result<T, tokio_postgres::Error>, guestlane_genesys::TimedOut>,
+    answer: Result<Result<T, tokio_postgres::Error>, guestlane_runtime::TimedOut>,
 ) -> DbResult<T> {
     match answer {
         Ok(answer) => {

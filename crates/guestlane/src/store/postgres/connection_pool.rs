@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use guestlane_genesys::{Clock, FailPoint, FailPoints};
+use guestlane_runtime::{Clock, FailPoint, FailPoints};
 use tokio::sync::{mpsc, oneshot};
 use tokio_postgres::error::SqlState;
 

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use guestlane_genesys::{QuotaLease, QuotaRequest, Timestamp};
+use guestlane_genesys::{QuotaLease, QuotaRequest};
+use guestlane_runtime::Timestamp;
 use uuid::Uuid;
 
 use super::Postgres;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashSet};
 
 use aws_lc_rs::digest::{SHA256, digest};
-use guestlane_genesys::{FailPoint, Timestamp};
+use guestlane_runtime::{FailPoint, Timestamp};
 use tokio_postgres::{Row, types::ToSql};
 use uuid::Uuid;
 

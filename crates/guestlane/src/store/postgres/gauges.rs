@@ -1,6 +1,6 @@
 //! How it goes at this moment, from indexes alone: asked for every second, it must cost nobody anything, however many sessions there are.
 
-use guestlane_genesys::Timestamp;
+use guestlane_runtime::Timestamp;
 
 use super::{Postgres, log::number_of};
 use crate::store::{StoreError, StoreGauges, row::UNFINISHED};

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use guestlane_genesys::{FailPoint, Timestamp};
+use guestlane_runtime::{FailPoint, Timestamp};
 use uuid::Uuid;
 
 use super::{

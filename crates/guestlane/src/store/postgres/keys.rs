@@ -1,6 +1,6 @@
 //! Signing keys and other secrets: encrypted before they come here.
 
-use guestlane_genesys::Timestamp;
+use guestlane_runtime::Timestamp;
 
 use super::{
     Postgres,

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt};
-use guestlane_genesys::Clock;
+use guestlane_runtime::Clock;
 use tokio::sync::watch;
 use tokio_postgres::AsyncMessage;
 use tracing::debug;

@@ -8,7 +8,7 @@ use std::{
     path::PathBuf,
 };
 
-use guestlane_genesys::FailPoints;
+use guestlane_runtime::FailPoints;
 use uuid::Uuid;
 
 use super::connection::{Connection, DbResult};
@@ -33,8 +33,12 @@ impl NodeIdentity {
         let file = directory.join("home.id");
         let failed = |error: io::Error| StoreError::Open(file.clone(), error);
         if !file.exists() {
-            crate::durable_fs::make_once(&file, Uuid::new_v4().to_string().as_bytes(), || ())
-                .map_err(failed)?;
+            guestlane_runtime::durable_fs::make_once(
+                &file,
+                Uuid::new_v4().to_string().as_bytes(),
+                || (),
+            )
+            .map_err(failed)?;
         }
         let text = fs::read_to_string(&file).map_err(failed)?;
         let id = text.trim().parse().map_err(|_| {

@@ -36,7 +36,7 @@ use std::{
     time::Duration,
 };
 
-use guestlane_genesys::{Clock, FailPoints, ReferenceClock};
+use guestlane_runtime::{Clock, FailPoints, ReferenceClock};
 use tokio::sync::watch;
 use tokio_postgres::error::SqlState;
 

@@ -1,6 +1,7 @@
 //! Sessions as rows of PostgreSQL: one by one, and as columns of many.
 
-use guestlane_genesys::{Attempt, Timestamp};
+use guestlane_genesys::Attempt;
+use guestlane_runtime::Timestamp;
 use tokio_postgres::{Row, types::ToSql};
 use uuid::Uuid;
 

@@ -1,6 +1,6 @@
 //! Sessions on their way: transitions, leases, taking up what was left behind, and looking.
 
-use guestlane_genesys::Timestamp;
+use guestlane_runtime::Timestamp;
 use uuid::Uuid;
 
 use super::{

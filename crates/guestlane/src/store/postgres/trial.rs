@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use guestlane_genesys::Clock;
+use guestlane_runtime::Clock;
 
 use super::{
     Postgres,

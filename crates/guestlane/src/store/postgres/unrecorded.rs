@@ -1,6 +1,6 @@
 //! Changes that wait to be recorded.
 
-use guestlane_genesys::Timestamp;
+use guestlane_runtime::Timestamp;
 
 use super::Postgres;
 use crate::{

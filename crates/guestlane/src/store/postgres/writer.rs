@@ -8,7 +8,8 @@ use std::{
     time::Duration,
 };
 
-use guestlane_genesys::{Attempt, Clock, ErrorCounts, FailPoint, FailPoints, Timestamp};
+use guestlane_genesys::{Attempt, ErrorCounts};
+use guestlane_runtime::{Clock, FailPoint, FailPoints, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 use tokio_postgres::error::SqlState;
 use tracing::warn;

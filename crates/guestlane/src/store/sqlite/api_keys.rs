@@ -1,6 +1,6 @@
 //! API keys.
 
-use guestlane_genesys::{FailPoint, Timestamp};
+use guestlane_runtime::{FailPoint, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::Sqlite;

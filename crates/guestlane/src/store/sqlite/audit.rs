@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use guestlane_genesys::{Clock, FailPoint, FailPoints};
+use guestlane_runtime::{Clock, FailPoint, FailPoints};
 use rusqlite::{Connection, OptionalExtension, params};
 use tracing::warn;
 

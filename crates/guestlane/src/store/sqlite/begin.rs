@@ -1,6 +1,7 @@
 //! Decides in one transaction which caller of an idempotency key runs the saga.
 
-use guestlane_genesys::{ErrorCounts, Timestamp};
+use guestlane_genesys::ErrorCounts;
+use guestlane_runtime::Timestamp;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::{Sqlite, Tx, rows};

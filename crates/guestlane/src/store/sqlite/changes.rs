@@ -1,6 +1,6 @@
 //! Changes whose audit records are still to be written.
 
-use guestlane_genesys::Timestamp;
+use guestlane_runtime::Timestamp;
 use rusqlite::Connection;
 
 use super::Sqlite;

@@ -1,6 +1,6 @@
 //! The outbox: events that wait for delivery, and the outcome of each delivery.
 
-use guestlane_genesys::{FailPoint, Timestamp};
+use guestlane_runtime::{FailPoint, Timestamp};
 use rusqlite::{Connection, Row, params, types::Value};
 use uuid::Uuid;
 

@@ -1,7 +1,7 @@
 //! Gauges of the store. They are read every second and use only indexes, so that their cost does
 //! not grow with the number of sessions.
 
-use guestlane_genesys::Timestamp;
+use guestlane_runtime::Timestamp;
 
 use super::Sqlite;
 use crate::store::{StoreError, StoreGauges, row::UNFINISHED};

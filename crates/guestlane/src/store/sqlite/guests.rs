@@ -1,6 +1,6 @@
 //! Guests: their names in the audit log, and their erasure.
 
-use guestlane_genesys::{FailPoint, Timestamp};
+use guestlane_runtime::{FailPoint, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
 use tracing::warn;
 use uuid::Uuid;

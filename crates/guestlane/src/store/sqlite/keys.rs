@@ -1,6 +1,6 @@
 //! Signing keys and other secrets. Callers encrypt them before they reach the store.
 
-use guestlane_genesys::Timestamp;
+use guestlane_runtime::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::Sqlite;

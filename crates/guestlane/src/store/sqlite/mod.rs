@@ -29,18 +29,16 @@ use std::{
     time::Duration,
 };
 
-use guestlane_genesys::{Clock, FailPoints};
+use guestlane_runtime::{Clock, FailPoints};
 use rusqlite::{Connection, OpenFlags};
 use tracing::warn;
 
 use super::{
     AuditSettings, BenchOverrides, ReadLimits, StoreError, StoreInfo, write_health::WriteHealth,
 };
-use crate::{
-    audit::{ChangeAction, NoteSigner, UNRECORDED},
-    durable_fs::{make_directory, sync_directory},
-};
+use crate::audit::{ChangeAction, NoteSigner, UNRECORDED};
 use audit::Logs;
+use guestlane_runtime::durable_fs::{make_directory, sync_directory};
 pub(super) use read_only::cannot_be_written;
 use writer::{Reader, Tx, Writer};
 

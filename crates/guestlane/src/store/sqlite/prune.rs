@@ -1,7 +1,7 @@
 //! Deletes finished sessions after the retention period. Their audit records stay, so that the log
 //! remains provable.
 
-use guestlane_genesys::Timestamp;
+use guestlane_runtime::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 use uuid::Uuid;
 

@@ -2,17 +2,15 @@
 
 use std::{fs, io, path::Path};
 
-use guestlane_genesys::{Clock, FailPoints};
+use guestlane_runtime::{Clock, FailPoints};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::{
     BUSY, Sqlite, migrations, retention,
     writer::{Reader, Writer},
 };
-use crate::{
-    durable_fs::is_read_only,
-    store::{ReadLimits, StoreError, write_health::WriteHealth},
-};
+use crate::store::{ReadLimits, StoreError, write_health::WriteHealth};
+use guestlane_runtime::durable_fs::is_read_only;
 
 impl Sqlite {
     /// Tests whether the store can be written, by a write in a transaction that is rolled back.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use guestlane_genesys::{Clock, Timestamp};
+use guestlane_runtime::{Clock, Timestamp};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
 use super::Sqlite;

@@ -1,6 +1,6 @@
 //! Session records: transitions, leases, claims of expired sessions, and queries.
 
-use guestlane_genesys::Timestamp;
+use guestlane_runtime::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params, types::Value};
 
 use super::{Sqlite, Tx, counters, deliveries, rows};

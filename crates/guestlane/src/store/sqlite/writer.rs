@@ -12,7 +12,7 @@ use std::{
     thread,
 };
 
-use guestlane_genesys::{Clock, FailPoint, FailPoints, Timestamp};
+use guestlane_runtime::{Clock, FailPoint, FailPoints, Timestamp};
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 use tracing::warn;

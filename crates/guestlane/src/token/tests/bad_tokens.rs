@@ -10,7 +10,7 @@ use aws_lc_rs::{
     },
 };
 use base64::{Engine, prelude::BASE64_STANDARD, prelude::BASE64_URL_SAFE_NO_PAD};
-use guestlane_genesys::Timestamp;
+use guestlane_runtime::Timestamp;
 use serde_json::json;
 
 use super::{

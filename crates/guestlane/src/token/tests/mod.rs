@@ -3,7 +3,7 @@
 mod bad_tokens;
 mod rotations;
 
-use guestlane_genesys::Timestamp;
+use guestlane_runtime::Timestamp;
 
 use super::{KeyLifecycle, MasterKey, SealedSigningKey};
 

@@ -4,7 +4,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use guestlane_genesys::{Clock, ManualClock, Timestamp};
+use guestlane_runtime::{Clock, ManualClock, Timestamp};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, jwk::JwkSet};
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;

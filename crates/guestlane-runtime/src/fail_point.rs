@@ -163,7 +163,7 @@ mod in_debug_builds {
         sync::{Arc, atomic::AtomicBool, atomic::Ordering},
     };
 
-    use super::FailPoint;
+    use crate::FailPoint;
 
     /// Called at every fail point; returns whether the process dies there.
     type Hook = dyn Fn(FailPoint) -> bool + Send + Sync;
@@ -214,7 +214,7 @@ mod in_debug_builds {
 
 #[cfg(not(debug_assertions))]
 mod in_release_builds {
-    use super::FailPoint;
+    use crate::FailPoint;
 
     /// Fail points of release builds, without any effect.
     #[derive(Debug, Clone, Copy, Default)]

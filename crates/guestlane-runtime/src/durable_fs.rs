@@ -2,6 +2,7 @@
 //! synchronization, atomic creation and file modes.
 
 use std::{
+    fmt,
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
@@ -9,8 +10,6 @@ use std::{
 };
 
 use tracing::warn;
-
-use crate::request::ValidationError;
 
 /// The directory of a file.
 fn directory_of(path: &Path) -> PathBuf {
@@ -21,7 +20,7 @@ fn directory_of(path: &Path) -> PathBuf {
 }
 
 /// Creates the directory of a file if it is missing, with access for its owner only.
-pub(crate) fn make_directory(path: &Path) -> io::Result<()> {
+pub fn make_directory(path: &Path) -> io::Result<()> {
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -30,7 +29,7 @@ pub(crate) fn make_directory(path: &Path) -> io::Result<()> {
 
 /// Synchronizes the directory of a file. Without it, a power failure can lose the name of a file
 /// whose content is on disk.
-pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
+pub fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(directory_of(path))?.sync_all()
 }
 
@@ -38,7 +37,7 @@ pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
 ///
 /// The content is written to a draft, which is then linked. So only one of two processes creates
 /// the file, and a crash leaves no partial file. `drafted` runs between the two steps.
-pub(crate) fn make_once(path: &Path, content: &[u8], drafted: impl FnOnce()) -> io::Result<()> {
+pub fn make_once(path: &Path, content: &[u8], drafted: impl FnOnce()) -> io::Result<()> {
     make_directory(path)?;
     // The process ID would not be unique: containers that share a volume have the same one.
     let draft = path.with_extension(format!("{:016x}.draft", fastrand::u64(..)));
@@ -60,7 +59,7 @@ pub(crate) fn make_once(path: &Path, content: &[u8], drafted: impl FnOnce()) -> 
 }
 
 /// Creates a hard link. Succeeds if the target exists already.
-pub(crate) fn link(from: &Path, to: &Path) -> io::Result<()> {
+pub fn link(from: &Path, to: &Path) -> io::Result<()> {
     match fs::hard_link(from, to) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         other => other,
@@ -69,28 +68,24 @@ pub(crate) fn link(from: &Path, to: &Path) -> io::Result<()> {
 
 /// A file with a secret that users outside its owner and group can read or write.
 #[derive(Debug)]
-pub(crate) struct Exposed {
-    path: PathBuf,
+pub struct Exposed {
+    /// The file.
+    pub path: PathBuf,
     /// Permission bits.
-    pub(crate) mode: u32,
+    pub mode: u32,
 }
 
-impl Exposed {
-    /// Returns the error for the setting that has the secret or names the file.
-    pub(crate) fn named(&self, setting: &str) -> ValidationError {
-        let path = self.path.display();
-        let reason = format!(
-            "{path} can be read or written by others (mode {:o})",
-            self.mode
-        );
-        ValidationError::new(setting, reason, format!("run `chmod o= {path}`")).may_pass()
+impl fmt::Display for Exposed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (path, mode) = (self.path.display(), self.mode);
+        write!(f, "{path} can be read or written by others (mode {mode:o})")
     }
 }
 
 /// Checks the mode of a file with a secret; links are followed. Access by the group only logs a
 /// warning: the `fsGroup` of a volume and a mounted Secret grant it at each start. A missing file
 /// is accepted.
-pub(crate) fn expect_private(path: &Path) -> Result<(), Exposed> {
+pub fn expect_private(path: &Path) -> Result<(), Exposed> {
     let Ok(metadata) = fs::metadata(path) else {
         return Ok(());
     };
@@ -109,13 +104,13 @@ pub(crate) fn expect_private(path: &Path) -> Result<(), Exposed> {
 
 /// The mode of a directory that users outside its owner and group can enter or read; otherwise
 /// `None`.
-pub(crate) fn mode_for_others(directory: &Path) -> Option<u32> {
+pub fn mode_for_others(directory: &Path) -> Option<u32> {
     let mode = fs::metadata(directory).ok()?.permissions().mode() & 0o7777;
     (mode & 0o007 != 0).then_some(mode)
 }
 
 /// Whether an error says that a file or directory cannot be written.
-pub(crate) fn is_read_only(error: &io::Error) -> bool {
+pub fn is_read_only(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem

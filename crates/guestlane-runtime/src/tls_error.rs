@@ -5,7 +5,7 @@ use std::{error::Error, io};
 
 use rustls::{AlertDescription, CertificateError, OtherError, pki_types::UnixTime};
 
-use crate::{clock::Timestamp, foreign::one_line};
+use crate::{Timestamp, text::one_line};
 
 /// Phrase in the message about an untrusted authority. Callers that know which setting holds the
 /// authority's certificate search for this phrase and add the name of the setting.

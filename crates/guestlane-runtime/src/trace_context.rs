@@ -2,17 +2,13 @@
 //! comparison.
 //!
 //! A program that collects traces [installs](install) two hooks. One makes a span a child of a
-//! remote trace, the other returns the trace context of a span. Therefore this crate and those
-//! above it do not depend on a tracing library such as OpenTelemetry.
+//! remote trace, the other returns the trace context of a span. The crates do not depend on a tracing library such as OpenTelemetry.
 
 use std::{borrow::Cow, sync::OnceLock};
 
 use tracing::Span;
 
-use crate::{
-    attempt_log::{self, TraceParent},
-    outage::Outage,
-};
+use crate::{Outage, TraceParent};
 
 /// Target of all spans that make up a trace. Logs omit this target.
 pub const TARGET: &str = "guestlane_trace";
@@ -23,7 +19,7 @@ pub struct TraceHooks {
     /// Makes the span a child of the given trace.
     pub join: fn(&Span, TraceParent),
     /// Returns the trace context to propagate so that remote spans become children of this span.
-    pub tell: fn(&Span) -> Option<TraceParent>,
+    pub parent_of: fn(&Span) -> Option<TraceParent>,
 }
 
 /// Outage state of the trace collector.
@@ -32,22 +28,20 @@ pub static COLLECTOR: Outage = Outage::of(Cow::Borrowed("trace collector"));
 static HOOKS: OnceLock<TraceHooks> = OnceLock::new();
 
 /// Installs the hooks. Only the first call of a process has an effect.
-pub fn install(ties: TraceHooks) {
-    let _ = HOOKS.set(ties);
+pub fn install(hooks: TraceHooks) {
+    let _ = HOOKS.set(hooks);
 }
 
 /// Makes the span a child of `parent`, if both a parent and hooks exist.
 pub fn set_parent(span: &Span, parent: Option<TraceParent>) {
-    if let (Some(ties), Some(parent)) = (HOOKS.get(), parent) {
-        (ties.join)(span, parent);
+    if let (Some(hooks), Some(parent)) = (HOOKS.get(), parent) {
+        (hooks.join)(span, parent);
     }
 }
 
-/// Returns the trace context to propagate: that of the current span, or else that of the caller's
-/// request.
+/// Returns the trace context of the current span, to propagate to other components.
 pub fn current() -> Option<TraceParent> {
     HOOKS
         .get()
-        .and_then(|ties| (ties.tell)(&Span::current()))
-        .or_else(attempt_log::parent)
+        .and_then(|hooks| (hooks.parent_of)(&Span::current()))
 }

@@ -10,7 +10,7 @@ use std::{
 
 use tracing::{debug, info, warn};
 
-use crate::clock::Timestamp;
+use crate::Timestamp;
 
 /// Outage state of a dependency (the database, the platform, a webhook receiver, the trace
 /// collector). All code that calls the dependency reports to one value, so that one cause produces

@@ -1,6 +1,6 @@
-//! Egress policy of webhooks, against server-side request forgery (SSRF).
+//! Egress policy of requests to hosts that a user configures, against server-side request forgery (SSRF).
 //!
-//! A host name must not lead a delivery into a private network.
+//! A host name must not lead a request into a private network.
 
 use std::{
     future::Future,
@@ -10,21 +10,21 @@ use std::{
     task::{Context, Poll},
 };
 
-use guestlane_genesys::resolver;
+use crate::resolver;
 use hyper_util::client::legacy::connect::dns::Name;
 use tower_service::Service;
 
-/// Which addresses may receive webhooks.
+/// Which addresses may receive requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EgressPolicy {
     /// Only addresses of the public internet.
     Public,
-    /// Private and loopback addresses too: `CRM_ALLOW_PRIVATE_NETWORKS=true`.
+    /// Private and loopback addresses too.
     Any,
 }
 
 impl EgressPolicy {
-    /// Whether the policy allows a webhook to `address`.
+    /// Whether the policy allows a request to `address`.
     pub fn allow(self, address: IpAddr) -> bool {
         self == Self::Any || is_public(address)
     }
@@ -83,7 +83,12 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
 ///
 /// The client connects to exactly the checked addresses, so a second lookup cannot change them.
 #[derive(Debug, Clone)]
-pub(super) struct SsrfGuardResolver(pub(super) EgressPolicy);
+pub struct SsrfGuardResolver {
+    /// Which addresses are allowed.
+    pub policy: EgressPolicy,
+    /// Error message for a forbidden address.
+    pub refusal: &'static str,
+}
 
 impl Service<Name> for SsrfGuardResolver {
     type Response = std::vec::IntoIter<SocketAddr>;
@@ -95,23 +100,16 @@ impl Service<Name> for SsrfGuardResolver {
     }
 
     fn call(&mut self, name: Name) -> Self::Future {
-        let networks = self.0;
+        let Self { policy, refusal } = *self;
         Box::pin(async move {
             let addresses = resolver::lookup(name.as_str(), 0).await?;
-            match addresses
-                .iter()
-                .find(|address| !networks.allow(address.ip()))
-            {
-                Some(_) => Err(io::Error::new(io::ErrorKind::PermissionDenied, NOT_PUBLIC)),
+            match addresses.iter().find(|address| !policy.allow(address.ip())) {
+                Some(_) => Err(io::Error::new(io::ErrorKind::PermissionDenied, refusal)),
                 None => Ok(addresses.into_iter()),
             }
         })
     }
 }
-
-/// Error message for a forbidden address.
-pub(crate) const NOT_PUBLIC: &str =
-    "the address is in a private network (CRM_ALLOW_PRIVATE_NETWORKS=true allows that)";
 
 #[cfg(test)]
 mod tests {
@@ -329,6 +327,13 @@ mod tests {
         ),
     ];
 
+    fn resolver(policy: EgressPolicy) -> SsrfGuardResolver {
+        SsrfGuardResolver {
+            policy,
+            refusal: "the address is private",
+        }
+    }
+
     fn address(host: &str) -> IpAddr {
         let url = Url::parse(&format!("https://{host}/hook")).unwrap();
         match url.host().unwrap() {
@@ -391,7 +396,7 @@ mod tests {
             "crm.localhost",
             "CRM.localhost.",
         ] {
-            let resolved = SsrfGuardResolver(EgressPolicy::Public)
+            let resolved = resolver(EgressPolicy::Public)
                 .call(name.parse().unwrap())
                 .await;
             assert_eq!(
@@ -401,7 +406,7 @@ mod tests {
             );
             // Deliveries to such a name may use plain http, so it must never be an address of
             // another host.
-            let here = SsrfGuardResolver(EgressPolicy::Any)
+            let here = resolver(EgressPolicy::Any)
                 .call(name.parse().unwrap())
                 .await
                 .unwrap();

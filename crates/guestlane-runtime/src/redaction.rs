@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use crate::foreign::{clean, one_line};
+use crate::text::{clean, one_line};
 
 /// Maximum length of a logged body, in characters.
 const MAX_SHAPE: usize = 16 * 1024;
