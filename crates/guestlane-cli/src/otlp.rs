@@ -7,8 +7,8 @@ use bytes::Bytes;
 use guestlane::{
     Error,
     config::{OTLP_ENDPOINT, Settings},
-    request::ValidationError,
 };
+use guestlane_core::request::ValidationError;
 use guestlane_runtime::http_client::HttpClient;
 use guestlane_runtime::{
     Clock, TlsRoots, TraceParent,

@@ -2,13 +2,13 @@
 
 use std::process::ExitCode;
 
-use guestlane::{
-    Error,
-    error::{ErrorCode, display_chain},
+use guestlane::{Error, error::ErrorCode};
+use guestlane_core::{
     request::{IdempotencyKey, ValidationError},
-    store::batch::RowFailure,
     token::TokenError,
 };
+use guestlane_runtime::text::display_chain;
+use guestlane_store::batch::RowFailure;
 use serde::Serialize;
 
 use crate::output;

@@ -10,8 +10,8 @@ use std::{
 use guestlane::{
     Error,
     config::{SETTINGS, STATE_DIR, Settings},
-    request::ValidationError,
 };
+use guestlane_core::request::ValidationError;
 
 use crate::args::Global;
 

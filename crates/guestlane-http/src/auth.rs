@@ -11,10 +11,9 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use guestlane::{
-    Rate,
+use guestlane::{Rate, error::ErrorCode};
+use guestlane_core::{
     api_key::{Principal, Scope},
-    error::ErrorCode,
     request::Owner,
     session::SessionRecord,
 };

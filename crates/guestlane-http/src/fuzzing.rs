@@ -1,7 +1,7 @@
 //! Entry points for the targets in `fuzz/`: they parse request data with the same functions as the
 //! routes. They are not part of the public API.
 
-use guestlane::request::SessionRequest;
+use guestlane_core::request::SessionRequest;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
 use crate::{

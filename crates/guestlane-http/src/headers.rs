@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use guestlane::request::{IdempotencyKey, ValidationError};
+use guestlane_core::request::{IdempotencyKey, ValidationError};
 use guestlane_runtime::TraceParent;
 use http::{HeaderMap, HeaderValue};
 

@@ -12,12 +12,10 @@ use std::{
 };
 
 use axum::{Router, extract::State, response::IntoResponse, routing::get};
-use guestlane::{
-    store::StoreGauges,
-    token::{KeyInfo, KeyState, RotationPolicy},
-};
+use guestlane_core::token::{KeyInfo, KeyState, RotationPolicy};
 use guestlane_genesys::Operation;
 use guestlane_runtime::{HistogramSnapshot, Timestamp};
+use guestlane_store::StoreGauges;
 use http::{HeaderMap, header};
 use prometheus_client::{
     collector::Collector,

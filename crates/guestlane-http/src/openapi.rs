@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use guestlane::{error::ErrorCode, request::Attributes};
+use guestlane::error::ErrorCode;
+use guestlane_core::request::Attributes;
 use serde_json::{Value, json};
 use utoipa::{
     IntoResponses, Modify, OpenApi, PartialSchema, ToSchema,

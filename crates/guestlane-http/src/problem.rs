@@ -4,12 +4,10 @@ use axum::{
     body::Body,
     response::{IntoResponse, Response},
 };
-use guestlane::{
-    Error,
-    error::{ErrorCode, display_chain},
-    request::ValidationError,
-};
+use guestlane::{Error, error::ErrorCode};
+use guestlane_core::request::ValidationError;
 use guestlane_runtime::Timestamp;
+use guestlane_runtime::text::display_chain;
 use http::{HeaderValue, header};
 use serde::Serialize;
 use utoipa::ToSchema;

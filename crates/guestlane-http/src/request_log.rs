@@ -12,7 +12,7 @@ use axum::{
     middleware::Next,
     response::Response,
 };
-use guestlane::api_key::Principal;
+use guestlane_core::api_key::Principal;
 use guestlane_runtime::{Clock, Timestamp, TraceParent, trace_context};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use tracing::{

@@ -2,8 +2,8 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use guestlane::store::{StoreGauges, log_failure};
 use guestlane_runtime::{HistogramSnapshot, Timestamp};
+use guestlane_store::{StoreGauges, log_failure};
 
 use crate::{
     model::{

@@ -12,10 +12,8 @@ use axum_server::{
     accept::DefaultAcceptor,
     tls_rustls::{RustlsAcceptor, RustlsConfig},
 };
-use guestlane::{
-    config::{ServiceSettings, TlsFiles},
-    request::ValidationError,
-};
+use guestlane::config::{ServiceSettings, TlsFiles};
+use guestlane_core::request::ValidationError;
 use guestlane_runtime::{pem, tls_error};
 use hyper_util::rt::TokioTimer;
 use tracing::{info, warn};

@@ -11,15 +11,15 @@ use std::{
 
 use arc_swap::{ArcSwap, Guard};
 use guestlane::{
-    Error, SessionEngine,
-    admission_control::AdmissionController,
-    api_key::{ApiKeyHasher, ApiKeySet},
-    config::ServiceSettings,
+    Error, SessionEngine, admission_control::AdmissionController, config::ServiceSettings,
     error::ErrorCode,
+};
+use guestlane_core::{
+    api_key::{ApiKeyHasher, ApiKeySet},
     request::QueueId,
-    store::{ReadLimits, Store, StoreError, log_failure},
 };
 use guestlane_runtime::{Clock, Timestamp};
+use guestlane_store::{ReadLimits, Store, StoreError, log_failure};
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::warn;

@@ -1,11 +1,10 @@
 //! The timeline of a session: its record, calls, audit records and deliveries, in order of time.
 
-use guestlane::{
-    outbox::event_id,
-    session,
-    store::{CallRecord, Delivery, DeliveryState, RecordFilter, Store, StoreError, StoredRecord},
-};
+use guestlane_core::{event::event_id, session};
 use guestlane_runtime::Timestamp;
+use guestlane_store::{
+    CallRecord, Delivery, DeliveryState, RecordFilter, Store, StoreError, StoredRecord,
+};
 use serde::Deserialize;
 
 use crate::model::{Entry, EntryStatus, Session, Timeline};

@@ -1,4 +1,6 @@
-//! Text from outside, made safe for a log line or a terminal.
+//! Text from outside, made safe for a log line or a terminal, and errors as text.
+
+use std::{error::Error, fmt::Write as _};
 
 /// Maximum length of a line, in characters.
 const MAX_LINE: usize = 300;
@@ -30,6 +32,31 @@ fn is_hidden(c: char) -> bool {
     let invisible = matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
         | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}');
     c.is_control() || invisible
+}
+
+/// The messages of an error and its sources, on one line.
+pub fn display_chain(error: &(dyn Error + 'static)) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if !line.ends_with(&text) {
+            let _ = write!(line, ": {text}");
+        }
+        cause = error.source();
+    }
+    line
+}
+
+/// Returns the text without a UTF-8 byte order mark at its start. The mark has no meaning in UTF-8
+/// (RFC 3629, section 6); editors and PowerShell write it.
+pub fn without_bom(text: &[u8]) -> &[u8] {
+    text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text)
+}
+
+/// Like [`without_bom`], for a text that is known to be UTF-8.
+pub fn without_bom_str(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
 }
 
 #[cfg(test)]

@@ -26,18 +26,20 @@ use std::{
 };
 
 use futures_util::{StreamExt, stream};
-use guestlane::{
-    ErrorCounts, StorageConfig, Workspace,
-    audit::{AuditRecord, Frontier, Status, leaf_hash},
-    outbox::{DeliveryOutcome, Event},
+use guestlane::{ErrorCounts, StorageConfig, Workspace};
+use guestlane_core::{
+    audit::{AuditRecord, Status},
+    event::Event,
     request::{Attributes, ContactDetails, IdempotencyKey, SessionRequest},
     session::{self, SurfaceBinding},
-    store::{
-        BeginOutcome, CommitRequest, DeliveryState, Pruned, RecordFilter, SessionFilter, Store,
-    },
     token::TokenIdentity,
 };
 use guestlane_runtime::{Clock, Timestamp};
+use guestlane_store::{
+    BeginOutcome, CommitRequest, DeliveryOutcome, DeliveryState, Pruned, RecordFilter,
+    SessionFilter, Store,
+};
+use guestlane_tlog::{Frontier, leaf_hash};
 use rusqlite::{Connection, params};
 use rustix::fs::{Advice, fadvise};
 use uuid::{Builder, Uuid};

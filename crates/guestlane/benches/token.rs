@@ -4,7 +4,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use guestlane::{
+use guestlane_core::{
     request::{Attributes, GuestId},
     token::{self, Keyring, MasterKey, SealedSigningKey, TokenIdentity},
 };

@@ -16,7 +16,8 @@ use guestlane_genesys::Priority;
 use guestlane_runtime::Timestamp;
 use tokio::sync::Notify;
 
-use crate::{engine::SessionEngine, request::QueueId};
+use crate::engine::SessionEngine;
+use guestlane_core::request::QueueId;
 
 /// Admits batch rows one after another, and accepts or sheds interactive sessions.
 ///

@@ -14,15 +14,12 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use crate::{
-    admission_control::AdmissionController,
-    engine::SessionEngine,
-    error::{Error, display_chain},
-    session::LEASE_RENEW_INTERVAL,
-    store::{
-        StoreError,
-        batch::{ClaimedRow, RowFailure, RowLease, RowOutcome},
-    },
+use crate::{admission_control::AdmissionController, engine::SessionEngine, error::Error};
+use guestlane_core::session::LEASE_RENEW_INTERVAL;
+use guestlane_runtime::text::display_chain;
+use guestlane_store::{
+    StoreError,
+    batch::{ClaimedRow, RowFailure, RowLease, RowOutcome},
 };
 
 /// How often the worker polls for rows, when the store sends no notification.
@@ -105,7 +102,7 @@ impl BatchWorker {
             .release_rows(places, self.engine.clock().now())
             .await
         {
-            crate::store::log_failure(
+            guestlane_store::log_failure(
                 &error,
                 "rows could not be given back; they are taken again when their leases end",
             );
@@ -130,7 +127,7 @@ impl BatchWorker {
                         },
                         Ok(taken) => rows.extend(taken),
                         Err(error) => {
-                            crate::store::log_failure(
+                            guestlane_store::log_failure(
                                 &error,
                                 "rows of batches could not be taken; it is tried again",
                             );
@@ -239,7 +236,7 @@ async fn complete_rows(
             .complete_rows(ended, engine.clock().now())
             .await
         {
-            crate::store::log_failure(
+            guestlane_store::log_failure(
                 &error,
                 "what came of rows could not be written; they are looked at again",
             );
@@ -271,7 +268,7 @@ async fn renew(engine: Arc<SessionEngine>, held: Arc<Mutex<HashSet<RowLease>>>) 
             .renew_rows(places, engine.clock().now())
             .await
         {
-            crate::store::log_failure(
+            guestlane_store::log_failure(
                 &error,
                 "leases of rows could not be renewed; another process may take them",
             );

@@ -20,26 +20,27 @@ use tracing::{error, info, warn};
 use url::Url;
 
 use crate::{
-    api_key::ApiKeyHasher,
-    audit::{
-        AuditRecord, Checkpoint, NoteSigner, Status, VerifierKey, checkpoint_path, lines_path,
-    },
     error::{Error, SessionOutcome},
     executor::CreatedSession,
     key_rotation::KeyringCache,
+    lease_registry::LeaseRegistry,
+    messaging::MessagingConfig,
     metrics::{ErrorCounters, SessionMetrics},
     outbox::Outbox,
-    request::{QueueId, SessionRequest},
-    session::{
-        Failure, LEASE_RENEW_INTERVAL, LeaseRegistry, SessionContext, SessionRecord, SurfaceBinding,
-    },
-    store::{BeginOutcome, Database, Store},
-    surface::{MessagingConfig, Surface},
     tenant_binding,
-    token::{Keyring, MasterKey, RotationPolicy, TokenIdentity},
     workspace::{StorageConfig, Workspace, api_key_hash, new_guest_session},
 };
+use guestlane_core::{
+    api_key::ApiKeyHasher,
+    audit::{AuditRecord, Status},
+    request::{QueueId, SessionRequest},
+    session::{Failure, LEASE_RENEW_INTERVAL, SessionContext, SessionRecord, SurfaceBinding},
+    surface::Surface,
+    token::{Keyring, MasterKey, RotationPolicy, TokenIdentity},
+};
 use guestlane_runtime::ssrf::EgressPolicy;
+use guestlane_store::{BeginOutcome, Database, Store};
+use guestlane_tlog::{Checkpoint, NoteSigner, VerifierKey, checkpoint_path, lines_path};
 
 /// Settings of the outbox: where webhooks go, and how they are signed.
 #[derive(Debug, Clone)]
@@ -480,7 +481,7 @@ impl SessionEngine {
             (BeginOutcome::Acquired(session), Err(error)) if !session.may_have_succeeded() => {
                 let failure = Failure {
                     code: "audit_unavailable".to_owned(),
-                    message: crate::error::display_chain(&*error),
+                    message: guestlane_runtime::text::display_chain(&*error),
                 };
                 let after = session.clone().refused(failure, 0)?;
                 self.commit(self.transition(&session, after, Some(Status::Failed)))
@@ -602,7 +603,7 @@ impl SessionEngine {
                             );
                         }
                     }
-                    Err(error) => crate::store::log_failure(
+                    Err(error) => guestlane_store::log_failure(
                         &error,
                         "unfinished sessions could not be looked for; it is tried again",
                     ),
@@ -650,7 +651,7 @@ async fn measure_clock(store: Store) {
     loop {
         clock.sleep(MEASURE_CLOCK_EVERY).await;
         if let Err(error) = store.measure_clock().await {
-            crate::store::log_failure(
+            guestlane_store::log_failure(
                 &error,
                 "the clocks could not be compared; the last comparison holds",
             );
@@ -681,7 +682,7 @@ async fn renew_leases(driving: LeaseRegistry, store: Store, clock: Clock, fail_p
         }
         match store.renew_leases(leases, clock.now()).await {
             Ok(()) => fail_points.hit(FailPoint::LeasesRenewed).await,
-            Err(error) => crate::store::log_failure(
+            Err(error) => guestlane_store::log_failure(
                 &error,
                 "leases could not be renewed; another process may take these sessions over",
             ),

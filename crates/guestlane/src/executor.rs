@@ -6,15 +6,15 @@ use guestlane_runtime::{Timestamp, trace_context};
 use tracing::{Instrument, Span, field::Empty, info_span};
 
 use crate::{
-    engine::SessionEngine,
-    error::Error,
-    failure::key_reuse_error,
-    request::SessionRequest,
-    session::{SessionRecord, SessionState, SurfaceBinding},
-    store::{BeginOutcome, StoreError},
-    token::{GuestToken, TokenIdentity},
+    engine::SessionEngine, error::Error, failure::key_reuse_error, messaging,
     workspace::open_guest_session,
 };
+use guestlane_core::{
+    request::SessionRequest,
+    session::{SessionRecord, SessionState, SurfaceBinding},
+    token::{GuestToken, TokenIdentity},
+};
+use guestlane_store::{BeginOutcome, StoreError};
 
 /// A session that is open, and the token that vouches for its guest.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,7 +51,7 @@ impl SessionEngine {
         let asked_at = self.clock.now();
         let deadline = asked_at + self.deadline;
 
-        if let Err(invalid) = self.surface.validate(&request)
+        if let Err(invalid) = messaging::validate(&self.surface, &request)
             && self.store.find_by_key(request.key.clone()).await?.is_none()
         {
             return Err(invalid.into()); // An existing session continues on the surface it began on.

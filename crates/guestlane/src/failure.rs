@@ -4,12 +4,14 @@ use guestlane_genesys::ErrorResponse;
 use guestlane_runtime::FailPoint;
 
 use crate::{
-    audit::Status,
     engine::SessionEngine,
     error::{Error, SessionOutcome},
+    steps::StepError,
+};
+use guestlane_core::{
+    audit::Status,
     request::SessionRequest,
     session::{Failure, SessionRecord, StepFailure},
-    steps::StepError,
 };
 
 impl SessionEngine {

@@ -6,12 +6,13 @@ use std::{path::Path, sync::OnceLock};
 use guestlane_runtime::Timestamp;
 use secrecy::SecretString;
 
-use crate::{
-    audit::{Checkpoint, NoteSigner, VerifierKey, continued_by, proof::SessionProof, verify},
-    config::{SETTINGS, Settings},
-    store::Database,
+use crate::config::{SETTINGS, Settings};
+use guestlane_core::{
+    session_proof::SessionProof,
     token::{Keyring, MasterKey, SealedSigningKey, TokenError, decode},
 };
+use guestlane_store::Database;
+use guestlane_tlog::{Checkpoint, NoteSigner, VerifierKey, continued_by, verify};
 
 /// Parses a settings file.
 pub fn settings_file(text: &str) {
@@ -97,7 +98,7 @@ pub fn token(text: &str) {
         Keyring::open(&master, vec![SealedSigningKey::first(&master, now).ok()?]).ok()
     });
     let Some(ring) = ring else { return };
-    let verified: Result<_, TokenError> = crate::token::verify(ring, text, now);
+    let verified: Result<_, TokenError> = guestlane_core::token::verify(ring, text, now);
     assert!(verified.is_err(), "a token was forged");
     let _ = decode(text);
 }

@@ -10,14 +10,16 @@ use tracing::info;
 use crate::{
     engine::SessionEngine,
     error::Error,
+    workspace::{Workspace, count_seals},
+};
+use guestlane_core::{
     request::ValidationError,
-    store::Store,
     token::{
         KeyLifecycle, KeyState, Keyring, KeyringError, MasterKey, RevocationPlan, RotationPolicy,
         SealedSigningKey,
     },
-    workspace::{Workspace, count_seals},
 };
+use guestlane_store::Store;
 
 /// How often a running process reloads the signing keys.
 const READ_EVERY: Duration = Duration::from_secs(1);
@@ -68,7 +70,7 @@ impl KeyringCache {
         if self.ring().by_kid(kid).is_none()
             && let Err(error) = self.reload().await
         {
-            crate::store::log_failure(
+            guestlane_store::log_failure(
                 &error,
                 "a signing key is not known, and the store cannot be asked",
             );
@@ -89,7 +91,7 @@ impl KeyringCache {
                 Ok(()) => told = false,
                 Err(error) if told => drop(error),
                 Err(error) => {
-                    crate::store::log_failure(
+                    guestlane_store::log_failure(
                         &error,
                         "the signing keys cannot be read again; those that are known go on",
                     );
@@ -127,7 +129,7 @@ impl SessionEngine {
     pub(crate) async fn rotation_loop(&self) {
         while self.key_schedule.rotation_interval().is_some() {
             if let Err(error) = self.rotate_if_due().await {
-                crate::store::log_failure(
+                guestlane_store::log_failure(
                     &error,
                     "the next signing key could not be made; it is tried again",
                 );
@@ -209,7 +211,7 @@ impl Workspace {
                 .await?
             {
                 count_seals(&self.store, &self.master).await;
-                self.store.fail_points.hit(FailPoint::KeyRevoked).await;
+                self.store.fail_points().hit(FailPoint::KeyRevoked).await;
                 return check_revocable(kid, done);
             }
         }
@@ -223,7 +225,7 @@ fn check_revocable(kid: &str, revocation: RevocationPlan) -> Result<RevocationPl
     match revocation {
         RevocationPlan::Unknown => Err(invalid(format!(
             "`{}` is no key of this store",
-            crate::request::shorten(kid)
+            guestlane_core::request::shorten(kid)
         ))),
         RevocationPlan::AlreadyRevoked(since) => {
             Err(invalid(format!("{kid} is revoked since {since}")))
@@ -265,7 +267,7 @@ async fn generate_next_key(
     let clock_then = clock.clone();
     let life = move || KeyLifecycle::next(&schedule, clock_then.now());
     let next = store.add_next_key(made.clone(), life, now).await?;
-    store.fail_points.hit(FailPoint::NextKeyStored).await;
+    store.fail_points().hit(FailPoint::NextKeyStored).await;
     if next.sealed != made.sealed {
         return Ok(NextKey::AlreadyPublished(next)); // Another process stored its key first.
     }
@@ -279,5 +281,5 @@ async fn generate(
     make: impl FnOnce() -> Result<SealedSigningKey, KeyringError> + Send + 'static,
 ) -> Result<SealedSigningKey, Error> {
     let made = tokio::task::spawn_blocking(make).await;
-    Ok(made.unwrap_or_else(|_| Err(crate::token::KeyError::Unusable.into()))?)
+    Ok(made.unwrap_or_else(|_| Err(guestlane_core::token::KeyError::Unusable.into()))?)
 }

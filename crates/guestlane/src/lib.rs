@@ -69,8 +69,6 @@
 //! 7. The outbox delivers the event in the background, at least once, under one event ID.
 
 pub mod admission_control;
-pub mod api_key;
-pub mod audit;
 pub mod batch_worker;
 pub mod config;
 pub mod doctor;
@@ -82,18 +80,16 @@ mod failure;
 pub mod fuzzing;
 pub mod input;
 mod key_rotation;
+mod lease_registry;
+mod master_key_file;
 mod master_key_rotation;
+pub mod messaging;
 mod metrics;
 pub mod outbox;
 mod reload;
-pub mod request;
 mod retention;
-pub mod session;
 mod steps;
-pub mod store;
-pub mod surface;
 mod tenant_binding;
-pub mod token;
 mod workspace;
 
 pub use engine::{EngineConfig, SessionEngine, WebhookConfig};

@@ -14,14 +14,17 @@ use guestlane_runtime::{Clock, FailPoint};
 use serde::Serialize;
 
 use crate::{
-    audit::ChangeAction,
     engine::SessionEngine,
     error::Error,
-    request::ValidationError,
-    store::{Replacement, Sealed, SealedPlace, Store},
-    token::{MasterKey, MasterKeyError, signing_key_name},
+    master_key_file,
     workspace::{GUEST_SESSION, StorageConfig, Workspace, count_seals},
 };
+use guestlane_core::{
+    audit::ChangeAction,
+    request::ValidationError,
+    token::{MasterKey, MasterKeyError, signing_key_name},
+};
+use guestlane_store::{Replacement, Sealed, SealedPlace, Store};
 
 /// How many sessions are sealed again in one transaction.
 const CHUNK: u32 = 500;
@@ -157,7 +160,7 @@ impl Workspace {
             }
         };
         count_seals(&self.store, &self.master).await;
-        self.store.fail_points.hit(FailPoint::ChunkResealed).await;
+        self.store.fail_points().hit(FailPoint::ChunkResealed).await;
         Ok(())
     }
 }
@@ -237,7 +240,7 @@ fn seal_again(master: &MasterKey, value: Sealed) -> Result<Replacement, MasterKe
 pub async fn rotate_master_key(places: &StorageConfig, clock: &Clock) -> Result<Resealed, Error> {
     expect_key_in_file(places)?;
     let path = &places.master_key_file;
-    let _alone = MasterKey::lock_alone(path)?;
+    let _alone = master_key_file::lock_alone(path)?;
     Store::expect_unused(&places.database)?;
     let store = Store::open(&places.database, &places.home, clock, &places.fail_points).await?;
     // A key that does not open this store belongs to another store and must not be replaced.
@@ -245,14 +248,14 @@ pub async fn rotate_master_key(places: &StorageConfig, clock: &Clock) -> Result<
         places,
         clock,
         store,
-        MasterKey::from_locked_file(path)?,
+        master_key_file::from_locked_file(path)?,
         false,
     )
     .await?;
-    MasterKey::replace_in_file(path, &places.fail_points)?;
-    state.master = Arc::new(MasterKey::from_locked_file(path)?);
+    master_key_file::replace_in_file(path, &places.fail_points)?;
+    state.master = Arc::new(master_key_file::from_locked_file(path)?);
     let resealed = state.reseal().await?;
-    MasterKey::delete_previous(path)?;
+    master_key_file::delete_previous(path)?;
     Ok(resealed)
 }
 

@@ -11,10 +11,8 @@ use std::{
 use guestlane_genesys::{ClientMetrics, ErrorCounts};
 use guestlane_runtime::{Histogram, HistogramSnapshot, Timestamp};
 
-use crate::{
-    error::{Diagnosis, Error, ErrorCode},
-    session::SessionRecord,
-};
+use crate::error::{Diagnosis, Error, ErrorCode};
+use guestlane_core::session::SessionRecord;
 
 /// Upper bounds of the histogram of session latency, in seconds. Each is about a fifth larger than
 /// the one before, from a millisecond to two minutes.

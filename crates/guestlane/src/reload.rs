@@ -1,17 +1,20 @@
 //! Reload of secrets in a running process: all changed secrets are replaced, or none.
 
 use crate::{
-    audit::NoteSigner,
     config::{CLIENT_SECRET, DATABASE_URL, MASTER_KEY, WEBHOOK_SECRET},
     engine::{EngineConfig, SessionEngine},
-    error::{Error, display_chain},
+    error::Error,
     master_key_rotation::expect_opens_all,
     outbox::GivenKeys,
-    request::ValidationError,
-    store::{Database, KeptSecret, PostgresUrl, Store},
-    token::{MasterKey, MasterKeyError},
     workspace::AUDIT_KEY,
 };
+use guestlane_core::{
+    request::ValidationError,
+    token::{MasterKey, MasterKeyError},
+};
+use guestlane_runtime::text::display_chain;
+use guestlane_store::{Database, KeptSecret, PostgresUrl, Store};
+use guestlane_tlog::NoteSigner;
 
 /// The secrets that [`SessionEngine::reload`] replaced because they had changed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -4,10 +4,8 @@ use std::time::Duration;
 
 use tracing::info;
 
-use crate::{
-    engine::SessionEngine,
-    store::{Pruned, StoreError},
-};
+use crate::engine::SessionEngine;
+use guestlane_store::{Pruned, StoreError};
 
 /// The shortest retention of sessions: the platform remembers an idempotency key for 24 hours
 /// (requirement R6, docs/requirements.md). If the store forgot a key earlier than the platform, the
@@ -56,7 +54,7 @@ impl SessionEngine {
                 Ok(Pruned {
                     sessions, events, ..
                 }) => info!(sessions, events, "deleted sessions whose retention is over"),
-                Err(error) => crate::store::log_failure(
+                Err(error) => guestlane_store::log_failure(
                     &error,
                     "retention failed; it is tried again in five minutes",
                 ),

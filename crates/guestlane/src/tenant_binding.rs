@@ -9,8 +9,8 @@ use tracing::warn;
 use crate::{
     engine::SessionEngine,
     error::{Error, SessionOutcome},
-    request::{ValidationError, shorten},
 };
+use guestlane_core::request::{ValidationError, shorten};
 
 impl SessionEngine {
     /// Checks that the OAuth clients belong to the organization of the store, and rejects another

@@ -13,21 +13,19 @@ use secrecy::SecretString;
 use tracing::{info, warn};
 use zeroize::Zeroizing;
 
-use crate::{
+use crate::{error::Error, master_key_file};
+use guestlane_core::{
     api_key::ApiKeyHasher,
-    audit::{
-        self, Checkpoint, Hash, NoteSigner, VerifierKey,
-        proof::{ProvenRecord, SessionProof},
-    },
-    error::Error,
     request::ValidationError,
     session::{SessionId, SessionRecord, SurfaceBinding},
-    store::{
-        AuditSettings, BenchOverrides, Database, GuestIdMode, RecordFilter, Store, StoreError,
-    },
+    session_proof::SessionProof,
     token::{Keyring, MasterKey, MasterKeyError, SealedSigningKey},
 };
 use guestlane_runtime::durable_fs;
+use guestlane_store::{
+    AuditSettings, BenchOverrides, Database, GuestIdMode, RecordFilter, Store, StoreError,
+};
+use guestlane_tlog::{self, Checkpoint, Hash, NoteSigner, VerifierKey, proof::ProvenRecord};
 
 /// Places of the store, the state directory, the audit log and the master key.
 #[derive(Debug, Clone)]
@@ -93,8 +91,10 @@ impl StorageConfig {
     /// # Errors
     /// Returns an error if a given key is damaged, or the key file cannot be read.
     pub(crate) fn master_key_in_use(&self) -> Result<MasterKey, MasterKeyError> {
-        self.given_master_key()?
-            .map_or_else(|| MasterKey::from_file_in_use(&self.master_key_file), Ok)
+        self.given_master_key()?.map_or_else(
+            || master_key_file::from_file_in_use(&self.master_key_file),
+            Ok,
+        )
     }
 
     /// Checks that the store exists.
@@ -168,15 +168,17 @@ impl Workspace {
             // A new master key would open none of the stored signing keys.
             return Err(MasterKeyError::Missing(places.master_key_file.clone()).into());
         }
-        let from_file = || match MasterKey::from_file(&places.master_key_file, &places.fail_points)
-        {
-            // A read-only file system has no place for a lock file; no process rotates the key
-            // there either.
-            Err(MasterKeyError::File(_, error)) if !mend && durable_fs::is_read_only(&error) => {
-                MasterKey::from_locked_file(&places.master_key_file)
-            }
-            read => read,
-        };
+        let from_file =
+            || match master_key_file::from_file(&places.master_key_file, &places.fail_points) {
+                // A read-only file system has no place for a lock file; no process rotates the key
+                // there either.
+                Err(MasterKeyError::File(_, error))
+                    if !mend && durable_fs::is_read_only(&error) =>
+                {
+                    master_key_file::from_locked_file(&places.master_key_file)
+                }
+                read => read,
+            };
         let master = given.map_or_else(from_file, Ok)?;
         Self::with_key(places, clock, store, master, mend).await
     }
@@ -244,9 +246,9 @@ impl Workspace {
             };
             let index =
                 usize::try_from(record.index).map_err(|_| StoreError::Row("audit_record.idx"))?;
-            let path =
-                audit::inclusion(leaves, index).ok_or(StoreError::Row("audit_record.idx"))?;
-            let proof = audit::proof::write(record.index, &path, note);
+            let path = guestlane_tlog::inclusion(leaves, index)
+                .ok_or(StoreError::Row("audit_record.idx"))?;
+            let proof = guestlane_tlog::proof::write(record.index, &path, note);
             records.push(ProvenRecord {
                 line: record.line,
                 proof,
@@ -265,7 +267,7 @@ impl Workspace {
         let note = self.sign(&Checkpoint {
             origin,
             size: leaves.len() as u64,
-            root: audit::root(&leaves),
+            root: guestlane_tlog::root(&leaves),
         });
         Ok((leaves, note))
     }
@@ -384,7 +386,7 @@ pub(crate) async fn count_seals(store: &Store, master: &MasterKey) -> Option<u64
     };
     if let Err(error) = &counted {
         master.give_back_seals(new);
-        crate::store::log_failure(
+        guestlane_store::log_failure(
             error,
             "the seals of the master key could not be counted; they are counted later",
         );

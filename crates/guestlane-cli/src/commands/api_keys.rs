@@ -3,8 +3,8 @@
 use std::{io, process::ExitCode, time::Duration};
 
 use anyhow::Context;
-use guestlane::{
-    Workspace,
+use guestlane::Workspace;
+use guestlane_core::{
     api_key::{ApiKey, Scopes, StoredApiKey},
     request::ValidationError,
 };

@@ -9,17 +9,16 @@ use std::{
 };
 
 use anyhow::Context;
-use guestlane::{
-    Workspace,
-    audit::{
-        self, ChangeAction, Checkpoint, Tampered, VerificationError, VerifierKey,
-        proof::SessionProof,
-    },
-    input::without_bom_str,
+use guestlane::Workspace;
+use guestlane_core::{
+    audit::ChangeAction,
     request::{GuestId, ValidationError},
-    store::{RecordFilter, RestoreOutcome, StoredRecord},
+    session_proof::SessionProof,
 };
 use guestlane_runtime::Clock;
+use guestlane_runtime::text::without_bom_str;
+use guestlane_store::{RecordFilter, RestoreOutcome, StoredRecord};
+use guestlane_tlog::{self, Checkpoint, Tampered, VerificationError, VerifierKey};
 use serde_json::{Value, json};
 
 use super::open_state_read_only;
@@ -304,13 +303,13 @@ async fn verify_files(
     kept.extend(
         files
             .iter()
-            .flat_map(|path| audit::rotation_checkpoints(path, key)),
+            .flat_map(|path| guestlane_tlog::rotation_checkpoints(path, key)),
     );
     let mut origins = Vec::new();
     let mut good = true;
     for path in files {
-        match audit::retry_while_growing(&Clock::system(), async || {
-            audit::verify_log(path, key, &kept)
+        match guestlane_store::retry_while_growing(&Clock::system(), async || {
+            guestlane_tlog::verify_log(path, key, &kept)
         })
         .await
         {
@@ -351,7 +350,7 @@ async fn verify_ours(
     key: &VerifierKey,
 ) -> anyhow::Result<ExitCode> {
     let first = settings::load(global)?.storage()?.audit.path;
-    let checked = audit::verify_all(&state.store, &first, key, kept, &Clock::system())
+    let checked = guestlane_store::verify_all(&state.store, &first, key, kept, &Clock::system())
         .await
         .context("the store cannot be read")?;
     if checked.is_empty() {
@@ -436,7 +435,7 @@ fn tell_elsewhere(global: &Global, checkpoint: &Checkpoint) {
 }
 
 fn tell_unproven(global: &Global, path: &Path, unproven: &VerificationError) {
-    let problem = guestlane::error::display_chain(unproven);
+    let problem = guestlane_runtime::text::display_chain(unproven);
     let line = match unproven {
         VerificationError::Tampered(_, tampered) => Some(tampered.line()),
         VerificationError::LogTruncated { has, .. } => Some(has + 1),

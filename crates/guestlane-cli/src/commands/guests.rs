@@ -2,12 +2,10 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use guestlane::{
-    audit::lines_path,
-    request::{GuestId, ValidationError},
-    store::{ErasureOutcome, ErasureReport},
-};
+use guestlane_core::request::{GuestId, ValidationError};
 use guestlane_runtime::Clock;
+use guestlane_store::{ErasureOutcome, ErasureReport};
+use guestlane_tlog::lines_path;
 use serde_json::json;
 
 use super::{confirm, confirm::Confirmed, open_state_read_only};

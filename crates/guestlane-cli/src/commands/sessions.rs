@@ -3,14 +3,14 @@
 use std::{collections::HashSet, process::ExitCode, sync::Arc};
 
 use futures_util::{StreamExt, stream};
-use guestlane::{
-    CreatedSession, SessionEngine,
+use guestlane::{CreatedSession, SessionEngine};
+use guestlane_core::{
     request::ValidationError,
     session::{self, SessionId, SessionRecord},
-    store::{SessionFilter, Store},
 };
 use guestlane_http::model::{Entry, Session as SessionJson};
 use guestlane_runtime::Clock;
+use guestlane_store::{SessionFilter, Store};
 
 use super::{close, open_state_read_only};
 use crate::{

@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use guestlane::{
-    Workspace,
+use guestlane::Workspace;
+use guestlane_core::{
     request::ValidationError,
     token::{KeyInfo, KeyState, Keyring, RevocationPlan, SealedSigningKey},
 };

@@ -2,7 +2,8 @@
 
 use std::{path::Path, process::ExitCode, time::Duration};
 
-use guestlane::{Rate, request::ValidationError};
+use guestlane::Rate;
+use guestlane_core::request::ValidationError;
 use guestlane_sim::{
     DEPLOYMENT_ID, Deployment, Flow, OAuthClient, Options, Route, Simulator, StartError, Tls,
 };

@@ -3,7 +3,7 @@
 
 use std::process::ExitCode;
 
-use guestlane::audit::ErrorRateSnapshot;
+use guestlane_core::audit::ErrorRateSnapshot;
 use serde_json::json;
 
 use super::open_state_read_only;

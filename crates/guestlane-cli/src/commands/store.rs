@@ -2,14 +2,12 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use guestlane::{
-    request::ValidationError,
-    store::{
-        Database, InvalidDatabase, PostgresUrl,
-        migrate::{MigrationError, MigrationProgress, abandon, migrate_store, unfinished},
-    },
-};
+use guestlane_core::request::ValidationError;
 use guestlane_runtime::{Clock, FailPoints};
+use guestlane_store::{
+    Database, InvalidDatabase, PostgresUrl,
+    migrate::{MigrationError, MigrationProgress, abandon, migrate_store, unfinished},
+};
 use serde_json::json;
 
 use super::confirm;

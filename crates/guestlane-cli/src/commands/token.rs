@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use guestlane::{request::GuestId, token};
+use guestlane_core::{request::GuestId, token};
 use guestlane_runtime::Clock;
 use serde_json::json;
 

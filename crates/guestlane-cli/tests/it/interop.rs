@@ -13,9 +13,8 @@ use std::{
 use guestlane::{
     StorageConfig, Workspace,
     outbox::{EndpointKeys, WebhookKeyPair},
-    request::Attributes,
-    token::TokenIdentity,
 };
+use guestlane_core::{request::Attributes, token::TokenIdentity};
 use guestlane_runtime::{Clock, Timestamp};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 
@@ -468,7 +467,7 @@ fn the_programs_of_the_documentation_accept_good_tokens_and_no_others() {
     ])));
     let url = serve(&set);
 
-    let (_, claims) = guestlane::token::decode(&good).unwrap();
+    let (_, claims) = guestlane_core::token::decode(&good).unwrap();
     let header = |alg| Header {
         kid: Some("webchat-guest-key-v1".to_owned()),
         typ: None,

@@ -1,6 +1,6 @@
 //! JSON model of a request to create a session.
 
-use guestlane::request::{
+use guestlane_core::request::{
     Attributes, ContactDetails, IdempotencyKey, QueueId, SessionRequest, ValidationError,
 };
 use serde::{Deserialize, Deserializer};

@@ -1,7 +1,7 @@
 //! JSON models of the outbox and its deliveries.
 
-use guestlane::store::{Delivery, DeliveryState};
 use guestlane_runtime::Timestamp;
+use guestlane_store::{Delivery, DeliveryState};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 

@@ -1,10 +1,8 @@
 //! JSON model of a session: in responses of the service, in the output of `create --json`, and in
 //! the result lines of a batch.
 
-use guestlane::{
-    CreatedSession, SessionToken,
-    session::{self, SurfaceBinding},
-};
+use guestlane::{CreatedSession, SessionToken};
+use guestlane_core::session::{self, SurfaceBinding};
 use guestlane_runtime::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;

@@ -3,12 +3,10 @@
 use std::sync::Arc;
 
 use axum::{extract::State, response::Response};
-use guestlane::{
-    api_key::Scope,
-    audit::{self, LogVerification},
-    error::{ErrorCode, display_chain},
-    store::ReadLimits,
-};
+use guestlane::error::ErrorCode;
+use guestlane_core::api_key::Scope;
+use guestlane_runtime::text::display_chain;
+use guestlane_store::{LogVerification, ReadLimits};
 use http::StatusCode;
 
 use crate::{
@@ -92,7 +90,7 @@ pub(crate) async fn verify(
         let (_alone, clock) = (alone, engine.clock().clone());
         let key = engine.audit_key().clone();
         runtime.block_on(async move {
-            audit::verify_all(&store, engine.audit_log(), &key, Vec::new(), &clock).await
+            guestlane_store::verify_all(&store, engine.audit_log(), &key, Vec::new(), &clock).await
         })
     });
     let defect = |_| {

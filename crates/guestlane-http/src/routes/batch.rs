@@ -12,12 +12,14 @@ use futures_util::StreamExt;
 use guestlane::{
     AttemptLog,
     admission_control::Permit,
-    api_key::Scope,
     error::ErrorCode,
     input::{
         json,
         lines::{Line, LineSplitter, TooLong},
     },
+};
+use guestlane_core::{
+    api_key::Scope,
     request::{IdempotencyKey, SessionRequest},
 };
 use guestlane_runtime::{Clock, Timestamp, trace_context};

@@ -10,8 +10,10 @@ use axum::{
 use guestlane::{
     AttemptLog, CreatedSession, Error, SessionEngine,
     admission_control::Permit,
-    api_key::Scope,
     error::{ErrorCode, SessionOutcome},
+};
+use guestlane_core::{
+    api_key::Scope,
     request::{IdempotencyKey, SessionRequest, ValidationError},
     session::SessionId,
 };
@@ -132,7 +134,7 @@ pub(crate) async fn create(
 async fn wait_until_admitted(
     app: &App,
     mut recorded: watch::Receiver<Option<Uuid>>,
-) -> Option<guestlane::session::SessionRecord> {
+) -> Option<guestlane_core::session::SessionRecord> {
     let id = *recorded.wait_for(Option::is_some).await.ok()?;
     let session = app
         .engine()
@@ -225,7 +227,7 @@ async fn error_response(
 }
 
 fn accepted(
-    session: &guestlane::session::SessionRecord,
+    session: &guestlane_core::session::SessionRecord,
     seconds: u64,
     preference: Option<&Preference>,
 ) -> Response {
@@ -240,7 +242,7 @@ fn accepted(
     response
 }
 
-fn set_location(response: &mut Response, session: &guestlane::session::SessionRecord) {
+fn set_location(response: &mut Response, session: &guestlane_core::session::SessionRecord) {
     let headers = response.headers_mut();
     if let Ok(location) = HeaderValue::from_str(&format!("/v1/sessions/{}", session.id)) {
         headers.insert(header::LOCATION, location);

@@ -4,7 +4,8 @@ use axum::{
     extract::State,
     response::{IntoResponse, Response},
 };
-use guestlane::{api_key::Scope, error::ErrorCode};
+use guestlane::error::ErrorCode;
+use guestlane_core::api_key::Scope;
 use http::{StatusCode, header};
 
 use crate::{

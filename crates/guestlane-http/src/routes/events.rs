@@ -10,7 +10,7 @@ use axum::{
     },
 };
 use futures_util::{Stream, StreamExt, stream};
-use guestlane::api_key::Scope;
+use guestlane_core::api_key::Scope;
 use http::{HeaderValue, StatusCode, header};
 use tokio::sync::{broadcast, watch};
 
@@ -71,7 +71,7 @@ struct Streaming {
     app: App,
     who: Authenticated,
     seconds: watch::Receiver<Arc<Snapshot>>,
-    news: broadcast::Receiver<Arc<guestlane::session::SessionRecord>>,
+    news: broadcast::Receiver<Arc<guestlane_core::session::SessionRecord>>,
 }
 
 fn events(app: App, who: Authenticated) -> impl Stream<Item = Result<Event, Infallible>> {

@@ -1,7 +1,9 @@
 //! `/v1/outbox`: lists deliveries of the outbox, and replays one.
 
 use axum::{extract::State, response::Response};
-use guestlane::{api_key::Scope, error::ErrorCode, request::ValidationError, store::ReplayFilter};
+use guestlane::error::ErrorCode;
+use guestlane_core::{api_key::Scope, request::ValidationError};
+use guestlane_store::ReplayFilter;
 use http::{StatusCode, Uri};
 use serde::Deserialize;
 use utoipa::IntoParams;

@@ -1,13 +1,13 @@
 //! `GET /v1/sessions…`: lists sessions, and shows one with its timeline.
 
 use axum::{extract::State, response::Response};
-use guestlane::{
+use guestlane::error::ErrorCode;
+use guestlane_core::{
     api_key::Scope,
-    error::ErrorCode,
     request::{GuestId, QueueId, ValidationError},
     session::{self, SessionId},
-    store::SessionFilter,
 };
+use guestlane_store::SessionFilter;
 use http::{StatusCode, Uri};
 use serde::Deserialize;
 use utoipa::IntoParams;

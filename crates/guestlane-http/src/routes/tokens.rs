@@ -5,7 +5,7 @@ use axum::{
     extract::{Request, State},
     response::Response,
 };
-use guestlane::{api_key::Scope, request::ValidationError, token};
+use guestlane_core::{api_key::Scope, request::ValidationError, token};
 use http::StatusCode;
 
 use crate::{

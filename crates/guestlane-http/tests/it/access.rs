@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use guestlane::api_key::{Scope, StoredApiKey};
+use guestlane_core::api_key::{Scope, StoredApiKey};
 use guestlane_runtime::http_client::HttpResponse;
 use guestlane_runtime::{Clock, ManualClock};
 use http::Method;
@@ -175,7 +175,7 @@ async fn a_key_that_is_revoked_is_not_accepted_a_second_later_and_one_that_is_re
     world.until(async |_| try_key(&old).await == 200).await;
 
     let id = &old[3..15];
-    let next = guestlane::api_key::ApiKey::generate().unwrap();
+    let next = guestlane_core::api_key::ApiKey::generate().unwrap();
     let mut stored = store
         .api_keys()
         .await

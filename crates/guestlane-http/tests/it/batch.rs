@@ -1,6 +1,6 @@
 //! `POST /v1/sessions:batch`: many sessions in one streamed request.
 
-use guestlane::api_key::Scope;
+use guestlane_core::api_key::Scope;
 use guestlane_runtime::http_client::HttpResponse;
 use http::Method;
 use serde_json::Value;

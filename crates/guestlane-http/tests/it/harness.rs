@@ -9,10 +9,12 @@ use std::{
 use bytes::Bytes;
 use guestlane::{
     CallPolicy, Credentials, Endpoints, EngineConfig, OAuthClient, RetryPolicy, SessionEngine,
-    StorageConfig, TokenRequestAuth, WebhookConfig,
+    StorageConfig, TokenRequestAuth, WebhookConfig, config::ServiceSettings,
+    messaging::MessagingConfig,
+};
+use guestlane_core::{
     api_key::{ApiKey, Scope, Scopes, StoredApiKey},
-    config::ServiceSettings,
-    surface::{MessagingConfig, Surface},
+    surface::Surface,
     token::RotationPolicy,
 };
 use guestlane_http::{Service, server::Server};

@@ -1,7 +1,7 @@
 //! Requests that are too large, too deep, too slow or of the wrong type cost little, and their
 //! errors name the reason.
 
-use guestlane::api_key::Scope;
+use guestlane_core::api_key::Scope;
 use http::Method;
 use serde_json::json;
 use tokio::{
@@ -210,7 +210,7 @@ async fn every_answer_has_the_security_headers() {
 #[tokio::test]
 async fn answers_that_go_on_are_not_kept_back_by_a_proxy() {
     let world = World::new().await;
-    let key = crate::harness::bearer(world.key(guestlane::api_key::Scope::SessionsWrite));
+    let key = crate::harness::bearer(world.key(guestlane_core::api_key::Scope::SessionsWrite));
     let headers = [
         ("authorization", key.as_str()),
         ("content-type", "application/jsonl"),

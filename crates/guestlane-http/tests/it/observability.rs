@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use guestlane::api_key::Scope;
+use guestlane_core::api_key::Scope;
 use guestlane_runtime::http_client::HttpClient;
 use guestlane_runtime::{Clock, TlsRoots};
 use http::Request;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use guestlane::api_key::Scope;
+use guestlane_core::api_key::Scope;
 use serde_json::json;
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 

@@ -22,7 +22,7 @@ async fn what_was_begun_is_finished_before_the_service_ends() {
     let sessions = world
         .engine
         .store()
-        .sessions(guestlane::store::SessionFilter {
+        .sessions(guestlane_store::SessionFilter {
             limit: 5,
             ..Default::default()
         })
@@ -30,7 +30,7 @@ async fn what_was_begun_is_finished_before_the_service_ends() {
         .unwrap();
     assert_eq!(
         sessions.sessions[0].state,
-        guestlane::session::SessionState::Open
+        guestlane_core::session::SessionState::Open
     );
     world.assert_each_guest_once(1);
 }

@@ -21,16 +21,18 @@ use secrecy::SecretString;
 use crate::{
     engine::{EngineConfig, WebhookConfig},
     error::Error,
-    input::without_bom_str,
     outbox::EndpointKeys,
-    request::{QueueId, ValidationError, shorten},
     retention::MIN_RETENTION,
-    store::{AuditSettings, BenchOverrides, Database, GuestIdMode, InvalidDatabase},
-    surface::Surface,
-    token::{InvalidRotationPolicy, RotationPolicy},
     workspace::StorageConfig,
 };
+use guestlane_core::{
+    request::{QueueId, ValidationError, shorten},
+    surface::Surface,
+    token::{InvalidRotationPolicy, RotationPolicy},
+};
 use guestlane_runtime::ssrf::EgressPolicy;
+use guestlane_runtime::text::without_bom_str;
+use guestlane_store::{AuditSettings, BenchOverrides, Database, GuestIdMode, InvalidDatabase};
 
 /// Description of one setting.
 #[derive(Debug)]

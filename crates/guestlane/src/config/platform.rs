@@ -9,7 +9,8 @@ use http::HeaderValue;
 use uuid::Uuid;
 
 use super::*;
-use crate::surface::{FirstMessage, MessagingConfig, Surface};
+use crate::messaging::{FirstMessage, MessagingConfig};
+use guestlane_core::surface::Surface;
 
 fn count(number: usize, one: &str) -> String {
     if number == 1 {

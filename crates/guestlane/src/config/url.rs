@@ -8,7 +8,7 @@ use super::{
     API_URL, BASE_URL, CDN_URL, DATABASE_URL, LOGIN_URL, ORG_DOMAIN, ORIGIN, OTLP_ENDPOINT, REGION,
     WEBHOOK_URL, WEBMESSAGING_URL,
 };
-use crate::store::Database;
+use guestlane_store::Database;
 
 /// The parts of a URL that are used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

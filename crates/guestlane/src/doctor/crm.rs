@@ -67,7 +67,7 @@ fn of_failure(check: String, error: &NotConnected) -> Finding {
         }
         NotConnected::Failed(error) => &**error,
     };
-    let text = crate::error::display_chain(error);
+    let text = guestlane_runtime::text::display_chain(error);
     if text.contains(NOT_PUBLIC) {
         return Finding::bad(
             check,

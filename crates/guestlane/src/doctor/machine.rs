@@ -11,13 +11,14 @@ use super::Finding;
 use crate::{
     config::Settings,
     engine::WebhookConfig,
-    error::{Error, display_chain},
+    error::Error,
     outbox::{Endpoint, Endpoints},
-    store::{Store, StoreError, StoreInfo},
-    token::KeyState,
     workspace::{StorageConfig, Workspace},
 };
+use guestlane_core::token::KeyState;
 use guestlane_runtime::durable_fs;
+use guestlane_runtime::text::display_chain;
+use guestlane_store::{Store, StoreError, StoreInfo};
 
 /// Free disk space below which a warning is given, in bytes: room for some 400,000 sessions.
 const LITTLE_ROOM: u64 = 1 << 30;

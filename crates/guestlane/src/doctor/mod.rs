@@ -12,8 +12,8 @@ use serde::Serialize;
 use crate::{
     config::{Settings, UnknownVariable},
     error::Error,
-    request::ValidationError,
 };
+use guestlane_core::request::ValidationError;
 
 /// Result of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

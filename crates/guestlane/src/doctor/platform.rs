@@ -13,12 +13,12 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{CheckStatus, Finding};
-use crate::{
-    engine::EngineConfig,
-    error::display_chain,
+use crate::{engine::EngineConfig, messaging::MessagingConfig};
+use guestlane_core::{
     request::{QueueId, shorten},
-    surface::{MessagingConfig, Surface},
+    surface::Surface,
 };
+use guestlane_runtime::text::display_chain;
 
 /// Time limit of one probe.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -253,7 +253,7 @@ impl Probe<'_> {
                 let name = seen.body["name"].as_str().unwrap_or_default();
                 Finding::good(
                     check,
-                    format!("{id} is there: {}", crate::request::shorten(name)),
+                    format!("{id} is there: {}", guestlane_core::request::shorten(name)),
                 )
             }
             Ok(seen) if queue.is_none() && seen.status == StatusCode::NOT_FOUND => {
@@ -391,13 +391,16 @@ impl Probe<'_> {
                 if created != "Completed" {
                     let result = format!(
                         "the creation of {integration} is {}",
-                        crate::request::shorten(created)
+                        guestlane_core::request::shorten(created)
                     );
                     Finding::bad(check, result).fix("look at it in Admin > Message > Platforms")
                 } else if status == "Active" {
                     Finding::good(check, format!("{integration} is active"))
                 } else {
-                    let result = format!("{integration} is {}", crate::request::shorten(status));
+                    let result = format!(
+                        "{integration} is {}",
+                        guestlane_core::request::shorten(status)
+                    );
                     Finding::bad(check, result).fix("activate it in Admin > Message > Platforms")
                 }
             }
@@ -650,7 +653,10 @@ fn of_configuration(deployment: Uuid, body: &Value) -> Finding {
     if status != "Active" {
         return Finding::bad(
             check,
-            format!("{deployment} is {}", crate::request::shorten(status)),
+            format!(
+                "{deployment} is {}",
+                guestlane_core::request::shorten(status)
+            ),
         )
         .fix(fix);
     }
@@ -699,7 +705,7 @@ fn of_domains(origin: &str, body: &Value) -> Finding {
     let shown = allowed
         .iter()
         .take(10)
-        .map(|domain| crate::request::shorten(domain))
+        .map(|domain| guestlane_core::request::shorten(domain))
         .collect::<Vec<_>>()
         .join(", ");
     Finding::bad(check, format!("{origin} is not among them: {shown}"))

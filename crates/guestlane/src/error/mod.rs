@@ -7,17 +7,17 @@ use std::{fmt::Write as _, sync::Arc};
 use guestlane_genesys::{
     AttemptError, CallError, CorrelationId, ErrorResponse, Operation, PlatformId, Sentence,
 };
-use guestlane_runtime::{Timestamp, http_client::NoTlsRoots, tls_error};
+use guestlane_runtime::{Timestamp, http_client::NoTlsRoots, text::display_chain, tls_error};
 use http::StatusCode;
 use serde::Serialize;
 
-use crate::{
-    audit::AuditError,
+use guestlane_core::{
     request::{IdempotencyKey, QueueId, ValidationError},
     session::{IllegalTransition, SessionId, SessionRecord},
-    store::{Distrust, StoreError},
     token::{KeyState, KeyringError, MasterKeyError, TokenError},
 };
+use guestlane_store::{Distrust, StoreError};
+use guestlane_tlog::AuditError;
 
 pub use catalogue::ErrorCode;
 
@@ -86,7 +86,7 @@ pub enum Error {
     #[error(transparent)]
     MasterKey(#[from] MasterKeyError),
     /// The store failed.
-    #[error(transparent)]
+    #[error("{0}")]
     Store(#[from] StoreError),
     /// The audit log could not be written, so nothing was created.
     #[error("nothing was created, because the attempt could not be put on record")]
@@ -824,18 +824,4 @@ fn official_refusal(
         )),
         _ => None,
     }
-}
-
-/// The messages of an error and its sources, on one line.
-pub fn display_chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut line = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let text = error.to_string();
-        if !line.ends_with(&text) {
-            let _ = write!(line, ": {text}");
-        }
-        cause = error.source();
-    }
-    line
 }

@@ -2,7 +2,7 @@
 
 use serde::de::DeserializeOwned;
 
-use super::without_bom;
+use guestlane_runtime::text::without_bom;
 
 /// Largest nesting depth of objects and arrays.
 pub const MAX_DEPTH: usize = 32;

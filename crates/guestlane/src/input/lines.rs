@@ -21,9 +21,11 @@ impl Line {
     /// Whether the line is empty or has only white space. A byte order mark at its start is
     /// skipped.
     pub fn is_blank(&self) -> bool {
-        self.text
-            .as_ref()
-            .is_ok_and(|text| super::without_bom(text).iter().all(u8::is_ascii_whitespace))
+        self.text.as_ref().is_ok_and(|text| {
+            guestlane_runtime::text::without_bom(text)
+                .iter()
+                .all(u8::is_ascii_whitespace)
+        })
     }
 }
 

@@ -8,16 +8,16 @@ use guestlane_runtime::{
     http_client::{
         HttpClient, HttpResponse, NoTlsRoots, NotConnected, Parsing, TransportError, retry_after,
     },
-    text::one_line,
     tls_error, trace_context,
 };
 use http::{Request, StatusCode, header};
 use http_body_util::Full;
 use url::{Host, Url};
 
-use super::{event::Event, keys::EndpointKeys};
-use crate::store::DeliveryState;
+use super::keys::EndpointKeys;
+use guestlane_core::event::Event;
 use guestlane_runtime::ssrf::{EgressPolicy, SsrfGuardResolver};
+use guestlane_store::DeliveryOutcome;
 
 /// Error message for an address that the egress policy forbids.
 pub(crate) const NOT_PUBLIC: &str =
@@ -64,36 +64,6 @@ pub(super) enum Tried {
     /// This host could not connect, for the given reason. The delivery is not counted, because the
     /// endpoint did not cause the failure.
     Local(String),
-}
-
-/// Outcome of a delivery, as it is stored.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum DeliveryOutcome {
-    /// The endpoint accepted the event.
-    Delivered,
-    /// The event is delivered again.
-    Retry {
-        /// Time of the next delivery.
-        at: Timestamp,
-        /// Why the delivery failed.
-        error: String,
-    },
-    /// The event exhausted its deliveries and becomes a dead letter.
-    Dead {
-        /// Why the last delivery failed.
-        error: String,
-    },
-}
-
-impl DeliveryOutcome {
-    /// Returns the event's state, the time of its next delivery, and why this delivery failed.
-    pub(crate) fn into_parts(self) -> (DeliveryState, Option<Timestamp>, Option<String>) {
-        match self {
-            Self::Delivered => (DeliveryState::Delivered, None, None),
-            Self::Retry { at, error } => (DeliveryState::Pending, Some(at), Some(one_line(&error))),
-            Self::Dead { error } => (DeliveryState::Dead, None, Some(one_line(&error))),
-        }
-    }
 }
 
 /// The HTTP client of one webhook endpoint.

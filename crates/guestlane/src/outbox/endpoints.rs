@@ -11,14 +11,16 @@ use url::Url;
 
 use super::keys::{EndpointKeys, InvalidKeys, KeyKind};
 use crate::{
-    audit::{AuditRecord, ChangeAction},
     engine::WebhookConfig,
     error::Error,
-    request::ValidationError,
-    store::{DisabledEndpoint, SealedPlace, SecretChange, Store},
-    token::MasterKey,
     workspace::{Workspace, count_seals},
 };
+use guestlane_core::{
+    audit::{AuditRecord, ChangeAction},
+    request::ValidationError,
+    token::MasterKey,
+};
+use guestlane_store::{DisabledEndpoint, SealedPlace, SecretChange, Store};
 
 /// Prefix of the names of the endpoints' own keys.
 const OWN: &str = "webhook endpoint ";
@@ -140,7 +142,7 @@ impl Endpoints {
             }
         }
         self.store
-            .fail_points
+            .fail_points()
             .hit(FailPoint::WebhookSecretStored)
             .await;
         self.read().await
@@ -361,7 +363,7 @@ impl Endpoints {
     fn opened(&self, name: &str, sealed: &[u8]) -> Result<EndpointKeys, Error> {
         let opened = self.master.open(name, sealed)?;
         EndpointKeys::from_store(&opened)
-            .map_err(|_| crate::store::StoreError::Row("secret.sealed").into())
+            .map_err(|_| guestlane_store::StoreError::Row("secret.sealed").into())
     }
 }
 

@@ -2,16 +2,14 @@
 
 mod deliver;
 mod endpoints;
-mod event;
 mod keys;
 mod sign;
 mod worker;
 
+pub use deliver::WebhookEndpoint;
 pub(crate) use deliver::{ATTEMPT_TIMEOUT, NOT_PUBLIC};
-pub use deliver::{DeliveryOutcome, WebhookEndpoint};
 pub(crate) use endpoints::GivenKeys;
 pub use endpoints::{Endpoint, Endpoints, MAX_OVERLAP};
-pub use event::{Event, event_id};
 pub use keys::{EndpointKeys, InvalidKeys, KeyKind};
 pub use sign::{InvalidKeyPair, InvalidSecret, WebhookKeyPair, WebhookSecret};
 pub use worker::{DeliveryStats, Outbox};

@@ -16,17 +16,15 @@ use tokio::sync::{Semaphore, watch};
 use tracing::{Instrument, Span, debug, error, field::Empty, info, info_span, warn};
 
 use super::{
-    deliver::{ATTEMPT_TIMEOUT, DeliveryOutcome, Tried, WebhookEndpoint},
+    deliver::{ATTEMPT_TIMEOUT, Tried, WebhookEndpoint},
     endpoints::{Endpoint, Endpoints, GivenKeys},
-    event::Event,
 };
-use crate::{
-    engine::WebhookConfig,
-    error::{Error, display_chain},
-    session::SessionRecord,
-    store::{Store, StoreError},
-    workspace::Workspace,
-};
+use crate::{engine::WebhookConfig, error::Error, workspace::Workspace};
+use guestlane_core::event::Event;
+use guestlane_core::session::SessionRecord;
+use guestlane_runtime::text::display_chain;
+use guestlane_store::DeliveryOutcome;
+use guestlane_store::{Store, StoreError};
 
 /// Maximum number of deliveries in flight to one endpoint.
 const CONCURRENCY: usize = 64;
@@ -117,7 +115,7 @@ impl Outbox {
             receivers: receivers.into(),
             endpoints,
             reading: Arc::default(),
-            fail_points: state.store.fail_points.clone(),
+            fail_points: state.store.fail_points().clone(),
             store: state.store.clone(),
             clock,
             first_tries: Arc::new(watch::channel(0).0),
@@ -319,7 +317,7 @@ impl Outbox {
         let deliver = |receiver| async move {
             loop {
                 if let Err(error) = self.deliver_due_to(receiver).await {
-                    crate::store::log_failure(
+                    guestlane_store::log_failure(
                         &error,
                         "the outbox could not be read; it is tried again",
                     );
@@ -400,7 +398,7 @@ impl Outbox {
             .record_delivery(event, settlement, self.clock.now())
             .await
         {
-            crate::store::log_failure(
+            guestlane_store::log_failure(
                 &error,
                 "a delivery could not be written down; the CRM will be told again under the same id",
             );

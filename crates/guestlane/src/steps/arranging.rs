@@ -13,7 +13,9 @@ use tracing::warn;
 use uuid::Uuid;
 
 use super::StepError;
-use crate::{engine::SessionEngine, error::Error, session::SessionRecord, store::StoreError};
+use crate::{engine::SessionEngine, error::Error};
+use guestlane_core::session::SessionRecord;
+use guestlane_store::StoreError;
 
 /// How long a new conversation may be unknown to other parts of the platform.
 const SETTLES_WITHIN: Duration = Duration::from_secs(2);

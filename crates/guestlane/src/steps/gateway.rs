@@ -4,9 +4,9 @@ use guestlane_genesys::{CreateContactRequest, NewConversation};
 use guestlane_runtime::{FailPoint, Timestamp};
 
 use super::StepError;
-use crate::{
-    engine::SessionEngine, session::SessionRecord, store::CommitRequest, token::GuestToken,
-};
+use crate::engine::SessionEngine;
+use guestlane_core::{session::SessionRecord, token::GuestToken};
+use guestlane_store::CommitRequest;
 
 impl SessionEngine {
     /// Creates the contact: step A (requirement R4, docs/requirements.md).

@@ -11,15 +11,14 @@ use guestlane_runtime::{FailPoint, Timestamp, trace_context};
 use tracing::{Instrument, Span, field::Empty, info_span};
 
 use crate::{
-    audit::{AuditRecord, Status},
-    engine::SessionEngine,
-    error::Error,
-    executor::CreatedSession,
-    session::{Failure, IllegalTransition, SessionId, SessionRecord, SessionState, SurfaceBinding},
-    store::{CommitRequest, CommitResult, RecordFilter, StoreError},
-    token::{self, GuestToken, MasterKeyError, TokenIdentity},
-    workspace::open_guest_session,
+    engine::SessionEngine, error::Error, executor::CreatedSession, workspace::open_guest_session,
 };
+use guestlane_core::{
+    audit::{AuditRecord, Status},
+    session::{Failure, IllegalTransition, SessionId, SessionRecord, SessionState, SurfaceBinding},
+    token::{self, GuestToken, MasterKeyError, TokenIdentity},
+};
+use guestlane_store::{CommitRequest, CommitResult, RecordFilter, StoreError};
 
 /// Why a step failed.
 pub(crate) enum StepError {

@@ -12,13 +12,12 @@ use tracing::warn;
 use uuid::Uuid;
 
 use super::StepError;
-use crate::{
-    engine::SessionEngine,
+use crate::{engine::SessionEngine, workspace::open_guest_session};
+use guestlane_core::{
     session::{SessionRecord, SurfaceBinding},
-    store::CommitRequest,
     token::GuestToken,
-    workspace::open_guest_session,
 };
+use guestlane_store::CommitRequest;
 
 impl SessionEngine {
     /// Finds or creates the guest's contact.

@@ -8,7 +8,7 @@ mod harness;
 
 use std::{fs::File, time::Duration};
 
-use guestlane::store::{Delivery, DeliveryState};
+use guestlane_store::{Delivery, DeliveryState};
 use harness::{World, request};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 

@@ -2,16 +2,17 @@
 
 use std::{fs, path::Path, time::Duration};
 
-use guestlane::{
-    Error, SessionEngine,
+use guestlane::{Error, SessionEngine};
+use guestlane_core::{
     api_key::{ApiKey, ApiKeyHasher, Scope, Scopes, StoredApiKey},
-    audit::{self, ChangeAction, Checkpoint, Tampered, VerificationError},
+    audit::ChangeAction,
     request::SessionRequest,
-    store::{
-        DeliveryState, ErasureOutcome, ErasureReport, GuestIdMode, RecordFilter, ReplayFilter,
-        SessionFilter,
-    },
 };
+use guestlane_store::{
+    DeliveryState, ErasureOutcome, ErasureReport, GuestIdMode, RecordFilter, ReplayFilter,
+    SessionFilter,
+};
+use guestlane_tlog::{self, Checkpoint, Tampered, VerificationError};
 use serde_json::Value;
 
 use crate::harness::{World, fresh, request};
@@ -90,18 +91,22 @@ async fn a_full_log_is_closed_and_the_next_one_knows_how_it_ended() {
         .collect();
     let leaves: Vec<_> = early
         .iter()
-        .map(|line| audit::leaf_hash(line.as_bytes()))
+        .map(|line| guestlane_tlog::leaf_hash(line.as_bytes()))
         .collect();
     fs::write(&path, early.join("\n") + "\n").unwrap();
     let rolled_back = Checkpoint {
         size: 3,
-        root: audit::root(&leaves),
+        root: guestlane_tlog::root(&leaves),
         ..logs[0].checkpoint.clone()
     };
-    fs::write(audit::checkpoint_path(&path), state.sign(&rolled_back)).unwrap();
-    assert!(audit::verify_log(&path, state.audit_key(), &[]).is_ok());
-    let kept = audit::rotation_checkpoints(&logs[1].path, state.audit_key());
-    let told = audit::verify_log(&path, state.audit_key(), &kept);
+    fs::write(
+        guestlane_tlog::checkpoint_path(&path),
+        state.sign(&rolled_back),
+    )
+    .unwrap();
+    assert!(guestlane_tlog::verify_log(&path, state.audit_key(), &[]).is_ok());
+    let kept = guestlane_tlog::rotation_checkpoints(&logs[1].path, state.audit_key());
+    let told = guestlane_tlog::verify_log(&path, state.audit_key(), &kept);
     assert!(
         matches!(
             told,
@@ -140,13 +145,13 @@ async fn the_proof_of_a_session_holds_for_its_records_in_every_log_and_for_no_ot
         .unwrap();
     other.session_id = proof.session_id.clone();
     assert!(other.verify(key).is_err());
-    let somebody = audit::NoteSigner::from_seed(&[1; 32]).unwrap();
+    let somebody = guestlane_tlog::NoteSigner::from_seed(&[1; 32]).unwrap();
     assert!(proof.verify(somebody.public()).is_err());
     let nobody = uuid_of("01a20456-5ef0-7960-b447-2fcf8756fb41");
     assert_eq!(state.prove_inclusion(nobody).await.unwrap(), None);
 }
 
-fn uuid_of(text: &str) -> guestlane::session::SessionId {
+fn uuid_of(text: &str) -> guestlane_core::session::SessionId {
     text.parse().unwrap()
 }
 
@@ -171,7 +176,7 @@ async fn with_pseudonyms_the_log_names_nobody_and_whoever_has_the_store_finds_ea
         };
         engine.store().records(filter)
     };
-    let names = |records: Vec<guestlane::store::StoredRecord>| {
+    let names = |records: Vec<guestlane_store::StoredRecord>| {
         let name = |line: &str| {
             serde_json::from_str::<Value>(line).unwrap()["guestIdentifier"]
                 .as_str()
@@ -202,7 +207,7 @@ const CANARY: &str = "canary-7f3a";
 pub(crate) fn canary(key: &str) -> SessionRequest {
     SessionRequest {
         key: format!("{CANARY}-{key}").parse().unwrap(),
-        attributes: guestlane::request::Attributes::from_pairs([(
+        attributes: guestlane_core::request::Attributes::from_pairs([(
             "note",
             format!("{CANARY}-note"),
         )])

@@ -2,8 +2,10 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use guestlane::{SessionEngine, session::SessionState, store::SessionFilter};
+use guestlane::SessionEngine;
+use guestlane_core::session::SessionState;
 use guestlane_sim::{FaultKind, Route};
+use guestlane_store::SessionFilter;
 
 use crate::harness::{World, crowd, request, tell};
 

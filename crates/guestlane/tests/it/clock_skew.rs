@@ -2,7 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use guestlane::{Error, session::SessionState};
+use guestlane::Error;
+use guestlane_core::session::SessionState;
 use guestlane_runtime::{ManualClock, Timestamp};
 
 use crate::harness::{World, request};

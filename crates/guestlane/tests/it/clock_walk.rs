@@ -5,14 +5,12 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use guestlane::{
-    SessionEngine, TokenRequestAuth,
-    store::{
-        SessionFilter,
-        batch::{BatchId, NewRow, RowOutcome},
-    },
-};
+use guestlane::{SessionEngine, TokenRequestAuth};
 use guestlane_runtime::{ReferenceClock, Timestamp};
+use guestlane_store::{
+    SessionFilter,
+    batch::{BatchId, NewRow, RowOutcome},
+};
 use uuid::Uuid;
 
 use crate::{

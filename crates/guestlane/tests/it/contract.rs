@@ -3,9 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use guestlane::{
-    config::Settings,
-    doctor,
+use guestlane::{config::Settings, doctor};
+use guestlane_core::{
     request::{ContactDetails, SessionRequest},
     surface::Surface,
 };

@@ -14,16 +14,16 @@ use std::{
     time::Duration,
 };
 
-use guestlane::{
-    SessionEngine, Workspace,
+use guestlane::{SessionEngine, Workspace};
+use guestlane_core::{
     api_key::{ApiKey, ApiKeyHasher, StoredApiKey},
-    audit, session,
-    store::{GuestIdMode, ReplayFilter, SessionFilter},
+    session,
     surface::Surface,
-    token::{KeyState, RotationPolicy},
+    token::{KeyState, KeyringError, RotationPolicy},
 };
 use guestlane_runtime::{FailPoint, FailPoints, Timestamp};
 use guestlane_sim::FaultKind;
+use guestlane_store::{GuestIdMode, ReplayFilter, SessionFilter};
 
 use crate::harness::{Kept, OPEN_MESSAGING, SALES, WEB_MESSAGING, World, request, tell};
 
@@ -134,7 +134,7 @@ fn time_passes(world: &World) {
 }
 
 fn stored_api_key(now: Timestamp) -> Result<StoredApiKey, guestlane::Error> {
-    let key = ApiKey::generate()?;
+    let key = ApiKey::generate().map_err(KeyringError::Key)?;
     Ok(StoredApiKey::new(
         &key,
         &ApiKeyHasher::new(b"secret"),
@@ -144,7 +144,10 @@ fn stored_api_key(now: Timestamp) -> Result<StoredApiKey, guestlane::Error> {
     ))
 }
 
-async fn session(engine: &SessionEngine, guest: &str) -> Option<guestlane::session::SessionRecord> {
+async fn session(
+    engine: &SessionEngine,
+    guest: &str,
+) -> Option<guestlane_core::session::SessionRecord> {
     let filter = SessionFilter {
         guest: Some(guest.to_owned()),
         state: None,
@@ -779,11 +782,11 @@ fn drop_what_was_not_synced(world: &World, state: &Path, chance: &mut fastrand::
     let open = world
         .open_logs(state)
         .into_iter()
-        .map(|log| audit::lines_path(&first, log));
+        .map(|log| guestlane_tlog::lines_path(&first, log));
     for path in open.flat_map(|lines| {
         [
-            audit::hashes_path(&lines),
-            audit::checkpoint_path(&lines),
+            guestlane_tlog::hashes_path(&lines),
+            guestlane_tlog::checkpoint_path(&lines),
             lines,
         ]
     }) {

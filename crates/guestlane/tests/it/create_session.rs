@@ -1,6 +1,7 @@
 //! The creation of one session, from the request to the session record.
 
-use guestlane::{Error, request::SessionRequest, session::SessionState, token};
+use guestlane::Error;
+use guestlane_core::{request::SessionRequest, session::SessionState, token};
 use serde_json::{Value, json};
 
 use crate::harness::{SALES, SUPPORT, World, crowd, fresh, request};

@@ -9,9 +9,10 @@ use std::{
     time::Duration,
 };
 
-use guestlane::{
-    Endpoints, TokenRequestAuth, error::display_chain, session::SessionState, store::RecordFilter,
-};
+use guestlane::{Endpoints, TokenRequestAuth};
+use guestlane_core::session::SessionState;
+use guestlane_runtime::text::display_chain;
+use guestlane_store::RecordFilter;
 use serde_json::json;
 
 use crate::{

@@ -6,16 +6,19 @@ use std::{path::Path, sync::Arc, time::Duration};
 use futures_util::{StreamExt, stream};
 use guestlane::{
     CallPolicy, CreatedSession, Credentials, Endpoints, EngineConfig, Error, OAuthClient,
-    SessionEngine, StorageConfig, TokenRequestAuth, WebhookConfig, Workspace, audit,
+    SessionEngine, StorageConfig, TokenRequestAuth, WebhookConfig, Workspace,
+    messaging::MessagingConfig,
+};
+use guestlane_core::{
     request::{Attributes, ContactDetails, IdempotencyKey, SessionRequest},
-    store::{Database, LogInfo},
-    surface::{MessagingConfig, Surface},
+    surface::Surface,
     token::RotationPolicy,
 };
 use guestlane_runtime::{Clock, ManualClock, Timestamp, TlsRoots, ssrf::EgressPolicy};
 use guestlane_sim::{
     DEPLOYMENT_ID, EXTERNAL_SOURCE_ID, Entry, Flow, INTEGRATION_ID, Options, Simulator,
 };
+use guestlane_store::{Database, LogInfo};
 use tempfile::TempDir;
 
 pub(crate) const SALES: &str = "5e0c0000-0000-4000-8000-000000000001";
@@ -207,11 +210,11 @@ impl World {
             .unwrap();
         let kept: Vec<_> = logs
             .iter()
-            .flat_map(|log| audit::rotation_checkpoints(&log.path, state.audit_key()))
+            .flat_map(|log| guestlane_tlog::rotation_checkpoints(&log.path, state.audit_key()))
             .collect();
         for log in &logs {
             assert_eq!(
-                audit::verify_log(&log.path, state.audit_key(), &kept).unwrap(),
+                guestlane_tlog::verify_log(&log.path, state.audit_key(), &kept).unwrap(),
                 log.checkpoint
             );
         }

@@ -1,7 +1,8 @@
 //! Over TLS, calls share an HTTP/2 connection, and a guest WebSocket has an HTTP/1.1 connection of
 //! its own.
 
-use guestlane::{TokenRequestAuth, surface::Surface};
+use guestlane::TokenRequestAuth;
+use guestlane_core::surface::Surface;
 use guestlane_runtime::TlsRoots;
 use guestlane_sim::{EXTERNAL_SOURCE_ID, Tls};
 

@@ -4,12 +4,14 @@ use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use guestlane::{
-    CreatedSession, Error, Resealed, SessionEngine, StorageConfig,
+    CreatedSession, Error, Resealed, SessionEngine, StorageConfig, reseal_by_given_keys,
+    rotate_master_key,
+};
+use guestlane_core::{
     api_key::ApiKey,
-    reseal_by_given_keys, rotate_master_key,
-    store::{Database, StoreError},
     token::{MasterKey, MasterKeyError, RotationPolicy},
 };
+use guestlane_store::{Database, StoreError};
 
 use crate::harness::{WEB_MESSAGING, World, request};
 

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use guestlane::{
+use guestlane_core::{
     session::{
         Availability, Failure, LEASE_TTL, SessionRecord, SessionState, StepFailure, SurfaceBinding,
     },

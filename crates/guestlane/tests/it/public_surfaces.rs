@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use guestlane::{
-    Error, SessionEngine, TokenRequestAuth, Workspace,
+use guestlane::{Error, SessionEngine, TokenRequestAuth, Workspace, messaging::FirstMessage};
+use guestlane_core::{
     request::{Attributes, ContactDetails, SessionRequest},
     session::{self, SurfaceBinding},
-    surface::{FirstMessage, Surface},
+    surface::Surface,
 };
 use guestlane_genesys::{Operation, Rate};
 use guestlane_sim::{DEPLOYMENT_ID, EXTERNAL_SOURCE_ID, Flow, UnknownDeployment};
@@ -738,7 +738,7 @@ async fn a_guest_token_goes_along_to_the_last_byte_and_not_beyond() {
         // An attribute of n bytes stands in the token, too, in base64: find the one that fills the room.
         let length = |n: usize| {
             let attributes = Attributes::from_pairs([("a", "x".repeat(n))]).unwrap();
-            let token = guestlane::token::GuestToken::placeholder(
+            let token = guestlane_core::token::GuestToken::placeholder(
                 &"bob".parse().unwrap(),
                 &attributes,
                 "webchat-guest-key-v1",

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use guestlane::{Error, session::SessionState, store::StoreError};
+use guestlane::Error;
+use guestlane_core::session::SessionState;
+use guestlane_store::StoreError;
 
 use crate::harness::{World, request};
 
@@ -160,7 +162,7 @@ async fn a_driver_that_wakes_up_late_can_write_nothing() {
         .await
         .unwrap()
         .unwrap();
-    world.clock.advance(guestlane::session::LEASE_TTL); // it is paused, and renews nothing
+    world.clock.advance(guestlane_core::session::LEASE_TTL); // it is paused, and renews nothing
     assert!(matches!(
         &other.recover_abandoned().await.unwrap()[..],
         [Ok(_)]

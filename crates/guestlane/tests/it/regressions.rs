@@ -3,8 +3,8 @@
 
 use std::{fs, time::Duration};
 
-use guestlane::{
-    Error, Rate,
+use guestlane::{Error, Rate};
+use guestlane_core::{
     request::{Attributes, GuestId, QueueId},
     session::SessionState,
     token,
@@ -367,7 +367,7 @@ async fn nothing_written_before_the_calls() {
         (1, 0)
     );
 
-    world.clock.advance(guestlane::session::LEASE_TTL);
+    world.clock.advance(guestlane_core::session::LEASE_TTL);
     let restarted = world.engine().await;
     let finished = restarted.recover_abandoned().await.unwrap();
     let [Ok(opened)] = &finished[..] else {

@@ -9,16 +9,16 @@ use std::{
 };
 
 use futures_util::{StreamExt, stream};
-use guestlane::{
-    ErrorCounts, SessionEngine,
+use guestlane::{ErrorCounts, SessionEngine};
+use guestlane_core::{
     audit::{AuditRecord, Status},
-    outbox::{DeliveryOutcome, Event},
+    event::Event,
     session::{SessionRecord, SessionState, SurfaceBinding},
-    store::{
-        BeginOutcome, CommitRequest, DeliveryState, ErasureOutcome, RecordFilter, ReplayFilter,
-        SessionFilter, Store,
-    },
     token::TokenIdentity,
+};
+use guestlane_store::{
+    BeginOutcome, CommitRequest, DeliveryOutcome, DeliveryState, ErasureOutcome, RecordFilter,
+    ReplayFilter, SessionFilter, Store,
 };
 
 use crate::harness::{World, fresh, request};

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use guestlane::{
-    CreatedSession, SessionEngine, Workspace,
+use guestlane::{CreatedSession, SessionEngine, Workspace};
+use guestlane_core::{
     session::SessionState,
     token::{self, KeyInfo, KeyState, RotationPolicy},
 };

@@ -1,6 +1,6 @@
 //! Behaviour of the SQLite store only: bytes that another reader holds.
 
-use guestlane::store::GuestIdMode;
+use guestlane_store::GuestIdMode;
 
 use crate::{
     audit::{canary, erase, files_with_the_canary},

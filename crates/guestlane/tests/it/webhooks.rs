@@ -11,11 +11,11 @@ use std::{
 
 use guestlane::{
     SessionEngine,
-    outbox::{DeliveryOutcome, Endpoints, KeyKind},
-    request::SessionRequest,
-    store::{DeliveryState, RecordFilter, ReplayFilter},
+    outbox::{Endpoints, KeyKind},
 };
+use guestlane_core::request::SessionRequest;
 use guestlane_runtime::ssrf::EgressPolicy;
+use guestlane_store::{DeliveryOutcome, DeliveryState, RecordFilter, ReplayFilter};
 
 use crate::{
     harness::{CRM_SECRET, World, crowd, request},

@@ -3,12 +3,9 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
-use guestlane::{
-    admission_control::AdmissionController,
-    batch_worker::BatchWorker,
-    request::{ContactDetails, SessionRequest},
-    store::batch::{BatchId, BatchStatus, NewRow, RowFailure, RowOutcome},
-};
+use guestlane::{admission_control::AdmissionController, batch_worker::BatchWorker};
+use guestlane_core::request::{ContactDetails, SessionRequest};
+use guestlane_store::batch::{BatchId, BatchStatus, NewRow, RowFailure, RowOutcome};
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -314,7 +311,7 @@ async fn an_erased_guest_is_in_no_batch_any_more() {
         .await
         .unwrap();
     assert!(
-        matches!(erased, guestlane::store::ErasureOutcome::Erased(_)),
+        matches!(erased, guestlane_store::ErasureOutcome::Erased(_)),
         "{erased:?}"
     );
     let rows = guestlane_test_postgres::column(

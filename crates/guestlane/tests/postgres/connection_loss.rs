@@ -81,7 +81,7 @@ async fn connections_that_break_at_any_moment_cost_nobody_and_make_nobody_twice(
         let leaves = store.leaves(log.log).await.unwrap();
         assert_eq!(leaves.len() as u64, log.checkpoint.size);
         if log.checkpoint.size > 0 {
-            guestlane::audit::verify_log(&log.path, engine.audit_key(), &[]).unwrap();
+            guestlane_tlog::verify_log(&log.path, engine.audit_key(), &[]).unwrap();
         }
     }
     // Each session that is open was written once, and its event once.
@@ -191,7 +191,7 @@ async fn a_standby_that_takes_over_has_everybody_and_nobody_comes_twice() {
         .await
         .unwrap()
     {
-        guestlane::audit::verify_log(&log.path, engine.audit_key(), &[]).unwrap();
+        guestlane_tlog::verify_log(&log.path, engine.audit_key(), &[]).unwrap();
     }
 }
 

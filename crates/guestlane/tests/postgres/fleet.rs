@@ -4,10 +4,10 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
-use guestlane::{
-    EngineConfig, Rate, SessionEngine, request::SessionRequest, store::Store, token::RotationPolicy,
-};
+use guestlane::{EngineConfig, Rate, SessionEngine};
+use guestlane_core::{request::SessionRequest, token::RotationPolicy};
 use guestlane_runtime::Clock;
+use guestlane_store::Store;
 
 use crate::harness::{World, request, tell};
 
@@ -190,7 +190,7 @@ async fn each_process_has_a_log_of_its_own_and_all_are_proven() {
         let ours: Vec<_> = logs.iter().filter(|log| !log.elsewhere).collect();
         assert_eq!((logs.len(), ours.len()), (3, 1), "machine {n}");
         assert_eq!(
-            guestlane::audit::verify_log(&ours[0].path, state.audit_key(), &[]).unwrap(),
+            guestlane_tlog::verify_log(&ours[0].path, state.audit_key(), &[]).unwrap(),
             ours[0].checkpoint
         );
         assert_eq!(
@@ -253,11 +253,11 @@ async fn a_key_that_is_made_or_revoked_is_told_to_all() {
     let (one, two) = (world.state().await.store, world.state().await.store);
     let mut changes = two.changes();
     changes.next().await; // it listens
-    let key = guestlane::api_key::ApiKey::generate().unwrap();
-    let hash = guestlane::api_key::ApiKeyHasher::new(b"secret");
+    let key = guestlane_core::api_key::ApiKey::generate().unwrap();
+    let hash = guestlane_core::api_key::ApiKeyHasher::new(b"secret");
     let scopes = "sessions:write".parse().unwrap();
     let stored =
-        guestlane::api_key::StoredApiKey::new(&key, &hash, "shop", scopes, world.clock.now());
+        guestlane_core::api_key::StoredApiKey::new(&key, &hash, "shop", scopes, world.clock.now());
     let id = stored.id.clone();
     one.add_api_key(stored, None).await.unwrap();
     changes.next().await;

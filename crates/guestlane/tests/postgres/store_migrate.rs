@@ -6,16 +6,13 @@ use std::sync::{
     atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
-use guestlane::{
-    SessionEngine, StorageConfig,
-    api_key::{ApiKey, ApiKeyHasher, Scope, Scopes, StoredApiKey},
-    store::{
-        Database, ErasureOutcome, GuestIdMode, PostgresUrl, RecordFilter, SessionFilter,
-        StoreError,
-        migrate::{MigrationError, MigrationProgress, MigrationReport, migrate_store},
-    },
-};
+use guestlane::{SessionEngine, StorageConfig};
+use guestlane_core::api_key::{ApiKey, ApiKeyHasher, Scope, Scopes, StoredApiKey};
 use guestlane_runtime::{FailPoint, FailPoints};
+use guestlane_store::{
+    Database, ErasureOutcome, GuestIdMode, PostgresUrl, RecordFilter, SessionFilter, StoreError,
+    migrate::{MigrationError, MigrationProgress, MigrationReport, migrate_store},
+};
 
 use crate::harness::{World, crowd, request};
 
@@ -113,7 +110,7 @@ async fn copy_with_progress(
 
 async fn abandon(places: &StorageConfig) -> Result<String, MigrationError> {
     loop {
-        match guestlane::store::migrate::abandon(places.database.file().unwrap()) {
+        match guestlane_store::migrate::abandon(places.database.file().unwrap()) {
             Err(MigrationError::InUse(_)) => tokio::task::yield_now().await,
             tried => return tried,
         }
@@ -624,7 +621,7 @@ async fn a_node_that_starts_while_a_move_begins_does_not_get_its_database() {
     let database = Database::Postgres(Box::new(to.parse().unwrap()));
     let node = world.directory.path().join("node");
     let node =
-        guestlane::store::Store::open(&database, &node, &world.clock(), &FailPoints::default())
+        guestlane_store::Store::open(&database, &node, &world.clock(), &FailPoints::default())
             .await
             .unwrap();
     let dies = FailPoints::new(|fail_point| fail_point == FailPoint::MoveMarked);

@@ -6,9 +6,9 @@ use std::{
     path::Path,
 };
 
-use guestlane::store::Database;
-use guestlane::store::{Store, StoreError};
 use guestlane_runtime::{Clock, FailPoints};
+use guestlane_store::Database;
+use guestlane_store::{Store, StoreError};
 use guestlane_test_postgres::{Server, schema_in};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 
@@ -91,7 +91,7 @@ async fn only_a_certificate_of_that_host_by_an_authority_that_is_believed_will_d
         with(&by_name, "sslmode=require"), // the system does not believe it
         with(&schema, &format!("sslmode=require&sslrootcert={ours}")), // it is of another name
     ] {
-        let mut database = guestlane::store::Store::inspect(&refused.parse().unwrap()).await;
+        let mut database = guestlane_store::Store::inspect(&refused.parse().unwrap()).await;
         let told = database.as_mut().unwrap_err().to_string();
         assert!(told.contains("the certificate cannot be trusted"), "{told}");
         for bare in [

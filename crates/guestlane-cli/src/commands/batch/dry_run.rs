@@ -1,8 +1,10 @@
 //! `guestlane batch --dry-run`: validates every row without sending anything.
 
+use guestlane::messaging;
 use std::process::ExitCode;
 
-use guestlane::{config::Settings, request::QueueId};
+use guestlane::config::Settings;
+use guestlane_core::request::QueueId;
 use serde::Serialize;
 use serde_json::json;
 
@@ -66,7 +68,9 @@ pub(super) async fn run(
                 place: row.place,
                 invalid,
             };
-            surface.validate(&row.request).map_err(bad).map(|()| row)
+            messaging::validate(&surface, &row.request)
+                .map_err(bad)
+                .map(|()| row)
         });
         match checked {
             Ok(row) => {

@@ -5,10 +5,8 @@ use std::{
     io::{self, BufRead},
 };
 
-use guestlane::{
-    input::csv,
-    request::{ValidationError, check_visible},
-};
+use guestlane::input::csv;
+use guestlane_core::request::{ValidationError, check_visible};
 use guestlane_http::model::CreateSessionRequest;
 
 use crate::output;

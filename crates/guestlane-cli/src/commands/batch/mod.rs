@@ -16,8 +16,8 @@ use guestlane::{
     CreatedSession, SessionEngine,
     admission_control::{AdmissionController, PlatformOutage},
     config::{PLATFORM_RATE_LIMIT, QUEUE_ID},
-    request::check_visible,
 };
+use guestlane_core::request::check_visible;
 use guestlane_runtime::Clock;
 use serde::Serialize;
 use tokio::{sync::mpsc, task::JoinSet};

@@ -6,11 +6,12 @@ use std::{path::Path, process::ExitCode};
 use guestlane::{
     Workspace,
     config::{DATABASE_URL, Settings},
-    request::ValidationError,
-    store::batch::{BatchId, BatchStatus, NewRow, RowFailure, RowResult},
+    messaging,
 };
+use guestlane_core::request::ValidationError;
 use guestlane_http::model::Session as SessionJson;
 use guestlane_runtime::Clock;
+use guestlane_store::batch::{BatchId, BatchStatus, NewRow, RowFailure, RowResult};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -46,7 +47,7 @@ async fn enqueue(
         let (place, wish) = match row {
             Ok(row) => (
                 row.place,
-                surface.validate(&row.request).map(|()| row.request),
+                messaging::validate(&surface, &row.request).map(|()| row.request),
             ),
             Err(bad) => (bad.place, Err(bad.invalid)),
         };

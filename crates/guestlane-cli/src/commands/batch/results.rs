@@ -12,10 +12,8 @@ use std::{
 };
 
 use anyhow::Context;
-use guestlane::{
-    CreatedSession,
-    request::{SessionRequest, ValidationError},
-};
+use guestlane::CreatedSession;
+use guestlane_core::request::{SessionRequest, ValidationError};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tempfile::NamedTempFile;

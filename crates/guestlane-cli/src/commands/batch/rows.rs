@@ -7,16 +7,14 @@ use std::{
     path::Path,
 };
 
-use guestlane::{
-    input::{
-        MAX_ROW_BYTES, csv,
-        json::{Unreadable, read_object},
-        lines::LineReader,
-        without_bom,
-    },
-    request::{QueueId, SessionRequest, ValidationError},
+use guestlane::input::{
+    MAX_ROW_BYTES, csv,
+    json::{Unreadable, read_object},
+    lines::LineReader,
 };
+use guestlane_core::request::{QueueId, SessionRequest, ValidationError};
 use guestlane_http::model::{CreateSessionRequest, DefaultKey};
+use guestlane_runtime::text::without_bom;
 use tokio::sync::mpsc;
 
 use super::headings::Headings;

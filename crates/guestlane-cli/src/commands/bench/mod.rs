@@ -7,7 +7,7 @@ mod stats;
 
 use std::process::ExitCode;
 
-use guestlane::request::ValidationError;
+use guestlane_core::request::ValidationError;
 
 use crate::{
     args::{Bench, Global},

@@ -12,12 +12,15 @@ use guestlane::{
     CallPolicy, Credentials, Endpoints, EngineConfig, OAuthClient, Rate, SessionEngine,
     StorageConfig, TokenRequestAuth, WebhookConfig,
     admission_control::{AdmissionController, Permit},
+    messaging::MessagingConfig,
+};
+use guestlane_core::{
     request::{Attributes, ContactDetails, IdempotencyKey, QueueId, SessionRequest},
-    store::BenchOverrides,
-    surface::{MessagingConfig, Surface},
+    surface::Surface,
     token::RotationPolicy,
 };
 use guestlane_runtime::{Clock, TlsRoots, ssrf::EgressPolicy};
+use guestlane_store::BenchOverrides;
 use nix::sys::{
     resource::{Usage, UsageWho, getrusage},
     time::TimeValLike,

@@ -1,10 +1,10 @@
 //! `guestlane create --dry-run`: prints the calls that would be made. Secrets, and values that only
 //! the platform can assign, are replaced by their names.
 
-use guestlane::{
-    EngineConfig,
+use guestlane::{EngineConfig, messaging, messaging::MessagingConfig};
+use guestlane_core::{
     request::{Attributes, SessionRequest},
-    surface::{MessagingConfig, Surface},
+    surface::Surface,
     token::{GuestToken, SealedSigningKey},
 };
 use guestlane_genesys::{
@@ -69,7 +69,7 @@ pub(super) async fn run(
     request: &SessionRequest,
     json: bool,
 ) -> anyhow::Result<()> {
-    config.surface.validate(request)?;
+    messaging::validate(&config.surface, request)?;
     let token = GuestToken::placeholder(
         &request.guest,
         &request.attributes,

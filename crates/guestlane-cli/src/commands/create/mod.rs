@@ -4,11 +4,8 @@ mod dry_run;
 
 use std::process::ExitCode;
 
-use guestlane::{
-    CreatedSession, SessionEngine,
-    config::Settings,
-    request::{ContactDetails, IdempotencyKey, QueueId, SessionRequest},
-};
+use guestlane::{CreatedSession, SessionEngine, config::Settings};
+use guestlane_core::request::{ContactDetails, IdempotencyKey, QueueId, SessionRequest};
 use guestlane_http::model::Session as SessionJson;
 use guestlane_runtime::Clock;
 
@@ -50,7 +47,7 @@ fn request(args: &Create, settings: &Settings) -> anyhow::Result<SessionRequest>
         None => settings.default_queue()?,
     };
     let missing = || {
-        guestlane::request::ValidationError::new(
+        guestlane_core::request::ValidationError::new(
             "queueId",
             "is missing",
             "give --queue or set GENESYS_QUEUE_ID",

@@ -16,17 +16,19 @@ use anyhow::Context;
 use futures_util::{StreamExt, stream};
 use guestlane::{
     CallPolicy, CreatedSession, Credentials, Endpoints, EngineConfig, Error, OAuthClient,
-    SessionEngine, StorageConfig, TokenRequestAuth, WebhookConfig, audit,
-    input::{csv, without_bom_str},
-    outbox::WebhookSecret,
+    SessionEngine, StorageConfig, TokenRequestAuth, WebhookConfig, input::csv,
+    messaging::MessagingConfig, outbox::WebhookSecret,
+};
+use guestlane_core::{
     request::{
         Attributes, ContactDetails, IdempotencyKey, QueueId, SessionRequest, ValidationError,
     },
-    surface::{MessagingConfig, Surface},
+    surface::Surface,
     token::RotationPolicy,
 };
 use guestlane_genesys::Queue;
 use guestlane_http::model::Session as SessionJson;
+use guestlane_runtime::text::without_bom_str;
 use guestlane_runtime::{Clock, TlsRoots, ssrf::EgressPolicy};
 use guestlane_sim::{Options, Simulator, Snapshot};
 use serde_json::json;
@@ -144,7 +146,7 @@ pub(crate) async fn run(global: &Global, args: &Demo) -> anyhow::Result<ExitCode
     engine.flush_outbox().await?;
 
     let state = simulator.state();
-    let proven = audit::verify_log(&audit_log, engine.audit_key(), &[]);
+    let proven = guestlane_tlog::verify_log(&audit_log, engine.audit_key(), &[]);
     let wrong = what_is_wrong(&guests, &created, &state);
     if global.json {
         tell_json(&created, &state, &audit_log, &wrong);
@@ -159,7 +161,7 @@ pub(crate) async fn run(global: &Global, args: &Demo) -> anyhow::Result<ExitCode
             )),
             Err(unproven) => output::stderr_line(format!(
                 "error: {}",
-                guestlane::error::display_chain(unproven)
+                guestlane_runtime::text::display_chain(unproven)
             )),
         }
     }

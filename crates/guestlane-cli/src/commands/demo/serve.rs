@@ -11,10 +11,9 @@ use std::{
     time::Duration,
 };
 
-use guestlane::{
-    SessionEngine,
+use guestlane::{SessionEngine, config::ServiceSettings};
+use guestlane_core::{
     api_key::{ApiKey, Scope, Scopes, StoredApiKey},
-    config::ServiceSettings,
     request::{
         Attributes, ContactDetails, IdempotencyKey, QueueId, SessionRequest, ValidationError,
     },

@@ -2,10 +2,8 @@
 
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
-use guestlane::{
-    outbox::{Endpoint, Endpoints, KeyKind},
-    request::ValidationError,
-};
+use guestlane::outbox::{Endpoint, Endpoints, KeyKind};
+use guestlane_core::request::ValidationError;
 use guestlane_runtime::Clock;
 use serde_json::{Value, json};
 

@@ -4,12 +4,10 @@ mod endpoints;
 
 use std::{process::ExitCode, sync::Arc};
 
-use guestlane::{
-    outbox::{Endpoints, Event, KeyKind, Outbox as Deliverer},
-    request::ValidationError,
-    store::{Delivery, DeliveryState, ReplayFilter},
-};
+use guestlane::outbox::{Endpoints, KeyKind, Outbox as Deliverer};
+use guestlane_core::{event::Event, request::ValidationError};
 use guestlane_runtime::{Clock, Timestamp};
+use guestlane_store::{Delivery, DeliveryState, ReplayFilter};
 use serde_json::json;
 
 use super::{confirm, confirm::Confirmed, open_state_read_only, span};

@@ -1,0 +1,11 @@
+//! The durable record of every session: its state, its lease and its legal transitions.
+
+mod lease;
+mod record;
+mod state;
+mod surface_binding;
+
+pub use lease::{LEASE_RENEW_INTERVAL, LEASE_TTL, MAX_CLOCK_OFFSET, MAX_CLOCK_SKEW};
+pub use record::{Availability, Failure, SessionId, SessionRecord, StepFailure};
+pub use state::{IllegalTransition, SessionState, Transition};
+pub use surface_binding::{SessionContext, SurfaceBinding};

@@ -1,0 +1,24 @@
+//! The guest token: a signed JWT that vouches for a guest (requirements R2 and R3,
+//! docs/requirements.md).
+
+mod claims;
+mod keyring;
+mod lifecycle;
+mod master_key;
+mod revocation;
+mod schedule;
+mod signer;
+mod strict_json;
+#[cfg(test)]
+mod tests;
+mod verify;
+
+pub use claims::{GuestToken, TOKEN_TTL, TokenIdentity};
+pub use keyring::name as signing_key_name;
+pub use keyring::{KeyError, KeyInfo, Keyring, KeyringError, SealedSigningKey};
+pub use lifecycle::{CLOCK_SKEW, KeyLifecycle, KeyState};
+pub use master_key::{MasterKey, MasterKeyError};
+pub use revocation::RevocationPlan;
+pub use schedule::{InvalidRotationPolicy, RotationPolicy};
+pub use signer::{SigningKey, sign};
+pub use verify::{MAX_TOKEN_BYTES, TokenError, Verified, decode, verify};

@@ -1,0 +1,147 @@
+//! What processes share that use one database: access tokens, and slices of quotas. A store in a file is one machine's, and shares neither.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use futures_util::future::{BoxFuture, FutureExt};
+use guestlane_genesys::{Coordinator, IssuedToken, QuotaLease, QuotaRequest, TokenLookup};
+use guestlane_runtime::Clock;
+use secrecy::ExposeSecret;
+use uuid::Uuid;
+
+use super::{Kind, Store, StoreError, postgres::Postgres};
+use guestlane_core::token::MasterKey;
+use guestlane_runtime::text::display_chain;
+
+/// An access token under the master key.
+#[derive(Clone)]
+pub(super) struct SealedToken {
+    pub(super) sealed: Vec<u8>,
+    pub(super) left: Duration,
+    pub(super) life: Duration,
+}
+
+/// See [`TokenLookup`].
+pub(super) enum StoredTokenLookup {
+    Cached(SealedToken, i64),
+    RefreshHere,
+    RefreshingElsewhere,
+}
+
+/// The name under which access tokens are encrypted.
+const ACCESS_TOKEN: &str = "an access token";
+
+/// This process among the others.
+struct SharedStore {
+    store: Arc<Postgres>,
+    master: Arc<MasterKey>,
+    process: Uuid,
+    clock: Clock,
+}
+
+impl fmt::Debug for SharedStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SharedStore")
+            .field("process", &self.process)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// The other processes, where the store is shared.
+    pub fn fleet(&self, master: Arc<MasterKey>, clock: Clock) -> Option<Arc<dyn Coordinator>> {
+        match &self.kind {
+            Kind::Sqlite(_) => None,
+            Kind::Postgres(store) => Some(Arc::new(SharedStore {
+                store: Arc::clone(store),
+                master,
+                process: Uuid::new_v4(),
+                clock,
+            })),
+        }
+    }
+}
+
+fn to_coordinator_error(error: StoreError) -> String {
+    display_chain(&error)
+}
+
+impl Coordinator for SharedStore {
+    fn token<'a>(
+        &'a self,
+        client: &'a str,
+        not: Option<i64>,
+    ) -> BoxFuture<'a, Result<TokenLookup, String>> {
+        async move {
+            Ok(
+                match self
+                    .store
+                    .token_or_turn(client.to_owned(), not, self.clock.now())
+                    .await
+                    .map_err(to_coordinator_error)?
+                {
+                    StoredTokenLookup::Cached(SealedToken { sealed, left, life }, number) => {
+                        let opened = self
+                            .master
+                            .open(ACCESS_TOKEN, &sealed)
+                            .map_err(|error| display_chain(&error))?;
+                        let token = String::from_utf8_lossy(&opened).into_owned().into();
+                        TokenLookup::Cached {
+                            token: IssuedToken { token, left, life },
+                            number,
+                        }
+                    }
+                    StoredTokenLookup::RefreshHere => TokenLookup::RefreshHere,
+                    StoredTokenLookup::RefreshingElsewhere => TokenLookup::RefreshingElsewhere,
+                },
+            )
+        }
+        .boxed()
+    }
+
+    fn publish_token<'a>(
+        &'a self,
+        client: &'a str,
+        new: IssuedToken,
+    ) -> BoxFuture<'a, Result<i64, String>> {
+        async move {
+            let IssuedToken { token, left, life } = new;
+            let sealed = self
+                .master
+                .seal(ACCESS_TOKEN, token.expose_secret().as_bytes())
+                .map_err(|error| display_chain(&error))?;
+            self.store
+                .keep_token(
+                    client.to_owned(),
+                    SealedToken { sealed, left, life },
+                    self.clock.now(),
+                )
+                .await
+                .map_err(to_coordinator_error)
+        }
+        .boxed()
+    }
+
+    fn release_refresh_lock<'a>(&'a self, client: &'a str) -> BoxFuture<'a, Result<(), String>> {
+        async move {
+            self.store
+                .release_refresh_lock(client.to_owned())
+                .await
+                .map_err(to_coordinator_error)
+        }
+        .boxed()
+    }
+
+    fn request_quota_lease<'a>(
+        &'a self,
+        client: &'a str,
+        need: QuotaRequest,
+    ) -> BoxFuture<'a, Result<QuotaLease, String>> {
+        async move {
+            self.store
+                .slice(client.to_owned(), self.process, need)
+                .await
+                .map_err(to_coordinator_error)
+        }
+        .boxed()
+    }
+}

@@ -1,0 +1,532 @@
+//! Which database the store is in.
+
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr},
+    path::{Path, PathBuf},
+    str::FromStr,
+    sync::Arc,
+};
+
+use arc_swap::ArcSwap;
+use guestlane_runtime::{ClientCertificate, Outage, TlsRoots};
+use tokio_postgres::config::{ChannelBinding, Host, LoadBalanceHosts, SslMode, TargetSessionAttrs};
+
+use super::libpq::{Words, read_words};
+
+/// Where the store is.
+#[derive(Debug, Clone)]
+pub enum Database {
+    /// A file on this machine.
+    Sqlite(PathBuf),
+    /// A database that several processes share, on any machine.
+    Postgres(Box<PostgresUrl>),
+}
+
+impl Database {
+    /// The file, where it is one.
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Sqlite(path) => Some(path),
+            Self::Postgres(_) => None,
+        }
+    }
+
+    /// Whether several processes on several machines share it.
+    pub fn is_shared(&self) -> bool {
+        matches!(self, Self::Postgres(_))
+    }
+}
+
+impl FromStr for Database {
+    type Err = InvalidDatabase;
+
+    fn from_str(text: &str) -> Result<Self, InvalidDatabase> {
+        match text.split_once(':') {
+            Some(("sqlite", path)) if !path.is_empty() => {
+                Ok(Self::Sqlite(path.strip_prefix("//").unwrap_or(path).into()))
+            }
+            Some(("postgres" | "postgresql", _)) => {
+                text.parse().map(|url| Self::Postgres(Box::new(url)))
+            }
+            _ => {
+                let fix =
+                    "write it as sqlite:PATH, or as postgres://USER:PASSWORD@HOST:5432/DATABASE";
+                Err(InvalidDatabase::new(
+                    "is neither a file of SQLite nor a database of PostgreSQL",
+                    fix,
+                ))
+            }
+        }
+    }
+}
+
+/// Without user and password.
+impl fmt::Display for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqlite(path) => write!(f, "{}", path.display()),
+            Self::Postgres(url) => write!(f, "{url}"),
+        }
+    }
+}
+
+/// A `postgres://` URL that was understood. Neither `Debug` nor `Display` shows user or password.
+#[derive(Clone)]
+pub struct PostgresUrl {
+    /// Shared by all clones: a reload replaces it for the connections that are opened afterwards.
+    login: Arc<ArcSwap<Login>>,
+    target: Target,
+    shown: String,
+    /// Shared by all connections: one outage is one line in the log.
+    pub(super) outage: Arc<Outage>,
+}
+
+/// How a connection is opened: user and password, TLS, time limits.
+#[derive(PartialEq)]
+pub(crate) struct Login {
+    pub(super) config: tokio_postgres::Config,
+    /// Whose certificates are believed.
+    pub(super) trust: TlsRoots,
+    /// What this process shows of itself, where the server asks for a certificate.
+    pub(super) client: Option<Arc<ClientCertificate>>,
+}
+
+/// Which store a URL names. A running process never changes it.
+#[derive(Clone, PartialEq)]
+struct Target {
+    hosts: Vec<Host>,
+    /// As they are written, in the place of what the names of the hosts resolve to.
+    addresses: Vec<IpAddr>,
+    ports: Vec<u16>,
+    database: Option<String>,
+    /// They may name a schema (`search_path`).
+    options: Option<String>,
+}
+
+impl Target {
+    fn of(config: &tokio_postgres::Config) -> Self {
+        let port = |index: usize| {
+            config
+                .get_ports()
+                .get(index)
+                .or(config.get_ports().first())
+                .copied()
+                .unwrap_or(5432)
+        };
+        Self {
+            hosts: config.get_hosts().to_vec(),
+            addresses: config.get_hostaddrs().to_vec(),
+            ports: (0..config.get_hosts().len()).map(port).collect(),
+            database: config.get_dbname().map(str::to_owned),
+            options: config.get_options().map(str::to_owned),
+        }
+    }
+}
+
+impl PostgresUrl {
+    /// How connections are opened from now on.
+    pub(super) fn login(&self) -> Arc<Login> {
+        self.login.load_full()
+    }
+
+    /// Whether connections by `other` are opened in the same way.
+    pub fn has_login_of(&self, other: &Self) -> bool {
+        *self.login.load() == *other.login.load()
+    }
+
+    /// All clones of this URL open connections as `other` does from now on; open ones stay. Returns a URL that opens them as
+    /// this one did before. The caller has found the same [`target`](Self::other_target) in both.
+    pub fn take_login_of(&self, other: &Self) -> Self {
+        let before = self.login.swap(other.login());
+        Self {
+            login: Arc::new(ArcSwap::new(before)),
+            ..self.clone()
+        }
+    }
+
+    /// The part of the URL by which `other` names another store, if there is one.
+    pub fn other_target(&self, other: &Self) -> Option<&'static str> {
+        let (one, other) = (&self.target, &other.target);
+        if one.hosts != other.hosts || one.addresses != other.addresses {
+            Some("host")
+        } else if one.ports != other.ports {
+            Some("port")
+        } else if one.database != other.database {
+            Some("database")
+        } else if one.options != other.options {
+            Some("value of options, which may name a schema")
+        } else {
+            None
+        }
+    }
+}
+
+/// It is no URL of a database that could be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct InvalidDatabase {
+    /// What is wrong, without the URL: it may have a password.
+    pub reason: String,
+    /// What to write.
+    pub fix: String,
+}
+
+impl InvalidDatabase {
+    pub(super) fn new(reason: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self {
+            reason: reason.into(),
+            fix: fix.into(),
+        }
+    }
+}
+
+const EXAMPLE: &str = "write it as postgres://USER:PASSWORD@HOST:5432/DATABASE";
+
+impl FromStr for PostgresUrl {
+    type Err = InvalidDatabase;
+
+    /// As libpq understands it, but stricter: the server must prove that it is the host that is
+    /// named, nothing goes in plain but to this machine itself, and each word is carried out or
+    /// refused. Files that are named are read at once. Nothing is looked up or connected to.
+    fn from_str(text: &str) -> Result<Self, InvalidDatabase> {
+        let (plain, query) = parts(text)?;
+        let words = read_words(query)?;
+        let url = if words.rest.is_empty() {
+            plain.to_owned()
+        } else {
+            format!("{plain}?{}", words.rest)
+        };
+        let mut config: tokio_postgres::Config = url.parse().map_err(|error| unreadable(&error))?;
+        if config.get_hosts().is_empty() {
+            return Err(InvalidDatabase::new("names no host", EXAMPLE));
+        }
+        if config.get_dbname().is_none_or(str::is_empty) {
+            return Err(InvalidDatabase::new("names no database", EXAMPLE));
+        }
+        if !config.get_hosts().iter().all(is_host) {
+            return Err(InvalidDatabase::new(
+                "names a host with a character that no host name has",
+                EXAMPLE,
+            ));
+        }
+        // Of several, and where one name is first this machine's and then that one's: a standby is none.
+        config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+        if !words.in_order {
+            // One that takes a connection and says nothing is not to be the first each time.
+            config.load_balance_hosts(LoadBalanceHosts::Random);
+        }
+        let target = Target::of(&config);
+        config.ssl_mode(ssl_mode(&config, &words)?);
+        if config.get_ssl_mode() == SslMode::Disable {
+            stay_here(&mut config);
+        }
+        let hosts: Vec<_> = target
+            .hosts
+            .iter()
+            .zip(&target.ports)
+            .map(|(host, port)| format!("{}:{port}", shown(host)))
+            .collect();
+        let shown = format!(
+            "postgres://{}/{}",
+            hosts.join(","),
+            config.get_dbname().unwrap_or_default()
+        );
+        let outage = Arc::new(Outage::of("database".into()));
+        let login = Login {
+            config,
+            trust: words.trust,
+            client: words.client,
+        };
+        Ok(Self {
+            login: Arc::new(ArcSwap::from_pointee(login)),
+            target,
+            shown,
+            outage,
+        })
+    }
+}
+
+const UNREADABLE: &str = "is not a database's URL: its host, its port or a value cannot be read";
+
+/// Names the option whose value cannot be read. The library's other words may repeat what was read.
+fn unreadable(error: &tokio_postgres::Error) -> InvalidDatabase {
+    let cause = std::error::Error::source(error)
+        .map(ToString::to_string)
+        .unwrap_or_default();
+    let option = cause
+        .strip_prefix("invalid value for option `")
+        .and_then(|rest| rest.strip_suffix('`'));
+    match option {
+        Some("port") | None => InvalidDatabase::new(UNREADABLE, EXAMPLE),
+        Some(option) => InvalidDatabase::new(
+            format!("has a value of {option} that cannot be used"),
+            "correct it, or leave it out",
+        ),
+    }
+}
+
+/// `localhost` is this machine, whatever the system's resolver says: nothing goes to another one in
+/// plain.
+fn stay_here(config: &mut tokio_postgres::Config) {
+    let addresses: Option<Vec<IpAddr>> = config.get_hosts().iter().map(address_here).collect();
+    if let Some(addresses) = addresses.filter(|_| config.get_hostaddrs().is_empty()) {
+        for address in addresses {
+            config.hostaddr(address);
+        }
+    }
+}
+
+fn address_here(host: &Host) -> Option<IpAddr> {
+    match host {
+        Host::Tcp(name) if name == "localhost" => Some(Ipv4Addr::LOCALHOST.into()),
+        Host::Tcp(name) => name.trim_matches(['[', ']']).parse().ok(),
+        Host::Unix(_) => None,
+    }
+}
+
+/// What stands in front of the query, and the query.
+///
+/// # Errors
+///
+/// It is not certain where user and password end. A part of the password could then be taken for the
+/// host, be looked up by name and be shown.
+fn parts(text: &str) -> Result<(&str, &str), InvalidDatabase> {
+    const FIX: &str = "percent-encode these characters in user and password: @ is %40, / is %2F, : is %3A, ? is %3F, # is %23";
+    let Some((_, rest)) = text.split_once("://") else {
+        return Err(InvalidDatabase::new(UNREADABLE, EXAMPLE));
+    };
+    if let Some((credentials, rest)) = rest.split_once('@') {
+        if credentials.contains(['/', '?', '#']) {
+            return Err(InvalidDatabase::new("has /, ? or # in front of @", FIX));
+        }
+        if rest.contains('@') {
+            return Err(InvalidDatabase::new(
+                "has an @ in its host, path or query",
+                FIX,
+            ));
+        }
+    }
+    let (plain, query) = text.split_once('?').unwrap_or((text, ""));
+    if text.contains('#') {
+        return Err(InvalidDatabase::new("has a # that is not encoded", FIX));
+    }
+    Ok((plain, query))
+}
+
+/// Plain to this machine alone, and encrypted wherever a word asks for what only TLS has.
+fn ssl_mode(config: &tokio_postgres::Config, words: &Words) -> Result<SslMode, InvalidDatabase> {
+    let here = config.get_hosts().iter().all(is_this_machine)
+        && config.get_hostaddrs().iter().all(IpAddr::is_loopback);
+    let needs_tls =
+        words.names_certificates || config.get_channel_binding() == ChannelBinding::Require;
+    match words.mode.as_deref() {
+        None if here && !needs_tls => Ok(SslMode::Disable),
+        None | Some("require" | "verify-ca" | "verify-full") => Ok(SslMode::Require),
+        Some("disable") if needs_tls => {
+            let reason = "says sslmode=disable, and asks for a certificate or channel binding, which only TLS has";
+            Err(InvalidDatabase::new(
+                reason,
+                "write sslmode=verify-full, or leave the others out",
+            ))
+        }
+        Some("disable") if here => Ok(SslMode::Disable),
+        Some("disable") => {
+            let fix = "leave sslmode out; a private CA is named by sslrootcert=FILE";
+            Err(InvalidDatabase::new(
+                "says sslmode=disable, and the database is on another machine",
+                fix,
+            ))
+        }
+        Some(_) => {
+            let reason = "has an sslmode that does not say whether the connection is encrypted";
+            Err(InvalidDatabase::new(
+                reason,
+                "write sslmode=verify-full, or disable for this machine alone",
+            ))
+        }
+    }
+}
+
+fn is_host(host: &Host) -> bool {
+    match host {
+        Host::Tcp(name) => {
+            !name.is_empty()
+                && name.chars().all(|c| {
+                    c.is_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '[' | ']' | '%')
+                })
+        }
+        Host::Unix(_) => true,
+    }
+}
+
+fn is_this_machine(host: &Host) -> bool {
+    match host {
+        Host::Tcp(name) => {
+            name == "localhost"
+                || name
+                    .trim_matches(['[', ']'])
+                    .parse()
+                    .is_ok_and(|address: IpAddr| address.is_loopback())
+        }
+        Host::Unix(_) => true,
+    }
+}
+
+fn shown(host: &Host) -> String {
+    match host {
+        Host::Tcp(name) => name.clone(),
+        Host::Unix(path) => path.display().to_string(),
+    }
+}
+
+impl fmt::Display for PostgresUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shown)
+    }
+}
+
+impl fmt::Debug for PostgresUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("PostgresUrl").field(&self.shown).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn parsed(text: &str) -> Result<PostgresUrl, InvalidDatabase> {
+        text.parse()
+    }
+
+    #[test]
+    fn nothing_goes_in_plain_but_to_this_machine() {
+        for plain in [
+            "postgres://u@localhost/d",
+            "postgres://u@127.0.0.1:5432/d?sslmode=disable",
+            "postgres://u@%2Ftmp/d",
+        ] {
+            assert_eq!(
+                parsed(plain).unwrap().login().config.get_ssl_mode(),
+                SslMode::Disable,
+                "{plain}"
+            );
+        }
+        for encrypted in [
+            "postgres://u@db.example/d",
+            "postgres://u@127.0.0.1/d?sslmode=require",
+            "postgres://u@10.0.0.1/d?sslmode=verify-full",
+            "postgres://u@localhost/d?hostaddr=10.0.0.1",
+        ] {
+            assert_eq!(
+                parsed(encrypted).unwrap().login().config.get_ssl_mode(),
+                SslMode::Require,
+                "{encrypted}"
+            );
+        }
+        for refused in [
+            "postgres://u@db.example/d?sslmode=disable",
+            "postgres://u@db.example/d?sslmode=prefer",
+            "postgres://u@localhost/d?sslmode=allow",
+        ] {
+            assert!(parsed(refused).is_err(), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_url_without_host_or_database_is_refused_and_never_repeated() {
+        for text in [
+            "postgres://",
+            "postgres:///d",
+            "postgres://u:secret@h",
+            "postgres://u:secret@h:port/d",
+            "postgres://u:secret@h/d?secret=1",
+        ] {
+            let error = parsed(text).unwrap_err();
+            assert!(!format!("{error:?}").contains("secret@"), "{error:?}");
+        }
+    }
+
+    proptest! {
+        /// Whatever follows: it is understood or refused, and neither shows the password.
+        #[test]
+        fn any_text_is_understood_or_refused_and_never_repeated(
+            password in "[a-z]{12}", rest in "(\\PC{0,30}|[a-z0-9.:,/?&=%+@\\[\\]-]{0,60})",
+        ) {
+            let text = format!("postgres://ann:{password}@{rest}");
+            match text.parse::<Database>() {
+                Ok(database) => {
+                    let shown = format!("{database} {database:?}");
+                    prop_assert!(!shown.contains(&password), "{}", shown);
+                }
+                Err(error) => {
+                    let shown = format!("{error} {error:?}");
+                    prop_assert!(!shown.contains(&password), "{}", shown);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn user_and_password_are_not_shown() {
+        let url =
+            parsed("postgres://ann:secret@localhost:5433/engine?application_name=x%20y").unwrap();
+        assert_eq!(url.to_string(), "postgres://localhost:5433/engine");
+        assert_eq!(url.login().config.get_application_name(), Some("x y"));
+        assert!(
+            !format!("{url:?} {:?}", Database::Postgres(Box::new(url.clone()))).contains("ann")
+        );
+    }
+    #[test]
+    fn another_store_is_found_by_the_part_of_the_url_that_names_it() {
+        let old = parsed("postgres://ann:secret@localhost:5433/engine?options=-csearch_path%3Done")
+            .unwrap();
+        for (new, part) in [
+            (
+                "postgres://bob:other@localhost:5433/engine?options=-csearch_path%3Done&connect_timeout=1",
+                None,
+            ),
+            (
+                "postgres://ann:secret@localhost:5433/engine?options=-csearch_path%3Done&sslmode=require",
+                None,
+            ),
+            (
+                "postgres://ann:secret@127.0.0.1:5433/engine?options=-csearch_path%3Done",
+                Some("host"),
+            ),
+            (
+                "postgres://ann:secret@localhost:5433/engine?options=-csearch_path%3Done&hostaddr=127.0.0.2",
+                Some("host"),
+            ),
+            (
+                "postgres://ann:secret@localhost/engine?options=-csearch_path%3Done",
+                Some("port"),
+            ),
+            (
+                "postgres://ann:secret@localhost:5433/other?options=-csearch_path%3Done",
+                Some("database"),
+            ),
+            (
+                "postgres://ann:secret@localhost:5433/engine",
+                Some("value of options, which may name a schema"),
+            ),
+        ] {
+            assert_eq!(old.other_target(&parsed(new).unwrap()), part, "{new}");
+        }
+    }
+
+    #[test]
+    fn all_clones_of_a_url_take_another_login() {
+        let old = parsed("postgres://ann:secret@localhost/engine").unwrap();
+        let new = parsed("postgres://ann:other@localhost/engine").unwrap();
+        let clone = old.clone();
+        assert!(!clone.has_login_of(&new));
+        let before = old.take_login_of(&new);
+        assert!(clone.has_login_of(&new) && !before.has_login_of(&new));
+        old.take_login_of(&before);
+        assert!(clone.has_login_of(&before) && !clone.has_login_of(&new));
+    }
+}

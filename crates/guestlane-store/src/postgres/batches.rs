@@ -1,0 +1,441 @@
+//! Batches: rows that any process may take, each by one at a time.
+
+use std::collections::BTreeMap;
+
+use guestlane_runtime::Timestamp;
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+use super::{
+    Postgres,
+    connection::{Connection, DbResult},
+    listen::CHANGED,
+    migrations,
+    rows::{self, as_i64, small},
+};
+use crate::{
+    StoreError,
+    batch::{
+        BatchId, BatchStatus, ClaimedRow, NewRow, RowFailure, RowLease, RowOutcome, RowResult,
+    },
+};
+use guestlane_core::{
+    request::{Attributes, GuestId, QueueId, SessionRequest},
+    session::LEASE_TTL,
+};
+
+impl Postgres {
+    /// A batch of that name whose rows never were all in is begun anew.
+    pub(crate) async fn begin_batch(
+        &self,
+        id: BatchId,
+        name: String,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.workers
+            .write(move |tx| {
+                let broken = "DELETE FROM batch_row USING batch WHERE batch_row.batch = batch.id AND batch.name = $1 AND batch.complete_at IS NULL";
+                tx.execute(broken, &[&name])?;
+                tx.execute("DELETE FROM batch WHERE name = $1 AND complete_at IS NULL", &[&name])?;
+                let insert = "INSERT INTO batch (id, name, created_at) VALUES ($1, $2, $3)";
+                tx.execute(insert, &[&id.0, &name, &now.unix_micros()]).map(drop)
+            })
+            .await
+    }
+
+    pub(crate) async fn add_rows(
+        &self,
+        id: BatchId,
+        new: Vec<NewRow>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let columns = NewRows::of(&new)?;
+        let insert = "INSERT INTO batch_row (batch, number, line, state, idempotency_key, guest_id, queue_id, attributes, contact_details, due_at, failure, ended_at) \
+             SELECT $1, number, line, CASE WHEN failure IS NULL THEN 'waiting' ELSE 'failed' END, key, guest, queue, attributes, contact_details, 9223372036854775807, \
+             failure, CASE WHEN failure IS NULL THEN NULL ELSE $2::bigint END \
+             FROM unnest($3::bigint[], $4::bigint[], $5::text[], $6::text[], $7::uuid[], $8::text[], $9::text[], $10::text[]) \
+             AS t (number, line, key, guest, queue, attributes, contact_details, failure) ON CONFLICT DO NOTHING";
+        self.workers
+            .ask(move |connection| {
+                let NewRows {
+                    number,
+                    line,
+                    key,
+                    guest,
+                    queue,
+                    attributes,
+                    contact_details,
+                    failure,
+                } = &columns;
+                let params: [&(dyn tokio_postgres::types::ToSql + Sync); 10] = [
+                    &id.0,
+                    &now.unix_micros(),
+                    number,
+                    line,
+                    key,
+                    guest,
+                    queue,
+                    attributes,
+                    contact_details,
+                    failure,
+                ];
+                connection.execute(insert, &params).map(drop)
+            })
+            .await
+    }
+
+    pub(crate) async fn complete_batch(
+        &self,
+        id: BatchId,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.workers
+            .write(move |tx| {
+                if tx.execute(
+                    "UPDATE batch SET complete_at = $2 WHERE id = $1 AND cancelled_at IS NULL",
+                    &[&id.0, &now.unix_micros()],
+                )? == 0
+                {
+                    return Err(StoreError::Commit(
+                        "another process began a batch of the same name meanwhile, or it was cancelled".to_owned(),
+                    ));
+                }
+                // Until now none of them was in anybody's way.
+                let due = "UPDATE batch_row SET due_at = $2 WHERE batch = $1 AND state = 'waiting'";
+                tx.execute(due, &[&id.0, &now.unix_micros()])?;
+                tx.batch(CHANGED)
+            })
+            .await
+    }
+
+    pub(crate) async fn claim_rows(
+        &self,
+        limit: u32,
+        now: Timestamp,
+    ) -> Result<Vec<ClaimedRow>, StoreError> {
+        let (due, lease) = (now.unix_micros(), (now + LEASE_TTL).unix_micros());
+        // Rows of a batch in their order, mostly; what another process takes at this moment is left to it.
+        let sql = "UPDATE batch_row SET state = 'running', epoch = epoch + 1, due_at = $2 FROM \
+             (SELECT r.batch, r.number, b.created_at FROM batch_row r JOIN batch b ON b.id = r.batch \
+              WHERE (r.state = 'waiting' OR r.state = 'running') AND r.due_at <= $1 AND b.complete_at IS NOT NULL \
+              AND (r.state = 'running' OR b.cancelled_at IS NULL) AND (SELECT number FROM format) = $4 \
+              ORDER BY r.due_at, r.batch, r.number LIMIT $3 FOR UPDATE OF r SKIP LOCKED) AS t \
+             WHERE batch_row.batch = t.batch AND batch_row.number = t.number \
+             RETURNING batch_row.batch, batch_row.number, epoch, tries, idempotency_key, guest_id, queue_id, attributes, contact_details, t.created_at";
+        self.workers
+            .ask(move |connection| {
+                let mut rows = connection.query(
+                    sql,
+                    &[&due, &lease, &i64::from(limit), &migrations::known_number()],
+                )?;
+                rows.sort_by_key(|row| (row.get::<_, Uuid>(0), row.get::<_, i64>(1)));
+                rows.iter().map(taken).collect()
+            })
+            .await
+    }
+
+    pub(crate) async fn renew_rows(
+        &self,
+        held: Vec<RowLease>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let until = (now + LEASE_TTL).unix_micros();
+        let sql = "UPDATE batch_row SET due_at = $4 FROM unnest($1::uuid[], $2::bigint[], $3::bigint[]) AS t (batch, number, epoch) \
+             WHERE batch_row.batch = t.batch AND batch_row.number = t.number AND batch_row.epoch = t.epoch AND state = 'running'";
+        self.urgent
+            .ask(move |connection| {
+                let (batches, numbers, epochs) = places(&held);
+                connection
+                    .execute(sql, &[&batches, &numbers, &epochs, &until])
+                    .map(drop)
+            })
+            .await
+    }
+
+    /// Gives back rows that were not begun.
+    pub(crate) async fn release_rows(
+        &self,
+        held: Vec<RowLease>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let sql = "UPDATE batch_row SET due_at = $4::bigint, state = CASE WHEN b.cancelled_at IS NULL THEN 'waiting' ELSE 'cancelled' END, \
+             ended_at = CASE WHEN b.cancelled_at IS NULL THEN NULL ELSE $4::bigint END, \
+             attributes = CASE WHEN b.cancelled_at IS NULL THEN attributes ELSE '{}' END, \
+             contact_details = CASE WHEN b.cancelled_at IS NULL THEN contact_details ELSE '{}' END \
+             FROM unnest($1::uuid[], $2::bigint[], $3::bigint[]) AS t (batch, number, epoch) JOIN batch b ON b.id = t.batch \
+             WHERE batch_row.batch = t.batch AND batch_row.number = t.number AND batch_row.epoch = t.epoch AND state = 'running'";
+        self.workers
+            .ask(move |connection| {
+                let (batches, numbers, epochs) = places(&held);
+                connection
+                    .execute(sql, &[&batches, &numbers, &epochs, &now.unix_micros()])
+                    .map(drop)
+            })
+            .await
+    }
+
+    pub(crate) async fn complete_rows(
+        &self,
+        ended: Vec<(RowLease, RowOutcome)>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        // A row that ends needs its personal data no more.
+        let sql = "UPDATE batch_row SET tries = tries + 1, due_at = coalesce(t.due_at, batch_row.due_at), \
+             state = CASE WHEN t.state = 'waiting' AND t.cancelled THEN 'cancelled' ELSE t.state END, session_id = t.session, replayed = t.replayed, failure = t.failure, ended_at = CASE WHEN t.state = 'waiting' AND NOT t.cancelled THEN NULL ELSE $9::bigint END, \
+             attributes = CASE WHEN t.state = 'waiting' AND NOT t.cancelled THEN attributes ELSE '{}' END, \
+             contact_details = CASE WHEN t.state = 'waiting' AND NOT t.cancelled THEN contact_details ELSE '{}' END \
+             FROM (SELECT u.*, b.cancelled_at IS NOT NULL AS cancelled FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::text[], $5::bigint[], $6::uuid[], $7::boolean[], $8::text[]) \
+             AS u (batch, number, epoch, state, due_at, session, replayed, failure) JOIN batch b ON b.id = u.batch) AS t \
+             WHERE batch_row.batch = t.batch AND batch_row.number = t.number AND batch_row.epoch = t.epoch AND batch_row.state = 'running'";
+        self.workers
+            .ask(move |connection| {
+                let held: Vec<RowLease> = ended.iter().map(|(place, _)| *place).collect();
+                let (batches, numbers, epochs) = places(&held);
+                let (mut states, mut dues, mut sessions, mut replays, mut failures) =
+                    (vec![], vec![], vec![], vec![], vec![]);
+                for (_, end) in &ended {
+                    let (state, due, session, replayed, failure) = match end {
+                        RowOutcome::Open { session, replayed } => {
+                            ("open", None, Some(session.0), *replayed, None)
+                        }
+                        RowOutcome::Failed(failure) => ("failed", None, None, false, Some(failure)),
+                        RowOutcome::Retry(at, failure) => (
+                            "waiting",
+                            Some(at.unix_micros()),
+                            None,
+                            false,
+                            Some(failure),
+                        ),
+                    };
+                    states.push(state);
+                    dues.push(due);
+                    sessions.push(session);
+                    replays.push(replayed);
+                    failures.push(failure.map(json).transpose()?);
+                }
+                let now = now.unix_micros();
+                let params: [&(dyn tokio_postgres::types::ToSql + Sync); 9] = [
+                    &batches, &numbers, &epochs, &states, &dues, &sessions, &replays, &failures,
+                    &now,
+                ];
+                connection.execute(sql, &params).map(drop)
+            })
+            .await
+    }
+
+    /// Rows that nobody has never begin. Says whether there is such a batch.
+    pub(crate) async fn cancel_batch(
+        &self,
+        id: BatchId,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        self.workers
+            .write(move |tx| {
+                let now = now.unix_micros();
+                let cancel = "UPDATE batch SET cancelled_at = coalesce(cancelled_at, $2) WHERE id = $1";
+                if tx.execute(cancel, &[&id.0, &now])? == 0 {
+                    return Ok(false);
+                }
+                let rows = "UPDATE batch_row SET state = 'cancelled', ended_at = $2, attributes = '{}', contact_details = '{}' WHERE batch = $1 AND state = 'waiting'";
+                tx.execute(rows, &[&id.0, &now]).map(|_| true)
+            })
+            .await
+    }
+
+    /// The newest first; or that one.
+    pub(crate) async fn batches(
+        &self,
+        id: Option<BatchId>,
+        limit: u32,
+    ) -> Result<Vec<BatchStatus>, StoreError> {
+        self.workers
+            .ask(move |connection| statuses(connection, id, limit))
+            .await
+    }
+
+    pub(crate) async fn row_results(
+        &self,
+        id: BatchId,
+        after: u64,
+        limit: u32,
+    ) -> Result<Vec<RowResult>, StoreError> {
+        let columns: Vec<String> = rows::COLUMNS
+            .split(',')
+            .map(|column| format!("session.{}", column.trim()))
+            .collect();
+        let sql = format!(
+            "SELECT {}, r.number, r.line, r.state, r.replayed, r.failure FROM batch_row r LEFT JOIN session ON session.id = r.session_id \
+             WHERE r.batch = $1 AND r.number > $2 ORDER BY r.number LIMIT $3",
+            columns.join(", ")
+        );
+        self.workers
+            .ask(move |connection| {
+                connection
+                    .query(&sql, &[&id.0, &as_i64(after), &i64::from(limit)])?
+                    .iter()
+                    .map(|row| result(row, columns.len()))
+                    .collect()
+            })
+            .await
+    }
+}
+
+fn result(row: &Row, at: usize) -> DbResult<RowResult> {
+    let has_session = row.try_get::<_, Option<Uuid>>(0)?.is_some();
+    let failure: Option<&str> = row.try_get(at + 4)?;
+    Ok(RowResult {
+        number: row.try_get::<_, i64>(at)?.unsigned_abs(),
+        line: row.try_get::<_, i64>(at + 1)?.unsigned_abs(),
+        state: row.try_get(at + 2)?,
+        session: if has_session {
+            Some(rows::read(row)?)
+        } else {
+            None
+        },
+        replayed: row.try_get(at + 3)?,
+        failure: failure
+            .map(|text| {
+                serde_json::from_str(text).map_err(|_| StoreError::Row("batch_row.failure"))
+            })
+            .transpose()?,
+    })
+}
+
+fn statuses(
+    connection: &mut Connection,
+    id: Option<BatchId>,
+    limit: u32,
+) -> DbResult<Vec<BatchStatus>> {
+    let select = "SELECT b.id, b.name, b.created_at, b.complete_at IS NOT NULL, b.cancelled_at, r.state, count(r.number), \
+         count(r.number) FILTER (WHERE r.replayed) \
+         FROM (SELECT * FROM batch WHERE $1::uuid IS NULL OR id = $1 ORDER BY id DESC LIMIT $2) b LEFT JOIN batch_row r ON r.batch = b.id \
+         GROUP BY b.id, b.name, b.created_at, b.complete_at, b.cancelled_at, r.state";
+    let mut found: BTreeMap<Uuid, BatchStatus> = BTreeMap::new();
+    for row in connection.query(select, &[&id.map(|id| id.0), &i64::from(limit)])? {
+        let id: Uuid = row.try_get(0)?;
+        let status = match found.entry(id) {
+            std::collections::btree_map::Entry::Occupied(known) => known.into_mut(),
+            std::collections::btree_map::Entry::Vacant(new) => new.insert(BatchStatus {
+                batch_id: BatchId(id),
+                name: row.try_get(1)?,
+                created_at: Timestamp::from_unix_micros(row.try_get(2)?),
+                complete: row.try_get(3)?,
+                cancelled_at: row
+                    .try_get::<_, Option<i64>>(4)?
+                    .map(Timestamp::from_unix_micros),
+                rows: 0,
+                waiting: 0,
+                running: 0,
+                open: 0,
+                replayed: 0,
+                failed: 0,
+                cancelled: 0,
+            }),
+        };
+        let count = row.try_get::<_, i64>(6)?.unsigned_abs();
+        status.rows += count;
+        status.replayed += row.try_get::<_, i64>(7)?.unsigned_abs();
+        match row.try_get::<_, Option<&str>>(5)? {
+            Some("waiting") => status.waiting = count,
+            Some("running") => status.running = count,
+            Some("open") => status.open = count,
+            Some("failed") => status.failed = count,
+            Some(_) => status.cancelled = count,
+            None => {}
+        }
+    }
+    Ok(found.into_values().rev().collect())
+}
+
+fn taken(row: &Row) -> DbResult<ClaimedRow> {
+    Ok(ClaimedRow {
+        place: RowLease {
+            batch: BatchId(row.try_get(0)?),
+            number: row.try_get::<_, i64>(1)?.unsigned_abs(),
+            epoch: small(row, 2)?,
+        },
+        tries: small(row, 3)?,
+        since: Timestamp::from_unix_micros(row.try_get(9)?),
+        request: wished(row),
+    })
+}
+
+fn wished(row: &Row) -> DbResult<SessionRequest> {
+    let bad = |column| move |_| StoreError::Row(column);
+    let attributes: BTreeMap<String, String> = serde_json::from_str(row.try_get(7)?)
+        .map_err(|_| StoreError::Row("batch_row.attributes"))?;
+    Ok(SessionRequest {
+        key: row
+            .try_get::<_, &str>(4)?
+            .parse()
+            .map_err(bad("batch_row.idempotency_key"))?,
+        guest: GuestId::recorded(row.try_get(5)?).map_err(bad("batch_row.guest_id"))?,
+        queue: QueueId(row.try_get(6)?),
+        attributes: Attributes::recorded(attributes).map_err(bad("batch_row.attributes"))?,
+        contact_details: serde_json::from_str(row.try_get(8)?)
+            .map_err(|_| StoreError::Row("batch_row.contact_details"))?,
+    })
+}
+
+fn places(held: &[RowLease]) -> (Vec<Uuid>, Vec<i64>, Vec<i64>) {
+    let batches = held.iter().map(|place| place.batch.0).collect();
+    let numbers = held.iter().map(|place| as_i64(place.number)).collect();
+    (
+        batches,
+        numbers,
+        held.iter().map(|place| place.epoch.into()).collect(),
+    )
+}
+
+fn json(value: &impl serde::Serialize) -> DbResult<String> {
+    serde_json::to_string(value)
+        .map_err(|_| StoreError::Row("a row that cannot be written as JSON"))
+}
+
+#[derive(Default)]
+struct NewRows {
+    number: Vec<i64>,
+    line: Vec<i64>,
+    key: Vec<String>,
+    guest: Vec<String>,
+    queue: Vec<Uuid>,
+    attributes: Vec<String>,
+    contact_details: Vec<String>,
+    failure: Vec<Option<String>>,
+}
+
+impl NewRows {
+    /// Of a row that cannot be used, only why is kept.
+    fn of(new: &[NewRow]) -> DbResult<Self> {
+        let mut columns = Self::default();
+        for row in new {
+            columns.number.push(as_i64(row.number));
+            columns.line.push(as_i64(row.line));
+            let wish = row.wish.as_ref().ok();
+            columns.key.push(
+                wish.map(|wish| wish.key.as_str().to_owned())
+                    .unwrap_or_default(),
+            );
+            columns.guest.push(
+                wish.map(|wish| wish.guest.as_str().to_owned())
+                    .unwrap_or_default(),
+            );
+            columns
+                .queue
+                .push(wish.map(|wish| wish.queue.0).unwrap_or_default());
+            columns
+                .attributes
+                .push(wish.map_or(Ok("{}".to_owned()), |wish| json(wish.attributes.as_map()))?);
+            columns
+                .contact_details
+                .push(wish.map_or(Ok("{}".to_owned()), |wish| json(&wish.contact_details))?);
+            let failure = row.wish.as_ref().err();
+            columns.failure.push(
+                failure
+                    .map(|failure: &RowFailure| json(failure))
+                    .transpose()?,
+            );
+        }
+        Ok(columns)
+    }
+}

@@ -1,0 +1,580 @@
+//! One connection to the database, used by one thread: opened when it is needed, and again when it breaks.
+
+use std::{collections::HashMap, time::Duration};
+
+use futures_util::{StreamExt, stream, stream::BoxStream};
+use guestlane_runtime::{Clock, Timestamp, tls_error};
+use rustls_tokio_postgres::MakeRustlsConnect;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    runtime::{Builder, Runtime},
+};
+use tokio_postgres::{
+    AsyncMessage, Client, NoTls, Row, SimpleQueryMessage, Statement,
+    config::SslMode,
+    error::{DbError, SqlState},
+    types::ToSql,
+};
+
+use super::super::{Distrust, PostgresUrl, StoreError, database::Login};
+
+/// Values of a statement.
+pub(crate) type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
+
+/// The database is no part of what a test's clock moves: its time limits are real ones.
+static SYSTEM_CLOCK: Clock = Clock::system();
+
+/// How long a connection may take to be there.
+const CONNECT: Duration = Duration::from_secs(3);
+
+/// How long what was sent may stay without a sign that it arrived, and a silent connection without a question whether it lives.
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// How long it is tried to reach the database, before whoever asked is told that it cannot be.
+pub(super) const RECONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Between two tries.
+const RECONNECT_DELAY: Duration = Duration::from_millis(100);
+
+/// A connection that is opened on first use. Its thread waits for each answer.
+pub(crate) struct Connection {
+    runtime: Runtime,
+    url: PostgresUrl,
+    /// What each new connection is told first.
+    settings: String,
+    /// How long an answer may take.
+    limit: Duration,
+    open: Option<Open>,
+    /// Whoever asks has waited for long enough then.
+    give_up: Timestamp,
+    /// Within a transaction, which a connection that breaks ends: no other one can go on with it.
+    in_transaction: bool,
+    /// Who served the connection before this one.
+    last: Option<Backend>,
+}
+
+/// What the server says unasked; polled, it also moves all that is asked.
+type Driver = BoxStream<'static, Result<AsyncMessage, tokio_postgres::Error>>;
+
+fn messages<S, T>(mut connection: tokio_postgres::Connection<S, T>) -> Driver
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    stream::poll_fn(move |context| connection.poll_message(context)).boxed()
+}
+
+/// A connection that is open.
+struct Open {
+    client: Client,
+    backend: Backend,
+    statements: HashMap<String, Statement>,
+}
+
+/// The server's process behind a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Backend {
+    pid: i32,
+    started: String,
+    /// What the connection says its name is: a pool gives the process to somebody else afterwards, who is not to be ended.
+    name: String,
+}
+
+/// What can go wrong on a connection.
+pub(crate) type DbResult<T> = Result<T, StoreError>;
+
+impl Connection {
+    /// Opens nothing yet.
+    pub(crate) fn new(
+        url: PostgresUrl,
+        settings: impl Into<String>,
+        limit: Duration,
+    ) -> DbResult<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| StoreError::Unreachable {
+            at: url.to_string(),
+            reason: error.to_string(),
+        })?;
+        Ok(Self {
+            runtime,
+            url,
+            settings: settings.into(),
+            limit,
+            open: None,
+            give_up: SYSTEM_CLOCK.monotonic() + RECONNECT_TIMEOUT,
+            in_transaction: false,
+            last: None,
+        })
+    }
+
+    /// From now on it is tried for somebody who asked then: however many wait in front of a database that is away, nobody waits for all of them.
+    pub(super) fn asked_at(&mut self, asked_at: Timestamp) {
+        self.give_up = asked_at + RECONNECT_TIMEOUT;
+    }
+
+    /// When whoever asked has waited for long enough.
+    pub(super) fn deadline(&self) -> Timestamp {
+        self.give_up
+    }
+
+    /// Tries for a while. A password that is wrong stays wrong: that is told at once.
+    pub(crate) fn ensure_open(&mut self) -> DbResult<()> {
+        if self.in_transaction {
+            let reason = "the connection broke in a transaction".to_owned();
+            return if self.is_open() {
+                Ok(())
+            } else {
+                Err(StoreError::Unreachable {
+                    at: self.url.to_string(),
+                    reason,
+                })
+            };
+        }
+        loop {
+            let tried = self.try_open();
+            if let Err(error) = &tried
+                && error.is_outage()
+            {
+                self.url.outage.failed(
+                    &guestlane_runtime::text::display_chain(error),
+                    SYSTEM_CLOCK.monotonic(),
+                );
+            }
+            match tried {
+                Err(error) if is_in_doubt(&error) && SYSTEM_CLOCK.monotonic() < self.give_up => {
+                    self.runtime.block_on(SYSTEM_CLOCK.sleep(RECONNECT_DELAY));
+                }
+                tried => return tried,
+            }
+        }
+    }
+
+    /// Once.
+    pub(super) fn try_open(&mut self) -> DbResult<()> {
+        if self.is_open() {
+            return Ok(());
+        }
+        let opening = open(&self.url, &self.settings);
+        let open = self.runtime.block_on(opening)?;
+        self.last = Some(open.backend.clone());
+        self.open = Some(open);
+        self.url.outage.well(SYSTEM_CLOCK.monotonic());
+        Ok(())
+    }
+
+    pub(super) fn is_open(&mut self) -> bool {
+        if self
+            .open
+            .as_ref()
+            .is_some_and(|open| open.client.is_closed())
+        {
+            self.open = None;
+        }
+        self.open.is_some()
+    }
+
+    /// Whatever was under way on the connection before is over when this returns: what it wrote is committed by now, or never will be.
+    pub(super) fn terminate_previous_backend(&mut self) -> DbResult<()> {
+        let before = self.last.clone();
+        self.open = None;
+        self.ensure_open()?;
+        // A pool in front of the database may give us the same one again: then it has ended what it did.
+        let is_another = before != self.last;
+        let ended = before
+            .as_ref()
+            .filter(|_| is_another)
+            .map_or(Ok(()), |before| self.end(before));
+        if ended.is_err() {
+            self.last = before; // still
+        }
+        ended
+    }
+
+    fn end(&mut self, Backend { pid, started, name }: &Backend) -> DbResult<()> {
+        const IT: &str = "FROM pg_stat_activity WHERE pid = $1 AND backend_start::text = $2 AND application_name = $3";
+        let (end, lives) = (
+            format!("SELECT pg_terminate_backend(pid) {IT}"),
+            format!("SELECT 1 {IT}"),
+        );
+        self.query(&end, &[pid, started, name])?;
+        let give_up = SYSTEM_CLOCK.monotonic() + RECONNECT_TIMEOUT;
+        while !self.query(&lives, &[pid, started, name])?.is_empty() {
+            if SYSTEM_CLOCK.monotonic() > give_up {
+                return Err(StoreError::Unreachable {
+                    at: self.url.to_string(),
+                    reason: "a connection that broke does not end".into(),
+                });
+            }
+            self.runtime.block_on(SYSTEM_CLOCK.sleep(RECONNECT_DELAY));
+        }
+        Ok(())
+    }
+
+    /// All rows.
+    pub(crate) fn query(&mut self, sql: &str, params: Params<'_>) -> DbResult<Vec<Row>> {
+        self.ask(sql, async |client, statement| {
+            client.query(statement, params).await
+        })
+    }
+
+    /// The first row, if there is one.
+    pub(crate) fn query_opt(&mut self, sql: &str, params: Params<'_>) -> DbResult<Option<Row>> {
+        Ok(self.query(sql, params)?.into_iter().next())
+    }
+
+    /// The first row.
+    pub(crate) fn query_one(&mut self, sql: &str, params: Params<'_>) -> DbResult<Row> {
+        self.query_opt(sql, params)?
+            .ok_or(StoreError::Row("a row that must be there"))
+    }
+
+    /// How many rows it changed.
+    pub(crate) fn execute(&mut self, sql: &str, params: Params<'_>) -> DbResult<u64> {
+        self.ask(sql, async |client, statement| {
+            client.execute(statement, params).await
+        })
+    }
+
+    fn ask<T>(
+        &mut self,
+        sql: &str,
+        asks: impl AsyncFnOnce(&Client, &Statement) -> Result<T, tokio_postgres::Error>,
+    ) -> DbResult<T> {
+        self.ensure_open()?;
+        let Some(open) = &mut self.open else {
+            return Err(StoreError::Closed);
+        };
+        let limited = SYSTEM_CLOCK.timeout(self.limit, async {
+            let statement = open.statement(sql).await?;
+            asks(&open.client, &statement).await
+        });
+        answered(&self.url, self.runtime.block_on(limited))
+    }
+
+    /// Statements without values, one after another.
+    pub(super) fn batch(&mut self, sql: &str) -> DbResult<()> {
+        self.ensure_open()?;
+        let Some(open) = &mut self.open else {
+            return Err(StoreError::Closed);
+        };
+        answered(
+            &self.url,
+            self.runtime
+                .block_on(SYSTEM_CLOCK.timeout(self.limit, open.client.batch_execute(sql))),
+        )
+    }
+
+    /// The server's process that served it when it was opened.
+    pub(super) fn opened_to(&self) -> Option<Backend> {
+        self.last.clone()
+    }
+
+    /// The server's process that serves it now; asked without a prepared statement, which a pool may not know.
+    pub(super) fn pid(&mut self) -> DbResult<Option<String>> {
+        self.ensure_open()?;
+        let Some(open) = &mut self.open else {
+            return Err(StoreError::Closed);
+        };
+        let asking = open.client.simple_query("SELECT pg_backend_pid()");
+        let rows = answered(
+            &self.url,
+            self.runtime
+                .block_on(SYSTEM_CLOCK.timeout(self.limit, asking)),
+        )?;
+        let pid = |row: &SimpleQueryMessage| match row {
+            SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+            _ => None,
+        };
+        Ok(rows.iter().find_map(pid))
+    }
+
+    /// Runs `work` in a transaction, again from its beginning when the connection breaks, or two transactions stand in each other's way: so it must
+    /// do no harm if it has been done.
+    pub(crate) fn transaction<T>(
+        &mut self,
+        mut work: impl FnMut(&mut Self) -> DbResult<T>,
+    ) -> DbResult<T> {
+        self.repeated(|connection| {
+            connection.within("BEGIN", |connection| {
+                let value = work(connection)?;
+                connection.batch("COMMIT").map(|()| value)
+            })
+        })
+    }
+
+    /// Begins a transaction, and runs `work` in it. Whoever asked for that goes on with the transaction; after an error there is none.
+    pub(super) fn within<T>(
+        &mut self,
+        begin: &str,
+        work: impl FnOnce(&mut Self) -> DbResult<T>,
+    ) -> DbResult<T> {
+        self.batch(begin)?;
+        self.in_transaction = true;
+        let done = work(self);
+        self.in_transaction = false;
+        if done.is_err() && self.is_open() {
+            let _ = self.batch("ROLLBACK");
+        }
+        done
+    }
+
+    /// Runs `work` again when the connection breaks.
+    pub(crate) fn repeated<T>(
+        &mut self,
+        mut work: impl FnMut(&mut Self) -> DbResult<T>,
+    ) -> DbResult<T> {
+        loop {
+            match work(self) {
+                Err(error) if is_transient(&error) && SYSTEM_CLOCK.monotonic() < self.give_up => {
+                    self.open = self
+                        .open
+                        .take()
+                        .filter(|open| !open.client.is_closed() && !is_in_doubt(&error));
+                    self.runtime.block_on(SYSTEM_CLOCK.sleep(RECONNECT_DELAY));
+                }
+                done => return done,
+            }
+        }
+    }
+
+    /// Sends statements all at once, and waits for all answers: one round trip. The first error is the answer.
+    pub(super) fn pipeline(&mut self, steps: &[Step<'_>]) -> DbResult<Vec<Vec<Row>>> {
+        self.ensure_open()?;
+        self.send_all(steps)
+    }
+
+    /// As [`pipeline`](Self::pipeline), for the rest of a transaction: on no other connection than that on which it began.
+    pub(super) fn go_on(&mut self, steps: &[Step<'_>]) -> DbResult<Vec<Vec<Row>>> {
+        self.in_transaction = true;
+        let answers = self.ensure_open().and_then(|()| self.send_all(steps));
+        self.in_transaction = false;
+        answers
+    }
+
+    fn send_all(&mut self, steps: &[Step<'_>]) -> DbResult<Vec<Vec<Row>>> {
+        let Some(open) = &mut self.open else {
+            return Err(StoreError::Closed);
+        };
+        let limited = SYSTEM_CLOCK.timeout(self.limit, async {
+            for step in steps {
+                if let Step::Query(sql, _) = step {
+                    open.statement(sql).await?;
+                }
+            }
+            let open = &*open;
+            let answers =
+                futures_util::future::join_all(steps.iter().map(|step| open.send(step))).await;
+            answers.into_iter().collect::<Result<Vec<_>, _>>()
+        });
+        answered(&self.url, self.runtime.block_on(limited))
+    }
+
+    /// Lets go of a connection that may not be trusted any more.
+    pub(super) fn discard(&mut self) {
+        self.open = None;
+    }
+}
+
+/// One of several statements that are sent together.
+pub(super) enum Step<'a> {
+    /// Without values or rows.
+    Plain(&'a str),
+    /// With values, prepared.
+    Query(&'a str, Params<'a>),
+}
+
+impl Open {
+    /// A statement that was prepared before.
+    async fn send(&self, step: &Step<'_>) -> Result<Vec<Row>, tokio_postgres::Error> {
+        match step {
+            Step::Plain(sql) => self.client.batch_execute(sql).await.map(|()| Vec::new()),
+            Step::Query(sql, params) => match self.statements.get(*sql) {
+                Some(statement) => self.client.query(statement, params).await,
+                None => self.client.query(*sql, params).await,
+            },
+        }
+    }
+
+    async fn statement(&mut self, sql: &str) -> Result<Statement, tokio_postgres::Error> {
+        if let Some(known) = self.statements.get(sql) {
+            return Ok(known.clone());
+        }
+        let statement = self.client.prepare(sql).await?;
+        self.statements.insert(sql.to_owned(), statement.clone());
+        Ok(statement)
+    }
+}
+
+/// Client and driver of a new connection.
+pub(super) async fn connect(url: &PostgresUrl) -> DbResult<(Client, Driver)> {
+    let unreachable = |reason: String| StoreError::Unreachable {
+        at: url.to_string(),
+        reason,
+    };
+    let login = url.login();
+    let mut config = login.config.clone();
+    // What the URL says is an upper bound, as ours is: the shorter one holds.
+    let at_most =
+        |given: Option<&Duration>, ours: Duration| given.map_or(ours, |given| ours.min(*given));
+    let connect_timeout = at_most(config.get_connect_timeout(), CONNECT);
+    let silence = at_most(config.get_tcp_user_timeout(), KEEPALIVE_TIMEOUT);
+    let idle = config.get_keepalives_idle().min(KEEPALIVE_TIMEOUT);
+    let interval = config
+        .get_keepalives_interval()
+        .unwrap_or(KEEPALIVE_TIMEOUT)
+        .min(KEEPALIVE_TIMEOUT / 2);
+    config
+        .connect_timeout(connect_timeout)
+        .tcp_user_timeout(silence)
+        .keepalives_idle(idle)
+        .keepalives_interval(interval);
+    if config.get_application_name().is_none() {
+        config.application_name(format!("guestlane {:08x}", fastrand::u32(..)));
+    }
+    let opened = if config.get_ssl_mode() == SslMode::Disable {
+        let connecting = SYSTEM_CLOCK
+            .timeout(2 * CONNECT, config.connect(NoTls))
+            .await;
+        connecting.map(|opened| opened.map(|(client, driver)| (client, messages(driver))))
+    } else {
+        let tls = MakeRustlsConnect::new(tls(url, &login)?);
+        let connecting = SYSTEM_CLOCK.timeout(2 * CONNECT, config.connect(tls)).await;
+        connecting.map(|opened| opened.map(|(client, driver)| (client, messages(driver))))
+    };
+    match opened {
+        Ok(Ok(open)) => Ok(open),
+        Ok(Err(error)) => Err(refused(url, error)),
+        Err(error) => Err(unreachable(error.to_string())),
+    }
+}
+
+/// Why no connection could be opened. What the server itself says keeps its SQLSTATE.
+fn refused(url: &PostgresUrl, error: tokio_postgres::Error) -> StoreError {
+    if let Some(said) = error.as_db_error() {
+        let (message, code) = (said.message().to_owned(), Some(said.code().clone()));
+        return StoreError::Postgres {
+            message,
+            code,
+            lost: !is_permanent(said),
+        };
+    }
+    let (at, reason) = (url.to_string(), sentence(&error));
+    match distrust(&error) {
+        Some(distrust) => StoreError::Untrusted {
+            at,
+            reason,
+            distrust,
+        },
+        None => StoreError::Unreachable { at, reason },
+    }
+}
+
+/// Why the server's certificate was refused, if it was: the same one is refused the next time.
+fn distrust(error: &tokio_postgres::Error) -> Option<Distrust> {
+    use rustls::CertificateError::{
+        Expired, ExpiredContext, NotValidForName, NotValidForNameContext, NotValidYet,
+        NotValidYetContext,
+    };
+    let rustls::Error::InvalidCertificate(refused) = tls_error::find(error)? else {
+        return None;
+    };
+    Some(match refused {
+        NotValidForName | NotValidForNameContext { .. } => Distrust::Name,
+        Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. } => Distrust::Time,
+        _ => Distrust::Issuer,
+    })
+}
+
+async fn open(url: &PostgresUrl, settings: &str) -> DbResult<Open> {
+    let unreachable = |reason: String| StoreError::Unreachable {
+        at: url.to_string(),
+        reason,
+    };
+    let (client, mut driver) = connect(url).await?;
+    tokio::spawn(async move { while let Some(Ok(_)) = driver.next().await {} }); // whoever asks after its end is told
+    let first = async {
+        client.batch_execute(settings).await?;
+        let whom = "SELECT pid, backend_start::text, application_name FROM pg_stat_activity WHERE pid = pg_backend_pid()";
+        let row = client.query_one(whom, &[]).await?;
+        Ok::<_, tokio_postgres::Error>(Backend {
+            pid: row.get(0),
+            started: row.get(1),
+            name: row.get(2),
+        })
+    };
+    match SYSTEM_CLOCK.timeout(2 * CONNECT, first).await {
+        Ok(Ok(backend)) => Ok(Open {
+            client,
+            backend,
+            statements: HashMap::new(),
+        }),
+        Ok(Err(error)) => Err(refused(url, error)),
+        Err(error) => Err(unreachable(error.to_string())),
+    }
+}
+
+/// The reason in a sentence: the TLS library's own names mean nothing to an operator.
+fn sentence(error: &tokio_postgres::Error) -> String {
+    tls_error::explain(error).unwrap_or_else(|| guestlane_runtime::text::display_chain(error))
+}
+
+fn tls(url: &PostgresUrl, login: &Login) -> DbResult<rustls::ClientConfig> {
+    let config = login.trust.client_config(login.client.as_deref());
+    config.map_err(|error| StoreError::Unreachable {
+        at: url.to_string(),
+        reason: tls_error::sentence(&error),
+    })
+}
+
+/// Wrong names and passwords, rights that are missing, a pool of transactions in front, a parameter that a pool does not
+/// pass on: trying again changes nothing.
+fn is_permanent(said: &DbError) -> bool {
+    let code = said.code().code();
+    let startup_parameter = code == "08P01" && said.message().contains("startup parameter");
+    startup_parameter
+        || ["28", "3D", "42"]
+            .iter()
+            .any(|class| code.starts_with(class))
+        || code == "26000"
+}
+
+fn answered<T>(
+    url: &PostgresUrl,
+    answer: Result<Result<T, tokio_postgres::Error>, guestlane_runtime::TimedOut>,
+) -> DbResult<T> {
+    match answer {
+        Ok(answer) => {
+            if answer.is_ok() {
+                url.outage.well(SYSTEM_CLOCK.monotonic());
+            }
+            Ok(answer?)
+        }
+        Err(late) => {
+            url.outage
+                .failed(&late.to_string(), SYSTEM_CLOCK.monotonic());
+            Err(StoreError::Unreachable {
+                at: url.to_string(),
+                reason: late.to_string(),
+            })
+        }
+    }
+}
+
+/// Whether nobody knows what became of what was sent.
+pub(super) fn is_in_doubt(error: &StoreError) -> bool {
+    matches!(
+        error,
+        StoreError::Unreachable { .. } | StoreError::Postgres { lost: true, .. }
+    )
+}
+
+/// The connection broke, or others were in the way.
+pub(super) fn is_transient(error: &StoreError) -> bool {
+    let ways = [
+        SqlState::T_R_DEADLOCK_DETECTED,
+        SqlState::T_R_SERIALIZATION_FAILURE,
+        SqlState::LOCK_NOT_AVAILABLE,
+    ];
+    is_in_doubt(error)
+        || matches!(error, StoreError::Postgres { code: Some(code), .. } if ways.contains(code))
+}

@@ -1,0 +1,134 @@
+//! The threads that ask, and that write what needs no place in the audit log. Each has a connection of its own, opened when it is first needed.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+    time::Duration,
+};
+
+use guestlane_runtime::{Clock, FailPoint, FailPoints};
+use tokio::sync::{mpsc, oneshot};
+use tokio_postgres::error::SqlState;
+
+use super::{
+    connection::{Connection, DbResult},
+    migrations,
+};
+use crate::{PostgresUrl, ReadLimits, StoreError};
+
+type ReadQuery = Box<dyn FnOnce(&mut Connection) + Send>;
+
+/// The server ends a statement that is too slow; the connection waits for its word a little longer.
+const MARGIN: Duration = Duration::from_secs(2);
+
+/// The time limit as the server holds it: it also ends statements whose caller is gone.
+fn settings(limits: ReadLimits) -> String {
+    format!("SET statement_timeout = {}", limits.timeout.as_millis())
+}
+
+/// Names the time limit where it was the reason.
+fn in_time(error: StoreError, limits: ReadLimits) -> StoreError {
+    match &error {
+        StoreError::Postgres {
+            code: Some(code), ..
+        } if *code == SqlState::QUERY_CANCELED => StoreError::ReadTimeout(limits.timeout),
+        _ => error,
+    }
+}
+
+/// The way to the threads.
+#[derive(Debug, Clone)]
+pub(super) struct ConnectionPool {
+    questions: mpsc::Sender<ReadQuery>,
+    limits: ReadLimits,
+    clock: Clock,
+    fail_points: FailPoints,
+}
+
+impl ConnectionPool {
+    pub(super) fn start(
+        url: &PostgresUrl,
+        threads: usize,
+        limits: ReadLimits,
+        clock: Clock,
+        fail_points: FailPoints,
+    ) -> DbResult<Self> {
+        let (questions, receiver) = mpsc::channel::<ReadQuery>(limits.waiting);
+        let receiver = Arc::new(Mutex::new(receiver));
+        for _ in 0..threads {
+            let mut connection =
+                Connection::new(url.clone(), settings(limits), limits.timeout + MARGIN)?;
+            let receiver = Arc::clone(&receiver);
+            let next = move || {
+                receiver
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .blocking_recv()
+            };
+            let work = move || {
+                while let Some(question) = next() {
+                    question(&mut connection);
+                }
+            };
+            let spawned = thread::Builder::new()
+                .name("guestlane-ask".to_owned())
+                .spawn(work);
+            spawned.map_err(|error| StoreError::Open("guestlane-ask".into(), error))?;
+        }
+        Ok(Self {
+            questions,
+            limits,
+            clock,
+            fail_points,
+        })
+    }
+
+    /// Asks; again when the connection breaks.
+    pub(super) async fn ask<T, F>(&self, mut question: F) -> DbResult<T>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut Connection) -> DbResult<T> + Send + 'static,
+    {
+        self.on_a_connection(move |connection| connection.repeated(&mut question))
+            .await
+    }
+
+    /// Writes in a transaction; again when the connection breaks, also when what was written may be there: it must do no harm twice.
+    pub(super) async fn write<T, F>(&self, mut write: F) -> DbResult<T>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut Connection) -> DbResult<T> + Send + 'static,
+    {
+        let fail_points = self.fail_points.clone();
+        self.on_a_connection(move |connection| {
+            let written = connection.transaction(|tx| {
+                tx.query("SELECT expect_format($1)", &[&migrations::known_number()])?;
+                let value = write(tx)?;
+                fail_points.hit_blocking(FailPoint::RowsWritten);
+                fail_points.hit_blocking(FailPoint::RecordsWritten);
+                Ok(value)
+            })?;
+            fail_points.hit_blocking(FailPoint::Committed);
+            Ok(written)
+        })
+        .await
+    }
+
+    /// Neither waits for room on a thread of the runtime, nor asks for a caller that is gone.
+    async fn on_a_connection<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> DbResult<T> + Send + 'static,
+    ) -> DbResult<T> {
+        let _busy = self.clock.pause_auto_advance();
+        let (answer, answered) = oneshot::channel();
+        let (asked_at, limits) = (Clock::system().monotonic(), self.limits);
+        let question: ReadQuery = Box::new(move |connection| {
+            if !answer.is_closed() {
+                connection.asked_at(asked_at);
+                let _ = answer.send(work(connection).map_err(|error| in_time(error, limits)));
+            }
+        });
+        limits.enqueue(&self.questions, question).await?;
+        answered.await.map_err(|_| StoreError::Closed)?
+    }
+}

@@ -1,0 +1,417 @@
+//! CRM events that wait to be delivered, and what became of them.
+
+use std::collections::{BTreeSet, HashSet};
+
+use aws_lc_rs::digest::{SHA256, digest};
+use guestlane_runtime::{FailPoint, Timestamp};
+use tokio_postgres::{Row, types::ToSql};
+use uuid::Uuid;
+
+use super::{
+    Postgres,
+    connection::{Connection, DbResult},
+    rows::small,
+    sessions::count,
+    writer::WriteOp,
+};
+use crate::{Delivery, DeliveryOutcome, DeliveryState, ReplayFilter, StoreError};
+use guestlane_core::{
+    event::Event,
+    session::{MAX_CLOCK_SKEW, SessionId},
+};
+
+const COLUMNS: &str = "outbox.id, outbox.session_id, outbox.body, outbox.state, outbox.tries, outbox.created_at, outbox.due_at, \
+     outbox.ended_at, outbox.last_error, outbox.receiver, outbox.guest_id, \
+     (SELECT traceparent FROM session WHERE session.id = outbox.session_id), outbox.seq, outbox.epoch";
+
+/// New events, as columns.
+#[derive(Default)]
+pub(super) struct NewEvents {
+    id: Vec<String>,
+    receiver: Vec<i32>,
+    session_id: Vec<Uuid>,
+    guest_id: Vec<String>,
+    body: Vec<String>,
+    created_at: Vec<i64>,
+    due_at: Vec<i64>,
+    /// Whether an event of the same guest goes before it in the same transaction.
+    waits: Vec<bool>,
+    guests: HashSet<(String, u32)>,
+    /// One for each guest, in ascending order.
+    locks: BTreeSet<i64>,
+}
+
+impl NewEvents {
+    /// Taken before the events are written, and held until the transaction ends. A second process
+    /// that writes an event of the same guest waits here, and its statement then sees the first
+    /// one's event: without it, both would believe that theirs is the first to be tried.
+    ///
+    /// The locks come in ascending order, and nothing that is locked after them is waited for by a
+    /// transaction that has no events, so that two transactions cannot wait for each other.
+    pub(super) const LOCK: &str =
+        "SELECT pg_advisory_xact_lock(guest) FROM unnest($1::bigint[]) AS guest";
+
+    /// Says whether the first try is due: not while an earlier event of the same guest waits for the same receiver. Then it is leased to whoever
+    /// wrote it.
+    pub(super) const INSERT: &str = "WITH new AS (SELECT t.*, waits_here OR EXISTS (SELECT 1 FROM outbox o \
+         WHERE o.guest_id = t.guest_id AND o.receiver = t.receiver AND o.state = 'pending') AS waits \
+         FROM unnest($1::text[], $2::integer[], $3::uuid[], $4::text[], $5::text[], $6::bigint[], $7::bigint[], $8::boolean[]) \
+         WITH ORDINALITY AS t (id, receiver, session_id, guest_id, body, created_at, due_at, waits_here, place)), \
+         done AS (INSERT INTO outbox (id, receiver, session_id, guest_id, body, state, tries, epoch, created_at, due_at) \
+         SELECT id, receiver, session_id, guest_id, body, 'pending', 0, 1, created_at, CASE WHEN waits THEN created_at ELSE due_at END \
+         FROM new ORDER BY place) \
+         SELECT id, receiver, NOT waits FROM new";
+
+    pub(super) fn push(&mut self, event: &Event) {
+        self.id.push(event.id.clone());
+        self.receiver
+            .push(i32::try_from(event.receiver).unwrap_or(i32::MAX));
+        self.session_id.push(event.session.0);
+        self.guest_id.push(event.guest.clone());
+        self.body.push(event.body.clone());
+        self.created_at.push(event.created_at.unix_micros());
+        self.due_at.push(event.due_at.unix_micros());
+        self.waits
+            .push(!self.guests.insert((event.guest.clone(), event.receiver)));
+        self.locks.insert(lock_of(&event.guest));
+    }
+
+    /// What [`LOCK`](Self::LOCK) takes.
+    pub(super) fn locks(&self) -> Vec<i64> {
+        self.locks.iter().copied().collect()
+    }
+
+    pub(super) fn params(&self) -> Vec<&(dyn ToSql + Sync)> {
+        vec![
+            &self.id,
+            &self.receiver,
+            &self.session_id,
+            &self.guest_id,
+            &self.body,
+            &self.created_at,
+            &self.due_at,
+            &self.waits,
+        ]
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.id.len()
+    }
+}
+
+/// Advisory locks are numbers, common to the whole database. Two guests with one number wait for
+/// each other for the length of a commit.
+fn lock_of(guest: &str) -> i64 {
+    let hash = digest(
+        &SHA256,
+        format!("guestlane outbox order\0{guest}").as_bytes(),
+    );
+    hash.as_ref()
+        .first_chunk()
+        .copied()
+        .map_or(0, i64::from_be_bytes)
+}
+
+/// What a try came to.
+pub(super) struct Settled {
+    pub(super) id: String,
+    receiver: i32,
+    tries: i64,
+    epoch: i64,
+    state: &'static str,
+    due_at: Option<i64>,
+    error: Option<String>,
+    ended_at: Option<i64>,
+}
+
+/// What tries came to, as columns.
+#[derive(Default)]
+pub(super) struct Settlements {
+    id: Vec<String>,
+    receiver: Vec<i32>,
+    tries: Vec<i64>,
+    epoch: Vec<i64>,
+    state: Vec<&'static str>,
+    due_at: Vec<Option<i64>>,
+    error: Vec<Option<String>>,
+    ended_at: Vec<Option<i64>>,
+}
+
+impl Settlements {
+    pub(super) const UPDATE: &str = "UPDATE outbox SET state = t.state, tries = outbox.tries + 1, due_at = coalesce(t.due_at, outbox.due_at), \
+         last_error = t.error, ended_at = t.ended_at \
+         FROM unnest($1::text[], $2::integer[], $3::bigint[], $4::bigint[], $5::text[], $6::bigint[], $7::text[], $8::bigint[]) \
+         AS t (id, receiver, tries, epoch, state, due_at, error, ended_at) \
+         WHERE outbox.id = t.id AND outbox.receiver = t.receiver AND outbox.state = 'pending' AND outbox.tries = t.tries \
+         AND outbox.epoch = t.epoch";
+
+    pub(super) fn push(&mut self, settled: &Settled) {
+        self.id.push(settled.id.clone());
+        self.receiver.push(settled.receiver);
+        self.tries.push(settled.tries);
+        self.epoch.push(settled.epoch);
+        self.state.push(settled.state);
+        self.due_at.push(settled.due_at);
+        self.error.push(
+            settled
+                .error
+                .as_ref()
+                .map(|error| error.replace('\0', "\u{fffd}")),
+        );
+        self.ended_at.push(settled.ended_at);
+    }
+
+    pub(super) fn params(&self) -> Vec<&(dyn ToSql + Sync)> {
+        vec![
+            &self.id,
+            &self.receiver,
+            &self.tries,
+            &self.epoch,
+            &self.state,
+            &self.due_at,
+            &self.error,
+            &self.ended_at,
+        ]
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.id.len()
+    }
+}
+
+fn read(row: &Row) -> DbResult<Delivery> {
+    let created_at = Timestamp::from_unix_micros(row.try_get(5)?);
+    Ok(Delivery {
+        event: Event {
+            id: row.try_get(0)?,
+            receiver: u32::try_from(row.try_get::<_, i32>(9)?)
+                .map_err(|_| StoreError::Row("outbox.receiver"))?,
+            session: SessionId(row.try_get(1)?),
+            guest: row.try_get(10)?,
+            body: row.try_get(2)?,
+            tries: small(row, 4)?,
+            epoch: small(row, 13)?,
+            created_at,
+            due_at: Timestamp::from_unix_micros(row.try_get(6)?),
+            trace: row
+                .try_get::<_, Option<&str>>(11)?
+                .and_then(|text| text.parse().ok()),
+        },
+        state: DeliveryState::from_name(row.try_get(3)?).ok_or(StoreError::Row("outbox.state"))?,
+        created_at,
+        ended_at: row
+            .try_get::<_, Option<i64>>(7)?
+            .map(Timestamp::from_unix_micros),
+        last_error: row.try_get(8)?,
+        sequence: row.try_get(12)?,
+    })
+}
+
+impl Postgres {
+    pub(crate) async fn claim_events(
+        &self,
+        receiver: u32,
+        limit: u32,
+        now: Timestamp,
+    ) -> Result<Vec<Event>, StoreError> {
+        let (receiver, lease) = (
+            i32::try_from(receiver).unwrap_or(i32::MAX),
+            (now + Event::LEASE).unix_micros(),
+        );
+        // Of each guest only the first that waits. Who claims at the same time takes others.
+        let sql = format!(
+            "UPDATE outbox SET due_at = $3, epoch = epoch + 1 WHERE seq IN \
+             (SELECT seq FROM outbox o WHERE state = 'pending' AND receiver = $1 AND due_at <= $2 \
+              AND NOT EXISTS (SELECT 1 FROM outbox e WHERE e.guest_id = o.guest_id AND e.receiver = o.receiver \
+                              AND e.state = 'pending' AND e.seq < o.seq) \
+              ORDER BY due_at LIMIT $4 FOR UPDATE SKIP LOCKED) RETURNING {COLUMNS}"
+        );
+        self.workers
+            .ask(move |connection| {
+                // Nothing waits, mostly: then nothing is locked or written.
+                let any = "SELECT 1 FROM outbox WHERE state = 'pending' AND receiver = $1 AND due_at <= $2 LIMIT 1";
+                if connection.query(any, &[&receiver, &now.unix_micros()])?.is_empty() {
+                    return Ok(Vec::new());
+                }
+                let rows = connection.query(&sql, &[&receiver, &now.unix_micros(), &lease, &i64::from(limit)])?;
+                rows.iter().map(|row| Ok(read(row)?.event)).collect()
+            })
+            .await
+    }
+
+    pub(crate) async fn release_stale_initial_leases(
+        &self,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let release = "UPDATE outbox SET due_at = $1 WHERE state = 'pending' AND last_error IS NULL AND due_at > $2";
+        let (now, lease) = (
+            now.unix_micros(),
+            (now + Event::LEASE + MAX_CLOCK_SKEW).unix_micros(),
+        );
+        self.workers
+            .ask(move |connection| connection.execute(release, &[&now, &lease]).map(drop))
+            .await
+    }
+
+    pub(crate) async fn expedite_events(&self, now: Timestamp) -> Result<usize, StoreError> {
+        let sql = "UPDATE outbox SET due_at = $1 WHERE state = 'pending' AND due_at > $1 AND last_error IS NOT NULL";
+        let now = now.unix_micros();
+        self.workers
+            .ask(move |connection| Ok(connection.execute(sql, &[&now])? as usize))
+            .await
+    }
+
+    pub(crate) async fn record_delivery(
+        &self,
+        event: Event,
+        settlement: DeliveryOutcome,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let (state, due_at, error) = settlement.into_parts();
+        let settled = Settled {
+            id: event.id,
+            receiver: i32::try_from(event.receiver).unwrap_or(i32::MAX),
+            tries: event.tries.into(),
+            epoch: event.epoch.into(),
+            state: state.name(),
+            due_at: due_at.map(Timestamp::unix_micros),
+            error,
+            ended_at: (state != DeliveryState::Pending).then(|| now.unix_micros()),
+        };
+        self.writer
+            .write(WriteOp::RecordDelivery(settled))
+            .await
+            .map(drop)
+    }
+
+    pub(crate) async fn replayable(&self, replay: ReplayFilter) -> Result<u64, StoreError> {
+        self.workers
+            .ask(move |connection| {
+                let (condition, values) = condition(&replay);
+                count(
+                    connection,
+                    &format!("SELECT count(*) FROM outbox WHERE {condition}"),
+                    &refs(&values),
+                )
+            })
+            .await
+    }
+
+    pub(crate) async fn replay(
+        &self,
+        replay: ReplayFilter,
+        now: Timestamp,
+    ) -> Result<usize, StoreError> {
+        let replayed = self.writer.transact(move |tx, records| {
+            records.clear();
+            let (condition, mut values) = condition(&replay);
+            values.push(Box::new(now.unix_micros()));
+            let due_at = values.len();
+            let sql = format!(
+                "UPDATE outbox SET state = 'pending', tries = 0, epoch = epoch + 1, due_at = ${due_at}, ended_at = NULL WHERE {condition}"
+            );
+            let count = tx.execute(&sql, &refs(&values))? as usize;
+            if count > 0 {
+                records.push(replay.record(count, now));
+            }
+            Ok(count)
+        });
+        let replayed = replayed.await?.value;
+        self.fail_points.hit(FailPoint::EventsReplayed).await;
+        Ok(replayed)
+    }
+
+    pub(crate) async fn events(
+        &self,
+        state: Option<DeliveryState>,
+        before: Option<i64>,
+        limit: u32,
+    ) -> Result<Vec<Delivery>, StoreError> {
+        // The state stands in the text, so that the indexes over the rare ones are used.
+        let condition = state.map_or_else(
+            || "TRUE".to_owned(),
+            |state| format!("state = '{}'", state.name()),
+        );
+        let sql = format!(
+            "SELECT {COLUMNS} FROM outbox WHERE {condition} AND seq < $2 ORDER BY seq DESC LIMIT $1"
+        );
+        self.workers
+            .ask(move |connection| {
+                let rows =
+                    connection.query(&sql, &[&i64::from(limit), &before.unwrap_or(i64::MAX)])?;
+                rows.iter().map(read).collect()
+            })
+            .await
+    }
+
+    pub(crate) async fn event(&self, id: String) -> Result<Vec<Delivery>, StoreError> {
+        let sql = format!("SELECT {COLUMNS} FROM outbox WHERE id = $1 ORDER BY receiver");
+        self.workers
+            .ask(move |connection| connection.query(&sql, &[&id])?.iter().map(read).collect())
+            .await
+    }
+
+    pub(crate) async fn next_initial_delivery_at(
+        &self,
+        now: Timestamp,
+    ) -> Result<Option<Timestamp>, StoreError> {
+        let sql = "SELECT min(due_at) FROM outbox WHERE state = 'pending' AND last_error IS NULL AND due_at > $1";
+        self.workers
+            .ask(move |connection| {
+                let due: Option<i64> = connection
+                    .query_one(sql, &[&now.unix_micros()])?
+                    .try_get(0)?;
+                Ok(due.map(Timestamp::from_unix_micros))
+            })
+            .await
+    }
+
+    pub(crate) async fn pending_events_after(&self, receivers: u32) -> Result<u64, StoreError> {
+        let sql = "SELECT count(*) FROM outbox WHERE state = 'pending' AND receiver > $1";
+        let receivers = i32::try_from(receivers).unwrap_or(i32::MAX);
+        self.workers
+            .ask(move |connection| count(connection, sql, &[&receivers]))
+            .await
+    }
+
+    pub(crate) async fn pending_events(&self) -> Result<u64, StoreError> {
+        let sql = "SELECT count(*) FROM outbox WHERE state = 'pending'";
+        self.workers
+            .ask(move |connection| count(connection, sql, &[]))
+            .await
+    }
+}
+
+type Values = Vec<Box<dyn ToSql + Sync>>;
+
+fn refs(values: &Values) -> Vec<&(dyn ToSql + Sync)> {
+    values.iter().map(AsRef::as_ref).collect()
+}
+
+/// As SQL. An erased event has no body any more: nobody can send it.
+fn condition(replay: &ReplayFilter) -> (&'static str, Values) {
+    match replay {
+        ReplayFilter::Event(id) => ("id = $1 AND state <> 'erased'", vec![Box::new(id.clone())]),
+        ReplayFilter::Written {
+            since,
+            until,
+            state,
+        } => (
+            "created_at >= $1 AND created_at < $2 AND state IN ('delivered', 'dead') AND ($3::text IS NULL OR state = $3)",
+            vec![
+                Box::new(since.unix_micros()),
+                Box::new(until.unix_micros()),
+                Box::new(state.map(|state| state.name().to_owned())),
+            ],
+        ),
+    }
+}
+
+/// Whether an event about the guest is on its way to the CRM, or was a moment ago.
+pub(super) fn is_under_way(tx: &mut Connection, guest: &str, now: Timestamp) -> DbResult<bool> {
+    let sql = "SELECT 1 FROM outbox WHERE guest_id = $1 AND state = 'pending' AND due_at > $2 AND due_at <= $3 LIMIT 1";
+    let soon = (now + Event::LEASE).unix_micros();
+    Ok(tx
+        .query_opt(sql, &[&guest, &now.unix_micros(), &soon])?
+        .is_some())
+}

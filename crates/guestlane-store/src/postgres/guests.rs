@@ -1,0 +1,239 @@
+//! Guests: how the audit log calls them, and how they are erased.
+
+use std::collections::{BTreeSet, HashMap};
+
+use guestlane_runtime::{FailPoint, Timestamp};
+use uuid::Uuid;
+
+use super::{
+    Postgres,
+    connection::{Connection, DbResult},
+    counters,
+    deliveries::is_under_way,
+    prune::EVENT_OF,
+    sessions::count,
+};
+use crate::{
+    ErasureOutcome, ErasureReport, StoreError,
+    guest::{GuestNames, keyed_hash, new_key},
+    row::UNFINISHED,
+};
+use guestlane_core::{
+    audit::{AuditRecord, Erasure},
+    request::GuestId,
+    session::SessionId,
+};
+
+/// All that a guest may be called.
+pub(super) fn names(connection: &mut Connection, guest: &GuestId) -> DbResult<GuestNames> {
+    Ok(GuestNames::of(guest, pseudonym(connection, guest)?))
+}
+
+/// The guest's pseudonym, if one was ever made.
+fn pseudonym(connection: &mut Connection, guest: &GuestId) -> DbResult<Option<String>> {
+    let row = connection.query_opt(
+        "SELECT key FROM pseudonym_key WHERE guest_id = $1",
+        &[&guest.as_str()],
+    )?;
+    row.map(|row| Ok(keyed_hash(row.try_get(0)?, guest)))
+        .transpose()
+}
+
+/// Guests' pseudonyms, made on first use.
+pub(super) fn pseudonyms(
+    connection: &mut Connection,
+    guests: &BTreeSet<String>,
+) -> DbResult<HashMap<String, String>> {
+    let named = |rows: Vec<tokio_postgres::Row>| {
+        let name = |row: &tokio_postgres::Row| {
+            let (guest, key): (String, &[u8]) = (row.try_get(0)?, row.try_get(1)?);
+            let id =
+                GuestId::recorded(&guest).map_err(|_| StoreError::Row("pseudonym_key.guest_id"))?;
+            Ok((guest, keyed_hash(key, &id)))
+        };
+        rows.iter().map(name).collect::<DbResult<Vec<_>>>()
+    };
+    let wanted: Vec<&str> = guests.iter().map(String::as_str).collect();
+    let known = connection.query(
+        "SELECT guest_id, key FROM pseudonym_key WHERE guest_id = ANY($1)",
+        &[&wanted],
+    )?;
+    let mut names: HashMap<_, _> = named(known)?.into_iter().collect();
+    let missing: Vec<&str> = wanted
+        .into_iter()
+        .filter(|guest| !names.contains_key(*guest))
+        .collect();
+    if !missing.is_empty() {
+        let keys = missing
+            .iter()
+            .map(|_| Ok(new_key()?.to_vec()))
+            .collect::<DbResult<Vec<_>>>()?;
+        // Of two processes that meet a guest at once, the first one's key is the key.
+        let insert = "INSERT INTO pseudonym_key (guest_id, key) SELECT * FROM unnest($1::text[], $2::bytea[]) \
+             ON CONFLICT (guest_id) DO UPDATE SET key = pseudonym_key.key RETURNING guest_id, key";
+        names.extend(named(connection.query(insert, &[&missing, &keys])?)?);
+    }
+    Ok(names)
+}
+
+impl Postgres {
+    /// What erasing would come to: it is done and rolled back.
+    pub(crate) async fn would_erase_guest(
+        &self,
+        guest: GuestId,
+        now: Timestamp,
+    ) -> Result<ErasureOutcome, StoreError> {
+        self.workers
+            .ask(move |connection| {
+                let plain_records = plain_records(connection, &guest)?;
+                connection.transaction(|tx| {
+                    tx.batch("SAVEPOINT preview")?;
+                    let erased = erase_rows(tx, &guest, &plain_records, now)?;
+                    tx.batch("ROLLBACK TO SAVEPOINT preview")?;
+                    Ok(erased)
+                })
+            })
+            .await
+    }
+
+    pub(crate) async fn erase_guest(
+        &self,
+        guest: GuestId,
+        now: Timestamp,
+    ) -> Result<ErasureOutcome, StoreError> {
+        // Before it, and beside who writes: it may have to look at every record.
+        let looked_for = guest.clone();
+        let plain_records = self
+            .workers
+            .ask(move |connection| plain_records(connection, &looked_for))
+            .await?;
+        let erased = self.writer.transact(move |tx, records| {
+            records.clear();
+            let erased = erase_rows(tx, &guest, &plain_records, now)?;
+            if let ErasureOutcome::Erased(ErasureReport {
+                sessions,
+                events,
+                pseudonym,
+                ..
+            }) = &erased
+            {
+                let pseudonym = pseudonym.clone();
+                records.push(AuditRecord::Erasure(Erasure {
+                    timestamp: now,
+                    pseudonym,
+                    sessions: *sessions,
+                    events: *events,
+                }));
+            }
+            Ok(erased)
+        });
+        let erased = erased.await?.value;
+        let ErasureOutcome::Erased(mut done) = erased else {
+            return Ok(erased);
+        };
+        self.fail_points.hit(FailPoint::GuestErased).await;
+        // Rows that nobody sees any more are overwritten; what was archived or backed up is whoever keeps it's to erase.
+        let vacuum = "VACUUM session, outbox, batch_row, pseudonym_key";
+        let vacuumed = self
+            .workers
+            .ask(move |connection| connection.batch(vacuum))
+            .await;
+        self.fail_points.hit(FailPoint::StoreVacuumed).await;
+        done.bytes_gone = vacuumed.is_ok();
+        Ok(ErasureOutcome::Erased(done))
+    }
+}
+
+fn erase_rows(
+    tx: &mut Connection,
+    guest: &GuestId,
+    plain_records: &[(u32, u64)],
+    now: Timestamp,
+) -> DbResult<ErasureOutcome> {
+    let name = guest.as_str();
+    // These sessions and no others: one that is admitted meanwhile is a new one, and stays. They are as they are until the end.
+    let locked =
+        format!("SELECT id, {UNFINISHED} FROM session WHERE guest_id = $1 ORDER BY id FOR UPDATE");
+    let locked = tx.query(&locked, &[&name])?;
+    let locked = locked
+        .iter()
+        .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
+        .collect::<DbResult<Vec<(Uuid, bool)>>>()?;
+    let unfinished: Vec<_> = locked
+        .iter()
+        .filter(|(_, unfinished)| *unfinished)
+        .map(|(id, _)| SessionId(*id))
+        .collect();
+    if !unfinished.is_empty() {
+        return Ok(ErasureOutcome::Unfinished(unfinished));
+    }
+    let ids: Vec<Uuid> = locked.into_iter().map(|(id, _)| id).collect();
+    let pending =
+        "SELECT 1 FROM outbox WHERE guest_id = $1 AND state = 'pending' ORDER BY seq FOR UPDATE";
+    tx.query(pending, &[&name])?;
+    if is_under_way(tx, name, now)? {
+        return Ok(ErasureOutcome::InProgress);
+    }
+    let pseudonym = pseudonym(tx, guest)?;
+    // By the sessions' ids, for which there is an index over all events.
+    let events = format!("outbox.id IN (SELECT {EVENT_OF} FROM session WHERE id = ANY($1))");
+    let untold = count(
+        tx,
+        &format!("SELECT count(*) FROM outbox WHERE state IN ('pending', 'dead') AND {events}"),
+        &[&ids],
+    )?;
+    let erase = format!(
+        "UPDATE outbox SET guest_id = '', body = '', state = 'erased', ended_at = coalesce(ended_at, $2), last_error = NULL WHERE {events}"
+    );
+    let events = tx.execute(&erase, &[&ids, &now.unix_micros()])?;
+    // The key may have been made of the guest's id, and the fingerprint is found by trying: both go.
+    let erase = "UPDATE session SET guest_id = 'erased-' || replace(id::text, '-', ''), attributes = '{}', contact_details = NULL, guest_session = NULL, \
+         idempotency_key = 'erased-' || replace(id::text, '-', ''), \
+         fingerprint = decode(replace(gen_random_uuid()::text || gen_random_uuid()::text, '-', ''), 'hex'), \
+         traceparent = NULL, calls = '', failure_message = NULL, \
+         failure_code = CASE WHEN failure_code IS NULL THEN NULL ELSE 'erased' END WHERE id = ANY($1)";
+    let sessions = tx.execute(erase, &[&ids])?;
+    // A row that waits is one that nobody wants any more; who has it comes too late.
+    let erase = "UPDATE batch_row SET guest_id = '', idempotency_key = '', attributes = '{}', contact_details = '{}', failure = NULL, epoch = epoch + 1, \
+         ended_at = coalesce(ended_at, $2), state = CASE WHEN state IN ('waiting', 'running') THEN 'cancelled' ELSE state END WHERE guest_id = $1";
+    let rows = tx.execute(erase, &[&name, &now.unix_micros()])?;
+    let keys = tx.execute("DELETE FROM pseudonym_key WHERE guest_id = $1", &[&name])?;
+    if sessions + events + rows + keys == 0 && plain_records.is_empty() {
+        return Ok(ErasureOutcome::Unknown);
+    }
+    let plain_records = plain_records.to_vec();
+    Ok(ErasureOutcome::Erased(ErasureReport {
+        sessions,
+        events,
+        untold,
+        pseudonym,
+        plain_records,
+        bytes_gone: false,
+    }))
+}
+
+/// How many records of each log have the guest's id in plain. Where sessions were forgotten, every record is looked at.
+fn plain_records(connection: &mut Connection, guest: &GuestId) -> DbResult<Vec<(u32, u64)>> {
+    let quoted = format!(
+        r#""guestIdentifier":{}"#,
+        serde_json::Value::from(guest.as_str())
+    );
+    let rows = if counters::has_pruned(connection)? {
+        let select = "SELECT log, count(*) FROM audit_record WHERE strpos(line, $1) > 0 GROUP BY log ORDER BY log";
+        connection.query(select, &[&quoted])?
+    } else {
+        // Each half by its index.
+        let select = "SELECT log, count(*) FROM (SELECT log, line FROM audit_record \
+             WHERE session_id IN (SELECT id FROM session WHERE guest_id = $1) \
+             UNION ALL SELECT log, line FROM audit_record WHERE session_id IS NULL) AS theirs WHERE strpos(line, $2) > 0 GROUP BY log ORDER BY log";
+        connection.query(select, &[&guest.as_str(), &quoted])?
+    };
+    rows.iter()
+        .map(|row| {
+            Ok((
+                super::log::number_of(row.try_get(0)?)?,
+                row.try_get::<_, i64>(1)?.unsigned_abs(),
+            ))
+        })
+        .collect()
+}

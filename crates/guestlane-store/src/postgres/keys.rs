@@ -1,0 +1,233 @@
+//! Signing keys and other secrets: encrypted before they come here.
+
+use guestlane_runtime::Timestamp;
+
+use super::{
+    Postgres,
+    connection::{Connection, DbResult},
+    listen::CHANGED,
+    migrations::LOCK,
+};
+use crate::StoreError;
+use guestlane_core::{
+    audit::{AuditRecord, ChangeAction},
+    token::{KeyLifecycle, RevocationPlan, SealedSigningKey},
+};
+
+/// A node's first row: not in a database that a move has taken since the node looked. The move takes the same lock for itself alone.
+fn refuse_while_copied(tx: &mut Connection, at: &str) -> DbResult<()> {
+    tx.query("SELECT pg_advisory_xact_lock_shared($1)", &[&LOCK])?;
+    match tx.query_opt("SELECT 1 FROM migration WHERE completed_at IS NULL", &[])? {
+        Some(_) => Err(StoreError::MigrationIncomplete(at.to_owned())),
+        None => Ok(()),
+    }
+}
+
+impl Postgres {
+    pub(crate) async fn signing_keys(&self) -> Result<Vec<SealedSigningKey>, StoreError> {
+        self.workers.ask(keys).await
+    }
+
+    pub(crate) async fn add_signing_key(&self, key: SealedSigningKey) -> Result<(), StoreError> {
+        let at = self.url.to_string();
+        let add = move |tx: &mut Connection| {
+            refuse_while_copied(tx, &at)?;
+            insert(tx, &key)
+        };
+        self.workers.write(add).await
+    }
+
+    pub(crate) async fn add_next_key(
+        &self,
+        key: SealedSigningKey,
+        life: impl FnOnce() -> KeyLifecycle + Send + 'static,
+        now: Timestamp,
+    ) -> Result<SealedSigningKey, StoreError> {
+        let (mut life, mut known_life) = (Some(life), None);
+        let added = self
+            .writer
+            .transact(move |tx, records| {
+                records.clear();
+                one_at_a_time(tx)?;
+                let next = |keys: Vec<SealedSigningKey>| {
+                    keys.into_iter()
+                        .find(|key| !key.life.is_revoked() && key.life.active_from() > now)
+                };
+                if let Some(known) = next(keys(tx)?) {
+                    return Ok(known);
+                }
+                // From the moment at which it is its turn, however long that took.
+                let life = *known_life.get_or_insert_with(|| life.take().map(|life| life()));
+                let life = life.ok_or(StoreError::Closed)?;
+                records.push(AuditRecord::change(
+                    ChangeAction::SigningKeyCreated,
+                    &key.kid,
+                    None,
+                    now,
+                ));
+                insert(
+                    tx,
+                    &SealedSigningKey {
+                        life,
+                        ..key.clone()
+                    },
+                )?;
+                tx.batch(CHANGED)?;
+                next(keys(tx)?).ok_or(StoreError::Row("signing_key")) // its id belongs to a key that is no next one
+            })
+            .await?;
+        Ok(added.value)
+    }
+
+    pub(crate) async fn revoke_signing_key(
+        &self,
+        kid: String,
+        spare: Option<SealedSigningKey>,
+        now: Timestamp,
+    ) -> Result<Option<RevocationPlan>, StoreError> {
+        let revoked = self
+            .writer
+            .transact(move |tx, records| {
+                records.clear();
+                one_at_a_time(tx)?;
+                let revocation = RevocationPlan::of(&kid, keys(tx)?, now);
+                match &revocation {
+                    RevocationPlan::Unknown | RevocationPlan::AlreadyRevoked(_) => {
+                        return Ok(Some(revocation));
+                    }
+                    RevocationPlan::NoSuccessorNeeded(_) => {}
+                    RevocationPlan::PromoteNext(next, _) => {
+                        let sql = "UPDATE signing_key SET active_from = $2 WHERE kid = $1";
+                        tx.execute(sql, &[next, &now.unix_micros()])?;
+                    }
+                    RevocationPlan::GenerateNew(new) => {
+                        match spare.as_ref().filter(|spare| spare.kid == *new) {
+                            Some(spare) => insert(tx, spare)?,
+                            None => return Ok(None),
+                        }
+                    }
+                }
+                tx.execute(
+                    "UPDATE signing_key SET revoked_at = $2 WHERE kid = $1",
+                    &[&kid, &now.unix_micros()],
+                )?;
+                records.push(AuditRecord::change(
+                    ChangeAction::SigningKeyRevoked,
+                    &kid,
+                    revocation.successor(),
+                    now,
+                ));
+                tx.batch(CHANGED)?;
+                Ok(Some(revocation))
+            })
+            .await?;
+        Ok(revoked.value)
+    }
+
+    pub(crate) async fn get_or_insert_platform(&self, new: String) -> Result<String, StoreError> {
+        self.workers
+            .ask(move |connection| {
+                let insert =
+                    "INSERT INTO platform (one, base_url) VALUES (1, $1) ON CONFLICT DO NOTHING";
+                connection.execute(insert, &[&new])?;
+                Ok(connection
+                    .query_one("SELECT base_url FROM platform", &[])?
+                    .try_get(0)?)
+            })
+            .await
+    }
+
+    pub(crate) async fn platform(&self) -> Result<Option<String>, StoreError> {
+        let sql = "SELECT base_url FROM platform";
+        self.workers
+            .ask(move |connection| {
+                Ok(connection
+                    .query_opt(sql, &[])?
+                    .map(|row| row.try_get(0))
+                    .transpose()?)
+            })
+            .await
+    }
+
+    pub(crate) async fn organization(&self) -> Result<Option<(String, String)>, StoreError> {
+        let sql = "SELECT client_id, organization FROM platform WHERE client_id IS NOT NULL AND organization IS NOT NULL";
+        self.workers
+            .ask(move |connection| {
+                let row = connection.query_opt(sql, &[])?;
+                row.map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
+                    .transpose()
+            })
+            .await
+    }
+
+    pub(crate) async fn set_organization(
+        &self,
+        client_id: String,
+        organization: String,
+    ) -> Result<(), StoreError> {
+        let sql = "UPDATE platform SET client_id = $1, organization = $2";
+        self.workers
+            .ask(move |connection| {
+                connection
+                    .execute(sql, &[&client_id, &organization])
+                    .map(drop)
+            })
+            .await
+    }
+
+    pub(crate) async fn get_or_insert_secret(
+        &self,
+        name: String,
+        new: Option<Vec<u8>>,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        self.workers
+            .ask(move |connection| {
+                if let Some(new) = &new {
+                    let insert =
+                        "INSERT INTO secret (name, sealed) VALUES ($1, $2) ON CONFLICT DO NOTHING";
+                    connection.execute(insert, &[&name, new])?;
+                }
+                let row =
+                    connection.query_opt("SELECT sealed FROM secret WHERE name = $1", &[&name])?;
+                Ok(row.map(|row| row.try_get(0)).transpose()?)
+            })
+            .await
+    }
+}
+
+/// Of all processes: what is decided by looking at all keys is decided by one after the other.
+fn one_at_a_time(tx: &mut Connection) -> DbResult<()> {
+    tx.batch("LOCK TABLE signing_key IN SHARE ROW EXCLUSIVE MODE")
+}
+
+fn keys(connection: &mut Connection) -> DbResult<Vec<SealedSigningKey>> {
+    let rows = connection.query(
+        "SELECT kid, sealed, created_at, active_from, revoked_at FROM signing_key",
+        &[],
+    )?;
+    let key = |row: &tokio_postgres::Row| {
+        let moment = Timestamp::from_unix_micros;
+        let revoked_at: Option<i64> = row.try_get(4)?;
+        let life = KeyLifecycle::stored(
+            moment(row.try_get(2)?),
+            moment(row.try_get(3)?),
+            revoked_at.map(moment),
+        );
+        Ok(SealedSigningKey {
+            kid: row.try_get(0)?,
+            sealed: row.try_get(1)?,
+            life,
+        })
+    };
+    rows.iter().map(key).collect()
+}
+
+fn insert(tx: &mut Connection, key: &SealedSigningKey) -> DbResult<()> {
+    let sql = "INSERT INTO signing_key (kid, sealed, created_at, active_from) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING";
+    let (created_at, active_from) = (
+        key.life.created_at().unix_micros(),
+        key.life.active_from().unix_micros(),
+    );
+    tx.execute(sql, &[&key.kid, &key.sealed, &created_at, &active_from])
+        .map(drop)
+}

@@ -1,0 +1,65 @@
+//! How far retention deletes in a database, by the database's clock, and the batches that it deletes.
+
+use std::time::Duration;
+
+use guestlane_runtime::Timestamp;
+use uuid::Uuid;
+
+use super::{
+    Postgres,
+    connection::{Connection, DbResult},
+};
+use crate::{
+    StoreError,
+    trusted_time::{HORIZON, Horizon},
+};
+
+/// Rows of ended batches that one transaction deletes.
+const ROWS: i64 = 1000;
+
+impl Postgres {
+    /// The moment before which retention deletes now. Nodes that ask at the same moment advance it one after the other.
+    pub(crate) async fn advance_retention(
+        &self,
+        keep: Option<Duration>,
+    ) -> Result<Option<Timestamp>, StoreError> {
+        let Some(keep) = keep else { return Ok(None) };
+        let now = self.clock.now();
+        let horizon = self.workers.write(move |tx| {
+            let lock = "INSERT INTO property (name, value) VALUES ($1, '') ON CONFLICT (name) DO UPDATE SET name = excluded.name \
+                 RETURNING value";
+            let before = Horizon::from_text(tx.query_one(lock, &[&HORIZON])?.try_get(0)?);
+            let oldest = tx.query_opt("SELECT recorded_at FROM session ORDER BY id LIMIT 1", &[])?;
+            let oldest = oldest.map(|row| row.try_get(0)).transpose()?.map_or(now, Timestamp::from_unix_micros);
+            let horizon = Horizon::advanced(before, oldest, now - keep, now);
+            tx.execute("UPDATE property SET value = $2 WHERE name = $1", &[&HORIZON, &horizon.to_text()])?;
+            Ok(horizon)
+        });
+        Ok(Some(horizon.await?.until()))
+    }
+
+    /// Deletes up to a thousand rows of batches whose last row ended before `until`, and batches without rows. Returns how many rows;
+    /// zero when there is none left.
+    pub(crate) async fn prune_batches(&self, until: Timestamp) -> Result<u64, StoreError> {
+        self.workers.write(move |tx| prune(tx, until)).await
+    }
+}
+
+fn prune(tx: &mut Connection, until: Timestamp) -> DbResult<u64> {
+    // A batch that is not complete is one whose file is still being read, or was given up: then it is as old as its beginning.
+    let ended = "SELECT id FROM batch b WHERE coalesce(complete_at, created_at) < $1 AND NOT EXISTS \
+         (SELECT 1 FROM batch_row r WHERE r.batch = b.id AND (r.ended_at >= $1 OR b.complete_at IS NOT NULL AND r.state IN ('waiting', 'running'))) \
+         ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED";
+    let Some(batch) = tx.query_opt(ended, &[&until.unix_micros()])? else {
+        return Ok(0);
+    };
+    let batch: Uuid = batch.try_get(0)?;
+    // Of one that was given up, no later process makes a batch with the rows that are left.
+    let give_up = "UPDATE batch SET cancelled_at = coalesce(cancelled_at, $2) WHERE id = $1 AND complete_at IS NULL";
+    tx.execute(give_up, &[&batch, &until.unix_micros()])?;
+    let rows = "DELETE FROM batch_row WHERE batch = $1 AND number IN (SELECT number FROM batch_row WHERE batch = $1 ORDER BY number LIMIT $2)";
+    let deleted = tx.execute(rows, &[&batch, &ROWS])?;
+    let batches =
+        "DELETE FROM batch WHERE id = $1 AND NOT EXISTS (SELECT 1 FROM batch_row WHERE batch = $1)";
+    Ok(deleted + tx.execute(batches, &[&batch])?)
+}

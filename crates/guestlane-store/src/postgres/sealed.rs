@@ -1,0 +1,139 @@
+//! Values that are sealed under the master key, and the count of its seals.
+
+use uuid::Uuid;
+
+use super::{
+    Postgres,
+    connection::{Connection, DbResult},
+    rows::as_i64,
+};
+use crate::{
+    StoreError,
+    sealed::{Replacement, Sealed, SealedPlace},
+};
+use guestlane_core::session::SessionId;
+
+impl Postgres {
+    pub(crate) async fn sealed_keys(&self) -> Result<Vec<Sealed>, StoreError> {
+        self.workers
+            .ask(|connection| {
+                let mut sealed = keys(
+                    connection,
+                    "SELECT name, sealed FROM secret ORDER BY name",
+                    SealedPlace::Secret,
+                )?;
+                let sql = "SELECT kid, sealed FROM signing_key ORDER BY kid";
+                sealed.extend(keys(connection, sql, SealedPlace::SigningKey)?);
+                Ok(sealed)
+            })
+            .await
+    }
+
+    pub(crate) async fn sealed_sessions(
+        &self,
+        after: Option<SessionId>,
+        limit: u32,
+    ) -> Result<Vec<Sealed>, StoreError> {
+        let after = after.map_or(Uuid::nil(), |id| id.0);
+        self.workers
+            .ask(move |connection| {
+                let sql = "SELECT id, guest_session FROM session WHERE id > $1 AND octet_length(guest_session) > 0 ORDER BY id LIMIT $2";
+                let rows = connection.query(sql, &[&after, &i64::from(limit)])?;
+                let sealed = |row: &tokio_postgres::Row| {
+                    let place = SealedPlace::GuestSession(SessionId(row.try_get(0)?));
+                    Ok(Sealed { place, bytes: row.try_get(1)? })
+                };
+                rows.iter().map(sealed).collect()
+            })
+            .await
+    }
+
+    pub(crate) async fn replace_sealed(&self, values: Vec<Replacement>) -> Result<u64, StoreError> {
+        self.workers.write(move |tx| replace_all(tx, &values)).await
+    }
+
+    /// The number of the token stays: a node that was refused with it waits for a later one.
+    pub(crate) async fn delete_access_tokens(&self) -> Result<(), StoreError> {
+        let sql = "UPDATE oauth_client SET token = NULL WHERE token IS NOT NULL";
+        self.workers
+            .write(move |tx| tx.execute(sql, &[]))
+            .await
+            .map(drop)
+    }
+
+    pub(crate) async fn seals(&self, name: String) -> Result<u64, StoreError> {
+        self.workers
+            .ask(move |connection| {
+                let row = connection.query_opt(
+                    "SELECT value FROM counter WHERE log = 0 AND name = $1",
+                    &[&name],
+                )?;
+                row.map_or(Ok(0), |row| Ok(row.try_get::<_, i64>(0)?.unsigned_abs()))
+            })
+            .await
+    }
+
+    /// Where the connection breaks, the seals may be counted twice: a count that is too high is on the safe side.
+    pub(crate) async fn add_seals(&self, name: String, seals: u64) -> Result<u64, StoreError> {
+        let add = "INSERT INTO counter (log, name, value) VALUES (0, $1, $2) \
+             ON CONFLICT (log, name) DO UPDATE SET value = counter.value + excluded.value RETURNING value";
+        self.workers
+            .write(move |tx| {
+                Ok(tx
+                    .query_one(add, &[&name, &as_i64(seals)])?
+                    .try_get::<_, i64>(0)?
+                    .unsigned_abs())
+            })
+            .await
+    }
+}
+
+fn keys(
+    connection: &mut Connection,
+    sql: &str,
+    place: impl Fn(String) -> SealedPlace,
+) -> DbResult<Vec<Sealed>> {
+    let rows = connection.query(sql, &[])?;
+    rows.iter()
+        .map(|row| {
+            Ok(Sealed {
+                place: place(row.try_get(0)?),
+                bytes: row.try_get(1)?,
+            })
+        })
+        .collect()
+}
+
+fn replace_all(tx: &mut Connection, values: &[Replacement]) -> DbResult<u64> {
+    let mut replaced = 0;
+    let (mut ids, mut before, mut after) = (Vec::new(), Vec::new(), Vec::new());
+    for value in values {
+        let (old, new) = (&value.before, &value.after);
+        match &value.place {
+            SealedPlace::Secret(name) => {
+                let update = "UPDATE secret SET sealed = $3 WHERE name = $1 AND sealed = $2";
+                replaced += tx.execute(update, &[name, old, new])?;
+            }
+            SealedPlace::SigningKey(kid) => {
+                let update = "UPDATE signing_key SET sealed = $3 WHERE kid = $1 AND sealed = $2";
+                replaced += tx.execute(update, &[kid, old, new])?;
+            }
+            SealedPlace::GuestSession(id) => {
+                ids.push(id.0);
+                before.push(old);
+                after.push(new);
+            }
+        }
+    }
+    if !ids.is_empty() {
+        // All writers lock sessions in the order of their ids, so that they cannot deadlock.
+        tx.query(
+            "SELECT 1 FROM session WHERE id = ANY($1) ORDER BY id FOR UPDATE",
+            &[&ids],
+        )?;
+        let update = "UPDATE session SET guest_session = t.after FROM unnest($1::uuid[], $2::bytea[], $3::bytea[]) AS t (id, before, after) \
+             WHERE session.id = t.id AND session.guest_session = t.before";
+        replaced += tx.execute(update, &[&ids, &before, &after])?;
+    }
+    Ok(replaced)
+}

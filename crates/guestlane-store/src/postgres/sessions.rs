@@ -1,0 +1,249 @@
+//! Sessions on their way: transitions, leases, taking up what was left behind, and looking.
+
+use guestlane_runtime::Timestamp;
+use uuid::Uuid;
+
+use super::{
+    Postgres,
+    connection::{Connection, DbResult, Params},
+    rows,
+    writer::{UpdateSession, WriteOp},
+};
+use crate::{
+    CommitRequest, CommitResult, Committed, SessionFilter, SessionPage, StoreError, row::UNFINISHED,
+};
+use guestlane_core::{
+    request::GuestId,
+    session::{LEASE_TTL, MAX_CLOCK_SKEW, SessionId, SessionRecord, SessionState},
+};
+
+/// How many rows one page looks at: of millions a rare queue would else be looked for through all of them.
+const LOOKED_AT: i64 = 20_000;
+
+impl Postgres {
+    pub(crate) async fn commit_transition(
+        &self,
+        transition: CommitRequest,
+    ) -> Result<Committed<CommitResult>, StoreError> {
+        let CommitRequest {
+            before,
+            after,
+            audit,
+            events,
+            errors,
+            calls,
+        } = transition;
+        let step = UpdateSession {
+            before: before.epoch,
+            after: after.clone(),
+            audit,
+            events: events.clone(),
+            errors,
+            calls,
+        };
+        let Committed { value: kept, audit } =
+            self.writer.write(WriteOp::Update(Box::new(step))).await?;
+        if !kept.done {
+            return Err(StoreError::LeaseLost);
+        }
+        let first = events
+            .into_iter()
+            .zip(kept.first)
+            .filter_map(|(event, first)| first.then_some(event))
+            .collect();
+        Ok(Committed {
+            value: CommitResult {
+                session: after,
+                first,
+            },
+            audit,
+        })
+    }
+
+    pub(crate) async fn renew_leases(
+        &self,
+        leases: Vec<(SessionId, u32)>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let mut leases = leases;
+        leases.sort_unstable(); // in the order in which others write
+        let (ids, epochs): (Vec<Uuid>, Vec<i64>) = leases
+            .into_iter()
+            .map(|(id, epoch)| (id.0, i64::from(epoch)))
+            .unzip();
+        let until = (now + LEASE_TTL).unix_micros();
+        let sql = "UPDATE session SET due_at = $3 FROM unnest($1::uuid[], $2::bigint[]) AS t (id, epoch) \
+             WHERE session.id = t.id AND session.epoch = t.epoch AND failure_code IS NULL AND state IN ('admitted', 'contact_created')";
+        self.urgent
+            .ask(move |connection| connection.execute(sql, &[&ids, &epochs, &until]).map(drop))
+            .await
+    }
+
+    pub(crate) async fn claim_due(
+        &self,
+        limit: u32,
+        now: Timestamp,
+    ) -> Result<Vec<SessionRecord>, StoreError> {
+        let moments = [
+            now,
+            now + LEASE_TTL + MAX_CLOCK_SKEW,
+            now + SessionRecord::MAX_BACKOFF + MAX_CLOCK_SKEW,
+        ]
+        .map(Timestamp::unix_micros);
+        self.workers
+            .write(move |tx| {
+                let [now_, lease, rest] = &moments;
+                // A lease or a rest that would end later than any can was given by a clock that was set back since. What another process takes
+                // up at this moment is left to it.
+                let sql = format!(
+                    "SELECT {} FROM session WHERE {UNFINISHED} AND (due_at <= $1 \
+                     OR (state <> 'parked' AND due_at > CASE WHEN failure_code IS NULL THEN $2::bigint ELSE $3 END)) \
+                     ORDER BY due_at LIMIT $4 FOR UPDATE SKIP LOCKED",
+                    rows::COLUMNS
+                );
+                let due = select(tx, &sql, &[now_, lease, rest, &i64::from(limit)])?;
+                take(tx, due, now)
+            })
+            .await
+    }
+
+    pub(crate) async fn claim(
+        &self,
+        id: SessionId,
+        now: Timestamp,
+    ) -> Result<Option<SessionRecord>, StoreError> {
+        self.workers
+            .write(move |tx| {
+                let sql = format!(
+                    "SELECT {} FROM session WHERE id = $1 FOR UPDATE",
+                    rows::COLUMNS
+                );
+                let mut found = select(tx, &sql, &[&id.0])?;
+                found.retain(|session| !session.is_leased(now) && !session.is_erased());
+                Ok(take(tx, found, now)?.pop())
+            })
+            .await
+    }
+
+    pub(crate) async fn latest_contact_id(
+        &self,
+        guest: GuestId,
+        except: SessionId,
+    ) -> Result<Option<String>, StoreError> {
+        self.workers
+            .ask(move |connection| {
+                let sql = "SELECT contact_id FROM session WHERE guest_id = $1 AND id <> $2 AND contact_id IS NOT NULL \
+                     AND surface <> 'rest' ORDER BY id DESC LIMIT 1";
+                Ok(connection.query_opt(sql, &[&guest.as_str(), &except.0])?.map(|row| row.try_get(0)).transpose()?)
+            })
+            .await
+    }
+
+    pub(crate) async fn session(&self, id: SessionId) -> Result<Option<SessionRecord>, StoreError> {
+        let sql = format!("SELECT {} FROM session WHERE id = $1", rows::COLUMNS);
+        self.workers
+            .ask(move |connection| {
+                connection
+                    .query_opt(&sql, &[&id.0])?
+                    .as_ref()
+                    .map(rows::read)
+                    .transpose()
+            })
+            .await
+    }
+
+    pub(crate) async fn sessions(&self, filter: SessionFilter) -> Result<SessionPage, StoreError> {
+        self.workers
+            .ask(move |connection| {
+                let SessionFilter { guest, state, queue, before, limit } = &filter;
+                let (before, queue) = (before.map_or(Uuid::max(), |id| id.0), queue.map(|queue| queue.0));
+                // Where an index leads to the few that are asked for, or all are, no more are looked at than there are to show.
+                let by_index = guest.is_some() || state.is_some_and(|state| state != SessionState::Open);
+                let shows_all = queue.is_none() && state.is_none();
+                let last: Option<Uuid> = if by_index || shows_all {
+                    None
+                } else {
+                    let sql = "SELECT id FROM session WHERE id < $1 ORDER BY id DESC LIMIT 1 OFFSET $2";
+                    connection.query_opt(sql, &[&before, &(LOOKED_AT - 1)])?.map(|row| row.try_get(0)).transpose()?
+                };
+                // The state stands in the text, so that the indexes over the rare ones are used.
+                let in_state = match state {
+                    None => "TRUE".to_owned(),
+                    Some(state) if state.is_unfinished() => format!("{UNFINISHED} AND state = '{}'", state.name()),
+                    Some(state) => format!("state = '{}'", state.name()),
+                };
+                let of_guest = if guest.is_some() { "guest_id = $1" } else { "$1::text IS NULL" };
+                let sql = format!(
+                    "SELECT {} FROM session WHERE {of_guest} AND {in_state} AND ($2::uuid IS NULL OR queue_id = $2) AND id < $3 \
+                     AND id >= $4 ORDER BY id DESC LIMIT $5",
+                    rows::COLUMNS
+                );
+                let from = last.unwrap_or_default();
+                let sessions = select(connection, &sql, &[guest, &queue, &before, &from, &i64::from(*limit)])?;
+                let full = sessions.len() == *limit as usize;
+                let next = if full { sessions.last().map(|session| session.id) } else { last.map(SessionId) };
+                Ok(SessionPage { sessions, next })
+            })
+            .await
+    }
+
+    pub(crate) async fn unfinished_sessions(
+        &self,
+        limit: u32,
+    ) -> Result<Vec<SessionRecord>, StoreError> {
+        let sql = format!(
+            "SELECT {} FROM session WHERE {UNFINISHED} ORDER BY due_at LIMIT $1",
+            rows::COLUMNS
+        );
+        self.workers
+            .ask(move |connection| select(connection, &sql, &[&i64::from(limit)]))
+            .await
+    }
+
+    pub(crate) async fn unfinished(&self) -> Result<u64, StoreError> {
+        let sql = format!("SELECT count(*) FROM session WHERE {UNFINISHED}");
+        self.workers
+            .ask(move |connection| count(connection, &sql, &[]))
+            .await
+    }
+}
+
+/// Takes sessions up, whoever drove them before. Their rows are locked.
+fn take(
+    tx: &mut Connection,
+    sessions: Vec<SessionRecord>,
+    now: Timestamp,
+) -> DbResult<Vec<SessionRecord>> {
+    let mut gone_on = rows::GoneOn::default();
+    let mut taken = Vec::with_capacity(sessions.len());
+    for session in sessions {
+        let epoch = session.epoch;
+        let after = session.claimed(now)?;
+        gone_on.push(&after, epoch, &[], now)?;
+        taken.push(after);
+    }
+    if !taken.is_empty() {
+        tx.execute(rows::GoneOn::UPDATE, &gone_on.params())?;
+    }
+    Ok(taken)
+}
+
+fn select(
+    connection: &mut Connection,
+    sql: &str,
+    params: Params<'_>,
+) -> DbResult<Vec<SessionRecord>> {
+    connection
+        .query(sql, params)?
+        .iter()
+        .map(rows::read)
+        .collect()
+}
+
+/// One number.
+pub(super) fn count(connection: &mut Connection, sql: &str, params: Params<'_>) -> DbResult<u64> {
+    Ok(connection
+        .query_one(sql, params)?
+        .try_get::<_, i64>(0)?
+        .unsigned_abs())
+}

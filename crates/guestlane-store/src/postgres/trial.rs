@@ -1,0 +1,77 @@
+//! Whether the database takes what every session writes.
+
+use std::time::Duration;
+
+use guestlane_runtime::Clock;
+
+use super::{
+    Postgres,
+    connection::{Connection, DbResult},
+    on_a_thread,
+};
+use crate::PostgresUrl;
+
+/// The number of the table of secrets in the database: a copy of the store in another schema has another one.
+const TABLE: &str = "'secret'::regclass::oid::bigint";
+
+/// A secret that was found by a URL.
+#[derive(Debug)]
+pub struct KeptSecret {
+    /// The sealed value.
+    pub sealed: Vec<u8>,
+    /// The number of the table that it is in.
+    pub table: i64,
+}
+
+/// The number of the table of secrets that a connection uses.
+pub(super) fn table_of(connection: &mut Connection) -> DbResult<i64> {
+    Ok(connection
+        .query_one(&format!("SELECT {TABLE}"), &[])?
+        .try_get(0)?)
+}
+
+impl Postgres {
+    /// A write to each table that every session writes to, in a transaction that is rolled back.
+    pub(crate) async fn try_to_write(url: &PostgresUrl) -> DbResult<()> {
+        const WRITES: [&str; 6] = [
+            "INSERT INTO property (name, value) VALUES ('doctor', '') ON CONFLICT (name) DO UPDATE SET value = ''",
+            "UPDATE platform SET base_url = base_url",
+            "UPDATE session SET attempts = attempts WHERE false",
+            "UPDATE outbox SET tries = tries WHERE false",
+            "INSERT INTO audit_record (log, idx, line) VALUES (-1, -1, '')",
+            "UPDATE audit_log SET size = size WHERE false",
+        ];
+        let mut connection = Connection::new(url.clone(), "", Duration::from_secs(10))?;
+        on_a_thread(&Clock::system(), move || {
+            connection.try_open()?;
+            connection.within("BEGIN", |tx| {
+                WRITES.iter().try_for_each(|write| tx.batch(write))
+            })?;
+            connection.batch("ROLLBACK")
+        })
+        .await
+    }
+
+    /// A secret as the store keeps it, sealed, read on a connection of its own that is opened once.
+    pub(crate) async fn secret_at(
+        url: &PostgresUrl,
+        name: &'static str,
+    ) -> DbResult<Option<KeptSecret>> {
+        let mut connection = Connection::new(url.clone(), "", Duration::from_secs(10))?;
+        on_a_thread(&Clock::system(), move || {
+            connection.try_open()?;
+            let row = connection.query_opt(
+                &format!("SELECT sealed, {TABLE} FROM secret WHERE name = $1"),
+                &[&name],
+            )?;
+            row.map(|row| {
+                Ok(KeptSecret {
+                    sealed: row.try_get(0)?,
+                    table: row.try_get(1)?,
+                })
+            })
+            .transpose()
+        })
+        .await
+    }
+}

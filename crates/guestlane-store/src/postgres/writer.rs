@@ -1,0 +1,937 @@
+//! The thread that writes what the audit log tells of: it commits together whatever is waiting (group commit), in one round trip where nothing
+//! stands in the way, and knows after a broken connection what became of what it sent.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    sync::Arc,
+    thread,
+    time::Duration,
+};
+
+use guestlane_genesys::{Attempt, ErrorCounts};
+use guestlane_runtime::{Clock, FailPoint, FailPoints, Timestamp};
+use tokio::sync::{mpsc, oneshot};
+use tokio_postgres::error::SqlState;
+use tracing::warn;
+use uuid::Uuid;
+
+use super::{
+    connection::{Connection, DbResult, Step, is_in_doubt, is_transient},
+    deliveries::{NewEvents, Settled, Settlements},
+    guests,
+    log::{Log, NodeIdentity, number_of, open_logs, state},
+    migrations,
+    rows::{GoneOn, NewSessions, as_i64},
+};
+use crate::{
+    AuditSettings, BenchOverrides, Committed, GuestIdMode, PostgresUrl, RestoreOutcome, StoreError,
+    summary, write_health::WriteHealth,
+};
+use guestlane_core::{
+    audit::{AuditRecord, Rotation},
+    event::Event,
+    session::SessionRecord,
+};
+use guestlane_tlog::{
+    AppendedRange, AuditError, Checkpoint, Frontier, NoteSigner, checkpoint_path, hashes_path,
+    leaf_hash, lines_path,
+};
+
+/// The most writes in one transaction.
+const MOST: usize = 512;
+
+/// The most writes that wait; who comes then waits for room.
+const WAITING: usize = 1024;
+
+/// How long an answer of the database may take.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// What is told to each new connection: a transaction whose process is gone holds nobody up.
+const SETTINGS: &str = "SET statement_timeout = '10s'; SET lock_timeout = '5s'; SET idle_in_transaction_session_timeout = '5s'";
+
+/// What can be committed together with others.
+pub(super) enum WriteOp {
+    /// A new session takes its key, unless somebody has it.
+    Insert(Box<SessionRecord>, AuditRecord),
+    /// A session goes on, unless somebody has taken it over.
+    Update(Box<UpdateSession>),
+    /// What a try to tell the CRM came to, unless somebody else tries by now.
+    RecordDelivery(Settled),
+    /// What no session tells of.
+    AppendRecord(Option<AuditRecord>, ErrorCounts),
+}
+
+/// See [`WriteOp::Update`].
+pub(super) struct UpdateSession {
+    pub(super) before: u32,
+    pub(super) after: SessionRecord,
+    pub(super) audit: Option<AuditRecord>,
+    pub(super) events: Vec<Event>,
+    pub(super) errors: ErrorCounts,
+    pub(super) calls: Vec<Attempt>,
+}
+
+/// What a write came to.
+#[derive(Debug, Clone, Default)]
+pub(super) struct WriteResult {
+    /// Whether it was done: nobody had the key, or had taken the session over.
+    pub(super) done: bool,
+    /// Of each of its events, whether the first try is ours.
+    pub(super) first: Vec<bool>,
+}
+
+type Answer = oneshot::Sender<Result<Committed<WriteResult>, StoreError>>;
+
+/// With the moment at which it was asked for.
+enum WriterCommand {
+    Write(WriteOp, Answer, Timestamp),
+    /// Between two transactions.
+    Alone(Box<dyn FnOnce(&mut WriterThread) + Send>, Timestamp),
+}
+
+/// The way to the writing thread.
+#[derive(Debug, Clone)]
+pub(super) struct Writer {
+    jobs: mpsc::Sender<WriterCommand>,
+    clock: Clock,
+}
+
+impl Writer {
+    pub(super) fn start(
+        connection: Connection,
+        home: NodeIdentity,
+        health: WriteHealth,
+        clock: Clock,
+        fail_points: FailPoints,
+    ) -> DbResult<Self> {
+        let (jobs, receiver) = mpsc::channel(WAITING);
+        let books = None;
+        let mut thread = WriterThread {
+            connection,
+            home,
+            books,
+            audited: true,
+            receiver,
+            health,
+            clock: clock.clone(),
+            fail_points,
+        };
+        let spawned = thread::Builder::new()
+            .name("guestlane-write".to_owned())
+            .spawn(move || thread.run());
+        spawned.map_err(|error| StoreError::Open("guestlane-write".into(), error))?;
+        Ok(Self { jobs, clock })
+    }
+
+    /// A connection that tells the server so, before it asks it anything.
+    pub(super) fn connection(url: &PostgresUrl) -> DbResult<Connection> {
+        Connection::new(url.clone(), SETTINGS, LIMIT)
+    }
+
+    /// Answers once it is committed.
+    pub(super) async fn write(&self, write: WriteOp) -> Result<Committed<WriteResult>, StoreError> {
+        let _busy = self.clock.pause_auto_advance();
+        let (answer, answered) = oneshot::channel();
+        self.jobs
+            .send(WriterCommand::Write(
+                write,
+                answer,
+                Clock::system().monotonic(),
+            ))
+            .await
+            .map_err(|_| StoreError::Closed)?;
+        answered.await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// Runs `work` in a transaction of its own, whose records have a place in the log; again, when it surely was not committed.
+    pub(super) async fn transact<T, F>(&self, work: F) -> Result<Committed<T>, StoreError>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut Connection, &mut Vec<AuditRecord>) -> DbResult<T> + Send + 'static,
+    {
+        self.alone(move |thread| thread.transact(work)).await?
+    }
+
+    /// Runs `work` between two transactions.
+    pub(super) async fn alone<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut WriterThread) -> T + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let _busy = self.clock.pause_auto_advance();
+        let (answer, answered) = oneshot::channel();
+        let job = Box::new(move |thread: &mut WriterThread| {
+            let _ = answer.send(work(thread));
+        });
+        let job = WriterCommand::Alone(job, Clock::system().monotonic());
+        self.jobs.send(job).await.map_err(|_| StoreError::Closed)?;
+        answered.await.map_err(|_| StoreError::Closed)
+    }
+}
+
+/// Where records go.
+struct AuditWriter {
+    settings: AuditSettings,
+    signer: Arc<NoteSigner>,
+    /// `None` before the first record, and when it is not known any more how the log stands.
+    log: Option<Log>,
+}
+
+pub(super) struct WriterThread {
+    pub(super) connection: Connection,
+    home: NodeIdentity,
+    books: Option<AuditWriter>,
+    audited: bool,
+    receiver: mpsc::Receiver<WriterCommand>,
+    health: WriteHealth,
+    clock: Clock,
+    fail_points: FailPoints,
+}
+
+/// A transaction as it is sent: what the log is afterwards.
+struct PendingCommit {
+    tree: Frontier,
+    batch: i64,
+    lines: Vec<String>,
+}
+
+impl WriterThread {
+    fn run(&mut self) {
+        while let Some(job) = self.receiver.blocking_recv() {
+            let (mut writes, mut alone) = (Vec::new(), None);
+            let mut next = Some(job);
+            while let Some(job) = next {
+                match job {
+                    WriterCommand::Write(write, answer, asked_at) => {
+                        self.connection.asked_at(asked_at); // the last one came last
+                        writes.push((write, answer));
+                    }
+                    WriterCommand::Alone(job, asked_at) => alone = Some((job, asked_at)),
+                }
+                let room = alone.is_none() && writes.len() < MOST;
+                next = if room {
+                    self.receiver.try_recv().ok()
+                } else {
+                    None
+                };
+            }
+            if !writes.is_empty() {
+                self.write(writes);
+            }
+            if let Some((job, asked_at)) = alone {
+                self.connection.asked_at(asked_at);
+                job(self);
+            }
+        }
+    }
+
+    fn write(&mut self, mut writes: Vec<(WriteOp, Answer)>) {
+        // In one order everywhere: who waits for each other's keys would wait for ever.
+        writes.sort_by(|(a, _), (b, _)| key_of(a).cmp(&key_of(b)));
+        let (writes, answers): (Vec<_>, Vec<_>) = writes.into_iter().unzip();
+        match self.commit(&writes) {
+            Ok(kept) => {
+                let audit = self.after_commit();
+                for (kept, answer) in kept.into_iter().zip(answers) {
+                    let _ = answer.send(Ok(Committed {
+                        value: kept,
+                        audit: audit.clone(),
+                    }));
+                }
+            }
+            // One of them cannot be written: the others need not suffer for it.
+            Err(error) if writes.len() > 1 && !is_transient(&error) && !is_superseded(&error) => {
+                warn!(
+                    error = guestlane_runtime::text::display_chain(&error),
+                    "a transaction failed; its parts are written one by one"
+                );
+                writes
+                    .into_iter()
+                    .zip(answers)
+                    .for_each(|alone| self.write(vec![alone]));
+            }
+            Err(error) => {
+                self.health.failed(&error, self.clock.monotonic());
+                let reason = guestlane_runtime::text::display_chain(&error);
+                for answer in answers {
+                    let _ = answer.send(Err(match error {
+                        StoreError::Superseded { found, known } => {
+                            StoreError::Superseded { found, known }
+                        }
+                        _ => StoreError::Commit(reason.clone()),
+                    }));
+                }
+            }
+        }
+    }
+
+    /// Brings the files up to what was committed.
+    fn after_commit(&mut self) -> Result<(), Arc<AuditError>> {
+        self.fail_points.hit_blocking(FailPoint::Committed);
+        let in_files = self.sync_files();
+        self.fail_points.hit_blocking(FailPoint::CheckpointWritten);
+        match &in_files {
+            Ok(()) => self.health.succeeded(self.clock.monotonic()),
+            Err(_) => self.health.audit_failed(self.clock.monotonic()),
+        }
+        in_files.map_err(|error| {
+            warn!(
+                error = guestlane_runtime::text::display_chain(&error),
+                "the audit log's files are behind the store; it is tried again with the next record"
+            );
+            Arc::new(error)
+        })
+    }
+
+    fn sync_files(&mut self) -> Result<(), AuditError> {
+        let Some(AuditWriter {
+            signer,
+            log: Some(log),
+            ..
+        }) = &mut self.books
+        else {
+            return Ok(());
+        };
+        let fresh = std::mem::take(&mut log.fresh);
+        log.sync_files(&mut self.connection, &fresh, signer, &self.fail_points)
+            .map(drop)
+    }
+
+    /// Our log, as it is in the database.
+    fn log(&mut self) -> DbResult<&mut Log> {
+        let books = self.books.as_mut().ok_or(StoreError::NoAuditLog)?;
+        if books.log.is_none() {
+            // What was sent before on a connection that broke may be committed only now.
+            self.connection.terminate_previous_backend()?;
+            books.log = Some(Log::acquire(
+                &mut self.connection,
+                &self.home,
+                &books.settings,
+            )?);
+        }
+        books.log.as_mut().ok_or(StoreError::NoAuditLog)
+    }
+
+    /// Commits all of `writes`; what cannot be done any more is left out.
+    fn commit(&mut self, writes: &[WriteOp]) -> DbResult<Vec<WriteResult>> {
+        self.begin_next_log_if_full()?;
+        let names = self.names(writes.iter().filter_map(entry_of))?;
+        let give_up = self.connection.deadline();
+        let mut hopeful = true;
+        loop {
+            let mut kept = Vec::new();
+            let attempt = if hopeful {
+                Self::commit_optimistic
+            } else {
+                Self::commit_serial
+            };
+            match attempt(self, writes, &names, &mut kept) {
+                Ok(()) => return Ok(kept),
+                Err(error) if is_conflict(&error) && hopeful => hopeful = false,
+                Err(error) if is_in_doubt(&error) => match self.resolve_in_doubt() {
+                    Some(true) => return Ok(kept),
+                    Some(false) if Clock::system().monotonic() <= give_up => {}
+                    Some(false) | None => return Err(error),
+                },
+                Err(error) if is_transient(&error) && Clock::system().monotonic() < give_up => {}
+                Err(error) => {
+                    let moved = self.log_advanced_elsewhere()?;
+                    if !moved || Clock::system().monotonic() > give_up {
+                        return Err(error);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether somebody else wrote our log: a state directory that was copied has two processes with the same log. Then we go on after what is there.
+    fn log_advanced_elsewhere(&mut self) -> DbResult<bool> {
+        let Some(AuditWriter { log: Some(log), .. }) = &mut self.books else {
+            return Ok(false);
+        };
+        let (tree, batch) = state(&mut self.connection, log.number)?;
+        if batch == log.batch {
+            return Ok(false);
+        }
+        warn!(
+            log = log.number,
+            "another process writes this process's audit log: was the state directory copied?"
+        );
+        (log.tree, log.batch) = (tree, batch);
+        log.fresh.clear(); // the files ask for what they miss
+        Ok(true)
+    }
+
+    /// All in one round trip, as if nothing stood in the way; if something does, nothing is written.
+    fn commit_optimistic(
+        &mut self,
+        writes: &[WriteOp],
+        names: &Names,
+        kept: &mut Vec<WriteResult>,
+    ) -> DbResult<()> {
+        *kept = writes.iter().map(WriteResult::optimistic).collect();
+        let plan = Plan::of(writes, self.clock.now(), |_| true)?;
+        let sealed = self.seal(plan.entries.iter().copied(), names)?;
+        self.fail_points.hit_blocking(FailPoint::RowsWritten);
+        self.fail_points.hit_blocking(FailPoint::RecordsWritten);
+        let admitted = guarded(NewSessions::INSERT, 25);
+        let gone_on = guarded(GoneOn::UPDATE, 24);
+        let (admit, go_on) = (plan.admit.len() as i64, plan.go_on.len() as i64);
+        let (mut admit_params, mut go_on_params) = (plan.admit.params(), plan.go_on.params());
+        admit_params.push(&admit);
+        go_on_params.push(&go_on);
+        let mut steps = vec![Step::Plain("BEGIN")];
+        if admit > 0 {
+            steps.push(Step::Query(&admitted, &admit_params));
+        }
+        if go_on > 0 {
+            steps.push(Step::Query(&gone_on, &go_on_params));
+        }
+        self.finish(steps, &plan, sealed, kept)
+    }
+
+    /// First what may be in the way, then what follows from it: two round trips.
+    fn commit_serial(
+        &mut self,
+        writes: &[WriteOp],
+        names: &Names,
+        kept: &mut Vec<WriteResult>,
+    ) -> DbResult<()> {
+        let plan = Plan::of(writes, self.clock.now(), |_| true)?;
+        let (admit, go_on) = (plan.admit.params(), plan.go_on.params());
+        let first = [
+            Step::Plain("BEGIN"),
+            Step::Query(NewSessions::INSERT, &admit),
+            Step::Query(GoneOn::UPDATE, &go_on),
+        ];
+        let answers = self.connection.pipeline(&first);
+        let answers = answers.inspect_err(|_| self.connection.discard())?;
+        let admitted: HashSet<Uuid> = answers[1].iter().map(|row| row.get(0)).collect();
+        let gone_on: HashSet<(Uuid, i64)> = answers[2]
+            .iter()
+            .map(|row| (row.get(0), row.get(1)))
+            .collect();
+        let done = |write: &WriteOp| match write {
+            WriteOp::Insert(session, _) => admitted.contains(&session.id.0),
+            WriteOp::Update(step) => gone_on.contains(&(step.after.id.0, step.before.into())),
+            WriteOp::RecordDelivery(_) | WriteOp::AppendRecord(..) => true,
+        };
+        let plan = Plan::of(writes, self.clock.now(), done)?;
+        let sealed = self.seal(plan.entries.iter().copied(), names)?;
+        *kept = writes
+            .iter()
+            .map(|write| WriteResult {
+                done: done(write),
+                ..WriteResult::optimistic(write)
+            })
+            .collect();
+        self.fail_points.hit_blocking(FailPoint::RowsWritten);
+        self.fail_points.hit_blocking(FailPoint::RecordsWritten);
+        self.finish(Vec::new(), &plan, sealed, kept)
+    }
+
+    /// Events, counts, records and the log's new state, and the end of the transaction.
+    fn finish(
+        &mut self,
+        first: Vec<Step<'_>>,
+        plan: &Plan<'_>,
+        sealed: PendingCommit,
+        kept: &mut [WriteResult],
+    ) -> DbResult<()> {
+        let log = self.log()?;
+        let (number, size, before) = (log.number, as_i64(log.tree.size()), log.batch);
+        log.pending = Some(sealed.batch);
+        let events = plan.events.params();
+        let settled = plan.settle.params();
+        let (names, values): (Vec<&str>, Vec<i64>) = plan
+            .errors
+            .iter()
+            .map(|(name, value)| (*name, *value))
+            .unzip();
+        let counted: [&(dyn tokio_postgres::types::ToSql + Sync); 3] = [&number, &names, &values];
+        let sessions: Vec<Option<Uuid>> = plan
+            .entries
+            .iter()
+            .map(|entry| entry.session().map(|id| id.0))
+            .collect();
+        let recorded: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
+            [&number, &size, &sessions, &sealed.lines];
+        let (new_size, frontier) = (as_i64(sealed.tree.size()), sealed.tree.to_bytes());
+        let known = migrations::known_number();
+        let advanced: [&(dyn tokio_postgres::types::ToSql + Sync); 7] = [
+            &number,
+            &size,
+            &before,
+            &new_size,
+            &frontier,
+            &sealed.batch,
+            &known,
+        ];
+        let goes_on = first.is_empty();
+        let mut steps: Vec<Step<'_>> = first;
+        let locks = plan.events.locks();
+        let locked: [&(dyn tokio_postgres::types::ToSql + Sync); 1] = [&locks];
+        if plan.events.len() > 0 {
+            steps.push(Step::Query(NewEvents::LOCK, &locked));
+        }
+        let events_at = steps.len();
+        if plan.events.len() > 0 {
+            steps.push(Step::Query(NewEvents::INSERT, &events));
+        }
+        if plan.settle.len() > 0 {
+            steps.push(Step::Query(Settlements::UPDATE, &settled));
+        }
+        if !names.is_empty() {
+            steps.push(Step::Query(COUNT, &counted));
+        }
+        if self.audited && !plan.entries.is_empty() {
+            steps.push(Step::Query(RECORD, &recorded));
+        }
+        steps.push(Step::Query(ADVANCE_LOG, &advanced));
+        steps.push(Step::Plain("COMMIT"));
+        let answers = if goes_on {
+            self.connection.go_on(&steps)
+        } else {
+            self.connection.pipeline(&steps)
+        };
+        let answers = match answers {
+            Ok(answers) => answers,
+            Err(error) => {
+                if !is_in_doubt(&error) && !is_conflict(&error) {
+                    self.connection.discard(); // it may hold a transaction that failed halfway
+                }
+                return Err(error);
+            }
+        };
+        if plan.events.len() > 0 {
+            let first: HashSet<(String, i32)> = answers[events_at]
+                .iter()
+                .filter(|row| row.get(2))
+                .map(|row| (row.get(0), row.get(1)))
+                .collect();
+            for (kept, events) in kept.iter_mut().zip(&plan.events_of) {
+                kept.first = events
+                    .iter()
+                    .map(|event| first.contains(&(event.id.clone(), receiver(event))))
+                    .collect();
+            }
+        }
+        self.committed(sealed)
+    }
+
+    fn committed(&mut self, sealed: PendingCommit) -> DbResult<()> {
+        let log = self.log()?;
+        log.tree = sealed.tree;
+        log.batch = sealed.batch;
+        log.pending = None;
+        log.fresh.extend(sealed.lines);
+        Ok(())
+    }
+
+    /// The connection broke after something was sent: whether it was committed, and how the log stands. `None` if that cannot be known now: then
+    /// whoever asked is told that it is unknown, and nothing of it is written again.
+    fn resolve_in_doubt(&mut self) -> Option<bool> {
+        let resolved = self.query_commit_outcome();
+        if let (Err(error), Some(books)) = (&resolved, &mut self.books) {
+            crate::log_failure(
+                error,
+                "the result of a transaction is unknown; callers repeat their requests",
+            );
+            books.log = None; // looked at again before anything else is written
+        }
+        resolved.ok()
+    }
+
+    fn query_commit_outcome(&mut self) -> DbResult<bool> {
+        self.connection.terminate_previous_backend()?;
+        let Some(AuditWriter { log: Some(log), .. }) = &mut self.books else {
+            return Ok(false);
+        };
+        let number = log.number;
+        let (tree, batch) = state(&mut self.connection, number)?;
+        let pending = log.pending.take();
+        if batch == log.batch {
+            return Ok(false);
+        }
+        log.tree = tree;
+        log.batch = batch;
+        log.fresh.clear(); // the files ask for what they miss
+        if pending == Some(batch) {
+            // It may be here and not with the standby that it waited for. This one comes after it, and is not answered before the standby has both.
+            self.connection.execute(
+                "UPDATE audit_log SET batch = batch WHERE log = $1",
+                &[&number],
+            )?;
+            Ok(true)
+        } else {
+            Err(StoreError::Commit(
+                "another process writes this process's audit log".into(),
+            ))
+        }
+    }
+
+    /// Gives each record its place.
+    fn seal<'a>(
+        &mut self,
+        entries: impl Iterator<Item = &'a AuditRecord>,
+        names: &Names,
+    ) -> DbResult<PendingCommit> {
+        let audited = self.audited;
+        let log = self.log()?;
+        let (mut tree, mut lines) = (log.tree.clone(), Vec::new());
+        for entry in entries.filter(|_| audited) {
+            let guest = match entry.guest() {
+                None => "",
+                Some(guest) => names
+                    .get(guest.as_str())
+                    .map_or(guest.as_str(), String::as_str),
+            };
+            let line = entry.line(tree.size(), guest);
+            tree.push(leaf_hash(line.as_bytes()));
+            lines.push(line);
+        }
+        let batch = fastrand::i64(..);
+        Ok(PendingCommit { tree, batch, lines })
+    }
+
+    /// How the guests of these records are called, where not by their ids.
+    fn names<'a>(&mut self, entries: impl Iterator<Item = &'a AuditRecord>) -> DbResult<Names> {
+        if !self.pseudonyms() {
+            return Ok(Names::new());
+        }
+        let guests = guests_of(entries);
+        self.connection
+            .repeated(|connection| guests::pseudonyms(connection, &guests))
+    }
+
+    fn pseudonyms(&self) -> bool {
+        self.books
+            .as_ref()
+            .is_some_and(|books| books.settings.guest_ids == GuestIdMode::Pseudonymous)
+    }
+
+    /// As [`Writer::transact`].
+    fn transact<T>(
+        &mut self,
+        mut work: impl FnMut(&mut Connection, &mut Vec<AuditRecord>) -> DbResult<T>,
+    ) -> DbResult<Committed<T>> {
+        self.begin_next_log_if_full()?;
+        let value = self.transact_in_log(&mut work)?;
+        Ok(Committed {
+            value,
+            audit: self.after_commit(),
+        })
+    }
+
+    fn transact_in_log<T>(
+        &mut self,
+        work: &mut impl FnMut(&mut Connection, &mut Vec<AuditRecord>) -> DbResult<T>,
+    ) -> DbResult<T> {
+        let give_up = self.connection.deadline();
+        loop {
+            self.log()?;
+            let mut value = None;
+            let attempt = self.transact_once(work, &mut value);
+            match (attempt, value) {
+                (Ok(()), Some(value)) => return Ok(value),
+                (Err(error), value) if is_in_doubt(&error) => {
+                    match (self.resolve_in_doubt(), value) {
+                        (Some(true), Some(value)) => return Ok(value),
+                        (Some(_), _) if Clock::system().monotonic() <= give_up => {}
+                        _ => return Err(error),
+                    }
+                }
+                (Err(error), _)
+                    if Clock::system().monotonic() > give_up
+                        || !self.log_advanced_elsewhere()? =>
+                {
+                    return Err(error);
+                }
+                (Err(_), _) => {}
+                (Ok(()), None) => return Err(StoreError::Closed),
+            }
+        }
+    }
+
+    fn transact_once<T>(
+        &mut self,
+        work: &mut impl FnMut(&mut Connection, &mut Vec<AuditRecord>) -> DbResult<T>,
+        value: &mut Option<T>,
+    ) -> DbResult<()> {
+        let mut entries = Vec::new();
+        let pseudonyms = self.pseudonyms();
+        // All that is asked is asked within: on another connection there is no transaction to end.
+        let (done, names) = self.connection.within("BEGIN", |connection| {
+            let done = work(connection, &mut entries)?;
+            let guests = guests_of(entries.iter());
+            let names = if pseudonyms {
+                guests::pseudonyms(connection, &guests)?
+            } else {
+                Names::new()
+            };
+            Ok((done, names))
+        })?;
+        *value = Some(done);
+        let plan = Plan {
+            entries: entries.iter().collect(),
+            ..Plan::default()
+        };
+        self.fail_points.hit_blocking(FailPoint::RowsWritten);
+        self.fail_points.hit_blocking(FailPoint::RecordsWritten);
+        let finished = self
+            .seal(entries.iter(), &names)
+            .and_then(|sealed| self.finish(Vec::new(), &plan, sealed, &mut []));
+        if finished.as_ref().is_err_and(|error| !is_in_doubt(error)) {
+            self.connection.discard(); // it may hold an open transaction
+        }
+        finished
+    }
+
+    /// A log whose file is full ends, and another one begins with a record that says so: in one transaction.
+    fn begin_next_log_if_full(&mut self) -> DbResult<()> {
+        let limit = self
+            .books
+            .as_ref()
+            .and_then(|books| books.settings.rotate_at);
+        let log = self.log()?;
+        // A log that cannot be made safe is not closed; the next record tries again.
+        let full =
+            limit.is_some_and(|limit| log.files.length() >= limit && log.files.sync().is_ok());
+        if !full {
+            return Ok(());
+        }
+        self.fail_points.hit_blocking(FailPoint::LogSealed);
+        let Some(AuditWriter {
+            settings,
+            signer,
+            log,
+        }) = &mut self.books
+        else {
+            return Ok(());
+        };
+        let Some(old) = log.take() else { return Ok(()) };
+        let now = self.clock.now();
+        let origin = Checkpoint::origin_of(signer.public(), number_of(old.number)?);
+        let continues = Checkpoint {
+            origin,
+            size: old.tree.size(),
+            root: old.tree.root(),
+        }
+        .sign(signer);
+        *log = Some(Log::acquire(&mut self.connection, &self.home, settings)?);
+        let (number, size) = (old.number, as_i64(old.tree.size()));
+        let mut close = |connection: &mut Connection, entries: &mut Vec<AuditRecord>| {
+            let close = "UPDATE audit_log SET closed_at = $2 WHERE log = $1 AND size = $3 AND closed_at IS NULL";
+            if connection.execute(close, &[&number, &now.unix_micros(), &size])? == 1 {
+                entries.push(AuditRecord::Rotation(Rotation {
+                    timestamp: now,
+                    continues: continues.clone(),
+                }));
+            }
+            Ok(())
+        };
+        self.transact_in_log(&mut close)?;
+        let _ = std::fs::remove_file(&old.lock); // a closed log is claimed by nobody
+        Ok(())
+    }
+
+    /// From now on records have a place to go to. With `mend`, what other processes left out of the files is in them when this returns.
+    pub(super) fn keep(
+        &mut self,
+        settings: AuditSettings,
+        signer: Arc<NoteSigner>,
+        mend: bool,
+    ) -> DbResult<()> {
+        if mend {
+            for number in open_logs(&mut self.connection, &self.home)? {
+                let Some(mut log) =
+                    Log::claim(&mut self.connection, &self.home, &settings, number)?
+                else {
+                    continue;
+                };
+                match log.sync_files(&mut self.connection, &[], &signer, &self.fail_points) {
+                    Ok(added) if added == AppendedRange::default() => {}
+                    Ok(AppendedRange { lines, .. }) => {
+                        let file = log.files.path().display();
+                        warn!(%file, lines, "the audit log's files were behind the store (a process was killed, or the files were changed) and are brought up to it");
+                    }
+                    Err(error) => {
+                        warn!(
+                            error = guestlane_runtime::text::display_chain(&error),
+                            "the audit log's files are behind the store"
+                        )
+                    }
+                }
+            }
+        }
+        self.books = Some(AuditWriter {
+            settings,
+            signer,
+            log: None,
+        });
+        Ok(())
+    }
+
+    /// Writes the files of a log anew, closed or not, of this home or another. They must have been moved away, and no other process may write them.
+    pub(super) fn restore(&mut self, number: u32) -> DbResult<RestoreOutcome> {
+        let books = self.books.as_ref().ok_or(StoreError::NoAuditLog)?;
+        let path = lines_path(&books.settings.path, number);
+        let log = i64::from(number);
+        if self
+            .connection
+            .query_opt("SELECT 1 FROM audit_log WHERE log = $1", &[&log])?
+            .is_none()
+        {
+            return Ok(RestoreOutcome::Unknown);
+        }
+        if let Some(there) = [checkpoint_path(&path), hashes_path(&path), path.clone()]
+            .into_iter()
+            .find(|file| file.exists())
+        {
+            return Ok(RestoreOutcome::FileExists(there));
+        }
+        let Some(mut log) = Log::claim(&mut self.connection, &self.home, &books.settings, log)?
+        else {
+            return Ok(RestoreOutcome::Busy);
+        };
+        match log.sync_files(&mut self.connection, &[], &books.signer, &self.fail_points) {
+            Ok(added) => Ok(RestoreOutcome::Restored {
+                path,
+                records: added.lines,
+            }),
+            Err(error) => Ok(RestoreOutcome::Failed(Arc::new(error))),
+        }
+    }
+
+    pub(super) fn override_for_bench(&mut self, guarantees: BenchOverrides) -> DbResult<()> {
+        self.audited = guarantees.audited;
+        if guarantees.durable {
+            Ok(())
+        } else {
+            self.connection.batch("SET synchronous_commit = off")
+        }
+    }
+}
+
+/// Guests' names in the log, by their ids.
+type Names = HashMap<String, String>;
+
+const COUNT: &str = "INSERT INTO counter (log, name, value) SELECT $1, name, value FROM unnest($2::text[], $3::bigint[]) AS t (name, value) \
+     ON CONFLICT (log, name) DO UPDATE SET value = counter.value + excluded.value";
+
+const RECORD: &str = "INSERT INTO audit_record (log, idx, session_id, line) SELECT $1, $2 + place - 1, session_id, line \
+     FROM unnest($3::uuid[], $4::text[]) WITH ORDINALITY AS t (session_id, line, place)";
+
+/// Only if the log is as we left it: what was written without our knowing is never written over.
+const ADVANCE_LOG: &str = "WITH done AS (UPDATE audit_log SET size = $4, frontier = $5, batch = $6 \
+     WHERE log = $1 AND size = $2 AND batch = $3 AND closed_at IS NULL RETURNING 1) SELECT expect_row_count(count(*), 1), expect_format($7) FROM done";
+
+/// A statement that fails unless it does as much as is wanted: the last of its values.
+fn guarded(sql: &str, wanted: u32) -> String {
+    format!("WITH done AS ({sql}) SELECT expect_row_count(count(*), ${wanted}) FROM done")
+}
+
+/// Writes, as columns.
+#[derive(Default)]
+struct Plan<'a> {
+    admit: NewSessions,
+    go_on: GoneOn,
+    events: NewEvents,
+    /// Of each write.
+    events_of: Vec<&'a [Event]>,
+    settle: Settlements,
+    errors: BTreeMap<&'static str, i64>,
+    entries: Vec<&'a AuditRecord>,
+}
+
+impl<'a> Plan<'a> {
+    /// Of those that are done.
+    fn of(
+        writes: &'a [WriteOp],
+        now: Timestamp,
+        done: impl Fn(&WriteOp) -> bool,
+    ) -> DbResult<Self> {
+        let mut plan = Self::default();
+        for write in writes {
+            let mut events: &[Event] = &[];
+            match write {
+                _ if !done(write) => {}
+                WriteOp::Insert(session, entry) => {
+                    plan.admit.push(session, now)?;
+                    plan.entries.push(entry);
+                }
+                WriteOp::Update(step) => {
+                    plan.go_on
+                        .push(&step.after, step.before, &step.calls, now)?;
+                    plan.entries.extend(&step.audit);
+                    plan.count(&step.errors);
+                    step.events.iter().for_each(|event| plan.events.push(event));
+                    events = &step.events;
+                }
+                WriteOp::RecordDelivery(settled) => plan.settle.push(settled),
+                WriteOp::AppendRecord(entry, errors) => {
+                    plan.entries.extend(entry);
+                    plan.count(errors);
+                }
+            }
+            plan.events_of.push(events);
+        }
+        Ok(plan)
+    }
+
+    fn count(&mut self, errors: &ErrorCounts) {
+        for (name, value) in summary::named(errors) {
+            *self.errors.entry(name).or_default() += as_i64(value);
+        }
+    }
+}
+
+impl WriteResult {
+    fn optimistic(write: &WriteOp) -> Self {
+        let events = match write {
+            WriteOp::Update(step) => step.events.len(),
+            WriteOp::Insert(..) | WriteOp::RecordDelivery(_) | WriteOp::AppendRecord(..) => 0,
+        };
+        Self {
+            done: true,
+            first: vec![false; events],
+        }
+    }
+}
+
+fn guests_of<'a>(entries: impl Iterator<Item = &'a AuditRecord>) -> BTreeSet<String> {
+    entries
+        .filter_map(|entry| entry.guest().map(|guest| guest.as_str().to_owned()))
+        .collect()
+}
+
+fn key_of(write: &WriteOp) -> (u8, &str, Uuid) {
+    match write {
+        WriteOp::Insert(session, _) => (0, session.request.key.as_str(), session.id.0),
+        WriteOp::Update(step) => (1, "", step.after.id.0),
+        WriteOp::RecordDelivery(settled) => (2, &settled.id, Uuid::nil()),
+        WriteOp::AppendRecord(..) => (3, "", Uuid::nil()),
+    }
+}
+
+fn entry_of(write: &WriteOp) -> Option<&AuditRecord> {
+    match write {
+        WriteOp::Insert(_, entry) => Some(entry),
+        WriteOp::Update(step) => step.audit.as_ref(),
+        WriteOp::AppendRecord(entry, _) => entry.as_ref(),
+        WriteOp::RecordDelivery(_) => None,
+    }
+}
+
+fn receiver(event: &Event) -> i32 {
+    i32::try_from(event.receiver).unwrap_or(i32::MAX)
+}
+
+/// A newer version changed the format: none of the writes can be done.
+fn is_superseded(error: &StoreError) -> bool {
+    matches!(error, StoreError::Superseded { .. })
+}
+
+/// Not all was found as it was thought to be.
+fn is_conflict(error: &StoreError) -> bool {
+    matches!(error, StoreError::Postgres { code: Some(code), .. } if *code == SqlState::from_code("GL001"))
+}

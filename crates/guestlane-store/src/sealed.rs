@@ -1,0 +1,96 @@
+//! The values in the store that are sealed under the master key, for its rotation; and the count of its seals.
+
+use super::{Kind, Store, StoreError};
+use guestlane_core::session::SessionId;
+
+/// Where a sealed value is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SealedPlace {
+    /// A secret of the store, by its name.
+    Secret(String),
+    /// A signing key, by its id.
+    SigningKey(String),
+    /// The guest session token of a session.
+    GuestSession(SessionId),
+}
+
+/// A sealed value.
+#[derive(Debug, Clone)]
+pub struct Sealed {
+    /// Where the value is.
+    pub place: SealedPlace,
+    /// The sealed value.
+    pub bytes: Vec<u8>,
+}
+
+/// The same value sealed again. It takes the place of `before` and of nothing else.
+#[derive(Debug, Clone)]
+pub struct Replacement {
+    /// Where the value is.
+    pub place: SealedPlace,
+    /// The sealed value to be replaced.
+    pub before: Vec<u8>,
+    /// The sealed value that replaces it.
+    pub after: Vec<u8>,
+}
+
+/// The name in the table of counters under which the seals of a master key are counted.
+pub(super) fn counter(key: &str) -> String {
+    format!("masterKeySeals:{key}")
+}
+
+impl Store {
+    /// All secrets and signing keys.
+    pub async fn sealed_keys(&self) -> Result<Vec<Sealed>, StoreError> {
+        match &self.kind {
+            Kind::Sqlite(store) => store.sealed_keys().await,
+            Kind::Postgres(store) => store.sealed_keys().await,
+        }
+    }
+
+    /// Up to `limit` guest session tokens of the sessions after `after`, in the order of their ids.
+    pub async fn sealed_sessions(
+        &self,
+        after: Option<SessionId>,
+        limit: u32,
+    ) -> Result<Vec<Sealed>, StoreError> {
+        match &self.kind {
+            Kind::Sqlite(store) => store.sealed_sessions(after, limit).await,
+            Kind::Postgres(store) => store.sealed_sessions(after, limit).await,
+        }
+    }
+
+    /// Replaces values in one transaction, each only where the store still has its old bytes. Returns how many were replaced.
+    pub async fn replace_sealed(&self, values: Vec<Replacement>) -> Result<u64, StoreError> {
+        match &self.kind {
+            Kind::Sqlite(store) => store.replace_sealed(values).await,
+            Kind::Postgres(store) => store.replace_sealed(values).await,
+        }
+    }
+
+    /// Deletes the access tokens that nodes share: the next call requests a new one.
+    pub async fn delete_access_tokens(&self) -> Result<(), StoreError> {
+        match &self.kind {
+            Kind::Sqlite(_) => Ok(()), // a store in a file has none
+            Kind::Postgres(store) => store.delete_access_tokens().await,
+        }
+    }
+
+    /// How many values all processes sealed under the master key of that id, as far as they have written it down.
+    pub async fn seals(&self, key: &str) -> Result<u64, StoreError> {
+        let name = counter(key);
+        match &self.kind {
+            Kind::Sqlite(store) => store.seals(name).await,
+            Kind::Postgres(store) => store.seals(name).await,
+        }
+    }
+
+    /// Adds to that count. Returns the sum.
+    pub async fn add_seals(&self, key: &str, seals: u64) -> Result<u64, StoreError> {
+        let name = counter(key);
+        match &self.kind {
+            Kind::Sqlite(store) => store.add_seals(name, seals).await,
+            Kind::Postgres(store) => store.add_seals(name, seals).await,
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Decides in one transaction which caller of an idempotency key runs the saga.
+
+use guestlane_genesys::ErrorCounts;
+use guestlane_runtime::Timestamp;
+use rusqlite::{Connection, OptionalExtension};
+
+use super::{Sqlite, Tx, rows};
+use crate::{
+    BeginOutcome, Committed, StoreError,
+    begin::{ExistingKey, verdict},
+};
+use guestlane_core::{
+    audit::{AuditRecord, Status},
+    request::{IdempotencyKey, SessionRequest},
+    session::{SessionContext, SessionRecord},
+    token::TokenIdentity,
+};
+
+impl Sqlite {
+    pub(crate) async fn begin(
+        &self,
+        request: SessionRequest,
+        start: SessionContext,
+        token: TokenIdentity,
+        rates: ErrorCounts,
+        now: Timestamp,
+    ) -> Result<Committed<BeginOutcome>, StoreError> {
+        self.writer
+            .run(move |tx| {
+                admit(
+                    tx,
+                    SessionRecord::new(request, start, token, now),
+                    rates,
+                    now,
+                )
+            })
+            .await
+    }
+
+    pub(crate) async fn find_by_key(
+        &self,
+        key: IdempotencyKey,
+    ) -> Result<Option<SessionRecord>, StoreError> {
+        self.reader
+            .read(move |connection| by_key(connection, &key))
+            .await
+    }
+}
+
+fn admit(
+    tx: &Tx<'_>,
+    new: SessionRecord,
+    rates: ErrorCounts,
+    now: Timestamp,
+) -> Result<BeginOutcome, StoreError> {
+    if rows::insert(tx, &new)? {
+        tx.record(AuditRecord::for_session(&new, Status::Pending, rates, now));
+        return Ok(BeginOutcome::Acquired(new));
+    }
+    let known = by_key(tx, &new.request.key)?.ok_or(StoreError::Row("idempotency_key"))?;
+    Ok(match verdict(known, &new, now)? {
+        ExistingKey::Resolved(admission) => *admission,
+        ExistingKey::Claim {
+            before,
+            after,
+            anew,
+        } => {
+            rows::update(tx, &after, before.epoch, &[])?;
+            if anew {
+                rows::set_way(tx, &after)?;
+            }
+            tx.record(AuditRecord::for_session(
+                &after,
+                Status::Pending,
+                rates,
+                now,
+            ));
+            BeginOutcome::Acquired(*after)
+        }
+    })
+}
+
+/// Returns the session that has this idempotency key and its owner.
+fn by_key(
+    connection: &Connection,
+    key: &IdempotencyKey,
+) -> Result<Option<SessionRecord>, StoreError> {
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT {} FROM session WHERE idempotency_key = ?1 AND owner = ?2",
+        rows::COLUMNS
+    ))?;
+    statement
+        .query_row([key.as_str(), key.owner().as_str()], |row| {
+            Ok(rows::read(row))
+        })
+        .optional()?
+        .transpose()
+}

@@ -1,0 +1,252 @@
+//! Session records: transitions, leases, claims of expired sessions, and queries.
+
+use guestlane_runtime::Timestamp;
+use rusqlite::{Connection, OptionalExtension, params, types::Value};
+
+use super::{Sqlite, Tx, counters, deliveries, rows};
+use crate::{
+    CommitRequest, CommitResult, Committed, SessionFilter, SessionPage, StoreError, row::UNFINISHED,
+};
+use guestlane_core::{
+    request::GuestId,
+    session::{LEASE_TTL, MAX_CLOCK_SKEW, SessionId, SessionRecord, SessionState},
+};
+
+/// Maximum number of rows that one page scans. Without it, a query for a rare queue could scan
+/// millions of rows and block all other reads.
+const LOOKED_AT: u32 = 20_000;
+
+impl Sqlite {
+    pub(crate) async fn commit_transition(
+        &self,
+        transition: CommitRequest,
+    ) -> Result<Committed<CommitResult>, StoreError> {
+        self.writer
+            .run(move |tx| {
+                let CommitRequest {
+                    before,
+                    after,
+                    audit,
+                    events,
+                    errors,
+                    calls,
+                } = transition;
+                rows::update(tx, &after, before.epoch, &calls)?;
+                if let Some(entry) = audit {
+                    tx.record(entry);
+                }
+                let mut first = Vec::new();
+                for event in events {
+                    if deliveries::insert(tx, &event)? {
+                        first.push(event);
+                    }
+                }
+                counters::add(tx, &errors)?;
+                Ok(CommitResult {
+                    session: after,
+                    first,
+                })
+            })
+            .await
+    }
+
+    pub(crate) async fn renew_leases(
+        &self,
+        leases: Vec<(SessionId, u32)>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let renewed = self.writer.run(move |connection| {
+            let mut statement = connection.prepare_cached(
+                "UPDATE session SET due_at = ?3 WHERE id = ?1 AND epoch = ?2 AND failure_code IS NULL \
+                 AND (state = 'admitted' OR state = 'contact_created')",
+            )?;
+            for (id, epoch) in leases {
+                statement.execute(params![id.0.into_bytes(), epoch, (now + LEASE_TTL).unix_micros()])?;
+            }
+            Ok(())
+        });
+        renewed.await.map(drop)
+    }
+
+    pub(crate) async fn claim_due(
+        &self,
+        limit: u32,
+        now: Timestamp,
+    ) -> Result<Vec<SessionRecord>, StoreError> {
+        let taken = self.writer.run(move |connection| {
+            // An expiry beyond the longest lease or backoff plus `MAX_CLOCK_SKEW` was written
+            // before the wall clock moved backwards. Claim such a session.
+            let sql = format!(
+                "SELECT {} FROM session WHERE {UNFINISHED} AND (due_at <= ?1 \
+                 OR (state != 'parked' AND due_at > iif(failure_code IS NULL, ?2, ?3))) ORDER BY due_at LIMIT ?4",
+                rows::COLUMNS
+            );
+            let moments = [now, now + LEASE_TTL + MAX_CLOCK_SKEW, now + SessionRecord::MAX_BACKOFF + MAX_CLOCK_SKEW]
+                .map(|moment| Value::from(moment.unix_micros()));
+            let [now_, lease, rest] = moments;
+            let due = select(connection, &sql, &[now_, lease, rest, Value::from(limit)])?;
+            due.into_iter().map(|session| take(connection, session, now)).collect()
+        });
+        taken.await.map(|committed| committed.value)
+    }
+
+    pub(crate) async fn claim(
+        &self,
+        id: SessionId,
+        now: Timestamp,
+    ) -> Result<Option<SessionRecord>, StoreError> {
+        let taken = self
+            .writer
+            .run(move |connection| match by_id(connection, id)? {
+                Some(session) if !session.is_leased(now) && !session.is_erased() => {
+                    take(connection, session, now).map(Some)
+                }
+                _ => Ok(None),
+            });
+        taken.await.map(|committed| committed.value)
+    }
+
+    pub(crate) async fn latest_contact_id(
+        &self,
+        guest: GuestId,
+        except: SessionId,
+    ) -> Result<Option<String>, StoreError> {
+        self.reader
+            .read(move |connection| {
+                let sql = "SELECT contact_id FROM session WHERE guest_id = ?1 AND id != ?2 AND contact_id IS NOT NULL \
+                     AND surface != 'rest' ORDER BY id DESC LIMIT 1";
+                let mut statement = connection.prepare_cached(sql)?;
+                Ok(statement.query_row(params![guest.as_str(), except.0.into_bytes()], |row| row.get(0)).optional()?)
+            })
+            .await
+    }
+
+    pub(crate) async fn session(&self, id: SessionId) -> Result<Option<SessionRecord>, StoreError> {
+        self.reader
+            .read(move |connection| by_id(connection, id))
+            .await
+    }
+
+    pub(crate) async fn sessions(&self, filter: SessionFilter) -> Result<SessionPage, StoreError> {
+        self.reader
+            .read(move |connection| {
+                let SessionFilter { guest, state, queue, before, limit } = filter;
+                let before = before.map_or(vec![0xff; 16], |id| id.0.into_bytes().to_vec());
+                // An index narrows the rows for a guest or for a state other than open. Without a
+                // filter every row matches. Neither case needs the scan limit.
+                let by_index = guest.is_some() || state.is_some_and(|state| state != SessionState::Open);
+                let shows_all = queue.is_none() && state.is_none();
+                let unlimited = by_index || shows_all;
+                let last: Option<Vec<u8>> = if unlimited {
+                    None
+                } else {
+                    let sql = "SELECT id FROM session WHERE id < ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2";
+                    let mut last = connection.prepare_cached(sql)?;
+                    last.query_row(params![before, LOOKED_AT - 1], |row| row.get(0)).optional()?
+                };
+                let in_state = match state {
+                    None => "TRUE".to_owned(),
+                    Some(state) if state.is_unfinished() => format!("{UNFINISHED} AND state = '{}'", state.name()),
+                    Some(state) => format!("state = '{}'", state.name()),
+                };
+                let of_guest = if guest.is_some() { "guest_id = ?1" } else { "?1 IS NULL" };
+                let by = if state.is_some_and(SessionState::is_unfinished) { "+id" } else { "id" };
+                let sql = format!(
+                    "SELECT {} FROM session WHERE {of_guest} AND {in_state} AND (?2 IS NULL OR queue_id = ?2) AND id < ?3 \
+                     AND id >= ?4 ORDER BY {by} DESC LIMIT ?5",
+                    rows::COLUMNS
+                );
+                let parameters = [
+                    Value::from(guest),
+                    Value::from(queue.map(|queue| queue.0.into_bytes().to_vec())),
+                    Value::from(before),
+                    Value::from(last.clone().unwrap_or_default()),
+                    Value::from(limit),
+                ];
+                let sessions = select(connection, &sql, &parameters)?;
+                let full = sessions.len() == limit as usize;
+                let looked_at = || last.and_then(|id| uuid::Uuid::from_slice(&id).ok()).map(SessionId);
+                let next = if full { sessions.last().map(|session| session.id) } else { looked_at() };
+                Ok(SessionPage { sessions, next })
+            })
+            .await
+    }
+
+    pub(crate) async fn unfinished_sessions(
+        &self,
+        limit: u32,
+    ) -> Result<Vec<SessionRecord>, StoreError> {
+        self.reader
+            .read(move |connection| {
+                let sql = format!(
+                    "SELECT {} FROM session WHERE {UNFINISHED} ORDER BY due_at LIMIT ?1",
+                    rows::COLUMNS
+                );
+                select(connection, &sql, &[Value::from(limit)])
+            })
+            .await
+    }
+
+    pub(crate) async fn unfinished(&self) -> Result<u64, StoreError> {
+        self.reader
+            .read(|connection| {
+                let sql = format!("SELECT count(*) FROM session WHERE {UNFINISHED}");
+                Ok(connection
+                    .prepare_cached(&sql)?
+                    .query_row([], |row| row.get(0))?)
+            })
+            .await
+    }
+}
+
+/// Claims a session, whichever process held its lease before.
+pub(super) fn take(
+    tx: &Tx<'_>,
+    session: SessionRecord,
+    now: Timestamp,
+) -> Result<SessionRecord, StoreError> {
+    let epoch = session.epoch;
+    let taken = session.claimed(now)?;
+    rows::update(tx, &taken, epoch, &[])?;
+    Ok(taken)
+}
+
+fn by_id(connection: &Connection, id: SessionId) -> Result<Option<SessionRecord>, StoreError> {
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT {} FROM session WHERE id = ?1",
+        rows::COLUMNS
+    ))?;
+    statement
+        .query_row([id.0.into_bytes()], |row| Ok(rows::read(row)))
+        .optional()?
+        .transpose()
+}
+
+fn select(
+    connection: &Connection,
+    sql: &str,
+    parameters: &[Value],
+) -> Result<Vec<SessionRecord>, StoreError> {
+    let mut statement = connection.prepare_cached(sql)?;
+    let rows = statement.query_map(rusqlite::params_from_iter(parameters), |row| {
+        Ok(rows::read(row))
+    })?;
+    rows.map(|row| row?).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_condition_in_sql_is_the_one_of_the_table_of_states() {
+        let connection = Connection::open_in_memory().unwrap();
+        for state in SessionState::ALL {
+            let sql = format!("SELECT {UNFINISHED} FROM (SELECT ?1 AS state)");
+            let unfinished: bool = connection
+                .query_row(&sql, [state.name()], |row| row.get(0))
+                .unwrap();
+            assert_eq!(unfinished, state.is_unfinished(), "{state}");
+        }
+    }
+}

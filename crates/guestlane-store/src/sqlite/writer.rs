@@ -1,0 +1,518 @@
+//! The threads that own the database connections. The writer thread commits all queued writes in
+//! one transaction (group commit); a reader thread runs queries.
+
+use std::{
+    cell::RefCell,
+    io,
+    ops::Deref,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    thread,
+};
+
+use guestlane_runtime::{Clock, FailPoint, FailPoints, Timestamp};
+use rusqlite::{Connection, TransactionBehavior};
+use tokio::sync::{mpsc, oneshot};
+use tracing::warn;
+
+use super::{audit::Logs, migrations};
+use crate::{
+    BenchOverrides, Committed, ReadLimits, StoreError, trusted_time::Mark,
+    write_health::WriteHealth,
+};
+use guestlane_core::audit::AuditRecord;
+use guestlane_tlog::AuditError;
+
+/// Maximum number of writes in one transaction.
+const MOST: usize = 512;
+
+/// Maximum number of queued writes. Further callers wait for capacity: back-pressure.
+const WAITING: usize = 1024;
+
+/// A write that returns whether it succeeded, and the acknowledgement of its caller. It gets
+/// `None`, and writes nothing, if the transaction was lost.
+type Write = Box<dyn FnOnce(Option<&Tx<'_>>) -> (bool, Ack) + Send>;
+type Ack = Box<dyn FnOnce(Outcome) + Send>;
+
+enum WriterCommand {
+    /// A write that shares a transaction with others.
+    Write(Write),
+    /// A job that must run outside a transaction.
+    Alone(Box<dyn FnOnce(&mut WriterThread) + Send>),
+}
+
+#[derive(Clone)]
+enum Outcome {
+    Committed(Result<(), Arc<AuditError>>),
+    Lost(String),
+    Superseded { found: u32, known: u32 },
+}
+
+/// A transaction, as seen by the code that writes in it.
+pub(super) struct Tx<'a> {
+    connection: &'a Connection,
+    records: RefCell<Vec<AuditRecord>>,
+    mark: Mark,
+}
+
+impl Tx<'_> {
+    /// Queues an audit record. It gets its index in the audit log at the end of the transaction.
+    pub(super) fn record(&self, entry: AuditRecord) {
+        self.records.borrow_mut().push(entry);
+    }
+
+    /// The trusted time that retention compares with the stamps of rows.
+    pub(super) fn trusted_now(&self) -> Timestamp {
+        self.mark.time()
+    }
+
+    /// The stamp of a row that is written now.
+    pub(super) fn stamp(&self) -> Timestamp {
+        self.mark.stamp()
+    }
+}
+
+impl Deref for Tx<'_> {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        self.connection
+    }
+}
+
+/// Handle to the writer thread.
+#[derive(Debug, Clone)]
+pub(super) struct Writer {
+    jobs: mpsc::Sender<WriterCommand>,
+    clock: Clock,
+}
+
+impl Writer {
+    pub(super) fn start(
+        connection: Connection,
+        mark: Mark,
+        health: WriteHealth,
+        clock: Clock,
+        fail_points: FailPoints,
+    ) -> Result<Self, StoreError> {
+        let (jobs, receiver) = mpsc::channel(WAITING);
+        let mut thread = WriterThread {
+            connection,
+            logs: None,
+            audited: true,
+            receiver,
+            mark,
+            health,
+            clock: clock.clone(),
+            fail_points,
+        };
+        spawn("guestlane-write", move || thread.run())?;
+        Ok(Self { jobs, clock })
+    }
+
+    /// Runs `job` in a transaction and returns after the commit. A failing job rolls back only its
+    /// own changes (a savepoint).
+    pub(super) async fn run<T, F>(&self, job: F) -> Result<Committed<T>, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Tx<'_>) -> Result<T, StoreError> + Send + 'static,
+    {
+        let _busy = self.clock.pause_auto_advance();
+        let (answer, answered) = oneshot::channel();
+        let job: Write = Box::new(move |tx| {
+            let done = tx.map_or(Err(StoreError::Closed), job);
+            let good = done.is_ok();
+            let settle: Ack = Box::new(move |outcome| {
+                let answered = match outcome {
+                    Outcome::Committed(audit) => done.map(|value| Committed { value, audit }),
+                    Outcome::Lost(reason) => Err(StoreError::Commit(reason)),
+                    Outcome::Superseded { found, known } => {
+                        Err(StoreError::Superseded { found, known })
+                    }
+                };
+                let _ = answer.send(answered);
+            });
+            (good, settle)
+        });
+        self.jobs
+            .send(WriterCommand::Write(job))
+            .await
+            .map_err(|_| StoreError::Closed)?;
+        answered.await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// Runs `job` between two transactions.
+    pub(super) async fn exclusive<T, F>(&self, job: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    {
+        self.alone(move |thread| job(&thread.connection)).await?
+    }
+
+    /// Sets the audit logs that records are appended to. With `mend`, it first completes the log
+    /// files that other processes left behind the store.
+    pub(super) async fn keep(&self, mut logs: Logs, mend: bool) -> Result<(), StoreError> {
+        let keep = move |thread: &mut WriterThread| {
+            if mend {
+                // Go on after an error: the next record that is written to the files reports its
+                // own error.
+                let _ = shared_error(logs.catch_up_all(&thread.connection));
+            }
+            thread.logs = Some(logs);
+        };
+        self.alone(keep).await
+    }
+
+    pub(super) async fn override_for_bench(
+        &self,
+        guarantees: BenchOverrides,
+    ) -> Result<(), StoreError> {
+        let go = move |thread: &mut WriterThread| -> Result<(), StoreError> {
+            thread.audited = guarantees.audited;
+            if !guarantees.durable {
+                thread
+                    .connection
+                    .pragma_update(None, "synchronous", "off")?;
+            }
+            Ok(())
+        };
+        self.alone(go).await?
+    }
+
+    /// Runs `job` on the audit logs, between two transactions.
+    pub(super) async fn with_logs<T, F>(&self, job: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Logs, &Connection) -> Result<T, StoreError> + Send + 'static,
+    {
+        let job = move |thread: &mut WriterThread| match &mut thread.logs {
+            Some(logs) => job(logs, &thread.connection),
+            None => Err(StoreError::NoAuditLog),
+        };
+        self.alone(job).await?
+    }
+
+    async fn alone<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut WriterThread) -> T + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let _busy = self.clock.pause_auto_advance();
+        let (answer, answered) = oneshot::channel();
+        let job = WriterCommand::Alone(Box::new(move |thread| {
+            let _ = answer.send(job(thread));
+        }));
+        self.jobs.send(job).await.map_err(|_| StoreError::Closed)?;
+        answered.await.map_err(|_| StoreError::Closed)
+    }
+}
+
+struct WriterThread {
+    connection: Connection,
+    logs: Option<Logs>,
+    audited: bool,
+    receiver: mpsc::Receiver<WriterCommand>,
+    mark: Mark,
+    health: WriteHealth,
+    clock: Clock,
+    fail_points: FailPoints,
+}
+
+impl WriterThread {
+    fn run(&mut self) {
+        while let Some(job) = self.receiver.blocking_recv() {
+            let mut alone = None;
+            let mut writes = Vec::new();
+            match job {
+                WriterCommand::Write(write) => writes.push(write),
+                WriterCommand::Alone(job) => alone = Some(job),
+            }
+            while alone.is_none()
+                && writes.len() < MOST
+                && let Ok(next) = self.receiver.try_recv()
+            {
+                match next {
+                    WriterCommand::Write(write) => writes.push(write),
+                    WriterCommand::Alone(job) => alone = Some(job),
+                }
+            }
+            if !writes.is_empty() {
+                self.write(writes);
+            }
+            if let Some(job) = alone {
+                job(self);
+            }
+        }
+    }
+
+    fn write(&mut self, writes: Vec<Write>) {
+        let mut waiting = Vec::with_capacity(writes.len());
+        let outcome = match self.commit(writes, &mut waiting) {
+            Ok(()) => {
+                self.fail_points.hit_blocking(FailPoint::Committed);
+                let in_files = self
+                    .logs
+                    .as_mut()
+                    .map_or(Ok(()), |logs| logs.catch_up(&self.connection));
+                match &in_files {
+                    Ok(()) => self.health.succeeded(self.clock.monotonic()),
+                    Err(_) => self.health.audit_failed(self.clock.monotonic()),
+                }
+                let outcome = Outcome::Committed(shared_error(in_files));
+                self.fail_points.hit_blocking(FailPoint::CheckpointWritten);
+                outcome
+            }
+            Err(error) => {
+                if let Some(logs) = &mut self.logs {
+                    logs.invalidate();
+                }
+                self.health.failed(&error, self.clock.monotonic());
+                match error {
+                    StoreError::Superseded { found, known } => Outcome::Superseded { found, known },
+                    error => Outcome::Lost(guestlane_runtime::text::display_chain(&error)),
+                }
+            }
+        };
+        waiting
+            .into_iter()
+            .for_each(|settle| settle(outcome.clone()));
+    }
+
+    fn commit(&mut self, writes: Vec<Write>, waiting: &mut Vec<Ack>) -> Result<(), StoreError> {
+        let mut writes = writes.into_iter();
+        let committed = self.run_together(&mut writes, waiting);
+        // Writes are left over only after an error. Fail them too, so that every caller gets an
+        // answer.
+        waiting.extend(writes.map(|write| write(None).1));
+        committed
+    }
+
+    fn run_together(
+        &mut self,
+        writes: &mut dyn Iterator<Item = Write>,
+        waiting: &mut Vec<Ack>,
+    ) -> Result<(), StoreError> {
+        let mark = self.mark.advanced(self.clock.now(), self.clock.boot());
+        let mut transaction = self
+            .connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)?;
+        if let Err(error) = migrations::expect_known(&transaction) {
+            writes.for_each(|write| waiting.push(write(None).1));
+            return Err(error);
+        }
+        let mut records = Vec::new();
+        for write in writes {
+            let mut savepoint = match transaction.savepoint() {
+                Ok(savepoint) => savepoint,
+                Err(error) => {
+                    waiting.push(write(None).1);
+                    return Err(error.into());
+                }
+            };
+            let tx = Tx {
+                connection: &savepoint,
+                records: RefCell::default(),
+                mark,
+            };
+            let (good, settle) = write(Some(&tx));
+            let recorded = tx.records.into_inner();
+            waiting.push(settle);
+            if good {
+                records.extend(recorded);
+            } else {
+                savepoint.rollback()?;
+            }
+            savepoint.commit()?;
+        }
+        self.fail_points.hit_blocking(FailPoint::RowsWritten);
+        if self.audited && !records.is_empty() {
+            let logs = self.logs.as_mut().ok_or(StoreError::NoAuditLog)?;
+            logs.append(&transaction, records)?;
+        }
+        self.fail_points.hit_blocking(FailPoint::RecordsWritten);
+        Ok(transaction.commit()?)
+    }
+}
+
+fn shared_error(in_files: Result<(), AuditError>) -> Result<(), Arc<AuditError>> {
+    in_files.map_err(|error| {
+        warn!(
+            error = guestlane_runtime::text::display_chain(&error),
+            "the audit log's files are behind the store; it is tried again with the next record"
+        );
+        Arc::new(error)
+    })
+}
+
+type ReadQuery = Box<dyn FnOnce(&Connection) + Send>;
+
+/// Handle to a reader thread.
+#[derive(Debug, Clone)]
+pub(super) struct Reader {
+    questions: mpsc::Sender<ReadQuery>,
+    limits: ReadLimits,
+    clock: Clock,
+}
+
+/// Number of instructions of SQLite's virtual machine between two checks of the time limit: about a
+/// millisecond.
+const INSTRUCTIONS_PER_LOOK: i32 = 20_000;
+
+impl Reader {
+    pub(super) fn start(
+        mut connection: Connection,
+        limits: ReadLimits,
+        clock: Clock,
+    ) -> Result<Self, StoreError> {
+        let (questions, mut receiver) = mpsc::channel::<ReadQuery>(limits.waiting);
+        let real = Clock::system();
+        let until = Arc::new(AtomicI64::new(i64::MAX));
+        let limit = Arc::clone(&until);
+        let is_late =
+            move || Clock::system().monotonic().unix_micros() > limit.load(Ordering::Relaxed);
+        connection.progress_handler(INSTRUCTIONS_PER_LOOK, Some(is_late))?;
+        spawn("guestlane-read", move || {
+            while let Some(question) = receiver.blocking_recv() {
+                until.store(
+                    (real.monotonic() + limits.timeout).unix_micros(),
+                    Ordering::Relaxed,
+                );
+                question(&connection);
+            }
+        })?;
+        Ok(Self {
+            questions,
+            limits,
+            clock,
+        })
+    }
+
+    /// Runs `question` on the reader thread. Waiting for queue capacity blocks no thread of the
+    /// runtime. A read whose caller has gone away is skipped.
+    pub(super) async fn read<T, F>(&self, question: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    {
+        let _busy = self.clock.pause_auto_advance();
+        let (answer, answered) = oneshot::channel();
+        let limits = self.limits;
+        let question: ReadQuery = Box::new(move |connection| {
+            if !answer.is_closed() {
+                let _ = answer.send(question(connection).map_err(|error| in_time(error, limits)));
+            }
+        });
+        limits.enqueue(&self.questions, question).await?;
+        answered.await.map_err(|_| StoreError::Closed)?
+    }
+}
+
+/// Maps an interrupted query to [`StoreError::ReadTimeout`].
+fn in_time(error: StoreError, limits: ReadLimits) -> StoreError {
+    match &error {
+        StoreError::Database(reason)
+            if reason.sqlite_error_code() == Some(rusqlite::ErrorCode::OperationInterrupted) =>
+        {
+            StoreError::ReadTimeout(limits.timeout)
+        }
+        _ => error,
+    }
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), StoreError> {
+    let spawned: io::Result<_> = thread::Builder::new().name(name.to_owned()).spawn(work);
+    spawned
+        .map(drop)
+        .map_err(|error| StoreError::Open(name.into(), error))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const LIMITS: ReadLimits = ReadLimits {
+        waiting: 1,
+        timeout: Duration::from_millis(20),
+        refuses: true,
+    };
+
+    fn reader(limits: ReadLimits) -> Reader {
+        Reader::start(
+            Connection::open_in_memory().unwrap(),
+            limits,
+            Clock::system(),
+        )
+        .unwrap()
+    }
+
+    /// Keeps the thread busy until the sender is dropped.
+    async fn busy(reader: &Reader) -> std::sync::mpsc::Sender<()> {
+        let (release, released) = std::sync::mpsc::channel::<()>();
+        let (started, starts) = oneshot::channel();
+        let reader = reader.clone();
+        tokio::spawn(async move {
+            let wait = move |_: &Connection| {
+                let _ = started.send(());
+                let _ = released.recv();
+                Ok(())
+            };
+            reader.read(wait).await
+        });
+        starts.await.unwrap();
+        release
+    }
+
+    /// Regression test: a blocking send froze the whole process, because the runtime has one thread
+    /// here.
+    #[tokio::test]
+    async fn a_full_queue_refuses_a_read_and_blocks_no_thread_of_the_runtime() {
+        let reader = reader(LIMITS);
+        let release = busy(&reader).await;
+        let waits = reader.read(|_| Ok(()));
+        let mut waits = Box::pin(waits);
+        assert!(futures_util::poll!(&mut waits).is_pending());
+        assert!(matches!(
+            reader.read(|_| Ok(())).await,
+            Err(StoreError::Busy)
+        ));
+        drop(release);
+        waits.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_read_whose_caller_is_gone_is_not_run() {
+        let reader = reader(ReadLimits {
+            waiting: 8,
+            refuses: false,
+            ..LIMITS
+        });
+        let release = busy(&reader).await;
+        let run = Arc::new(AtomicI64::new(0));
+        for _ in 0..3 {
+            let run = Arc::clone(&run);
+            let mut gone = Box::pin(reader.read(move |_| Ok(run.fetch_add(1, Ordering::Relaxed))));
+            assert!(futures_util::poll!(&mut gone).is_pending());
+        }
+        drop(release);
+        reader.read(|_| Ok(())).await.unwrap();
+        assert_eq!(run.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test]
+    async fn a_read_that_takes_too_long_is_ended() {
+        let endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n";
+        let asked = reader(LIMITS)
+            .read(move |connection| {
+                Ok(connection.query_row(endless, [], |row| row.get::<_, i64>(0))?)
+            })
+            .await;
+        assert!(
+            matches!(asked, Err(StoreError::ReadTimeout(limit)) if limit == LIMITS.timeout),
+            "{asked:?}"
+        );
+    }
+}
