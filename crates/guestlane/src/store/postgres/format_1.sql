@@ -136,7 +136,7 @@ CREATE TABLE pseudonym_key (
 
 -- The store in a file that is migrated into this database. The database stays closed until the migration is complete.
 CREATE TABLE migration (
-    source   bytea  PRIMARY KEY,                   -- its first signing key, sealed
+    source   bytea  PRIMARY KEY,                   -- the `store_id` of the file
     started_at bigint NOT NULL,
     completed_at bigint
 );
