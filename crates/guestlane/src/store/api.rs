@@ -1,13 +1,4 @@
 //! The operations of the store. Each database implements them in its own SQL.
-//!
-//! The `# Errors` sections say "the read fails" and "the write fails" for failures of the database
-//! itself. These are [`StoreError::Database`] for SQLite, [`StoreError::Postgres`] and
-//! [`StoreError::Unreachable`] for PostgreSQL, [`StoreError::Commit`] for a write that shares a
-//! transaction with others, and [`StoreError::Closed`].
-//!
-//! A read can also fail with [`StoreError::ReadTimeout`] or [`StoreError::Busy`], and a write with
-//! [`StoreError::Superseded`]. On PostgreSQL, a write whose result was lost with the connection
-//! fails although it may be committed (an in-doubt commit).
 
 use std::{path::Path, time::Duration};
 
@@ -29,8 +20,8 @@ use crate::{
     token::{KeyLifecycle, RevocationPlan, SealedSigningKey, TokenIdentity},
 };
 
+/// Runs an operation on the database that the store is in.
 macro_rules! either {
-    // Runs an operation on either database.
     ($self:ident, $store:ident => $ask:expr) => {
         match &$self.kind {
             Kind::Sqlite($store) => $ask.await,
@@ -39,9 +30,9 @@ macro_rules! either {
     };
 }
 
+/// Runs an operation that only PostgreSQL has. A store in a file returns
+/// [`StoreError::NotShared`].
 macro_rules! shared {
-    // Runs an operation that only PostgreSQL has; a store in a file returns
-    // [`StoreError::NotShared`].
     ($self:ident, $store:ident => $ask:expr) => {
         match &$self.kind {
             Kind::Sqlite(_) => Err(StoreError::NotShared),
@@ -178,6 +169,16 @@ impl Store {
     }
 }
 
+/// Sessions, outbox events, audit logs, keys and retention.
+///
+/// The `# Errors` sections say "the read fails" and "the write fails" for failures of the database
+/// itself. These are [`StoreError::Database`] for SQLite, [`StoreError::Postgres`] and
+/// [`StoreError::Unreachable`] for PostgreSQL, [`StoreError::Commit`] for a write that shares a
+/// transaction with others, and [`StoreError::Closed`].
+///
+/// A read can also fail with [`StoreError::ReadTimeout`] or [`StoreError::Busy`], and a write with
+/// [`StoreError::Superseded`]. On PostgreSQL, a write whose result was lost with the connection
+/// fails although it may be committed (an in-doubt commit).
 impl Store {
     /// Inserts a session under its idempotency key, in one transaction with the audit record
     /// *pending*. If the key exists, returns the state of its session.
@@ -571,8 +572,8 @@ impl Store {
     /// Reads up to `limit` sessions after `from`, oldest first, and deletes those whose last
     /// transition was before `until`, in one transaction with their events.
     ///
-    /// A session stays while it is unfinished or needs attention, while one of its events is not
-    /// delivered, and while a batch row can present its idempotency key.
+    /// A session stays while it is unfinished or needs attention, and while one of its events is
+    /// not delivered. It also stays while a batch row can present its idempotency key.
     ///
     /// # Errors
     /// Returns an error if the read or the write fails.

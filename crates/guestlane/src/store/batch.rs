@@ -83,7 +83,8 @@ pub struct RowLease {
     pub batch: BatchId,
     /// Row number, from 1.
     pub number: u64,
-    /// Fencing number: it increases with each claim, and a worker with an older one records nothing.
+    /// The fencing number. It increases with each claim, and a worker with an older one records
+    /// nothing.
     pub epoch: u32,
 }
 

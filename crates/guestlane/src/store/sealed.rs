@@ -74,8 +74,8 @@ impl Store {
         }
     }
 
-    /// Returns the number of values that all processes sealed under the master key, as far as they
-    /// have stored it.
+    /// Returns the number of values that all processes sealed under the master key. Seals that a
+    /// process has not yet stored are missing.
     pub(crate) async fn seals(&self, key: &str) -> Result<u64, StoreError> {
         let name = counter(key);
         match &self.kind {

@@ -22,8 +22,8 @@ use super::super::{Distrust, PostgresUrl, StoreError, database::Login};
 /// The values that are bound to the parameters of a statement.
 pub(crate) type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
 
-/// The clock of all time limits here. A test's clock does not control the database, so they use
-/// real time.
+/// The clock of all time limits here. A test's clock does not control the database, so the limits
+/// use real time.
 static SYSTEM_CLOCK: Clock = Clock::system();
 
 /// Time limit of opening one connection.

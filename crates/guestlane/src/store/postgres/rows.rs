@@ -159,9 +159,9 @@ columns! {
 }
 
 impl GoneOn {
-    /// Writes all that a transition changes. The surface binding is not part of it: a node that
-    /// claimed the session before a master key rotation would write a guest session token sealed
-    /// under the previous key.
+    /// Writes all that a transition changes. The surface binding is not part of it. A node that
+    /// claimed the session before a master key rotation would otherwise write a guest session token
+    /// that is sealed under the previous key.
     pub(super) const UPDATE: &str = "UPDATE session SET state = t.state, token_kid = t.token_kid, token_jti = t.token_jti, \
          token_iat = t.token_iat, contact_id = t.contact_id, conversation_id = t.conversation_id, attempts = t.attempts, epoch = t.epoch, \
          step_started_at = t.step_started_at, due_at = t.due_at, opened_at = t.opened_at, latency_us = t.latency_us, failure_code = t.failure_code, \
