@@ -92,8 +92,8 @@ pub struct ErasureReport {
     pub untold: u64,
     /// The pseudonym under which the guest's records stay in the audit log.
     pub pseudonym: Option<String>,
-    /// Records with the plain guest ID: number of the log, and number of records. Changing
-    /// these records would break the proofs.
+    /// Records with the plain guest ID: number of the log, and number of records. Changing these
+    /// records would break the proofs.
     pub plain_records: Vec<(u32, u64)>,
     /// Whether the bytes are removed from the store's files. If not, another process has them open,
     /// and the next start removes them.

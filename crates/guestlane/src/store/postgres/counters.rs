@@ -72,8 +72,8 @@ fn by_name(connection: &mut Connection, sql: &str) -> DbResult<ByState> {
         .collect()
 }
 
-/// Adds deleted sessions and their events to the counts that `stats` reports. These
-/// counts belong to no audit log, so their `log` is 0.
+/// Adds deleted sessions and their events to the counts that `stats` reports. These counts belong
+/// to no audit log, so their `log` is 0.
 pub(super) fn keep_pruned(
     tx: &mut Connection,
     sessions: &ByState,

@@ -75,7 +75,8 @@ impl Postgres {
                     },
                 )?;
                 tx.batch(CHANGED)?;
-                // the key ID may exist, as a key that is not the next one
+                // The insert had no effect: an existing key that is revoked or already active has
+                // this key ID.
                 next(keys(tx)?).ok_or(StoreError::Row("signing_key"))
             })
             .await?;

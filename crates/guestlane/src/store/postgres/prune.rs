@@ -20,8 +20,9 @@ use crate::{
 /// event IDs finds them.
 pub(super) const EVENT_OF: &str = "'msg_' || replace(session.id::text, '-', '')";
 
-/// SQL condition for a session that may be deleted. Its last transition was before `$2`, it is open
-/// or failed, all its events are delivered, and no batch row can present its idempotency key again.
+/// SQL condition for a session that may be deleted. It is open or failed, its last transition was
+/// before `$2`, and none of its events is pending or a dead letter. No batch row can present its
+/// idempotency key again.
 const PRUNABLE: &str = "(state = 'open' OR state = 'failed') AND recorded_at < $2 AND NOT EXISTS (SELECT 1 FROM outbox \
      WHERE outbox.id = 'msg_' || replace(session.id::text, '-', '') AND (outbox.state = 'pending' OR outbox.state = 'dead')) \
      AND NOT EXISTS (SELECT 1 FROM batch_row WHERE batch_row.idempotency_key = session.idempotency_key \

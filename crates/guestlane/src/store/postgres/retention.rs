@@ -18,7 +18,7 @@ use crate::store::{
 const ROWS: i64 = 1000;
 
 impl Postgres {
-    /// Returns the time before which retention deletes now. The row lock on the mark serializes
+    /// Returns the time before which retention deletes now. The row lock on the horizon serializes
     /// nodes that call this at the same moment.
     pub(crate) async fn advance_retention(
         &self,

@@ -233,7 +233,7 @@ pub(super) fn update(
     }
 }
 
-/// Replaces the surface binding of a session that starts again on another surface.
+/// Updates the surface binding of a session that restarts under the present settings.
 pub(super) fn set_way(tx: &mut Connection, session: &SessionRecord) -> DbResult<()> {
     let row = SessionRow::of(session)?;
     let sql = "UPDATE session SET surface = $2, surface_target_id = $3, guest_session = $4, contact_without_identifier = $5 WHERE id = $1";
