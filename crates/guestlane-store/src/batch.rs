@@ -1,4 +1,4 @@
-//! Batches in the database: rows that any process may take.
+//! Batches in the database: rows that every worker may claim.
 
 use std::{fmt, str::FromStr};
 
@@ -12,7 +12,7 @@ use guestlane_core::{
     session::{SessionId, SessionRecord},
 };
 
-/// A batch's id: ordered by time (UUID version 7).
+/// The ID of a batch (UUID version 7, ordered by time).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub struct BatchId(pub Uuid);
 
@@ -37,14 +37,14 @@ impl FromStr for BatchId {
     }
 }
 
-/// A row on its way into the database.
+/// A row that is added to a batch.
 #[derive(Debug, Clone)]
 pub struct NewRow {
-    /// From 1, the heading not counted.
+    /// Row number, from 1, without the heading.
     pub number: u64,
-    /// From 1, the heading counted.
+    /// Line number in the file, from 1, including the heading.
     pub line: u64,
-    /// What is wished; or why that cannot be used, which ends the row at once.
+    /// The request of the row, or why it is invalid. An invalid row fails at once.
     pub wish: Result<SessionRequest, RowFailure>,
 }
 
@@ -54,98 +54,100 @@ pub struct NewRow {
 pub struct RowFailure {
     /// A stable code of the error catalogue.
     pub code: String,
-    /// One sentence.
+    /// The error in one sentence.
     pub message: String,
-    /// Why it happens.
+    /// The cause of the error.
     pub cause: String,
-    /// What to do.
+    /// What to do about it.
     pub fix: String,
 }
 
-/// A row that this process has, until its lease ends.
+/// A row that this process has claimed until its lease ends.
 #[derive(Debug)]
 pub struct ClaimedRow {
-    /// Which it is.
+    /// The row and its epoch.
     pub place: RowLease,
-    /// How often it was tried before.
+    /// Number of earlier attempts.
     pub tries: u32,
-    /// When its batch was begun: a session that is older was not made for it.
+    /// When the batch was created. An older session was not created for this row.
     pub since: Timestamp,
-    /// What is wished; or why it cannot be read, which no other row is to suffer from.
+    /// The request of the row, or why it cannot be decoded. Such a row does not prevent other rows
+    /// from being claimed.
     pub request: Result<SessionRequest, StoreError>,
 }
 
-/// A row, and the number under which this process has it.
+/// The lease of a row: the row and the epoch under which it was claimed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RowLease {
-    /// Its batch.
+    /// The batch of the row.
     pub batch: BatchId,
-    /// From 1.
+    /// Row number, from 1.
     pub number: u64,
-    /// Fencing number: it increases with each claim, and a worker with an older one records nothing.
+    /// The fencing number. It increases with each claim, and a worker with an older one records
+    /// nothing.
     pub epoch: u32,
 }
 
-/// What came of a row.
+/// The outcome of one attempt at a row.
 #[derive(Debug, Clone)]
 pub enum RowOutcome {
-    /// Its session is open.
+    /// The session of the row is open.
     Open {
         /// The session.
         session: SessionId,
-        /// Whether it was open before.
+        /// Whether the session was open before, so that this was a replay.
         replayed: bool,
     },
-    /// It is not tried again.
+    /// The row failed and is not attempted again.
     Failed(RowFailure),
-    /// It may be tried again from then on.
+    /// The row may be attempted again from this time on.
     Retry(Timestamp, RowFailure),
 }
 
-/// A batch, and how far it got.
+/// A batch and its progress.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BatchStatus {
-    /// Its id.
+    /// The ID of the batch.
     pub batch_id: BatchId,
-    /// The file, or what it was called.
+    /// The name of the batch, usually of its file.
     pub name: String,
-    /// When its first row came.
+    /// When the batch was created.
     pub created_at: Timestamp,
-    /// Whether all rows are in: before that, none begins.
+    /// Whether all rows have been added. Before that, no row is claimed.
     pub complete: bool,
-    /// When it was cancelled.
+    /// When the batch was cancelled.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cancelled_at: Option<Timestamp>,
-    /// All rows.
+    /// Number of all rows.
     pub rows: u64,
-    /// Nobody has them.
+    /// Number of rows that no worker has claimed.
     pub waiting: u64,
-    /// Somebody has them.
+    /// Number of rows that a worker has claimed.
     pub running: u64,
-    /// Their sessions are open.
+    /// Number of rows whose session is open.
     pub open: u64,
-    /// Of those, were open before.
+    /// Number of those rows whose session was open before.
     pub replayed: u64,
-    /// They are not tried again.
+    /// Number of rows that failed and are not attempted again.
     pub failed: u64,
-    /// They never began.
+    /// Number of rows that were cancelled before they began.
     pub cancelled: u64,
 }
 
-/// A row, and what came of it.
+/// A row and its result.
 #[derive(Debug, Clone)]
 pub struct RowResult {
-    /// From 1.
+    /// Row number, from 1.
     pub number: u64,
-    /// The heading counted.
+    /// Line number in the file, including the heading.
     pub line: u64,
-    /// `waiting`, `running`, `open`, `failed` or `cancelled`.
+    /// The state: `waiting`, `running`, `open`, `failed` or `cancelled`.
     pub state: String,
-    /// Its session, where it has one that is not forgotten.
+    /// The session of the row, if it exists and was not pruned.
     pub session: Option<SessionRecord>,
-    /// Whether that was open before.
+    /// Whether the session was open before.
     pub replayed: bool,
-    /// Why it failed, or why it is tried again.
+    /// Why the row failed, or why it is attempted again.
     pub failure: Option<RowFailure>,
 }

@@ -1,4 +1,5 @@
-//! Decides whether a caller that presents an idempotency key runs the saga, waits, or gets a replay.
+//! Decides whether a caller that presents an idempotency key runs the saga, waits, or gets a
+//! replay.
 
 use guestlane_runtime::Timestamp;
 
@@ -52,8 +53,8 @@ pub(super) fn verdict(
         Availability::Unavailable => ExistingKey::Resolved(BeginOutcome::InProgress(known).into()),
         Availability::Claimable => {
             let mut after = known.clone().claimed(now)?;
-            // Steps that certainly had no effect restart under the present settings, because an operator may have corrected
-            // them: a wrong deployment, for example.
+            // Steps that certainly had no effect restart under the present settings. An operator
+            // may have corrected them, for example a wrong deployment.
             let same_kind = after.surface_binding.surface().is_public_api()
                 == new.surface_binding.surface().is_public_api();
             let anew = known.can_restart() && (after.contact_id.is_none() || same_kind);

@@ -1,4 +1,4 @@
-//! What each call of a session came to, kept with the session: JSON lines, written with the transition that they led to.
+//! The attempt log of a session: JSON lines, written with the transition that the attempts led to.
 
 use std::time::Duration;
 
@@ -8,24 +8,25 @@ use serde::{Deserialize, Serialize};
 
 use super::StoreError;
 
-/// Bytes that are kept of a session: a hundred attempts, or so. What comes after is counted (`attempts`), and not kept.
+/// Size in bytes beyond which no more attempts are added: about a hundred attempts. Later attempts
+/// are counted (`attempts`) but not stored.
 pub(super) const MAX_BYTES: usize = 20_000;
 
-/// An attempt at a call, as it is kept. Nothing in it was sent by the caller.
+/// An attempt of a call in the attempt log. It contains nothing that the caller sent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CallRecord {
     at: i64,
-    /// A stable name of what was asked for.
+    /// A stable name of the operation.
     pub operation: String,
     micros: u64,
-    /// The status of the answer, where there was one over HTTP.
+    /// The HTTP status of the response, if there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
-    /// Why it did not go well.
+    /// Why the attempt failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
-    /// The platform's, to quote to its support.
+    /// The platform's correlation ID, to quote to its support.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub correlation_id: Option<String>,
 }
@@ -44,18 +45,18 @@ impl From<&Attempt> for CallRecord {
 }
 
 impl CallRecord {
-    /// When it was sent.
+    /// When the request was sent.
     pub fn at(&self) -> Timestamp {
         Timestamp::from_unix_micros(self.at)
     }
 
-    /// How long it took.
+    /// How long the attempt took.
     pub fn took(&self) -> Duration {
         Duration::from_micros(self.micros)
     }
 }
 
-/// As they are added to the session's row.
+/// Returns the lines that are appended to the session's row.
 pub(super) fn lines(attempts: &[Attempt]) -> String {
     let line = |attempt| {
         serde_json::to_string(&CallRecord::from(attempt))
@@ -65,7 +66,7 @@ pub(super) fn lines(attempts: &[Attempt]) -> String {
     attempts.iter().map(line).collect()
 }
 
-/// As they are read back, oldest first.
+/// Decodes the lines of a session's row, oldest attempt first.
 pub(super) fn read(text: &str) -> Result<Vec<CallRecord>, StoreError> {
     text.lines()
         .map(|line| serde_json::from_str(line).map_err(|_| StoreError::Row("session.calls")))

@@ -1,4 +1,5 @@
-//! What processes share that use one database: access tokens, and slices of quotas. A store in a file is one machine's, and shares neither.
+//! The [`Coordinator`] of a fleet: access tokens and rate-limit leases that nodes share through the
+//! database. A store in a file serves one machine and has no coordinator.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -12,7 +13,7 @@ use super::{Kind, Store, StoreError, postgres::Postgres};
 use guestlane_core::token::MasterKey;
 use guestlane_runtime::text::display_chain;
 
-/// An access token under the master key.
+/// An access token that is sealed under the master key.
 #[derive(Clone)]
 pub(super) struct SealedToken {
     pub(super) sealed: Vec<u8>,
@@ -20,17 +21,17 @@ pub(super) struct SealedToken {
     pub(super) life: Duration,
 }
 
-/// See [`TokenLookup`].
+/// A [`TokenLookup`] with the access token still sealed.
 pub(super) enum StoredTokenLookup {
     Cached(SealedToken, i64),
     RefreshHere,
     RefreshingElsewhere,
 }
 
-/// The name under which access tokens are encrypted.
+/// The name that access tokens are sealed for.
 const ACCESS_TOKEN: &str = "an access token";
 
-/// This process among the others.
+/// The coordinator of this process.
 struct SharedStore {
     store: Arc<Postgres>,
     master: Arc<MasterKey>,
@@ -47,7 +48,7 @@ impl fmt::Debug for SharedStore {
 }
 
 impl Store {
-    /// The other processes, where the store is shared.
+    /// Returns the coordinator, or `None` for a store in a file.
     pub fn fleet(&self, master: Arc<MasterKey>, clock: Clock) -> Option<Arc<dyn Coordinator>> {
         match &self.kind {
             Kind::Sqlite(_) => None,

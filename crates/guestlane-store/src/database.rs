@@ -1,4 +1,4 @@
-//! Which database the store is in.
+//! The location of the store: an SQLite file or a PostgreSQL database.
 
 use std::{
     fmt,
@@ -14,17 +14,17 @@ use tokio_postgres::config::{ChannelBinding, Host, LoadBalanceHosts, SslMode, Ta
 
 use super::libpq::{Words, read_words};
 
-/// Where the store is.
+/// The location of the store.
 #[derive(Debug, Clone)]
 pub enum Database {
-    /// A file on this machine.
+    /// An SQLite file on this machine.
     Sqlite(PathBuf),
-    /// A database that several processes share, on any machine.
+    /// A PostgreSQL database that several processes on any machine can share.
     Postgres(Box<PostgresUrl>),
 }
 
 impl Database {
-    /// The file, where it is one.
+    /// Returns the path of the file, or `None` for a PostgreSQL database.
     pub fn file(&self) -> Option<&Path> {
         match self {
             Self::Sqlite(path) => Some(path),
@@ -32,7 +32,7 @@ impl Database {
         }
     }
 
-    /// Whether several processes on several machines share it.
+    /// Whether processes on several machines can share the store.
     pub fn is_shared(&self) -> bool {
         matches!(self, Self::Postgres(_))
     }
@@ -61,7 +61,7 @@ impl FromStr for Database {
     }
 }
 
-/// Without user and password.
+/// Shows the location without user and password.
 impl fmt::Display for Database {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -71,36 +71,37 @@ impl fmt::Display for Database {
     }
 }
 
-/// A `postgres://` URL that was understood. Neither `Debug` nor `Display` shows user or password.
+/// A valid `postgres://` URL. Neither `Debug` nor `Display` shows user or password.
 #[derive(Clone)]
 pub struct PostgresUrl {
-    /// Shared by all clones: a reload replaces it for the connections that are opened afterwards.
+    /// How connections are opened. All clones share it: a reload replaces it for connections that
+    /// are opened afterwards.
     login: Arc<ArcSwap<Login>>,
     target: Target,
     shown: String,
-    /// Shared by all connections: one outage is one line in the log.
+    /// The outage state, shared by all connections, so that one outage is one line in the log.
     pub(super) outage: Arc<Outage>,
 }
 
-/// How a connection is opened: user and password, TLS, time limits.
+/// How a connection is opened: user and password, TLS and time limits.
 #[derive(PartialEq)]
 pub(crate) struct Login {
     pub(super) config: tokio_postgres::Config,
-    /// Whose certificates are believed.
+    /// The trusted roots for the server's certificate.
     pub(super) trust: TlsRoots,
-    /// What this process shows of itself, where the server asks for a certificate.
+    /// The client certificate, for a server that requests one.
     pub(super) client: Option<Arc<ClientCertificate>>,
 }
 
-/// Which store a URL names. A running process never changes it.
+/// The store that a URL names. A running process never changes it.
 #[derive(Clone, PartialEq)]
 struct Target {
     hosts: Vec<Host>,
-    /// As they are written, in the place of what the names of the hosts resolve to.
+    /// The IP addresses in the URL, which replace the addresses that the host names resolve to.
     addresses: Vec<IpAddr>,
     ports: Vec<u16>,
     database: Option<String>,
-    /// They may name a schema (`search_path`).
+    /// The value of `options`, which may name a schema (`search_path`).
     options: Option<String>,
 }
 
@@ -125,18 +126,19 @@ impl Target {
 }
 
 impl PostgresUrl {
-    /// How connections are opened from now on.
+    /// Returns how connections are opened from now on.
     pub(super) fn login(&self) -> Arc<Login> {
         self.login.load_full()
     }
 
-    /// Whether connections by `other` are opened in the same way.
+    /// Whether connections to `other` are opened in the same way.
     pub fn has_login_of(&self, other: &Self) -> bool {
         *self.login.load() == *other.login.load()
     }
 
-    /// All clones of this URL open connections as `other` does from now on; open ones stay. Returns a URL that opens them as
-    /// this one did before. The caller has found the same [`target`](Self::other_target) in both.
+    /// Makes all clones of this URL open connections as `other` does from now on. Open connections
+    /// stay. Returns a URL that opens connections as this one did before. The caller has checked
+    /// that both have the same [`target`](Self::other_target).
     pub fn take_login_of(&self, other: &Self) -> Self {
         let before = self.login.swap(other.login());
         Self {
@@ -145,7 +147,8 @@ impl PostgresUrl {
         }
     }
 
-    /// The part of the URL by which `other` names another store, if there is one.
+    /// Returns the part of the URL by which `other` names another store, or `None` if both name the
+    /// same store.
     pub fn other_target(&self, other: &Self) -> Option<&'static str> {
         let (one, other) = (&self.target, &other.target);
         if one.hosts != other.hosts || one.addresses != other.addresses {
@@ -162,13 +165,13 @@ impl PostgresUrl {
     }
 }
 
-/// It is no URL of a database that could be used.
+/// The error of a text that is not the location of a usable store.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub struct InvalidDatabase {
-    /// What is wrong, without the URL: it may have a password.
+    /// What is wrong, without the URL, which may contain a password.
     pub reason: String,
-    /// What to write.
+    /// What to write instead.
     pub fix: String,
 }
 
@@ -186,9 +189,9 @@ const EXAMPLE: &str = "write it as postgres://USER:PASSWORD@HOST:5432/DATABASE";
 impl FromStr for PostgresUrl {
     type Err = InvalidDatabase;
 
-    /// As libpq understands it, but stricter: the server must prove that it is the host that is
-    /// named, nothing goes in plain but to this machine itself, and each word is carried out or
-    /// refused. Files that are named are read at once. Nothing is looked up or connected to.
+    /// Parses a URL as libpq does, but more strictly. The server must prove that it is the named
+    /// host. Unencrypted connections are possible to this machine only. Each parameter is applied
+    /// or rejected. Files that the URL names are read at once. Nothing is resolved or connected to.
     fn from_str(text: &str) -> Result<Self, InvalidDatabase> {
         let (plain, query) = parts(text)?;
         let words = read_words(query)?;
@@ -210,10 +213,12 @@ impl FromStr for PostgresUrl {
                 EXAMPLE,
             ));
         }
-        // Of several, and where one name is first this machine's and then that one's: a standby is none.
+        // Use the host that accepts writes: of several hosts, or of several addresses of one name,
+        // some may be standbys.
         config.target_session_attrs(TargetSessionAttrs::ReadWrite);
         if !words.in_order {
-            // One that takes a connection and says nothing is not to be the first each time.
+            // A random order avoids that a host that accepts connections and never responds comes
+            // first each time.
             config.load_balance_hosts(LoadBalanceHosts::Random);
         }
         let target = Target::of(&config);
@@ -249,7 +254,8 @@ impl FromStr for PostgresUrl {
 
 const UNREADABLE: &str = "is not a database's URL: its host, its port or a value cannot be read";
 
-/// Names the option whose value cannot be read. The library's other words may repeat what was read.
+/// Names the option whose value cannot be parsed. The library's message is not shown, because it
+/// may repeat the value.
 fn unreadable(error: &tokio_postgres::Error) -> InvalidDatabase {
     let cause = std::error::Error::source(error)
         .map(ToString::to_string)
@@ -266,8 +272,8 @@ fn unreadable(error: &tokio_postgres::Error) -> InvalidDatabase {
     }
 }
 
-/// `localhost` is this machine, whatever the system's resolver says: nothing goes to another one in
-/// plain.
+/// Uses the loopback address for `localhost`, whatever the system's resolver says. No unencrypted
+/// connection goes to another machine.
 fn stay_here(config: &mut tokio_postgres::Config) {
     let addresses: Option<Vec<IpAddr>> = config.get_hosts().iter().map(address_here).collect();
     if let Some(addresses) = addresses.filter(|_| config.get_hostaddrs().is_empty()) {
@@ -285,12 +291,11 @@ fn address_here(host: &Host) -> Option<IpAddr> {
     }
 }
 
-/// What stands in front of the query, and the query.
+/// Returns the part before the query, and the query.
 ///
 /// # Errors
-///
-/// It is not certain where user and password end. A part of the password could then be taken for the
-/// host, be looked up by name and be shown.
+/// Fails if it is not certain where user and password end. A part of the password could otherwise
+/// be taken for the host, be resolved by DNS and be shown.
 fn parts(text: &str) -> Result<(&str, &str), InvalidDatabase> {
     const FIX: &str = "percent-encode these characters in user and password: @ is %40, / is %2F, : is %3A, ? is %3F, # is %23";
     let Some((_, rest)) = text.split_once("://") else {
@@ -314,7 +319,8 @@ fn parts(text: &str) -> Result<(&str, &str), InvalidDatabase> {
     Ok((plain, query))
 }
 
-/// Plain to this machine alone, and encrypted wherever a word asks for what only TLS has.
+/// Returns whether TLS is used. A connection is unencrypted only to this machine, and only if no
+/// parameter needs TLS.
 fn ssl_mode(config: &tokio_postgres::Config, words: &Words) -> Result<SslMode, InvalidDatabase> {
     let here = config.get_hosts().iter().all(is_this_machine)
         && config.get_hostaddrs().iter().all(IpAddr::is_loopback);
@@ -451,7 +457,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever follows: it is understood or refused, and neither shows the password.
+        /// Any text is accepted or rejected, and neither result shows the password.
         #[test]
         fn any_text_is_understood_or_refused_and_never_repeated(
             password in "[a-z]{12}", rest in "(\\PC{0,30}|[a-z0-9.:,/?&=%+@\\[\\]-]{0,60})",

@@ -1,4 +1,4 @@
-//! CRM events that wait to be delivered, and what became of them.
+//! Outbox events that wait for delivery, and the outcomes of deliveries.
 
 use guestlane_runtime::{Timestamp, text::one_line};
 use serde::Serialize;
@@ -8,25 +8,25 @@ use guestlane_core::{
     event::Event,
 };
 
-/// How an event stands.
+/// The state of an event at one endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DeliveryState {
-    /// It will be tried (again).
+    /// The event waits for its first or next attempt.
     Pending,
-    /// The receiver has it.
+    /// The endpoint has accepted the event.
     Delivered,
-    /// All tries are used up: a dead letter.
+    /// All attempts have failed: the event is a dead letter.
     Dead,
-    /// Its guest was erased, and its body with them.
+    /// The guest was erased, and the body of the event with it.
     Erased,
 }
 
 impl DeliveryState {
-    /// All of them.
+    /// All states.
     pub const ALL: [Self; 4] = [Self::Pending, Self::Delivered, Self::Dead, Self::Erased];
 
-    /// The name in the store and on the screen.
+    /// Returns the name of the state in the store and in output.
     pub fn name(self) -> &'static str {
         match self {
             Self::Pending => "pending",
@@ -36,31 +36,31 @@ impl DeliveryState {
         }
     }
 
-    /// The state of that name.
+    /// Returns the state with that name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|state| state.name() == name)
     }
 }
 
-/// An event and what became of it.
+/// An event and its state at one endpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delivery {
     /// The event.
     pub event: Event,
-    /// How it stands.
+    /// The state of the event.
     pub state: DeliveryState,
-    /// When it was written.
+    /// When the event was written.
     pub created_at: Timestamp,
-    /// When it was delivered, or given up.
+    /// When the event was delivered or became a dead letter.
     pub ended_at: Option<Timestamp>,
-    /// Why the last try failed.
+    /// Why the last attempt failed.
     pub last_error: Option<String>,
-    /// Its place in the order in which events were written.
+    /// The position of the event in the order in which events were written.
     pub sequence: i64,
 }
 
 impl ReplayFilter {
-    /// What the audit log says of it.
+    /// Returns the audit record of a replay of `count` deliveries.
     pub(super) fn record(&self, count: usize, now: Timestamp) -> AuditRecord {
         let subject = match self {
             Self::Event(id) => id.clone(),
@@ -75,18 +75,18 @@ impl ReplayFilter {
     }
 }
 
-/// Which events to send again.
+/// Selects the events to send again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReplayFilter {
-    /// This one, to all its receivers, also when it is still on its way.
+    /// One event, to all its endpoints, even if it is pending.
     Event(String),
-    /// Those that were written in this time and are settled.
+    /// The events that were written in a period and are delivered or dead letters.
     Written {
-        /// From then on.
+        /// Start of the period.
         since: Timestamp,
-        /// Up to then, without that moment.
+        /// End of the period, which is not part of it.
         until: Timestamp,
-        /// Only those in this state; `None`: delivered ones and dead letters.
+        /// Only events in this state. With `None`, both delivered events and dead letters.
         state: Option<DeliveryState>,
     },
 }

@@ -1,34 +1,34 @@
-//! What the store keeps about webhook endpoints beside their events.
+//! State of webhook endpoints in the store, apart from their events.
 
 use guestlane_runtime::Timestamp;
 
 use guestlane_core::audit::AuditRecord;
 
-/// An endpoint that gets no events until it is enabled again or has another address.
+/// A webhook endpoint that gets no events until it is enabled again or gets another URL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DisabledEndpoint {
-    /// From 1, in the order of `CRM_WEBHOOK_URL`.
+    /// The number of the endpoint, from 1, in the order of `CRM_WEBHOOK_URL`.
     pub number: u32,
-    /// Identifies the address that was disabled: a digest, because a path or a query may be a secret.
+    /// Identifies the URL that was disabled. It is a digest, because a path or a query may be a
+    /// secret.
     pub address: String,
-    /// When the endpoint was disabled.
     pub at: Timestamp,
 }
 
 impl DisabledEndpoint {
-    /// The names of the properties begin with it.
+    /// Prefix of the names of the properties.
     pub(super) const PREFIX: &str = "webhook_disabled ";
 
     pub(super) fn name(number: u32) -> String {
         format!("{}{number}", Self::PREFIX)
     }
 
-    /// The value of the property.
+    /// Returns the value of the property.
     pub(super) fn value(&self) -> String {
         format!("{} {}", self.at.unix_micros(), self.address)
     }
 
-    /// `None` for what this version does not write.
+    /// Decodes a property. Returns `None` for a value that this version does not write.
     pub(super) fn read(name: &str, value: &str) -> Option<Self> {
         let (at, address) = value.split_once(' ')?;
         Some(Self {
@@ -39,15 +39,12 @@ impl DisabledEndpoint {
     }
 }
 
-/// A sealed secret that takes the place of another one and of nothing else.
+/// Replaces a sealed secret only if its value is still `before`.
 #[derive(Debug, Clone)]
 pub struct SecretChange {
-    /// Name of the secret.
     pub name: String,
-    /// The sealed value to be replaced.
     pub before: Vec<u8>,
-    /// The sealed value that replaces it.
     pub after: Vec<u8>,
-    /// What the audit log says of it, where that is a change of trust.
+    /// The audit record of the change, if it changes what the store trusts.
     pub record: Option<AuditRecord>,
 }

@@ -1,24 +1,24 @@
-//! How it goes at this moment.
+//! Gauges of the store's present state.
 
 use guestlane_runtime::Timestamp;
 
-/// What waits, and for how long.
+/// The number of pending items, and the age of the oldest.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct StoreGauges {
-    /// Sessions on their way, or waiting to be completed.
+    /// Number of unfinished sessions.
     pub unfinished: u64,
-    /// When the oldest of them was admitted.
+    /// When the oldest unfinished session was admitted.
     pub oldest_unfinished: Option<Timestamp>,
-    /// Sessions that were refused for good, and are kept.
+    /// Number of sessions that failed and are still stored.
     pub failed: u64,
     /// Sessions that need the attention of an operator.
     pub needs_attention: u64,
-    /// Events for the CRM that wait.
+    /// Number of pending outbox events.
     pub pending_events: u64,
-    /// When the oldest of them was written.
+    /// When the oldest pending event was written.
     pub oldest_event: Option<Timestamp>,
-    /// Dead letters.
+    /// Number of dead letters.
     pub dead_events: u64,
-    /// The log that is written, and its records.
+    /// The number of the log that is being written, and its number of records.
     pub audit: Option<(u32, u64)>,
 }

@@ -6,16 +6,16 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use super::StoreError;
 use guestlane_core::{request::GuestId, session::SessionId};
 
-/// What a guest may be called in a log.
+/// The names under which a guest may appear in an audit log.
 #[derive(Debug)]
 pub(super) struct GuestNames {
     pub(super) plain: String,
-    /// As JSON texts.
+    /// The names as JSON strings.
     quoted: Vec<String>,
 }
 
 impl GuestNames {
-    /// In plain, and by the pseudonym if there is one.
+    /// Creates the names: the plain guest ID, and the pseudonym if there is one.
     pub(super) fn of(guest: &GuestId, pseudonym: Option<String>) -> Self {
         let plain = guest.as_str().to_owned();
         let quoted = [Some(plain.clone()), pseudonym].into_iter().flatten();
@@ -27,7 +27,8 @@ impl GuestNames {
         }
     }
 
-    /// What stands in a record that names the guest, in plain or by their pseudonym.
+    /// Returns the text that a record contains if it names the guest: with the plain ID, and with
+    /// the pseudonym.
     pub(super) fn in_records(&self) -> (String, Option<String>) {
         let mut names = self
             .quoted
@@ -47,7 +48,8 @@ impl GuestNames {
     }
 }
 
-/// 128 bits of HMAC-SHA-256: without the key, guest IDs cannot be found by trial.
+/// Returns a guest's pseudonym: 128 bits of HMAC-SHA-256. Without the key, guest IDs cannot be
+/// found by trial.
 pub(super) fn keyed_hash(key: &[u8], guest: &GuestId) -> String {
     let tag = hmac::sign(
         &hmac::Key::new(hmac::HMAC_SHA256, key),
@@ -59,7 +61,7 @@ pub(super) fn keyed_hash(key: &[u8], guest: &GuestId) -> String {
     )
 }
 
-/// What a guest's pseudonym is made with.
+/// Returns a new random key for a guest's pseudonym.
 pub(super) fn new_key() -> Result<[u8; 32], StoreError> {
     let mut key = [0; 32];
     rand::fill(&mut key).map_err(|_| StoreError::Row("pseudonym_key: no randomness"))?;
@@ -73,25 +75,27 @@ pub enum ErasureOutcome {
     Unfinished(Vec<SessionId>),
     /// An event about the guest is being delivered, or its outcome is unknown.
     InProgress,
-    /// Nobody knows this guest.
+    /// The store has no data about this guest.
     Unknown,
-    /// The guest cannot be read any more, but for what is told here.
+    /// The guest's data is erased, except for what the report lists.
     Erased(ErasureReport),
 }
 
-/// What was erased, and what could not be.
+/// What was erased, and what could not be erased.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ErasureReport {
-    /// Sessions.
+    /// Number of erased sessions.
     pub sessions: u64,
-    /// Events for the CRM.
+    /// Number of erased events.
     pub events: u64,
-    /// Of those, the events that are no longer delivered.
+    /// Number of those events that were pending or dead letters and are no longer delivered.
     pub untold: u64,
-    /// The name under which the guest's records stay in the audit log.
+    /// The pseudonym under which the guest's records stay in the audit log.
     pub pseudonym: Option<String>,
-    /// Records that have the guest's id in plain: how many in which log. They cannot be changed without breaking the proof.
+    /// Records with the plain guest ID: number of the log, and number of records. Changing these
+    /// records would break the proofs.
     pub plain_records: Vec<(u32, u64)>,
-    /// Whether the bytes are gone from the store's files, too. If not, another process has them open: it is done at the next start.
+    /// Whether the bytes are removed from the store's files. If not, another process has them open,
+    /// and the next start removes them.
     pub bytes_gone: bool,
 }

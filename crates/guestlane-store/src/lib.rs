@@ -1,7 +1,8 @@
-//! Where sessions, audit records, CRM events and keys are safe: one SQLite file, or a PostgreSQL database that several processes share.
+//! The store keeps sessions, audit records, outbox events and keys. It is one SQLite file, or a
+//! PostgreSQL database that several processes share.
 //!
-//! The store takes whole transitions. What must be said is written with what was done: a [`CommitRequest`] carries the session, its audit
-//! record and its CRM event, and they are committed together or not at all.
+//! The unit of a write is the transition. A [`CommitRequest`] carries the session, its audit record
+//! and its outbox events, which are committed together or not at all.
 
 mod api;
 pub mod batch;
@@ -60,7 +61,7 @@ pub use write_health::LastWrites;
 use guestlane_core::session::IllegalTransition;
 use guestlane_tlog::{AuditError, NoteSigner};
 
-/// The store. Cheap to clone; closed when the last clone is dropped.
+/// The store. It is cheap to clone, and it closes when the last clone is dropped.
 #[derive(Debug, Clone)]
 pub struct Store {
     kind: Kind,
@@ -74,18 +75,18 @@ enum Kind {
     Postgres(Arc<postgres::Postgres>),
 }
 
-/// The store cannot do what it should.
+/// An error of the store.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The directory or the file cannot be made or opened.
+    /// The directory or the file cannot be created or opened.
     #[error("the store {} cannot be opened", .0.display())]
     Open(PathBuf, #[source] io::Error),
-    /// Another version of the product wrote it.
+    /// A newer version of guestlane wrote the store.
     #[error("the store {} was written by a newer version of guestlane (format {found}; this one knows {known})", .path)]
     Newer {
-        /// The file, or the database.
+        /// The path of the file, or the database.
         path: String,
-        /// Its format.
+        /// The format of the store.
         found: u32,
         /// The newest format of this version.
         known: u32,
@@ -100,25 +101,25 @@ pub enum StoreError {
         /// The newest format of this version.
         known: u32,
     },
-    /// SQLite's own reason.
+    /// An error of SQLite.
     #[error("the store failed")]
     Database(#[from] rusqlite::Error),
-    /// PostgreSQL's own reason.
+    /// An error of PostgreSQL.
     #[error("the database failed: {message}")]
     Postgres {
-        /// Without the row or the values it is about: they may be personal.
+        /// The message, without the row and the values that it concerns: they may be personal data.
         message: String,
-        /// Its SQLSTATE, where the database itself said it.
+        /// The SQLSTATE, if the server sent the error.
         code: Option<SqlState>,
         /// Whether the outcome is unknown: the commit is in doubt.
         lost: bool,
     },
-    /// Nobody answers for the database.
+    /// The database cannot be reached.
     #[error("the database at {at} cannot be reached: {reason}")]
     Unreachable {
         /// Host and port, without user and password.
         at: String,
-        /// Why.
+        /// The reason.
         reason: String,
     },
     /// The database's certificate is not trusted.
@@ -126,38 +127,39 @@ pub enum StoreError {
     Untrusted {
         /// Host and port, without user and password.
         at: String,
-        /// Why.
+        /// The reason.
         reason: String,
         /// The property of the certificate that was refused.
         distrust: Distrust,
     },
-    /// A transaction that others were part of failed; nothing of it was kept.
+    /// A transaction shared with other writes failed, or its result is unknown.
     #[error("the store failed: {0}")]
     Commit(String),
-    /// Somebody else drives this session by now.
+    /// Another process has claimed the session.
     #[error("another process has taken this session over")]
     LeaseLost,
-    /// A row is not what this version writes.
+    /// A row cannot be decoded: this version does not write such a value.
     #[error("the store has a row that cannot be read: {0}")]
     Row(&'static str),
-    /// An internal error.
+    /// A session was in a state that does not allow the transition. This is an internal error.
     #[error(transparent)]
     IllegalTransition(#[from] IllegalTransition),
-    /// Somebody changed records in the store, past guestlane.
+    /// Records in the store were changed by another program.
     #[error(
         "the records of audit log {0} in the store are not those that were written: they were changed"
     )]
     AuditTampered(u32),
-    /// A record has no place to go to: the store was opened for looking only. An internal error.
+    /// A write has an audit record, and the store was opened without its audit log. This is an
+    /// internal error.
     #[error("the store was opened without its audit log")]
     NoAuditLog,
-    /// Another process uses the file, and it must be used by this one alone.
+    /// Another process uses the file, which this process needs for itself alone.
     #[error("another process uses the store {}", .0.display())]
     InUse(PathBuf),
-    /// Somebody copies it into a database at this moment.
+    /// Another process is migrating the file to a database.
     #[error("the store {} is being moved", .0.display())]
     MigrationInProgress(PathBuf),
-    /// A move into a database was begun, and neither finished nor abandoned.
+    /// A migration to a database was started, and neither finished nor abandoned.
     #[error("the move of the store {} to {to} was interrupted", .path.display())]
     MigrationUnfinished {
         /// The file.
@@ -165,33 +167,36 @@ pub enum StoreError {
         /// The database that it moves to.
         to: String,
     },
-    /// The file's sessions are in a database now.
+    /// The file was migrated, and its sessions are in a database now.
     #[error("the store {} was moved to {to}", .path.display())]
     Migrated {
         /// The file.
         path: PathBuf,
-        /// Where to.
+        /// The database.
         to: String,
     },
-    /// Leases are by the clocks of many machines: they must agree.
+    /// This node's clock differs too much from the database's. Leases compare times of several
+    /// nodes, so their clocks must agree. The value is the offset in seconds; it is positive if the
+    /// node's clock is ahead.
     #[error("this machine's clock is {:.1} s {}, by the database's", .0.abs(), if *.0 > 0.0 { "ahead" } else { "behind" })]
     ClockSkew(f64),
-    /// What was asked last cannot be looked for there.
+    /// The database is behind a pool with transaction pooling, where the result of an in-doubt
+    /// commit cannot be queried.
     #[error("a pool in front of the database gives each transaction another connection")]
     TransactionPooling,
-    /// A copy was begun, and not ended.
+    /// A migration into the database was started and is not complete.
     #[error("a store is being copied into {0}, or that was interrupted")]
     MigrationIncomplete(String),
-    /// Only a database can be shared by processes on several machines.
+    /// The operation needs a store that several nodes share, and this store is a file.
     #[error("the store is a file, which no other machine can work on")]
     NotShared,
-    /// As many reads wait as may.
+    /// The maximum number of reads is waiting already.
     #[error("the store is busy with other reads")]
     Busy,
-    /// A read was ended because it took too long.
+    /// The read exceeded its time limit and was ended.
     #[error("the read took longer than {} s and was ended", .0.as_secs())]
     ReadTimeout(Duration),
-    /// The thread that writes is gone.
+    /// The thread that serves the store has ended.
     #[error("the store is closed")]
     Closed,
 }
@@ -207,7 +212,8 @@ impl From<tokio_postgres::Error> for StoreError {
                 }
             }
             Some(said) => {
-                // The server shuts down or terminates the connection: 57P01 to 57P05; connection exceptions: class 08.
+                // 57P01 to 57P05: the server shuts down or terminates the connection. Class 08:
+                // connection exceptions.
                 let code = said.code().code();
                 let lost = code.starts_with("57P")
                     || code.starts_with("08")
@@ -219,7 +225,7 @@ impl From<tokio_postgres::Error> for StoreError {
                 }
             }
             None => {
-                // Whatever it was, the database did not say that it failed.
+                // The server sent no error, so it is unknown whether it executed the statement.
                 Self::Postgres {
                     message: guestlane_runtime::text::display_chain(&error),
                     code: None,
@@ -230,19 +236,20 @@ impl From<tokio_postgres::Error> for StoreError {
     }
 }
 
-/// The property of the database's certificate that was refused.
+/// The property of the database's certificate that was rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Distrust {
-    /// No authority that is trusted has signed it.
+    /// No trusted authority has signed the certificate.
     Issuer,
-    /// It names another host.
+    /// The certificate names another host.
     Name,
-    /// It has expired, or is not valid yet.
+    /// The certificate has expired, or is not valid yet.
     Time,
 }
 
 impl StoreError {
-    /// Whether the database cannot be reached: the log has a line of its own for that.
+    /// Whether the error means that the database cannot be reached. The log reports such an outage
+    /// in lines of its own.
     pub fn is_outage(&self) -> bool {
         matches!(
             self,
@@ -251,8 +258,8 @@ impl StoreError {
     }
 }
 
-/// Logs a failure of work in the background, which is tried again. While the database is away this is for `debug`: the
-/// outage has its own two lines in the log.
+/// Logs a failure of background work that will be repeated. During an outage of the database the
+/// level is `debug`, because the outage has its own two lines in the log.
 pub fn log_failure(error: &(dyn std::error::Error + 'static), message: &'static str) {
     let of_store = error
         .downcast_ref::<StoreError>()
@@ -272,22 +279,22 @@ impl Store {
     }
 }
 
-/// The result of a write that is committed. Whether the audit file has it as well is a separate
-/// field, because only some callers need to know.
+/// The result of a committed write. Whether the audit file has its records is a separate field,
+/// because only some callers need to know.
 #[derive(Debug)]
 pub struct Committed<T> {
-    /// What the write answered.
+    /// The value that the write returned.
     pub value: T,
     /// Whether the audit file is up to date.
     pub audit: Result<(), std::sync::Arc<AuditError>>,
 }
 
-/// What the store promises, each at a price.
+/// Guarantees of the store that a benchmark can switch off, to measure their cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BenchOverrides {
-    /// What was answered survives the power cut.
+    /// Whether an acknowledged commit survives a power failure.
     pub durable: bool,
-    /// What was done stands in the audit log.
+    /// Whether audit records are written.
     pub audited: bool,
 }
 
@@ -300,12 +307,12 @@ impl Default for BenchOverrides {
     }
 }
 
-/// See [`Store::changes`].
+/// Waits for change notifications; see [`Store::changes`].
 #[derive(Debug, Clone)]
 pub struct ChangeListener(Option<watch::Receiver<u64>>);
 
 impl ChangeListener {
-    /// Waits for the next notification; forever on a store without notifications.
+    /// Waits for the next notification. It never returns on a store without notifications.
     pub async fn next(&mut self) {
         if let Some(changes) = &mut self.0
             && changes.changed().await.is_ok()
@@ -316,21 +323,27 @@ impl ChangeListener {
     }
 }
 
-/// What can be seen of a store without touching it.
+/// What [`Store::inspect`] finds in a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreInfo {
-    /// The format it has.
+    /// The format of the store.
     pub format: u32,
     /// The format that this version writes.
     pub known: u32,
-    /// Whether it has signing keys; without them it was never used.
+    /// Whether the store has signing keys. A store without them was never used.
     pub has_keys: bool,
-    /// The platform it belongs to.
+    /// The platform that the store is bound to.
     pub platform: Option<String>,
 }
 
 impl Store {
-    /// Looks at `database` without making, changing or bringing up anything. `None`: there is none.
+    /// Inspects `database` without creating, changing or migrating anything. Returns `None` if it
+    /// contains no store.
+    ///
+    /// # Errors
+    /// Returns [`StoreError::TransactionPooling`] if a pool in front of the database uses
+    /// transaction pooling. Fails if the file or the database cannot be opened or read, or if the
+    /// user may not create tables in an empty database.
     pub async fn inspect(database: &Database) -> Result<Option<StoreInfo>, StoreError> {
         match database {
             Database::Sqlite(path) if !path.exists() => Ok(None),
@@ -339,10 +352,12 @@ impl Store {
         }
     }
 
-    /// Writes to `database` and undoes it. The store must be there, in the format that this version writes.
+    /// Writes to `database` in a transaction that is rolled back. The store must exist in the
+    /// format that this version writes.
     ///
     /// # Errors
-    /// The write was refused: a right is missing, or the file or database is read-only.
+    /// Returns the database's error if it rejects the write: a privilege is missing, or the file or
+    /// database is read-only.
     pub async fn try_to_write(database: &Database) -> Result<(), StoreError> {
         match database {
             Database::Sqlite(path) => sqlite::Sqlite::try_to_write(path),
@@ -350,10 +365,10 @@ impl Store {
         }
     }
 
-    /// A secret of the store in `url`, sealed, read on a connection of its own.
+    /// Reads a sealed secret of the store in `url`, on a separate connection.
     ///
     /// # Errors
-    /// No connection can be opened, or the database has no store.
+    /// Fails if no connection can be opened, or if the database has no store.
     pub async fn secret_at(
         url: &PostgresUrl,
         name: &'static str,
@@ -361,7 +376,7 @@ impl Store {
         postgres::Postgres::secret_at(url, name).await
     }
 
-    /// Whether a secret that was found by a URL is in this very store, and not in a copy of it.
+    /// Whether a secret that was read through a URL is in this store, and not in a copy of it.
     pub fn is_home_of(&self, found: &KeptSecret) -> bool {
         match &self.kind {
             Kind::Sqlite(_) => false,
@@ -369,10 +384,11 @@ impl Store {
         }
     }
 
-    /// Whether no other process uses `database` at this moment. Of a database that several machines share nothing is known.
+    /// Checks that no other process uses `database` now. For a database that several nodes can
+    /// share, the check always succeeds.
     ///
     /// # Errors
-    /// [`StoreError::InUse`] where another process has the file open.
+    /// Returns [`StoreError::InUse`] if another process has the file open.
     pub fn expect_unused(database: &Database) -> Result<(), StoreError> {
         match database {
             Database::Sqlite(path) => sqlite::lock_file(path)?
@@ -382,7 +398,15 @@ impl Store {
         }
     }
 
-    /// Opens `database`, making what is missing. `home` is this machine's state directory.
+    /// Opens `database`, creates a missing store and applies missing migrations. `home` is this
+    /// node's state directory.
+    ///
+    /// # Errors
+    /// Returns [`StoreError::Newer`] if a newer version wrote the store. Returns
+    /// [`StoreError::MigrationInProgress`], [`StoreError::MigrationUnfinished`],
+    /// [`StoreError::Migrated`] or [`StoreError::MigrationIncomplete`] if the store is part of a
+    /// migration. Returns [`StoreError::ClockSkew`] or [`StoreError::TransactionPooling`] if the
+    /// database cannot be used safely. Fails if the file or the database cannot be opened.
     pub async fn open(
         database: &Database,
         home: &Path,
@@ -405,10 +429,11 @@ impl Store {
         })
     }
 
-    /// The same store, whose reads have a connection, a thread and `limits` of their own: they hold up no other reads.
+    /// Returns the same store with a separate connection, thread and `limits` for its reads, so
+    /// that they delay no other reads.
     ///
     /// # Errors
-    /// A file cannot be opened once more, or no thread can be started.
+    /// Fails if the file cannot be opened again, or if the thread cannot be started.
     pub fn with_own_reads(&self, limits: ReadLimits) -> Result<Self, StoreError> {
         let kind = match &self.kind {
             Kind::Sqlite(store) => Kind::Sqlite(store.with_own_reads(limits)?),
@@ -420,12 +445,13 @@ impl Store {
         })
     }
 
-    /// The results of the last commits, from memory.
+    /// Returns the results of the last commits, from memory.
     pub fn last_writes(&self) -> LastWrites {
         self.health.last()
     }
 
-    /// Commits a row of `bytes` bytes, to learn whether the store takes writes. Its result is in [`last_writes`](Self::last_writes).
+    /// Commits a row of `bytes` bytes, to test whether the store accepts writes. The result is in
+    /// [`last_writes`](Self::last_writes).
     pub async fn probe_write(&self, bytes: usize) {
         let value: String = std::iter::repeat_with(fastrand::alphanumeric)
             .take(bytes)
@@ -441,8 +467,8 @@ impl Store {
         }
     }
 
-    /// Opens `database`, which must be there, to look at it. Where its file or directory cannot be written, it is opened
-    /// read-only: then every write fails.
+    /// Opens an existing `database` for a command that only reads. If its file or directory cannot
+    /// be written, it is opened read-only, and every write fails.
     pub async fn open_to_look(
         database: &Database,
         home: &Path,
@@ -471,7 +497,8 @@ impl Store {
         }
     }
 
-    /// The clock that leases, schedules and retention go by: the database's, where several nodes share one; else the machine's.
+    /// Returns the clock for leases, schedules and retention: the database's clock on PostgreSQL,
+    /// otherwise the machine's.
     pub fn clock(&self) -> Clock {
         match &self.kind {
             Kind::Sqlite(store) => store.clock(),
@@ -479,7 +506,8 @@ impl Store {
         }
     }
 
-    /// How far this machine's wall clock is ahead of the database's (behind: negative), in seconds. `None` for a store in a file.
+    /// Returns how far this node's wall clock is ahead of the database's, in seconds; a negative
+    /// value means behind. Returns `None` for a store in a file.
     pub fn clock_offset(&self) -> Option<f64> {
         match &self.kind {
             Kind::Sqlite(_) => None,
@@ -487,7 +515,8 @@ impl Store {
         }
     }
 
-    /// Whether this machine's wall clock is close enough to the database's. Where it is not, nothing is claimed and nothing is deleted.
+    /// Whether this node's wall clock is close enough to the database's. Otherwise the node claims
+    /// nothing and deletes nothing.
     pub fn may_claim(&self) -> bool {
         match &self.kind {
             Kind::Sqlite(_) => true,
@@ -495,10 +524,10 @@ impl Store {
         }
     }
 
-    /// Compares the machine's clock with the database's once more.
+    /// Measures the offset between this node's clock and the database's again.
     ///
     /// # Errors
-    /// The database cannot be reached: then the last comparison holds.
+    /// Fails if the database cannot be reached. The last measurement stays valid then.
     pub async fn measure_clock(&self) -> Result<(), StoreError> {
         match &self.kind {
             Kind::Sqlite(_) => Ok(()),
@@ -506,7 +535,8 @@ impl Store {
         }
     }
 
-    /// Word from other processes that keys changed, or that there is work: some of it is lost, and whoever needs to know looks by itself, too.
+    /// Returns a listener for notifications that keys changed or that there is work. Notifications
+    /// can be lost, so receivers must also poll.
     pub fn changes(&self) -> ChangeListener {
         ChangeListener(match &self.kind {
             Kind::Sqlite(_) => None,
@@ -514,7 +544,7 @@ impl Store {
         })
     }
 
-    /// Goes without a guarantee, for a measurement of what it costs.
+    /// Switches off a guarantee, to measure its cost.
     pub async fn override_for_bench(&self, guarantees: BenchOverrides) -> Result<(), StoreError> {
         match &self.kind {
             Kind::Sqlite(store) => store.override_for_bench(guarantees).await,
@@ -522,8 +552,13 @@ impl Store {
         }
     }
 
-    /// Keeps the audit log from now on. With `mend`, ends what a process before began: records that are not in the files, bytes that must go.
+    /// Attaches the audit log. With `mend`, first completes what an earlier process left
+    /// unfinished: records that are missing in the files, and bytes of erased guests in the store.
     /// A read-only command repairs nothing, so that changes of the files stay visible.
+    ///
+    /// # Errors
+    /// Returns [`StoreError::Closed`] if the store is closed. On PostgreSQL, it also fails if the
+    /// open logs cannot be read or their lock files cannot be opened.
     pub async fn attach_audit_log(
         &self,
         settings: AuditSettings,

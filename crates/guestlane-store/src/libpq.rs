@@ -1,5 +1,5 @@
-//! The words of a `postgres://` URL's query (PostgreSQL documentation, section 34.1.2): each is
-//! carried out or refused by its name. No message has a value, which may be a secret.
+//! The parameters of a `postgres://` URL (PostgreSQL documentation, section 34.1.2). Each is either
+//! applied or rejected by name. No message contains a value, which may be a secret.
 
 use std::{path::Path, sync::Arc};
 
@@ -7,7 +7,7 @@ use guestlane_runtime::{ClientCertificate, TlsRoots};
 
 use super::InvalidDatabase;
 
-/// Words that are passed on to the client's library, which carries them out.
+/// Parameters that the client library applies.
 const PASSED_ON: &[&str] = &[
     "user",
     "password",
@@ -26,7 +26,7 @@ const PASSED_ON: &[&str] = &[
     "channel_binding",
 ];
 
-/// libpq's other words, and those of pools and of other drivers that are usual in such URLs.
+/// Other parameters of libpq, and common ones of pools and other drivers, which are rejected.
 const NOT_CARRIED_OUT: &[&str] = &[
     "connection_limit",
     "currentSchema",
@@ -67,15 +67,15 @@ const NOT_CARRIED_OUT: &[&str] = &[
     "statement_timeout",
 ];
 
-/// What a query says.
+/// The parameters of a URL.
 #[derive(Default)]
 pub(super) struct Words {
-    /// For the client's library, percent-encoded.
+    /// The query for the client library, percent-encoded.
     pub(super) rest: String,
     pub(super) mode: Option<String>,
     pub(super) trust: TlsRoots,
     pub(super) client: Option<Arc<ClientCertificate>>,
-    /// Whether a word names certificates, which only TLS uses.
+    /// Whether a parameter names certificates, which only TLS uses.
     pub(super) names_certificates: bool,
     /// Whether several hosts are tried in their order.
     pub(super) in_order: bool,
@@ -84,8 +84,8 @@ pub(super) struct Words {
 /// Reads a query and the files that it names.
 ///
 /// # Errors
-///
-/// A word is not known or is not carried out, or a file that it names cannot be used.
+/// Returns [`InvalidDatabase`] if a parameter is unknown or cannot be applied, or if a file that it
+/// names cannot be used.
 pub(super) fn read_words(query: &str) -> Result<Words, InvalidDatabase> {
     let mut words = Words::default();
     let mut rest = url::form_urlencoded::Serializer::new(String::new());
@@ -112,21 +112,21 @@ pub(super) fn read_words(query: &str) -> Result<Words, InvalidDatabase> {
     }
     words.client = client(cert.as_deref(), key.as_deref())?.map(Arc::new);
     words.names_certificates |= words.client.is_some();
-    // libpq's own decoding knows no plus for a space.
+    // libpq does not decode a plus as a space.
     words.rest = rest.finish().replace('+', "%20");
     Ok(words)
 }
 
-/// libpq decodes no plus; the parser of forms would make a space of it.
+/// Encodes each plus. libpq does not decode it, but the form parser would turn it into a space.
 fn encoded_plus(query: &str) -> Vec<u8> {
     query.replace('+', "%2B").into_bytes()
 }
 
-/// Words that are true whatever is done, or refused.
+/// Accepts parameters that are always satisfied, and rejects all others.
 fn settled(name: &str, value: &str) -> Result<(), InvalidDatabase> {
     let refused = |reason: String, fix: &str| Err(InvalidDatabase::new(reason, fix));
     match (name, value) {
-        // No connection uses GSSAPI, all text is UTF-8, and the one that takes writes is used.
+        // No connection uses GSSAPI, all text is UTF-8, and the host that accepts writes is used.
         ("gssencmode", "disable" | "prefer")
         | ("target_session_attrs", "any" | "read-write" | "primary") => Ok(()),
         ("client_encoding", encoding)
@@ -135,7 +135,7 @@ fn settled(name: &str, value: &str) -> Result<(), InvalidDatabase> {
         {
             Ok(())
         }
-        // Nothing older than TLS 1.2 is spoken.
+        // TLS versions before 1.2 are never used.
         ("ssl_min_protocol_version", "" | "TLSv1" | "TLSv1.1" | "TLSv1.2") => Ok(()),
         ("target_session_attrs", _) => {
             let reason = "has a target_session_attrs that is not read-write, primary or any, and guestlane writes";
@@ -195,7 +195,8 @@ fn settled(name: &str, value: &str) -> Result<(), InvalidDatabase> {
             format!("has the word {name}, which guestlane does not carry out"),
             "leave it out",
         ),
-        // What is no word at all may be a piece of a password with ? or & in it.
+        // An unknown parameter may be a piece of a password with ? or & in it, so the message does
+        // not repeat it.
         _ => {
             let fix = "look for a misspelt word behind ?, or percent-encode & and ? in the values (%26, %3F)";
             refused(
@@ -206,7 +207,7 @@ fn settled(name: &str, value: &str) -> Result<(), InvalidDatabase> {
     }
 }
 
-/// `system` is libpq's word for the certificates that the system trusts.
+/// Returns the trusted roots. `system` is libpq's name for the certificates that the system trusts.
 fn trust_in(file: &str) -> Result<TlsRoots, InvalidDatabase> {
     if file == "system" {
         return Ok(TlsRoots::System);

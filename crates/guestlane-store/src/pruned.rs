@@ -1,17 +1,17 @@
-//! What forgetting came to.
+//! The result of pruning.
 
 use std::ops::AddAssign;
 
 use guestlane_core::session::SessionId;
 
-/// What a step of pruning came to.
+/// The result of one step of pruning.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Pruned {
-    /// Sessions that are forgotten.
+    /// Number of deleted sessions.
     pub sessions: u64,
-    /// Events that went with them.
+    /// Number of deleted events.
     pub events: u64,
-    /// Where the next step goes on; `None`: there is nothing older.
+    /// The session after which the next step continues, or `None` if no older session is left.
     pub next: Option<SessionId>,
 }
 

@@ -1,4 +1,4 @@
-//! Bounds of a group of reads: how many may wait, and how long each may take.
+//! Limits of a group of reads: how many may wait, and how long each may take.
 
 use std::time::Duration;
 
@@ -6,40 +6,42 @@ use tokio::sync::mpsc;
 
 use super::StoreError;
 
-/// See the constants.
+/// Limits of a group of reads. The constants define the groups.
 #[derive(Debug, Clone, Copy)]
 pub struct ReadLimits {
-    /// Reads that wait for a connection.
+    /// Maximum number of reads that wait for a connection.
     pub waiting: usize,
-    /// How long one read may take.
+    /// Time limit of one read.
     pub timeout: Duration,
-    /// Whether a read is refused ([`StoreError::Busy`]) when as many wait; else its caller waits for room.
+    /// Whether a read fails with [`StoreError::Busy`] when the maximum is waiting. Otherwise its
+    /// caller waits for room.
     pub refuses: bool,
 }
 
 impl ReadLimits {
-    /// Reads of the engine and its background work. A statement may look through millions of rows.
+    /// Reads of the engine and its background work. A statement may read millions of rows.
     pub const ENGINE: Self = Self {
         waiting: 1024,
         timeout: Duration::from_secs(300),
         refuses: false,
     };
 
-    /// Reads on behalf of HTTP callers: few wait, and none takes long.
+    /// Reads on behalf of HTTP callers. Few may wait, and none takes long.
     pub const CALLERS: Self = Self {
         waiting: 64,
         timeout: Duration::from_secs(5),
         refuses: true,
     };
 
-    /// A read of a whole table, such as the verification of an audit log.
+    /// Reads of a whole table, such as the verification of an audit log.
     pub const BULK: Self = Self {
         waiting: 16,
         timeout: Duration::from_secs(300),
         refuses: false,
     };
 
-    /// Gives a question to the threads that read. Waits for room without a thread of the runtime, or refuses.
+    /// Sends a read to the reading threads. Waits for room without blocking a runtime thread, or
+    /// fails with [`StoreError::Busy`].
     pub(super) async fn enqueue<Q>(
         self,
         questions: &mpsc::Sender<Q>,

@@ -1,88 +1,88 @@
-//! Audit records and logs, as the store knows them.
+//! Audit records and audit logs, as the store returns them.
 
 use std::{path::PathBuf, sync::Arc};
 
 use guestlane_core::{request::GuestId, session::SessionId};
 use guestlane_tlog::{AuditError, Checkpoint};
 
-/// How the audit log calls guests.
+/// How the audit log names guests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GuestIdMode {
-    /// By their ids (requirement R11, docs/requirements.md).
+    /// By guest ID (requirement R11, docs/requirements.md).
     Plain,
-    /// By a keyed hash, with a key for each guest that can be thrown away.
+    /// By a keyed hash, with a key for each guest that can be deleted.
     Pseudonymous,
 }
 
-/// What the audit log must know.
+/// Settings of the audit log.
 #[derive(Debug, Clone)]
 pub struct AuditSettings {
-    /// The file of the first log's lines; the others stand beside it.
+    /// The path of the first log's file. The files of the others are in the same directory.
     pub path: PathBuf,
-    /// How guests are called.
+    /// How guests are named.
     pub guest_ids: GuestIdMode,
-    /// A file of this many bytes is full; `None`: never.
+    /// Size in bytes at which a file is full. With `None`, a log is never closed.
     pub rotate_at: Option<u64>,
 }
 
-/// A record as it is stored.
+/// An audit record in the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredRecord {
-    /// Its log.
+    /// The number of its log.
     pub log: u32,
-    /// Its place in it.
+    /// Its index in the log.
     pub index: u64,
-    /// Its line, without the end.
+    /// Its line, without the line break.
     pub line: String,
 }
 
-/// Which records to look at.
+/// Selects audit records.
 #[derive(Debug, Clone, Default)]
 pub struct RecordFilter {
-    /// Of this session.
+    /// Only records of this session.
     pub session: Option<SessionId>,
-    /// Of this guest, whatever the log calls them.
+    /// Only records of this guest, under its ID or its pseudonym.
     pub guest: Option<GuestId>,
-    /// At most so many: the last ones.
+    /// Maximum number of records; the last ones are returned.
     pub limit: u32,
 }
 
-/// A log as the store knows it.
+/// An audit log in the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogInfo {
-    /// Its number.
+    /// The number of the log.
     pub log: u32,
-    /// The file of its lines.
+    /// The path of its file.
     pub path: PathBuf,
-    /// Its state, which its file must have.
+    /// The checkpoint of its present state, which its file must match.
     pub checkpoint: Checkpoint,
-    /// Whether it is full.
+    /// Whether the log is closed because its file was full.
     pub closed: bool,
-    /// Whether its files are beside another state directory, on another machine perhaps.
+    /// Whether its files belong to another state directory, possibly on another machine.
     pub elsewhere: bool,
 }
 
-/// What came of writing a log's files anew.
+/// The outcome of rewriting a log's files.
 #[derive(Debug, Clone)]
 pub enum RestoreOutcome {
-    /// They are there.
+    /// The files were written.
     Restored {
-        /// The file of the lines.
+        /// The path of the file with the lines.
         path: PathBuf,
-        /// How many.
+        /// Number of records.
         records: u64,
     },
     /// There is no such log.
     Unknown,
-    /// This file must be moved away first.
+    /// This file exists and must be moved away first.
     FileExists(PathBuf),
-    /// Another process writes it.
+    /// Another process owns the log.
     Busy,
-    /// They cannot be written.
+    /// The files cannot be written.
     Failed(Arc<AuditError>),
 }
 
-/// Of a record.
+/// Returns the timestamp in a record's line, or an empty text if there is none.
 pub(super) fn timestamp(line: &str) -> &str {
     line.split_once(r#""timestamp":""#)
         .and_then(|(_, rest)| rest.split('"').next())

@@ -1,4 +1,4 @@
-//! A session as a row, and back: the same columns in both databases.
+//! A session as a row, with the same columns in both databases.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -16,13 +16,14 @@ use guestlane_core::{
     token::TokenIdentity,
 };
 
-/// All columns but the fingerprint and the calls, in the order of the fields of [`SessionRow`].
+/// All columns except the fingerprint and the calls, in the order of the fields of [`SessionRow`].
 pub(super) const COLUMNS: &str = "id, idempotency_key, guest_id, queue_id, attributes, state, token_kid, token_jti, token_iat, \
      contact_id, conversation_id, attempts, epoch, admitted_at, step_started_at, due_at, opened_at, latency_us, failure_code, failure_message, outcome_unknown, \
      surface, surface_target_id, guest_session, guest_session_expires_at, message_id, contact_id_lost, contact_details, contact_without_identifier, traceparent, owner";
 
-/// Condition for unfinished sessions ([`SessionState::is_unfinished`](guestlane_core::session::SessionState::is_unfinished)).
-/// It must equal the condition of the partial index word by word.
+/// Condition for unfinished sessions
+/// ([`SessionState::is_unfinished`](crate::session::SessionState::is_unfinished)). It must equal
+/// the condition of the partial index word by word.
 pub(super) const UNFINISHED: &str =
     "state != 'open' AND state != 'failed' AND state != 'needs_attention'";
 

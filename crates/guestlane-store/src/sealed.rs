@@ -1,14 +1,15 @@
-//! The values in the store that are sealed under the master key, for its rotation; and the count of its seals.
+//! Values in the store that are sealed under the master key, for its rotation, and the number of
+//! seals per master key.
 
 use super::{Kind, Store, StoreError};
 use guestlane_core::session::SessionId;
 
-/// Where a sealed value is.
+/// The place of a sealed value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SealedPlace {
-    /// A secret of the store, by its name.
+    /// A secret of the store, by name.
     Secret(String),
-    /// A signing key, by its id.
+    /// A signing key, by ID.
     SigningKey(String),
     /// The guest session token of a session.
     GuestSession(SessionId),
@@ -23,7 +24,7 @@ pub struct Sealed {
     pub bytes: Vec<u8>,
 }
 
-/// The same value sealed again. It takes the place of `before` and of nothing else.
+/// A value that was sealed again. It replaces the stored value only if that is still `before`.
 #[derive(Debug, Clone)]
 pub struct Replacement {
     /// Where the value is.
@@ -34,13 +35,13 @@ pub struct Replacement {
     pub after: Vec<u8>,
 }
 
-/// The name in the table of counters under which the seals of a master key are counted.
+/// Returns the name of the counter for the seals of a master key.
 pub(super) fn counter(key: &str) -> String {
     format!("masterKeySeals:{key}")
 }
 
 impl Store {
-    /// All secrets and signing keys.
+    /// Returns all sealed secrets and signing keys.
     pub async fn sealed_keys(&self) -> Result<Vec<Sealed>, StoreError> {
         match &self.kind {
             Kind::Sqlite(store) => store.sealed_keys().await,
@@ -48,7 +49,8 @@ impl Store {
         }
     }
 
-    /// Up to `limit` guest session tokens of the sessions after `after`, in the order of their ids.
+    /// Returns up to `limit` guest session tokens of the sessions after `after`, in the order of
+    /// their IDs.
     pub async fn sealed_sessions(
         &self,
         after: Option<SessionId>,
@@ -60,7 +62,8 @@ impl Store {
         }
     }
 
-    /// Replaces values in one transaction, each only where the store still has its old bytes. Returns how many were replaced.
+    /// Replaces values in one transaction, each only if the store still has its old bytes. Returns
+    /// the number of replaced values.
     pub async fn replace_sealed(&self, values: Vec<Replacement>) -> Result<u64, StoreError> {
         match &self.kind {
             Kind::Sqlite(store) => store.replace_sealed(values).await,
@@ -68,7 +71,7 @@ impl Store {
         }
     }
 
-    /// Deletes the access tokens that nodes share: the next call requests a new one.
+    /// Deletes the shared access tokens. The next call then requests a new one.
     pub async fn delete_access_tokens(&self) -> Result<(), StoreError> {
         match &self.kind {
             Kind::Sqlite(_) => Ok(()), // a store in a file has none
@@ -76,7 +79,8 @@ impl Store {
         }
     }
 
-    /// How many values all processes sealed under the master key of that id, as far as they have written it down.
+    /// Returns the number of values that all processes sealed under the master key. Seals that a
+    /// process has not yet stored are missing.
     pub async fn seals(&self, key: &str) -> Result<u64, StoreError> {
         let name = counter(key);
         match &self.kind {
@@ -85,7 +89,7 @@ impl Store {
         }
     }
 
-    /// Adds to that count. Returns the sum.
+    /// Adds to the number of seals of a master key. Returns the sum.
     pub async fn add_seals(&self, key: &str, seals: u64) -> Result<u64, StoreError> {
         let name = counter(key);
         match &self.kind {

@@ -1,35 +1,36 @@
-//! What the ledger says of how it goes: counts by state, errors (requirement R12,
-//! docs/requirements.md), latency (requirement R13, docs/requirements.md).
+//! The summary of the store: counts by state, error counts (requirement R12, docs/requirements.md)
+//! and latency (requirement R13, docs/requirements.md).
 
 use std::{collections::BTreeMap, time::Duration};
 
 use guestlane_genesys::ErrorCounts;
 use serde::Serialize;
 
-/// How long sessions took, those that are forgotten included. Milliseconds; percentiles and the maximum to a thousandth, the rest exactly.
+/// How long sessions took to open, including pruned ones, in milliseconds. Percentiles and the
+/// maximum are exact to one thousandth, the other values are exact.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LatencySummary {
-    /// Sessions that were opened.
+    /// Number of sessions that were opened.
     pub count: u64,
-    /// The mean.
+    /// The mean latency.
     pub mean: f64,
-    /// Half were quicker.
+    /// The 50th percentile.
     pub p50: f64,
-    /// 90 of 100 were quicker.
+    /// The 90th percentile.
     pub p90: f64,
-    /// 99 of 100 were quicker.
+    /// The 99th percentile.
     pub p99: f64,
-    /// The slowest.
+    /// The maximum.
     pub max: f64,
 }
 
-/// What the store knows of how it goes.
+/// The counts and latencies of a store.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Summary {
     /// Sessions by state.
     pub sessions: BTreeMap<String, u64>,
-    /// CRM events by state.
+    /// Outbox events by state.
     pub events: BTreeMap<String, u64>,
     /// Errors by category.
     pub errors: ErrorCounts,
@@ -37,7 +38,7 @@ pub struct Summary {
     pub latency: LatencySummary,
 }
 
-/// Errors by the names under which they are counted.
+/// Returns the error counts that are not zero, by the names of their counters.
 pub(super) fn named(errors: &ErrorCounts) -> impl Iterator<Item = (&'static str, u64)> {
     let values = [
         ("total", errors.total),
@@ -49,7 +50,7 @@ pub(super) fn named(errors: &ErrorCounts) -> impl Iterator<Item = (&'static str,
     values.into_iter().filter(|(_, value)| *value > 0)
 }
 
-/// And back.
+/// Returns the error counts for counters by name, the inverse of [`named`].
 pub(super) fn errors_of(counts: &BTreeMap<String, u64>) -> ErrorCounts {
     let count = |name: &str| counts.get(name).copied().unwrap_or(0);
     ErrorCounts {
@@ -61,14 +62,15 @@ pub(super) fn errors_of(counts: &BTreeMap<String, u64>) -> ErrorCounts {
     }
 }
 
-/// What is counted of sessions that are forgotten, by state.
+/// Prefix of the counters of pruned sessions, by state.
 pub(super) const PRUNED_SESSIONS: &str = "pruned sessions ";
-/// And of their events.
+/// Prefix of the counters of pruned events, by state.
 pub(super) const PRUNED_EVENTS: &str = "pruned events ";
-/// The sum, in microseconds.
+/// Name of the counter with the sum of pruned latencies, in microseconds.
 pub(super) const PRUNED_LATENCY: &str = "pruned latency";
 
-/// Up, by less than a thousandth: however many latencies there are, there are some ten thousand values of them.
+/// Rounds a latency up by less than one thousandth, so that at most about ten thousand different
+/// values exist.
 pub(super) fn rounded(micros: u64) -> u64 {
     let low = (u64::BITS - micros.leading_zeros()).saturating_sub(11);
     micros | ((1 << low) - 1)

@@ -1,4 +1,4 @@
-//! What is asked of the ledger, and what it answers.
+//! Transitions and session queries: the parameters and results of store operations.
 
 use guestlane_genesys::{Attempt, ErrorCounts};
 
@@ -9,52 +9,53 @@ use guestlane_core::{
     session::{SessionId, SessionRecord, SessionState},
 };
 
-/// One step of a session with all that must be said of it: committed together.
+/// A transition of a session with its audit record and outbox events, which are committed together.
 #[derive(Debug, Clone)]
 pub struct CommitRequest {
-    /// The session as it was.
+    /// The session before the transition.
     pub before: SessionRecord,
-    /// The session as it is from now on.
+    /// The session after the transition.
     pub after: SessionRecord,
-    /// What the audit log says of it.
+    /// The audit record of the transition.
     pub audit: Option<AuditRecord>,
     /// The outbox events of the transition.
     pub events: Vec<Event>,
     /// Errors that were counted since the last transition.
     pub errors: ErrorCounts,
-    /// What the calls came to since the last transition.
+    /// Attempts of calls since the last transition.
     pub calls: Vec<Attempt>,
 }
 
-/// What a transition came to.
+/// The result of a transition.
 #[derive(Debug, Clone)]
 pub struct CommitResult {
-    /// The session as it is from now on.
+    /// The session after the transition.
     pub session: SessionRecord,
-    /// Events that this process delivers at once. Others wait for an earlier event of the same guest.
+    /// Events whose initial delivery this process performs at once. The others wait for an earlier
+    /// event of the same guest.
     pub first: Vec<Event>,
 }
 
-/// Which sessions to list.
+/// Selects the sessions to list.
 #[derive(Debug, Clone, Default)]
 pub struct SessionFilter {
-    /// Of this guest.
+    /// Only sessions of this guest.
     pub guest: Option<String>,
-    /// In this state.
+    /// Only sessions in this state.
     pub state: Option<SessionState>,
-    /// In this queue.
+    /// Only sessions in this queue.
     pub queue: Option<QueueId>,
-    /// Older than this one.
+    /// Only sessions older than this one.
     pub before: Option<SessionId>,
-    /// At most so many, newest first.
+    /// Maximum number of sessions.
     pub limit: u32,
 }
 
-/// Sessions, and how to go on.
+/// A page of sessions, and where the next page begins.
 #[derive(Debug, Clone)]
 pub struct SessionPage {
-    /// Newest first.
+    /// The sessions, newest first.
     pub sessions: Vec<SessionRecord>,
-    /// Those older than this one were not looked at.
+    /// The ID to pass as `before` for the next page, or `None` if there is no next page.
     pub next: Option<SessionId>,
 }

@@ -1,35 +1,43 @@
-//! The time that retention trusts. A wall clock that is wrong for a moment must not delete the record of idempotency keys.
+//! The time that retention trusts. A wall clock that is wrong for a moment must not delete the
+//! records of idempotency keys.
 //!
-//! A store in a file keeps a [`Mark`]: it advances with the machine's time since start, which no one sets. What passed while the machine
-//! was off is caught up at twice the speed of time, for as long as the wall clock is ahead. Rows are stamped with what the mark will
-//! have caught up, so that none since the start is ever older than it is. On PostgreSQL the database's clock is trusted, and only while the node's own clock agrees with it.
+//! A store in a file keeps a [`Mark`]. It advances with the machine's time since boot, which cannot
+//! be set. Time that passed while the machine was off is caught up at twice the speed of time,
+//! while the wall clock is ahead. Rows are stamped with the time that the mark will have caught up
+//! to. A row that was written since boot therefore never appears older than it is.
 //!
-//! In both stores the [`Horizon`], before which sessions are deleted, moves at most [`Horizon::SPEED`] times as fast as that time.
+//! On PostgreSQL the database's clock is trusted, but only while the node's own clock agrees with
+//! it.
+//!
+//! In both stores the [`Horizon`], before which sessions are deleted, moves at most
+//! [`Horizon::SPEED`] times as fast as that time.
 
 use std::time::Duration;
 
 use guestlane_runtime::{Boot, Timestamp};
 
-/// The property under which a store in a file keeps its [`Mark`].
+/// The property in which a store in a file keeps its [`Mark`].
 pub(super) const MARK: &str = "retention_mark";
 
-/// The property under which a store keeps its [`Horizon`].
+/// The property in which a store keeps its [`Horizon`].
 pub(super) const HORIZON: &str = "retention_horizon";
 
-/// A moment of trusted time, and the machine's time since start at that moment.
+/// A point of trusted time, and the machine's time since boot at that point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Mark {
     time: Timestamp,
     boot: Boot,
-    /// How much the wall clock was ahead when the machine had started again: time that passed while it was off, or an error.
+    /// How far the wall clock was ahead at boot: time that passed while the machine was off, or an
+    /// error of the clock.
     owed: Duration,
 }
 
 impl Mark {
-    /// How old a written mark may be.
+    /// Maximum age of a mark before it is written again.
     const LONGEST_KEPT: Duration = Duration::from_secs(300);
 
-    /// The first mark of a store. `newest` is the newest time in it: a wall clock that is much later is not believed.
+    /// Returns the first mark of a store. `newest` is the newest time in the store; a wall clock
+    /// that is later is not trusted.
     pub(super) fn first(newest: Option<Timestamp>, wall: Timestamp, boot: Boot) -> Self {
         let time = newest.map_or(wall, |newest| newest.min(wall));
         Self {
@@ -39,7 +47,7 @@ impl Mark {
         }
     }
 
-    /// The mark now.
+    /// Returns the mark, advanced to now.
     pub(super) fn advanced(self, wall: Timestamp, boot: Boot) -> Self {
         if boot.id != self.boot.id {
             return Self {
@@ -49,7 +57,7 @@ impl Mark {
             };
         }
         let passed = boot.elapsed.saturating_sub(self.boot.elapsed);
-        // A wall clock that was wrong at the start, and is right by now, has nothing to be caught up.
+        // A wall clock that was wrong at boot and is right now leaves nothing to catch up.
         let owed = self.owed.min(wall.since(self.time + passed));
         let paid = owed.min(passed);
         Self {
@@ -59,17 +67,19 @@ impl Mark {
         }
     }
 
-    /// The trusted time: what is older than the retention by it is deleted.
+    /// Returns the trusted time, from which the retention period is counted back.
     pub(super) fn time(self) -> Timestamp {
         self.time
     }
 
-    /// The stamp of a row that is written now. It includes what is still to be caught up: otherwise the row would age at twice the speed.
+    /// Returns the stamp of a row that is written now. It includes the time that is still to be
+    /// caught up; otherwise the row would age at twice the speed.
     pub(super) fn stamp(self) -> Timestamp {
         self.time + self.owed
     }
 
-    /// Whether it is worth being written: without a recent mark, time that passed would count as time that the machine was off.
+    /// Whether the mark must be written. Without a recent mark, time that passed while the machine
+    /// ran would count as time that it was off.
     pub(super) fn is_stale(self, now: Self) -> bool {
         self.boot.id != now.boot.id
             || now.boot.elapsed.saturating_sub(self.boot.elapsed) >= Self::LONGEST_KEPT
@@ -99,7 +109,7 @@ impl Mark {
     }
 }
 
-/// The moment before which retention deletes, and when it got there.
+/// The time before which retention deletes, and when the horizon reached it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Horizon {
     until: Timestamp,
@@ -107,13 +117,14 @@ pub(super) struct Horizon {
 }
 
 impl Horizon {
-    /// One hour deletes at most the sessions of one day.
+    /// Speed of the horizon relative to time: one hour deletes at most the sessions of one day.
     const SPEED: u32 = 24;
 
-    /// One step, however long the last one is ago.
+    /// Maximum length of one step, however long ago the last one was.
     const LONGEST_STEP: Duration = Duration::from_secs(48 * 3600);
 
-    /// The horizon after one more step toward `target` at the trusted time `now`. The first one begins at the `oldest` session.
+    /// Returns the horizon after one more step toward `target`, at the trusted time `now`. The
+    /// first horizon starts at the `oldest` session.
     pub(super) fn advanced(
         before: Option<Self>,
         oldest: Timestamp,
@@ -240,7 +251,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the wall clock shows, within one start of the machine the trusted time passes as time does.
+        /// Whatever the wall clock shows, the trusted time advances as time does between two boots.
         #[test]
         fn the_trusted_time_never_overtakes_time(steps in prop::collection::vec((0_u32..100, -50_i64..50), 1..40)) {
             let (mut hours, mut mark) = (0, Mark::first(None, at(0), boot(1, 0)));
@@ -253,8 +264,8 @@ mod tests {
             }
         }
 
-        /// Whatever the wall clock shows: a row that was written since the machine started is never older than it is, and one from
-        /// before ages at twice the speed of time at most.
+        /// Whatever the wall clock shows, a row that was written since boot never appears older
+        /// than it is. A row from before ages at most at twice the speed of time.
         #[test]
         fn no_row_ages_faster_than_it_may(steps in prop::collection::vec((0_u32..100, -50_i64..50, any::<bool>()), 1..60)) {
             let (mut hours, mut since_boot, mut id) = (0, 0, 1);

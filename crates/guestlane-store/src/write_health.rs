@@ -1,4 +1,4 @@
-//! Whether the store takes writes: the result of the last commit, kept for readiness and metrics.
+//! Whether the store accepts writes: the result of the last commit, for readiness and metrics.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -6,16 +6,16 @@ use guestlane_runtime::Timestamp;
 
 use super::StoreError;
 
-/// The result of the last commit. Cheap to clone; all clones are one value.
+/// The result of the last commit. It is cheap to clone, and all clones share one value.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct WriteHealth(Arc<Mutex<LastWrites>>);
 
-/// What is known of the last commits, by the monotonic clock.
+/// The results of the last commits, by the monotonic clock.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LastWrites {
-    /// The last commit that succeeded.
+    /// When the last commit succeeded.
     pub succeeded_at: Option<Timestamp>,
-    /// The first commit that failed since then.
+    /// When the first commit after that failed.
     pub failing_since: Option<Timestamp>,
 }
 
@@ -27,14 +27,15 @@ impl WriteHealth {
         };
     }
 
-    /// Notes a failed commit, unless its cause is the row rather than the storage: one malformed row must not make a node unready.
+    /// Records a failed commit, unless its cause is the row: one malformed row must not make a node
+    /// unready.
     pub(crate) fn failed(&self, error: &StoreError, now: Timestamp) {
         if is_of_the_storage(error) {
             self.lock().failing_since.get_or_insert(now);
         }
     }
 
-    /// Notes that the audit log's files are behind: then no session is created either.
+    /// Records that the audit log's files are behind. No session is created then either.
     pub(crate) fn audit_failed(&self, now: Timestamp) {
         self.lock().failing_since.get_or_insert(now);
     }
@@ -48,10 +49,12 @@ impl WriteHealth {
     }
 }
 
-/// Whether the next commit would fail, too: no space, no rights, no connection, another format.
+/// Whether the next commit would fail too: no space, no privilege, no connection, or another
+/// format.
 ///
-/// PostgreSQL's classes (Appendix A of its manual): 53 insufficient resources, 57 operator intervention, 58 system error, XX internal
-/// error; 25006 read-only transaction, 42501 insufficient privilege.
+/// PostgreSQL's error classes (Appendix A of its manual): 53 insufficient resources, 57 operator
+/// intervention, 58 system error, XX internal error; 25006 read-only transaction, 42501
+/// insufficient privilege.
 fn is_of_the_storage(error: &StoreError) -> bool {
     match error {
         StoreError::Postgres {

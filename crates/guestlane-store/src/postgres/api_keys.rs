@@ -1,4 +1,4 @@
-//! The keys of those who ask the service.
+//! The API keys of the service's callers.
 
 use guestlane_runtime::{FailPoint, Timestamp};
 use tokio_postgres::Row;
@@ -96,7 +96,8 @@ fn read(row: &Row) -> DbResult<StoredApiKey> {
                 .map(Timestamp::from_unix_micros),
         )
     };
-    // One row that cannot be read must not keep the others from being read: a revoked key would go on being accepted.
+    // An unreadable row must not prevent reading the others: a revoked key would otherwise stay
+    // accepted.
     let hash: Option<[u8; 32]> = row.try_get::<_, &[u8]>(2)?.try_into().ok();
     let scopes = row.try_get::<_, &str>(3)?.parse().ok();
     Ok(StoredApiKey {

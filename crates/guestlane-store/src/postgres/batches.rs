@@ -1,4 +1,4 @@
-//! Batches: rows that any process may take, each by one at a time.
+//! Batches. Every worker may claim rows; a lease gives each row to one worker at a time.
 
 use std::collections::BTreeMap;
 
@@ -25,7 +25,7 @@ use guestlane_core::{
 };
 
 impl Postgres {
-    /// A batch of that name whose rows never were all in is begun anew.
+    /// Begins a batch. Replaces a batch of the same name that was never completed.
     pub(crate) async fn begin_batch(
         &self,
         id: BatchId,
@@ -100,7 +100,7 @@ impl Postgres {
                         "another process began a batch of the same name meanwhile, or it was cancelled".to_owned(),
                     ));
                 }
-                // Until now none of them was in anybody's way.
+                // Before this, the rows were not due, so no worker claimed them.
                 let due = "UPDATE batch_row SET due_at = $2 WHERE batch = $1 AND state = 'waiting'";
                 tx.execute(due, &[&id.0, &now.unix_micros()])?;
                 tx.batch(CHANGED)
@@ -114,7 +114,8 @@ impl Postgres {
         now: Timestamp,
     ) -> Result<Vec<ClaimedRow>, StoreError> {
         let (due, lease) = (now.unix_micros(), (now + LEASE_TTL).unix_micros());
-        // Rows of a batch in their order, mostly; what another process takes at this moment is left to it.
+        // Rows of a batch are claimed mostly in their order. `SKIP LOCKED` leaves out rows that
+        // another process is claiming.
         let sql = "UPDATE batch_row SET state = 'running', epoch = epoch + 1, due_at = $2 FROM \
              (SELECT r.batch, r.number, b.created_at FROM batch_row r JOIN batch b ON b.id = r.batch \
               WHERE (r.state = 'waiting' OR r.state = 'running') AND r.due_at <= $1 AND b.complete_at IS NOT NULL \
@@ -152,7 +153,7 @@ impl Postgres {
             .await
     }
 
-    /// Gives back rows that were not begun.
+    /// Releases claimed rows that were not started.
     pub(crate) async fn release_rows(
         &self,
         held: Vec<RowLease>,
@@ -179,7 +180,7 @@ impl Postgres {
         ended: Vec<(RowLease, RowOutcome)>,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        // A row that ends needs its personal data no more.
+        // A row that ended no longer needs its personal data.
         let sql = "UPDATE batch_row SET tries = tries + 1, due_at = coalesce(t.due_at, batch_row.due_at), \
              state = CASE WHEN t.state = 'waiting' AND t.cancelled THEN 'cancelled' ELSE t.state END, session_id = t.session, replayed = t.replayed, failure = t.failure, ended_at = CASE WHEN t.state = 'waiting' AND NOT t.cancelled THEN NULL ELSE $9::bigint END, \
              attributes = CASE WHEN t.state = 'waiting' AND NOT t.cancelled THEN attributes ELSE '{}' END, \
@@ -223,7 +224,7 @@ impl Postgres {
             .await
     }
 
-    /// Rows that nobody has never begin. Says whether there is such a batch.
+    /// Cancels the rows that no worker has claimed. Returns false if the batch does not exist.
     pub(crate) async fn cancel_batch(
         &self,
         id: BatchId,
@@ -242,7 +243,7 @@ impl Postgres {
             .await
     }
 
-    /// The newest first; or that one.
+    /// Returns batches, newest first, or only the batch `id`.
     pub(crate) async fn batches(
         &self,
         id: Option<BatchId>,
@@ -405,7 +406,7 @@ struct NewRows {
 }
 
 impl NewRows {
-    /// Of a row that cannot be used, only why is kept.
+    /// Builds the columns. An invalid row is stored with its failure only.
     fn of(new: &[NewRow]) -> DbResult<Self> {
         let mut columns = Self::default();
         for row in new {

@@ -1,4 +1,5 @@
-//! Who asked first under a key, and what the others are told.
+//! Begins sessions: inserts a session under its idempotency key, or decides how to answer if the
+//! key exists.
 
 use guestlane_genesys::ErrorCounts;
 use guestlane_runtime::Timestamp;
@@ -40,18 +41,20 @@ impl Postgres {
             let (new, key) = (new.clone(), new.request.key.clone());
             let told = self.writer.transact(move |tx, records| {
                 records.clear();
-                // Locked: who drives it may be about to write, and what is decided here is decided by what stands there then.
+                // Lock the row: the process that runs the session's saga may be about to write. The
+                // decision then holds until the commit.
                 let sql = format!(
                     "SELECT {} FROM session WHERE idempotency_key = $1 AND owner = $2 FOR UPDATE",
                     rows::COLUMNS
                 );
                 let Some(row) = tx.query_opt(&sql, &[&key.as_str(), &key.owner().as_str()])? else {
                     return Ok(None);
-                }; // it was forgotten meanwhile
+                }; // the session was deleted meanwhile
                 let known = rows::read(&row)?;
                 Ok(Some(match verdict(known, &new, now)? {
                     ExistingKey::Resolved(admission) => match *admission {
-                        // It is ours where it was committed on a connection that broke, and nobody could tell for a while.
+                        // An in-doubt insert of this call took effect, so this caller owns the
+                        // session.
                         BeginOutcome::InProgress(known) if known.id == new.id => {
                             BeginOutcome::Acquired(known)
                         }

@@ -1,4 +1,4 @@
-//! What each call of a session came to.
+//! The outcome of each platform call of a session.
 
 use super::Postgres;
 use crate::{CallRecord, StoreError, calls};

@@ -1,4 +1,5 @@
-//! The database's clock: what nodes compare (leases, schedules, retention) is this one clock's time.
+//! The database's clock. All times that nodes compare (leases, schedules, retention) are this
+//! clock's time.
 
 use guestlane_runtime::{Clock, ReferenceClock};
 
@@ -9,10 +10,12 @@ use super::{
 use crate::StoreError;
 use guestlane_core::session::MAX_CLOCK_OFFSET;
 
-/// An answer that took longer says too little of the moment at which it was given.
+/// Longest round trip that gives a usable measurement. A slower response does not show precisely
+/// when the database read its clock.
 const MAX_ROUND_TRIP_MICROS: i64 = 1_000_000;
 
-/// Sets `reference` to the database's time. A slow answer leaves it as it is, unless it was never set.
+/// Sets `reference` to the database's time. Ignores a response slower than
+/// [`MAX_ROUND_TRIP_MICROS`], unless `reference` was never set.
 pub(super) fn measure(
     connection: &mut Connection,
     base: &Clock,
@@ -29,7 +32,8 @@ pub(super) fn measure(
     Ok(())
 }
 
-/// A node whose wall clock is wrong would sign tokens that the platform refuses: it does not start.
+/// Fails if this node's wall clock differs too much from the database's. Such a node would sign
+/// tokens that the platform rejects, so it does not start.
 pub(super) fn is_close_enough(reference: &ReferenceClock) -> DbResult<()> {
     match reference.wall_clock_offset() {
         Some(offset) if !is_within_limit(offset) => Err(StoreError::ClockSkew(offset as f64 / 1e6)),
@@ -42,7 +46,7 @@ fn is_within_limit(offset: i64) -> bool {
 }
 
 impl Postgres {
-    /// Compares the clocks once more.
+    /// Measures the clock offset again.
     pub(crate) async fn measure_clock(&self) -> Result<(), StoreError> {
         if !self.base.is_comparable() {
             return Ok(());
@@ -53,12 +57,14 @@ impl Postgres {
             .await
     }
 
-    /// How far this node's wall clock is ahead of the database's, in microseconds. `None` where they are not compared.
+    /// Returns how far this node's wall clock is ahead of the database's, in microseconds. Returns
+    /// `None` where the clocks are not compared.
     pub(crate) fn clock_offset(&self) -> Option<i64> {
         self.reference.wall_clock_offset()
     }
 
-    /// Whether this node may claim sessions, rows and deliveries, and delete what is old: its wall clock agrees with the database's.
+    /// Whether this node's wall clock is close enough to the database's to claim sessions, batch
+    /// rows and deliveries, and to delete old rows.
     pub(crate) fn may_claim(&self) -> bool {
         self.clock_offset().is_none_or(is_within_limit)
     }

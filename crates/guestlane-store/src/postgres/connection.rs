@@ -1,4 +1,5 @@
-//! One connection to the database, used by one thread: opened when it is needed, and again when it breaks.
+//! One connection to the database, used by one thread. It is opened on first use and reopened after
+//! it breaks.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -18,42 +19,46 @@ use tokio_postgres::{
 
 use super::super::{Distrust, PostgresUrl, StoreError, database::Login};
 
-/// Values of a statement.
+/// The values that are bound to the parameters of a statement.
 pub(crate) type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
 
-/// The database is no part of what a test's clock moves: its time limits are real ones.
+/// The clock of all time limits here. A test's clock does not control the database, so the limits
+/// use real time.
 static SYSTEM_CLOCK: Clock = Clock::system();
 
-/// How long a connection may take to be there.
+/// Time limit of opening one connection.
 const CONNECT: Duration = Duration::from_secs(3);
 
-/// How long what was sent may stay without a sign that it arrived, and a silent connection without a question whether it lives.
+/// How long sent data may stay unacknowledged, and how long a connection may be idle before the
+/// first keepalive probe.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// How long it is tried to reach the database, before whoever asked is told that it cannot be.
+/// How long reconnection attempts continue before the caller gets an error.
 pub(super) const RECONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Between two tries.
+/// Pause between two reconnection attempts.
 const RECONNECT_DELAY: Duration = Duration::from_millis(100);
 
-/// A connection that is opened on first use. Its thread waits for each answer.
+/// A connection that is opened on first use. Its thread blocks until each result arrives.
 pub(crate) struct Connection {
     runtime: Runtime,
     url: PostgresUrl,
-    /// What each new connection is told first.
+    /// Statements that run first on each new connection.
     settings: String,
-    /// How long an answer may take.
+    /// Time limit of one statement or pipeline.
     limit: Duration,
     open: Option<Open>,
-    /// Whoever asks has waited for long enough then.
+    /// Deadline of the current operation: reconnection and retries stop then.
     give_up: Timestamp,
-    /// Within a transaction, which a connection that breaks ends: no other one can go on with it.
+    /// Whether a transaction is open. A broken connection ends its transaction, so no other
+    /// connection can continue it.
     in_transaction: bool,
-    /// Who served the connection before this one.
+    /// The server process of the latest connection.
     last: Option<Backend>,
 }
 
-/// What the server says unasked; polled, it also moves all that is asked.
+/// The asynchronous messages of the server. Polling this stream also drives all requests of the
+/// client.
 type Driver = BoxStream<'static, Result<AsyncMessage, tokio_postgres::Error>>;
 
 fn messages<S, T>(mut connection: tokio_postgres::Connection<S, T>) -> Driver
@@ -71,20 +76,21 @@ struct Open {
     statements: HashMap<String, Statement>,
 }
 
-/// The server's process behind a connection.
+/// The server process behind a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Backend {
     pid: i32,
     started: String,
-    /// What the connection says its name is: a pool gives the process to somebody else afterwards, who is not to be ended.
+    /// The `application_name` of the connection. A pool may assign the process to another client
+    /// later, whose name differs and whose work must not be terminated.
     name: String,
 }
 
-/// What can go wrong on a connection.
+/// The result of an operation on a connection.
 pub(crate) type DbResult<T> = Result<T, StoreError>;
 
 impl Connection {
-    /// Opens nothing yet.
+    /// Creates a connection without opening it.
     pub(crate) fn new(
         url: PostgresUrl,
         settings: impl Into<String>,
@@ -107,17 +113,19 @@ impl Connection {
         })
     }
 
-    /// From now on it is tried for somebody who asked then: however many wait in front of a database that is away, nobody waits for all of them.
+    /// Sets the deadline for an operation that was requested at `asked_at`. When many operations
+    /// wait for an unreachable database, none waits longer than [`RECONNECT_TIMEOUT`] in total.
     pub(super) fn asked_at(&mut self, asked_at: Timestamp) {
         self.give_up = asked_at + RECONNECT_TIMEOUT;
     }
 
-    /// When whoever asked has waited for long enough.
+    /// The deadline of the current operation.
     pub(super) fn deadline(&self) -> Timestamp {
         self.give_up
     }
 
-    /// Tries for a while. A password that is wrong stays wrong: that is told at once.
+    /// Opens the connection unless it is open. Retries until the deadline, but returns a permanent
+    /// error such as a wrong password at once.
     pub(crate) fn ensure_open(&mut self) -> DbResult<()> {
         if self.in_transaction {
             let reason = "the connection broke in a transaction".to_owned();
@@ -149,7 +157,7 @@ impl Connection {
         }
     }
 
-    /// Once.
+    /// Opens the connection unless it is open, in one attempt.
     pub(super) fn try_open(&mut self) -> DbResult<()> {
         if self.is_open() {
             return Ok(());
@@ -173,19 +181,21 @@ impl Connection {
         self.open.is_some()
     }
 
-    /// Whatever was under way on the connection before is over when this returns: what it wrote is committed by now, or never will be.
+    /// Terminates the server process of the previous connection and opens a new one. When this
+    /// returns `Ok`, everything that the previous connection wrote is committed or never will be.
     pub(super) fn terminate_previous_backend(&mut self) -> DbResult<()> {
         let before = self.last.clone();
         self.open = None;
         self.ensure_open()?;
-        // A pool in front of the database may give us the same one again: then it has ended what it did.
+        // A pool in front of the database may assign the same process again, which has then
+        // finished the earlier work.
         let is_another = before != self.last;
         let ended = before
             .as_ref()
             .filter(|_| is_another)
             .map_or(Ok(()), |before| self.end(before));
         if ended.is_err() {
-            self.last = before; // still
+            self.last = before; // the process may still run, so the next call must terminate it
         }
         ended
     }
@@ -210,25 +220,25 @@ impl Connection {
         Ok(())
     }
 
-    /// All rows.
+    /// Returns all rows.
     pub(crate) fn query(&mut self, sql: &str, params: Params<'_>) -> DbResult<Vec<Row>> {
         self.ask(sql, async |client, statement| {
             client.query(statement, params).await
         })
     }
 
-    /// The first row, if there is one.
+    /// Returns the first row, or `None` if the statement returns no row.
     pub(crate) fn query_opt(&mut self, sql: &str, params: Params<'_>) -> DbResult<Option<Row>> {
         Ok(self.query(sql, params)?.into_iter().next())
     }
 
-    /// The first row.
+    /// Returns the first row, which must exist.
     pub(crate) fn query_one(&mut self, sql: &str, params: Params<'_>) -> DbResult<Row> {
         self.query_opt(sql, params)?
             .ok_or(StoreError::Row("a row that must be there"))
     }
 
-    /// How many rows it changed.
+    /// Returns the number of rows that the statement changed.
     pub(crate) fn execute(&mut self, sql: &str, params: Params<'_>) -> DbResult<u64> {
         self.ask(sql, async |client, statement| {
             client.execute(statement, params).await
@@ -251,7 +261,7 @@ impl Connection {
         answered(&self.url, self.runtime.block_on(limited))
     }
 
-    /// Statements without values, one after another.
+    /// Runs statements without parameters, in order.
     pub(super) fn batch(&mut self, sql: &str) -> DbResult<()> {
         self.ensure_open()?;
         let Some(open) = &mut self.open else {
@@ -264,12 +274,13 @@ impl Connection {
         )
     }
 
-    /// The server's process that served it when it was opened.
+    /// The server process that the connection had when it was opened.
     pub(super) fn opened_to(&self) -> Option<Backend> {
         self.last.clone()
     }
 
-    /// The server's process that serves it now; asked without a prepared statement, which a pool may not know.
+    /// The ID of the server process that serves the connection now. The query is not prepared,
+    /// because a pool may not know a prepared statement.
     pub(super) fn pid(&mut self) -> DbResult<Option<String>> {
         self.ensure_open()?;
         let Some(open) = &mut self.open else {
@@ -288,8 +299,9 @@ impl Connection {
         Ok(rows.iter().find_map(pid))
     }
 
-    /// Runs `work` in a transaction, again from its beginning when the connection breaks, or two transactions stand in each other's way: so it must
-    /// do no harm if it has been done.
+    /// Runs `work` in a transaction. Repeats it from the beginning after a broken connection, a
+    /// deadlock or a serialization failure. An in-doubt commit is repeated too, so `work` must be
+    /// idempotent.
     pub(crate) fn transaction<T>(
         &mut self,
         mut work: impl FnMut(&mut Self) -> DbResult<T>,
@@ -302,7 +314,8 @@ impl Connection {
         })
     }
 
-    /// Begins a transaction, and runs `work` in it. Whoever asked for that goes on with the transaction; after an error there is none.
+    /// Begins a transaction and runs `work` in it. The caller ends the transaction. After an error,
+    /// the transaction is rolled back.
     pub(super) fn within<T>(
         &mut self,
         begin: &str,
@@ -318,7 +331,7 @@ impl Connection {
         done
     }
 
-    /// Runs `work` again when the connection breaks.
+    /// Runs `work`, and repeats it after a transient error until the deadline.
     pub(crate) fn repeated<T>(
         &mut self,
         mut work: impl FnMut(&mut Self) -> DbResult<T>,
@@ -337,13 +350,15 @@ impl Connection {
         }
     }
 
-    /// Sends statements all at once, and waits for all answers: one round trip. The first error is the answer.
+    /// Sends all statements at once and waits for all results, in one round trip. Returns the first
+    /// error.
     pub(super) fn pipeline(&mut self, steps: &[Step<'_>]) -> DbResult<Vec<Vec<Row>>> {
         self.ensure_open()?;
         self.send_all(steps)
     }
 
-    /// As [`pipeline`](Self::pipeline), for the rest of a transaction: on no other connection than that on which it began.
+    /// Like [`pipeline`](Self::pipeline), for the rest of a transaction. It never reconnects,
+    /// because only the connection that began the transaction can continue it.
     pub(super) fn go_on(&mut self, steps: &[Step<'_>]) -> DbResult<Vec<Vec<Row>>> {
         self.in_transaction = true;
         let answers = self.ensure_open().and_then(|()| self.send_all(steps));
@@ -369,7 +384,7 @@ impl Connection {
         answered(&self.url, self.runtime.block_on(limited))
     }
 
-    /// Lets go of a connection that may not be trusted any more.
+    /// Drops a connection whose state is no longer known.
     pub(super) fn discard(&mut self) {
         self.open = None;
     }
@@ -377,14 +392,14 @@ impl Connection {
 
 /// One of several statements that are sent together.
 pub(super) enum Step<'a> {
-    /// Without values or rows.
+    /// A statement without parameters or rows.
     Plain(&'a str),
-    /// With values, prepared.
+    /// A prepared statement with its parameters.
     Query(&'a str, Params<'a>),
 }
 
 impl Open {
-    /// A statement that was prepared before.
+    /// Sends one step. Its statement has been prepared unless it is [`Step::Plain`].
     async fn send(&self, step: &Step<'_>) -> Result<Vec<Row>, tokio_postgres::Error> {
         match step {
             Step::Plain(sql) => self.client.batch_execute(sql).await.map(|()| Vec::new()),
@@ -405,7 +420,7 @@ impl Open {
     }
 }
 
-/// Client and driver of a new connection.
+/// Opens a connection and returns its client and driver.
 pub(super) async fn connect(url: &PostgresUrl) -> DbResult<(Client, Driver)> {
     let unreachable = |reason: String| StoreError::Unreachable {
         at: url.to_string(),
@@ -413,7 +428,7 @@ pub(super) async fn connect(url: &PostgresUrl) -> DbResult<(Client, Driver)> {
     };
     let login = url.login();
     let mut config = login.config.clone();
-    // What the URL says is an upper bound, as ours is: the shorter one holds.
+    // The URL's limits and the limits here are both upper bounds; the shorter one applies.
     let at_most =
         |given: Option<&Duration>, ours: Duration| given.map_or(ours, |given| ours.min(*given));
     let connect_timeout = at_most(config.get_connect_timeout(), CONNECT);
@@ -448,7 +463,7 @@ pub(super) async fn connect(url: &PostgresUrl) -> DbResult<(Client, Driver)> {
     }
 }
 
-/// Why no connection could be opened. What the server itself says keeps its SQLSTATE.
+/// Returns why no connection could be opened. An error that the server sent keeps its SQLSTATE.
 fn refused(url: &PostgresUrl, error: tokio_postgres::Error) -> StoreError {
     if let Some(said) = error.as_db_error() {
         let (message, code) = (said.message().to_owned(), Some(said.code().clone()));
@@ -469,7 +484,8 @@ fn refused(url: &PostgresUrl, error: tokio_postgres::Error) -> StoreError {
     }
 }
 
-/// Why the server's certificate was refused, if it was: the same one is refused the next time.
+/// Returns why the server's certificate was refused, or `None` for another error. A retry meets the
+/// same certificate, so this error is permanent.
 fn distrust(error: &tokio_postgres::Error) -> Option<Distrust> {
     use rustls::CertificateError::{
         Expired, ExpiredContext, NotValidForName, NotValidForNameContext, NotValidYet,
@@ -491,7 +507,8 @@ async fn open(url: &PostgresUrl, settings: &str) -> DbResult<Open> {
         reason,
     };
     let (client, mut driver) = connect(url).await?;
-    tokio::spawn(async move { while let Some(Ok(_)) = driver.next().await {} }); // whoever asks after its end is told
+    // The task ends with the connection; requests after that return an error.
+    tokio::spawn(async move { while let Some(Ok(_)) = driver.next().await {} });
     let first = async {
         client.batch_execute(settings).await?;
         let whom = "SELECT pid, backend_start::text, application_name FROM pg_stat_activity WHERE pid = pg_backend_pid()";
@@ -513,7 +530,7 @@ async fn open(url: &PostgresUrl, settings: &str) -> DbResult<Open> {
     }
 }
 
-/// The reason in a sentence: the TLS library's own names mean nothing to an operator.
+/// Returns the reason as a sentence, because an operator does not know the TLS library's names.
 fn sentence(error: &tokio_postgres::Error) -> String {
     tls_error::explain(error).unwrap_or_else(|| guestlane_runtime::text::display_chain(error))
 }
@@ -526,8 +543,8 @@ fn tls(url: &PostgresUrl, login: &Login) -> DbResult<rustls::ClientConfig> {
     })
 }
 
-/// Wrong names and passwords, rights that are missing, a pool of transactions in front, a parameter that a pool does not
-/// pass on: trying again changes nothing.
+/// Whether a retry cannot succeed: wrong user or password, missing privilege, unknown database, a
+/// pool with transaction pooling, or a startup parameter that a pool rejects.
 fn is_permanent(said: &DbError) -> bool {
     let code = said.code().code();
     let startup_parameter = code == "08P01" && said.message().contains("startup parameter");
@@ -560,7 +577,8 @@ fn answered<T>(
     }
 }
 
-/// Whether nobody knows what became of what was sent.
+/// Whether it is unknown if the database executed the statement (for a `COMMIT`: an in-doubt
+/// commit).
 pub(super) fn is_in_doubt(error: &StoreError) -> bool {
     matches!(
         error,
@@ -568,7 +586,7 @@ pub(super) fn is_in_doubt(error: &StoreError) -> bool {
     )
 }
 
-/// The connection broke, or others were in the way.
+/// Whether a retry may succeed: the connection broke, or another transaction was in conflict.
 pub(super) fn is_transient(error: &StoreError) -> bool {
     let ways = [
         SqlState::T_R_DEADLOCK_DETECTED,

@@ -1,4 +1,5 @@
-//! The threads that ask, and that write what needs no place in the audit log. Each has a connection of its own, opened when it is first needed.
+//! The threads that serve reads, and writes without audit records. Each thread has its own
+//! connection, opened on first use.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -18,15 +19,17 @@ use crate::{PostgresUrl, ReadLimits, StoreError};
 
 type ReadQuery = Box<dyn FnOnce(&mut Connection) + Send>;
 
-/// The server ends a statement that is too slow; the connection waits for its word a little longer.
+/// How much longer the connection waits than the server's time limit, so that the server's error
+/// for a slow statement arrives.
 const MARGIN: Duration = Duration::from_secs(2);
 
-/// The time limit as the server holds it: it also ends statements whose caller is gone.
+/// Returns the time limit as a server setting. The server also ends statements whose caller is
+/// gone.
 fn settings(limits: ReadLimits) -> String {
     format!("SET statement_timeout = {}", limits.timeout.as_millis())
 }
 
-/// Names the time limit where it was the reason.
+/// Replaces the server's error with [`StoreError::ReadTimeout`] where the time limit was the cause.
 fn in_time(error: StoreError, limits: ReadLimits) -> StoreError {
     match &error {
         StoreError::Postgres {
@@ -36,7 +39,7 @@ fn in_time(error: StoreError, limits: ReadLimits) -> StoreError {
     }
 }
 
-/// The way to the threads.
+/// A handle for sending work to the threads.
 #[derive(Debug, Clone)]
 pub(super) struct ConnectionPool {
     questions: mpsc::Sender<ReadQuery>,
@@ -83,7 +86,7 @@ impl ConnectionPool {
         })
     }
 
-    /// Asks; again when the connection breaks.
+    /// Runs a read, and repeats it after a transient error.
     pub(super) async fn ask<T, F>(&self, mut question: F) -> DbResult<T>
     where
         T: Send + 'static,
@@ -93,7 +96,8 @@ impl ConnectionPool {
             .await
     }
 
-    /// Writes in a transaction; again when the connection breaks, also when what was written may be there: it must do no harm twice.
+    /// Runs a write in a transaction, and repeats it after a transient error. An in-doubt commit is
+    /// repeated too, so `write` must be idempotent.
     pub(super) async fn write<T, F>(&self, mut write: F) -> DbResult<T>
     where
         T: Send + 'static,
@@ -114,7 +118,8 @@ impl ConnectionPool {
         .await
     }
 
-    /// Neither waits for room on a thread of the runtime, nor asks for a caller that is gone.
+    /// Runs `work` on a thread of the pool. Waits for room in the queue without blocking a runtime
+    /// thread, and skips the work of a caller that is gone.
     async fn on_a_connection<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Connection) -> DbResult<T> + Send + 'static,

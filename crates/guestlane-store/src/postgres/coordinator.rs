@@ -1,4 +1,4 @@
-//! What processes share that are the same OAuth client: access tokens, and slices of quotas.
+//! What nodes with the same OAuth client share: access tokens and rate-limit leases.
 
 use std::time::Duration;
 
@@ -13,10 +13,12 @@ use crate::{
 };
 use guestlane_core::session::MAX_CLOCK_SKEW;
 
-/// Who asks for a token has so long: others wait for it.
+/// How long a node may hold the lock for refreshing an access token. Other nodes wait for the token
+/// meanwhile.
 const REFRESH_LOCK_TTL: Duration = Duration::from_secs(10);
 
-/// A token that is good for less is none: far more than clocks may differ.
+/// Remaining lifetime, in microseconds, below which an access token counts as expired. It is far
+/// more than clocks may differ.
 const QUOTA_LEASE_TTL: i64 = 6_000_000;
 
 impl Postgres {
@@ -26,7 +28,8 @@ impl Postgres {
         not: Option<i64>,
         now: Timestamp,
     ) -> Result<StoredTokenLookup, StoreError> {
-        // One that would end later than any was given by a clock that is wrong.
+        // An expiry beyond `latest` was written by a clock that is wrong; treat the refresh lock as
+        // expired.
         let [now, asked, latest] = [
             now,
             now + REFRESH_LOCK_TTL,

@@ -1,5 +1,5 @@
-//! Counts that outlive the process (requirement R12, docs/requirements.md), and what the ledger
-//! says of latency (requirement R13, docs/requirements.md).
+//! Counts that outlive the process (requirement R12, docs/requirements.md), and the latency summary
+//! of sessions (requirement R13, docs/requirements.md).
 
 use std::collections::BTreeMap;
 
@@ -37,7 +37,7 @@ impl Postgres {
     pub(crate) async fn summary(&self) -> Result<Summary, StoreError> {
         self.workers
             .ask(|connection| {
-                // One moment for all: sessions are forgotten meanwhile.
+                // Use one snapshot for all queries, because retention deletes sessions meanwhile.
                 connection.within(
                     "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
                     |connection| {
@@ -72,7 +72,8 @@ fn by_name(connection: &mut Connection, sql: &str) -> DbResult<ByState> {
         .collect()
 }
 
-/// What `stats` says of sessions that are forgotten, and of their events. Counted apart from any log.
+/// Adds deleted sessions and their events to the counts that `stats` reports. These counts belong
+/// to no audit log, so their `log` is 0.
 pub(super) fn keep_pruned(
     tx: &mut Connection,
     sessions: &ByState,
@@ -105,12 +106,12 @@ pub(super) fn keep_pruned(
     tx.execute(add, &[&rounded]).map(drop)
 }
 
-/// Whether sessions were ever forgotten: then records may be of sessions that are not there.
+/// Whether sessions were ever pruned, so that a record's session may be missing.
 pub(super) fn has_pruned(connection: &mut Connection) -> DbResult<bool> {
     Ok(!by_state(connection, PRUNED_SESSIONS)?.is_empty())
 }
 
-/// Counts of what is forgotten.
+/// Returns the counts whose names begin with `prefix`, by the rest of the name.
 fn by_state(connection: &mut Connection, prefix: &str) -> DbResult<ByState> {
     let counts = by_name(
         connection,
@@ -122,7 +123,7 @@ fn by_state(connection: &mut Connection, prefix: &str) -> DbResult<ByState> {
         .collect())
 }
 
-/// All sessions, counted where they are: a ledger may have millions.
+/// Counts all sessions in the database, because a store may have millions.
 fn sessions(connection: &mut Connection) -> DbResult<(ByState, LatencySummary)> {
     let mut states = by_state(connection, PRUNED_SESSIONS)?;
     for (state, found) in by_name(
@@ -154,7 +155,8 @@ fn sessions(connection: &mut Connection) -> DbResult<(ByState, LatencySummary)> 
     Ok((states, latencies.summary()))
 }
 
-/// Most are delivered: they are what is left when the others, for which there are indexes, are counted.
+/// Counts the events by state. Most are delivered and no index covers them. Their number is the
+/// total minus the others, which have indexes.
 fn events(connection: &mut Connection) -> DbResult<ByState> {
     let mut left = count(connection, "SELECT count(*) FROM outbox", &[])?;
     let mut states = by_state(connection, PRUNED_EVENTS)?;

@@ -1,4 +1,4 @@
-//! CRM events that wait to be delivered, and what became of them.
+//! The outbox: events that wait for delivery to the CRM, and the outcomes of deliveries.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -24,7 +24,7 @@ const COLUMNS: &str = "outbox.id, outbox.session_id, outbox.body, outbox.state, 
      outbox.ended_at, outbox.last_error, outbox.receiver, outbox.guest_id, \
      (SELECT traceparent FROM session WHERE session.id = outbox.session_id), outbox.seq, outbox.epoch";
 
-/// New events, as columns.
+/// New events, as arrays by column.
 #[derive(Default)]
 pub(super) struct NewEvents {
     id: Vec<String>,
@@ -34,25 +34,27 @@ pub(super) struct NewEvents {
     body: Vec<String>,
     created_at: Vec<i64>,
     due_at: Vec<i64>,
-    /// Whether an event of the same guest goes before it in the same transaction.
+    /// Whether an earlier event of the same guest is in the same transaction.
     waits: Vec<bool>,
     guests: HashSet<(String, u32)>,
-    /// One for each guest, in ascending order.
+    /// One advisory lock for each guest, in ascending order.
     locks: BTreeSet<i64>,
 }
 
 impl NewEvents {
-    /// Taken before the events are written, and held until the transaction ends. A second process
-    /// that writes an event of the same guest waits here, and its statement then sees the first
-    /// one's event: without it, both would believe that theirs is the first to be tried.
+    /// Takes one advisory lock per guest, until the transaction ends. A second process that writes
+    /// an event of the same guest waits here, and its statement then sees the first process's
+    /// event. Without the lock, both processes would treat their event as the first to be
+    /// delivered.
     ///
-    /// The locks come in ascending order, and nothing that is locked after them is waited for by a
-    /// transaction that has no events, so that two transactions cannot wait for each other.
+    /// Locks are taken in ascending order. A transaction without events waits for nothing that is
+    /// locked after them. Therefore two transactions cannot deadlock.
     pub(super) const LOCK: &str =
         "SELECT pg_advisory_xact_lock(guest) FROM unnest($1::bigint[]) AS guest";
 
-    /// Says whether the first try is due: not while an earlier event of the same guest waits for the same receiver. Then it is leased to whoever
-    /// wrote it.
+    /// Inserts events, and returns for each whether its initial delivery is due. It is not due
+    /// while an earlier event of the same guest waits for the same endpoint. If it is due, this
+    /// process holds the event's lease.
     pub(super) const INSERT: &str = "WITH new AS (SELECT t.*, waits_here OR EXISTS (SELECT 1 FROM outbox o \
          WHERE o.guest_id = t.guest_id AND o.receiver = t.receiver AND o.state = 'pending') AS waits \
          FROM unnest($1::text[], $2::integer[], $3::uuid[], $4::text[], $5::text[], $6::bigint[], $7::bigint[], $8::boolean[]) \
@@ -76,7 +78,7 @@ impl NewEvents {
         self.locks.insert(lock_of(&event.guest));
     }
 
-    /// What [`LOCK`](Self::LOCK) takes.
+    /// The values for [`LOCK`](Self::LOCK).
     pub(super) fn locks(&self) -> Vec<i64> {
         self.locks.iter().copied().collect()
     }
@@ -99,8 +101,8 @@ impl NewEvents {
     }
 }
 
-/// Advisory locks are numbers, common to the whole database. Two guests with one number wait for
-/// each other for the length of a commit.
+/// Returns the advisory lock of a guest. Advisory locks are numbers shared by the whole database.
+/// Two guests with the same number wait for each other during one commit.
 fn lock_of(guest: &str) -> i64 {
     let hash = digest(
         &SHA256,
@@ -112,7 +114,7 @@ fn lock_of(guest: &str) -> i64 {
         .map_or(0, i64::from_be_bytes)
 }
 
-/// What a try came to.
+/// The outcome of one delivery.
 pub(super) struct Settled {
     pub(super) id: String,
     receiver: i32,
@@ -124,7 +126,7 @@ pub(super) struct Settled {
     ended_at: Option<i64>,
 }
 
-/// What tries came to, as columns.
+/// Outcomes of deliveries, as arrays by column.
 #[derive(Default)]
 pub(super) struct Settlements {
     id: Vec<String>,
@@ -218,7 +220,8 @@ impl Postgres {
             i32::try_from(receiver).unwrap_or(i32::MAX),
             (now + Event::LEASE).unix_micros(),
         );
-        // Of each guest only the first that waits. Who claims at the same time takes others.
+        // Claim only the first pending event of each guest. `SKIP LOCKED` leaves out events that
+        // another process is claiming.
         let sql = format!(
             "UPDATE outbox SET due_at = $3, epoch = epoch + 1 WHERE seq IN \
              (SELECT seq FROM outbox o WHERE state = 'pending' AND receiver = $1 AND due_at <= $2 \
@@ -228,7 +231,7 @@ impl Postgres {
         );
         self.workers
             .ask(move |connection| {
-                // Nothing waits, mostly: then nothing is locked or written.
+                // Usually no event is due. This query avoids locks and writes then.
                 let any = "SELECT 1 FROM outbox WHERE state = 'pending' AND receiver = $1 AND due_at <= $2 LIMIT 1";
                 if connection.query(any, &[&receiver, &now.unix_micros()])?.is_empty() {
                     return Ok(Vec::new());
@@ -327,7 +330,8 @@ impl Postgres {
         before: Option<i64>,
         limit: u32,
     ) -> Result<Vec<Delivery>, StoreError> {
-        // The state stands in the text, so that the indexes over the rare ones are used.
+        // The state is part of the SQL text, so that the partial indexes on the rare states are
+        // used.
         let condition = state.map_or_else(
             || "TRUE".to_owned(),
             |state| format!("state = '{}'", state.name()),
@@ -388,7 +392,8 @@ fn refs(values: &Values) -> Vec<&(dyn ToSql + Sync)> {
     values.iter().map(AsRef::as_ref).collect()
 }
 
-/// As SQL. An erased event has no body any more: nobody can send it.
+/// Returns the filter as an SQL condition with its values. An erased event has no body and cannot
+/// be sent.
 fn condition(replay: &ReplayFilter) -> (&'static str, Values) {
     match replay {
         ReplayFilter::Event(id) => ("id = $1 AND state <> 'erased'", vec![Box::new(id.clone())]),
@@ -407,7 +412,8 @@ fn condition(replay: &ReplayFilter) -> (&'static str, Values) {
     }
 }
 
-/// Whether an event about the guest is on its way to the CRM, or was a moment ago.
+/// Whether a delivery about the guest is in flight or may be: a pending event's due time is within
+/// one lease from now.
 pub(super) fn is_under_way(tx: &mut Connection, guest: &str, now: Timestamp) -> DbResult<bool> {
     let sql = "SELECT 1 FROM outbox WHERE guest_id = $1 AND state = 'pending' AND due_at > $2 AND due_at <= $3 LIMIT 1";
     let soon = (now + Event::LEASE).unix_micros();

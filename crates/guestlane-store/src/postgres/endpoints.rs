@@ -43,7 +43,8 @@ impl Postgres {
         &self,
         endpoint: DisabledEndpoint,
     ) -> Result<bool, StoreError> {
-        // The same address again changes nothing: every event that is under way may end in the same answer.
+        // The same URL again changes nothing: each delivery in flight may end with the same
+        // response.
         let set = "INSERT INTO property AS known (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value \
              WHERE split_part(known.value, ' ', 2) <> split_part(excluded.value, ' ', 2)";
         let (name, value) = (DisabledEndpoint::name(endpoint.number), endpoint.value());

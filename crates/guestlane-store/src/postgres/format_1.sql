@@ -36,7 +36,7 @@ CREATE TABLE session (
     calls                      text    NOT NULL DEFAULT '',-- JSON lines: the outcome of each platform call
     recorded_at                bigint  NOT NULL,          -- trusted time of the last transition: retention counts from it
     UNIQUE (idempotency_key, owner)
-) WITH (fillfactor = 80);                                 -- a session changes twice while it is young: its row has room for that
+) WITH (fillfactor = 80);                                 -- a session changes twice while it is young; its page has room for the new row versions
 
 CREATE INDEX session_unfinished ON session (due_at) WHERE state <> 'open' AND state <> 'failed' AND state <> 'needs_attention';
 CREATE INDEX session_guest ON session (guest_id);
@@ -48,15 +48,15 @@ CREATE TABLE audit_log (
     home      uuid   NOT NULL,                     -- the state directory beside which its files are
     size      bigint NOT NULL,                     -- records so far
     frontier  bytea  NOT NULL,                     -- the right edge of its Merkle tree (RFC 6962)
-    batch     bigint NOT NULL DEFAULT 0,           -- counts commits: shows whether an in-doubt commit took effect
-    closed_at bigint                               -- set when the log is full: no record is appended any more
+    batch     bigint NOT NULL DEFAULT 0,           -- random number of the last commit: shows whether an in-doubt commit took effect
+    closed_at bigint                               -- set when the log is full; no record is appended after that
 ) WITH (fillfactor = 20);
 
 CREATE TABLE audit_record (
     log        bigint NOT NULL,
     idx        bigint NOT NULL,                    -- from 0, without gaps
     session_id uuid,
-    line       text   NOT NULL,                    -- as it stands in the file
+    line       text   NOT NULL,                    -- as in the file
     PRIMARY KEY (log, idx)
 );
 CREATE INDEX audit_record_session ON audit_record (session_id);
@@ -85,8 +85,8 @@ CREATE TABLE signing_key (
     kid         text   PRIMARY KEY,
     sealed      bytea  NOT NULL,                   -- PKCS#8 under the master key
     created_at  bigint NOT NULL,
-    active_from bigint NOT NULL,                   -- published from created_at on, signs from then on
-    revoked_at  bigint                             -- not trusted from then on
+    active_from bigint NOT NULL,                   -- published from created_at on; signs from this time on
+    revoked_at  bigint                             -- not trusted from this time on
 );
 
 CREATE TABLE secret (
@@ -136,7 +136,7 @@ CREATE TABLE pseudonym_key (
 
 -- The store in a file that is migrated into this database. The database stays closed until the migration is complete.
 CREATE TABLE migration (
-    source   bytea  PRIMARY KEY,                   -- its first signing key, sealed
+    source   bytea  PRIMARY KEY,                   -- the `store_id` of the file
     started_at bigint NOT NULL,
     completed_at bigint
 );
@@ -174,9 +174,9 @@ CREATE INDEX batch_row_guest ON batch_row (guest_id);
 
 -- Access tokens, shared by the nodes that use the same OAuth client.
 CREATE TABLE oauth_client (
-    client_id   text   PRIMARY KEY,               -- with a hash of the credentials: other credentials are other tokens
+    client_id   text   PRIMARY KEY,               -- includes a hash of the credentials: other credentials have other access tokens
     token       bytea,                             -- the access token, under the master key
-    number      bigint NOT NULL DEFAULT 0,         -- counts its tokens
+    number      bigint NOT NULL DEFAULT 0,         -- increases with each access token
     lifetime_us bigint NOT NULL DEFAULT 0,
     expires_at  bigint NOT NULL DEFAULT 0,
     refresh_lock_until bigint NOT NULL DEFAULT 0   -- a node fetches the next token until then
@@ -190,7 +190,7 @@ CREATE TABLE rate_limit_lease (
     calls      integer NOT NULL,
     wanted     integer NOT NULL,
     expires_at bigint  NOT NULL,
-    held       integer NOT NULL,                   -- calls of a larger slice before this one
+    held       integer NOT NULL,                   -- calls of the larger lease before this one
     held_until bigint  NOT NULL,
     PRIMARY KEY (client_id, process)
 ) WITH (fillfactor = 20);

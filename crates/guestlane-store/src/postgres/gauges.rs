@@ -1,4 +1,5 @@
-//! How it goes at this moment, from indexes alone: asked for every second, it must cost nobody anything, however many sessions there are.
+//! Gauges of the present load, computed from indexes alone. They are read every second and must
+//! stay cheap however many sessions exist.
 
 use guestlane_runtime::Timestamp;
 
@@ -7,7 +8,7 @@ use crate::{StoreError, StoreGauges, row::UNFINISHED};
 
 impl Postgres {
     pub(crate) async fn gauges(&self) -> Result<StoreGauges, StoreError> {
-        // One round trip. Ids are in the order of admission.
+        // One round trip. IDs are in the order of admission.
         let sql = format!(
             "SELECT (SELECT count(*) FROM session WHERE {UNFINISHED}), \
              (SELECT admitted_at FROM session WHERE {UNFINISHED} ORDER BY admitted_at LIMIT 1), \

@@ -1,4 +1,4 @@
-//! Guests: how the audit log calls them, and how they are erased.
+//! Guests: their pseudonyms in the audit log, and their erasure.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -24,12 +24,12 @@ use guestlane_core::{
     session::SessionId,
 };
 
-/// All that a guest may be called.
+/// Returns all names under which a guest may appear in records.
 pub(super) fn names(connection: &mut Connection, guest: &GuestId) -> DbResult<GuestNames> {
     Ok(GuestNames::of(guest, pseudonym(connection, guest)?))
 }
 
-/// The guest's pseudonym, if one was ever made.
+/// Returns the guest's pseudonym, or `None` if none was ever created.
 fn pseudonym(connection: &mut Connection, guest: &GuestId) -> DbResult<Option<String>> {
     let row = connection.query_opt(
         "SELECT key FROM pseudonym_key WHERE guest_id = $1",
@@ -39,7 +39,7 @@ fn pseudonym(connection: &mut Connection, guest: &GuestId) -> DbResult<Option<St
         .transpose()
 }
 
-/// Guests' pseudonyms, made on first use.
+/// Returns the guests' pseudonyms by guest ID. Creates the missing ones.
 pub(super) fn pseudonyms(
     connection: &mut Connection,
     guests: &BTreeSet<String>,
@@ -68,7 +68,7 @@ pub(super) fn pseudonyms(
             .iter()
             .map(|_| Ok(new_key()?.to_vec()))
             .collect::<DbResult<Vec<_>>>()?;
-        // Of two processes that meet a guest at once, the first one's key is the key.
+        // When two processes add the same guest at once, the first key wins.
         let insert = "INSERT INTO pseudonym_key (guest_id, key) SELECT * FROM unnest($1::text[], $2::bytea[]) \
              ON CONFLICT (guest_id) DO UPDATE SET key = pseudonym_key.key RETURNING guest_id, key";
         names.extend(named(connection.query(insert, &[&missing, &keys])?)?);
@@ -77,7 +77,7 @@ pub(super) fn pseudonyms(
 }
 
 impl Postgres {
-    /// What erasing would come to: it is done and rolled back.
+    /// Returns what an erasure would do. It runs the erasure and rolls it back.
     pub(crate) async fn would_erase_guest(
         &self,
         guest: GuestId,
@@ -101,7 +101,8 @@ impl Postgres {
         guest: GuestId,
         now: Timestamp,
     ) -> Result<ErasureOutcome, StoreError> {
-        // Before it, and beside who writes: it may have to look at every record.
+        // This query may read every record, so it runs before the transaction and outside the
+        // writing thread.
         let looked_for = guest.clone();
         let plain_records = self
             .workers
@@ -132,7 +133,8 @@ impl Postgres {
             return Ok(erased);
         };
         self.fail_points.hit(FailPoint::GuestErased).await;
-        // Rows that nobody sees any more are overwritten; what was archived or backed up is whoever keeps it's to erase.
+        // Vacuum overwrites the rows that are no longer visible. WAL archives and backups are
+        // beyond its reach; the operator erases them.
         let vacuum = "VACUUM session, outbox, batch_row, pseudonym_key";
         let vacuumed = self
             .workers
@@ -151,7 +153,8 @@ fn erase_rows(
     now: Timestamp,
 ) -> DbResult<ErasureOutcome> {
     let name = guest.as_str();
-    // These sessions and no others: one that is admitted meanwhile is a new one, and stays. They are as they are until the end.
+    // Lock exactly these sessions until the end of the transaction. A session that is admitted
+    // meanwhile is a new one and stays.
     let locked =
         format!("SELECT id, {UNFINISHED} FROM session WHERE guest_id = $1 ORDER BY id FOR UPDATE");
     let locked = tx.query(&locked, &[&name])?;
@@ -175,7 +178,7 @@ fn erase_rows(
         return Ok(ErasureOutcome::InProgress);
     }
     let pseudonym = pseudonym(tx, guest)?;
-    // By the sessions' ids, for which there is an index over all events.
+    // Find the events by session ID, because an index covers that over all events.
     let events = format!("outbox.id IN (SELECT {EVENT_OF} FROM session WHERE id = ANY($1))");
     let untold = count(
         tx,
@@ -186,14 +189,15 @@ fn erase_rows(
         "UPDATE outbox SET guest_id = '', body = '', state = 'erased', ended_at = coalesce(ended_at, $2), last_error = NULL WHERE {events}"
     );
     let events = tx.execute(&erase, &[&ids, &now.unix_micros()])?;
-    // The key may have been made of the guest's id, and the fingerprint is found by trying: both go.
+    // The idempotency key may contain the guest ID, and the fingerprint can be found by guessing;
+    // erase both.
     let erase = "UPDATE session SET guest_id = 'erased-' || replace(id::text, '-', ''), attributes = '{}', contact_details = NULL, guest_session = NULL, \
          idempotency_key = 'erased-' || replace(id::text, '-', ''), \
          fingerprint = decode(replace(gen_random_uuid()::text || gen_random_uuid()::text, '-', ''), 'hex'), \
          traceparent = NULL, calls = '', failure_message = NULL, \
          failure_code = CASE WHEN failure_code IS NULL THEN NULL ELSE 'erased' END WHERE id = ANY($1)";
     let sessions = tx.execute(erase, &[&ids])?;
-    // A row that waits is one that nobody wants any more; who has it comes too late.
+    // Cancel waiting rows. The higher epoch makes a worker that holds a row lose its lease.
     let erase = "UPDATE batch_row SET guest_id = '', idempotency_key = '', attributes = '{}', contact_details = '{}', failure = NULL, epoch = epoch + 1, \
          ended_at = coalesce(ended_at, $2), state = CASE WHEN state IN ('waiting', 'running') THEN 'cancelled' ELSE state END WHERE guest_id = $1";
     let rows = tx.execute(erase, &[&name, &now.unix_micros()])?;
@@ -212,7 +216,8 @@ fn erase_rows(
     }))
 }
 
-/// How many records of each log have the guest's id in plain. Where sessions were forgotten, every record is looked at.
+/// Returns how many records of each log contain the guest ID in plain text. Reads every record if
+/// sessions were ever pruned, because a record's session may then be missing.
 fn plain_records(connection: &mut Connection, guest: &GuestId) -> DbResult<Vec<(u32, u64)>> {
     let quoted = format!(
         r#""guestIdentifier":{}"#,
@@ -222,7 +227,7 @@ fn plain_records(connection: &mut Connection, guest: &GuestId) -> DbResult<Vec<(
         let select = "SELECT log, count(*) FROM audit_record WHERE strpos(line, $1) > 0 GROUP BY log ORDER BY log";
         connection.query(select, &[&quoted])?
     } else {
-        // Each half by its index.
+        // Each half of the union uses an index.
         let select = "SELECT log, count(*) FROM (SELECT log, line FROM audit_record \
              WHERE session_id IN (SELECT id FROM session WHERE guest_id = $1) \
              UNION ALL SELECT log, line FROM audit_record WHERE session_id IS NULL) AS theirs WHERE strpos(line, $2) > 0 GROUP BY log ORDER BY log";

@@ -1,4 +1,4 @@
-//! Signing keys and other secrets: encrypted before they come here.
+//! Signing keys and other secrets. They are sealed before they reach the store.
 
 use guestlane_runtime::Timestamp;
 
@@ -14,7 +14,8 @@ use guestlane_core::{
     token::{KeyLifecycle, RevocationPlan, SealedSigningKey},
 };
 
-/// A node's first row: not in a database that a move has taken since the node looked. The move takes the same lock for itself alone.
+/// Fails if a store migration into this database began since the node opened it. Called before a
+/// node's first row is written. The migration takes the same advisory lock exclusively.
 fn refuse_while_copied(tx: &mut Connection, at: &str) -> DbResult<()> {
     tx.query("SELECT pg_advisory_xact_lock_shared($1)", &[&LOCK])?;
     match tx.query_opt("SELECT 1 FROM migration WHERE completed_at IS NULL", &[])? {
@@ -56,7 +57,8 @@ impl Postgres {
                 if let Some(known) = next(keys(tx)?) {
                     return Ok(known);
                 }
-                // From the moment at which it is its turn, however long that took.
+                // The lifecycle starts when this transaction gets its turn, however long it waited
+                // for the table lock.
                 let life = *known_life.get_or_insert_with(|| life.take().map(|life| life()));
                 let life = life.ok_or(StoreError::Closed)?;
                 records.push(AuditRecord::change(
@@ -73,7 +75,9 @@ impl Postgres {
                     },
                 )?;
                 tx.batch(CHANGED)?;
-                next(keys(tx)?).ok_or(StoreError::Row("signing_key")) // its id belongs to a key that is no next one
+                // The insert had no effect: an existing key that is revoked or already active has
+                // this key ID.
+                next(keys(tx)?).ok_or(StoreError::Row("signing_key"))
             })
             .await?;
         Ok(added.value)
@@ -195,7 +199,8 @@ impl Postgres {
     }
 }
 
-/// Of all processes: what is decided by looking at all keys is decided by one after the other.
+/// Locks the key table, so that processes that decide by the state of all keys do so one after
+/// another.
 fn one_at_a_time(tx: &mut Connection) -> DbResult<()> {
     tx.batch("LOCK TABLE signing_key IN SHARE ROW EXCLUSIVE MODE")
 }

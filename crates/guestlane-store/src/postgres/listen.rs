@@ -1,5 +1,6 @@
-//! Word from other processes that something changed which all of them know by heart: keys, and that there is work. Whoever misses it looks by
-//! itself soon after: a notification is lost when a connection breaks.
+//! Notifications from other processes that keys changed or that there is work (`LISTEN`/`NOTIFY`).
+//!
+//! A notification is lost when a connection breaks. Each receiver therefore also polls.
 
 use std::time::Duration;
 
@@ -12,13 +13,13 @@ use tracing::debug;
 use super::{connection, connection::DbResult};
 use crate::PostgresUrl;
 
-/// Said in the transaction that changes something: told when that is committed.
+/// Sends a notification when the transaction that runs this statement commits.
 pub(super) const CHANGED: &str = "NOTIFY guestlane";
 
 /// How long to wait before listening again after the connection broke.
 const RECONNECT_DELAY: Duration = Duration::from_secs(1);
 
-/// Listens for as long as somebody wants to know. Counts what it hears.
+/// Listens until no receiver is left. Increments the value in `heard` for each notification.
 pub(super) async fn listen(url: PostgresUrl, heard: watch::Sender<u64>, clock: Clock) {
     while !heard.is_closed() {
         if let Err(error) = once(&url, &heard).await {
@@ -35,7 +36,7 @@ async fn once(url: &PostgresUrl, heard: &watch::Sender<u64>) -> DbResult<()> {
     let (client, driver) = connection::connect(url).await?;
     let mut messages = driver.fuse();
     let mut asking = client.batch_execute("LISTEN guestlane").boxed().fuse();
-    heard.send_modify(|times| *times += 1); // what changed before this was missed
+    heard.send_modify(|times| *times += 1); // notifications before this were lost
     loop {
         futures_util::select! {
             listening = asking => listening?,

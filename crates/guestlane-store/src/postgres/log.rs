@@ -1,4 +1,4 @@
-//! The audit log that is this process's: its place in the database, its files on this machine.
+//! The audit log that this process owns: its state in the database, and its files on this machine.
 
 use std::{
     cell::RefCell,
@@ -18,7 +18,8 @@ use guestlane_tlog::{
     lines_path,
 };
 
-/// The state directory that logs are written beside: it has a name of its own in the database.
+/// The identity of a state directory in the database. Audit logs belong to the state directory
+/// beside which their files are.
 #[derive(Debug, Clone)]
 pub(crate) struct NodeIdentity {
     pub id: Uuid,
@@ -26,7 +27,7 @@ pub(crate) struct NodeIdentity {
 }
 
 impl NodeIdentity {
-    /// The name is in the directory; the first process there makes it.
+    /// Returns the identity that `directory` holds. The first process there creates it.
     pub(crate) fn in_directory(directory: PathBuf) -> DbResult<Self> {
         let file = directory.join("home.id");
         let failed = |error: io::Error| StoreError::Open(file.clone(), error);
@@ -47,20 +48,20 @@ impl NodeIdentity {
     }
 }
 
-/// A log that is this process's for as long as it lives.
+/// An audit log that this process owns until it ends.
 #[derive(Debug)]
 pub(super) struct Log {
     pub(super) number: i64,
     pub(super) tree: Frontier,
-    /// The name of the last transaction in it.
+    /// The random number of the log's last transaction.
     pub(super) batch: i64,
-    /// The name of one that was sent and not answered.
+    /// The random number of a transaction that was sent and whose result is not known yet.
     pub(super) pending: Option<i64>,
-    /// Lines that are committed, and in no file yet.
+    /// Lines that are committed and not yet in a file.
     pub(super) fresh: Vec<String>,
     pub(super) files: LogFiles,
     pub(super) lock: PathBuf,
-    /// Locked; let go of by the operating system, however the process ends.
+    /// The locked file. The operating system releases the lock however the process ends.
     _held: File,
 }
 
@@ -81,7 +82,8 @@ impl Log {
         }
     }
 
-    /// `None` when another process has it.
+    /// Takes the file lock of the log `number` and reads its state. Returns `None` if another
+    /// process owns the log.
     pub(super) fn claim(
         connection: &mut Connection,
         home: &NodeIdentity,
@@ -116,7 +118,8 @@ impl Log {
         }))
     }
 
-    /// Brings the files up to what is committed. `fresh`: the last lines, which need not be asked for.
+    /// Appends the committed records to the files. `fresh` holds the last lines, which need not be
+    /// read from the database.
     pub(super) fn sync_files(
         &mut self,
         connection: &mut Connection,
@@ -146,7 +149,7 @@ pub(super) fn number_of(log: i64) -> DbResult<u32> {
     u32::try_from(log).map_err(|_| StoreError::Row("audit_log.log"))
 }
 
-/// A log's tree, and the name of the last transaction in it.
+/// Returns a log's tree, and the random number of its last transaction.
 pub(super) fn state(connection: &mut Connection, log: i64) -> DbResult<(Frontier, i64)> {
     let row = connection.query_one(
         "SELECT size, frontier, batch FROM audit_log WHERE log = $1",
@@ -168,7 +171,7 @@ pub(super) fn open_logs(connection: &mut Connection, home: &NodeIdentity) -> DbR
         .collect()
 }
 
-/// Two processes begin one after the other: numbers have no gaps.
+/// Creates a new log. The table lock serializes processes, so that the numbers have no gaps.
 fn begin(connection: &mut Connection, home: &NodeIdentity) -> DbResult<()> {
     connection.transaction(|tx| {
         tx.batch("LOCK TABLE audit_log IN SHARE ROW EXCLUSIVE MODE")?;
@@ -178,16 +181,16 @@ fn begin(connection: &mut Connection, home: &NodeIdentity) -> DbResult<()> {
     })
 }
 
-/// A log's rows, as its file wants them.
+/// The committed lines of a log, as a source for its file.
 struct StoredLines<'a> {
     connection: RefCell<&'a mut Connection>,
     log: i64,
     fresh: &'a [String],
-    /// The index of the first fresh line.
+    /// The index of the first line in `fresh`.
     first: u64,
 }
 
-/// Lines that are asked for at once: fewer than fill one write, mostly.
+/// Number of lines that one query reads. It is mostly fewer than one write to the file takes.
 const AT_ONCE: i64 = 2000;
 
 impl StoredLines<'_> {
@@ -251,7 +254,8 @@ impl LineSource for StoredLines<'_> {
 mod tests {
     use super::*;
 
-    /// However many processes begin at once, and whenever one of them dies: the file is there whole or not at all.
+    /// All processes that start at once get the same identity. The file is complete or absent,
+    /// whenever a process dies.
     #[test]
     fn a_state_directory_has_one_name_for_all_that_begin_at_once() {
         for _ in 0..50 {

@@ -1,12 +1,14 @@
-//! The formats of the database, in the order in which they were released. The table `format` has the number of the present one.
+//! The formats of the database, in the order of their release. The table `format` holds the current
+//! number.
 
 use super::connection::{Connection, DbResult};
 use crate::StoreError;
 
-/// Never changed once released; a new format is a new entry.
+/// The migrations. A released one never changes; a new format is a new entry.
 const FORMATS: &[&str] = &[include_str!("format_1.sql")];
 
-/// Of two processes that start at once, one brings the database up, and the other one waits. Means nothing.
+/// Key of the advisory lock that migrations and `store migrate` hold, so that only one process at a
+/// time changes the format. The number is arbitrary.
 pub(crate) const LOCK: i64 = 0x6775_6573_746c_616e;
 
 /// The format that this version writes.
@@ -14,14 +16,14 @@ pub(super) fn known() -> u32 {
     u32::try_from(FORMATS.len()).unwrap_or(u32::MAX)
 }
 
-/// As [`known`], as the database counts it.
+/// Like [`known`], in the type of the database column.
 pub(super) fn known_number() -> i32 {
     i32::try_from(FORMATS.len()).unwrap_or(i32::MAX)
 }
 
-/// The format that is there; `None`: none.
+/// Returns the format of the database, or `None` if the database has no store.
 pub(super) fn found(connection: &mut Connection) -> DbResult<Option<u32>> {
-    // Asked of the catalogue's rows: what this connection remembers of names may be older than the lock that was waited for.
+    // Query the catalog tables: this connection may cache names from before it waited for the lock.
     let is_there = "SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
          WHERE c.relname = 'format' AND n.nspname = current_schema()";
     if connection.query(is_there, &[])?.is_empty() {

@@ -1,7 +1,8 @@
-//! The store in PostgreSQL (13 or newer): any number of processes, on any machine, share it.
+//! The store in PostgreSQL (13 or newer), which any number of processes on any machine can share.
 //!
-//! What the audit log tells of goes through one thread, which commits together whatever is waiting. The rest is asked and written by a few
-//! others. Each thread has one connection, and waits for its answers: the order of things is as plain as in a file.
+//! One thread writes everything that has audit records, and commits all waiting writes together
+//! (group commit). A few other threads serve the remaining reads and writes. Each thread has one
+//! connection and waits for each result, so operations run in the same order as in a file.
 
 mod api_keys;
 mod batches;
@@ -53,20 +54,22 @@ pub(super) use migrations::{LOCK, run as migrate};
 pub use trial::KeptSecret;
 use writer::Writer;
 
-/// The store in a database. Cheap to clone; closed when the last clone is dropped.
+/// The store in a PostgreSQL database. It is cheap to clone, and it closes when the last clone is
+/// dropped.
 #[derive(Debug, Clone)]
 pub(super) struct Postgres {
     writer: Writer,
     workers: ConnectionPool,
-    /// For what cannot wait for a look through millions of rows: leases, slices, tokens.
+    /// Serves operations that must not wait behind a query over millions of rows: leases,
+    /// rate-limit leases and access tokens.
     urgent: ConnectionPool,
     home: NodeIdentity,
     url: PostgresUrl,
-    /// The number of its table of secrets in the database.
+    /// The object ID of the table of secrets, which identifies this store among copies of it.
     pub(super) table: i64,
-    /// The database's time.
+    /// The clock that follows the database's time.
     clock: Clock,
-    /// This node's own clock.
+    /// The clock of this node.
     base: Clock,
     reference: ReferenceClock,
     changes: Arc<OnceLock<watch::Receiver<u64>>>,
@@ -74,7 +77,9 @@ pub(super) struct Postgres {
 }
 
 impl Postgres {
-    /// Waits for the database for a while, as whoever starts both at once wants it.
+    /// Opens the store and applies missing migrations. Waits up to
+    /// [`connection::RECONNECT_TIMEOUT`] for the database, because a service manager may start both
+    /// at the same time.
     pub(crate) async fn open(
         url: &PostgresUrl,
         home: &Path,
@@ -92,7 +97,8 @@ impl Postgres {
             connection.ensure_open()?;
             detect_transaction_pooling(&mut connection, &mut beside)?;
             if migrations::found(&mut connection)? != Some(migrations::known()) {
-                // A new format may rewrite tables with millions of rows.
+                // A migration may rewrite tables with millions of rows, so it has a time limit of
+                // its own.
                 migrations::run(&mut migrating, &at)?;
             }
             if connection
@@ -174,7 +180,7 @@ impl Postgres {
         .await
     }
 
-    /// The same store, whose reads go through a connection and a thread of their own.
+    /// Returns the same store with a separate connection and thread for its reads.
     pub(crate) fn with_own_reads(&self, limits: ReadLimits) -> DbResult<Self> {
         let workers = ConnectionPool::start(
             &self.url,
@@ -189,7 +195,7 @@ impl Postgres {
         })
     }
 
-    /// Writes a row of so many bytes.
+    /// Commits `value` to a property row, to test whether the store accepts writes.
     pub(crate) async fn probe_write(&self, value: String) -> DbResult<()> {
         let upsert = "INSERT INTO property (name, value) VALUES ('write_probe', $1) ON CONFLICT (name) DO UPDATE SET value = $1";
         self.workers
@@ -201,9 +207,9 @@ impl Postgres {
         self.clock.clone()
     }
 
-    /// Must be called within a tokio runtime.
+    /// Returns the receiver of change notifications. Must be called within a tokio runtime.
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
-        // The first who wants to know begins to listen, on a connection more.
+        // The first call opens one more connection, which listens for notifications.
         let listen = || {
             let (heard, changes) = watch::channel(0);
             tokio::spawn(listen::listen(self.url.clone(), heard, self.clock.clone()));
@@ -230,20 +236,23 @@ impl Postgres {
     }
 }
 
-/// How long a new format of the database may take.
+/// Time limit of the migrations to a new format of the database.
 const MIGRATION_TIMEOUT: Duration = Duration::from_secs(3600);
 
-/// Connections that ask.
+/// Number of connections that serve reads, and writes without audit records.
 const THREADS: usize = 3;
 
-/// Whether it is the same process of the server that serves a connection from one transaction to the next: else nobody could find out what became of
-/// a transaction whose answer was lost, and settings and prepared statements would be somebody else's. A pool that gives each transaction whichever
-/// process is free gives another one when that is taken.
+/// Fails with [`StoreError::TransactionPooling`] unless one server process serves a connection from
+/// one transaction to the next.
+///
+/// With transaction pooling, the outcome of an in-doubt commit cannot be queried, and settings and
+/// prepared statements apply to other clients. The check occupies the server process between two
+/// transactions: a transaction pooler then assigns a different one.
 pub(super) fn detect_transaction_pooling(
     connection: &mut Connection,
     beside: &mut Connection,
 ) -> DbResult<()> {
-    // In a pool that is busy others take and give back meanwhile.
+    // A busy pool may assign the same process by chance, so the check runs three times.
     for _ in 0..3 {
         connection.ensure_open()?;
         let opened = connection.opened_to();
@@ -253,7 +262,7 @@ pub(super) fn detect_transaction_pooling(
             connection.pid()
         })?;
         beside.batch("ROLLBACK")?;
-        // One that broke meanwhile is another one, and says nothing of a pool.
+        // If the connection was reopened meanwhile, its server process differs for that reason.
         if before != after && opened == connection.opened_to() {
             return Err(StoreError::TransactionPooling);
         }
@@ -261,7 +270,8 @@ pub(super) fn detect_transaction_pooling(
     Ok(())
 }
 
-/// What the first session will need.
+/// Fails unless the user may create tables in the current schema. The first start needs that
+/// privilege to create the store.
 fn check_create_privilege(connection: &mut Connection) -> DbResult<()> {
     let may = "SELECT has_schema_privilege(current_schema(), 'CREATE')";
     let (message, code) = match connection.query_one(may, &[])?.try_get(0)? {
@@ -279,7 +289,8 @@ fn check_create_privilege(connection: &mut Connection) -> DbResult<()> {
     })
 }
 
-/// A connection belongs to a thread that may wait for it.
+/// Runs `work` on a blocking thread, because a connection blocks its thread until the result
+/// arrives.
 async fn on_a_thread<T: Send + 'static>(
     clock: &Clock,
     work: impl FnOnce() -> DbResult<T> + Send + 'static,

@@ -1,4 +1,5 @@
-//! Forgetting sessions that are done and old. Their audit records stay: the log must be provable for ever.
+//! Deletion of sessions that are complete and old. Their audit records stay, because the audit log
+//! must remain provable.
 
 use std::collections::BTreeMap;
 
@@ -13,11 +14,13 @@ use super::{
 use crate::{Pruned, StoreError};
 use guestlane_core::session::SessionId;
 
-/// The id of a session's events, which is made of its own: it is found by the index over them.
+/// SQL for the ID of a session's events. It is derived from the session ID, so the unique index on
+/// event IDs finds them.
 pub(super) const EVENT_OF: &str = "'msg_' || replace(session.id::text, '-', '')";
 
-/// Whether a session may be deleted: its last transition was before `$2`, it is open or failed, all its events are delivered, and no
-/// row of a batch will ask for its idempotency key again.
+/// SQL condition for a session that may be deleted. It is open or failed, its last transition was
+/// before `$2`, and none of its events is pending or a dead letter. No batch row can present its
+/// idempotency key again.
 const PRUNABLE: &str = "(state = 'open' OR state = 'failed') AND recorded_at < $2 AND NOT EXISTS (SELECT 1 FROM outbox \
      WHERE outbox.id = 'msg_' || replace(session.id::text, '-', '') AND (outbox.state = 'pending' OR outbox.state = 'dead')) \
      AND NOT EXISTS (SELECT 1 FROM batch_row WHERE batch_row.idempotency_key = session.idempotency_key \
@@ -48,14 +51,15 @@ impl Postgres {
 
 type Found = (Option<SessionId>, Vec<Uuid>);
 
-/// Where to go on, and what may go.
+/// Returns the session to continue after, and the sessions that may be deleted.
 fn find_prunable(
     connection: &mut Connection,
     from: Option<SessionId>,
     until: Timestamp,
     limit: u32,
 ) -> DbResult<Found> {
-    // Ids are ordered by the time of admission: what was admitted after that moment was not done before it.
+    // IDs are ordered by the time of admission. A session that was admitted after `until` cannot
+    // have ended before it.
     let sql = format!(
         "SELECT id, {PRUNABLE} FROM session WHERE id > $1 AND id < $3 ORDER BY id LIMIT $4"
     );
@@ -83,14 +87,15 @@ fn first_id_after(moment: Timestamp) -> Uuid {
     Uuid::from_u128(u128::from(millis) << 80)
 }
 
-/// Forgets sessions, unless somebody has taken them up, or has replayed their events, since they were found.
+/// Deletes sessions, unless they were claimed or their events replayed since they were found.
 fn delete(
     tx: &mut Connection,
     old: &[Uuid],
     until: Timestamp,
     next: Option<SessionId>,
 ) -> DbResult<Pruned> {
-    // In one order everywhere; and what another process forgets at this moment is left to it.
+    // Lock in ID order so that all writers lock in the same order. Skip sessions that another
+    // process is deleting.
     let lock = format!(
         "SELECT id FROM session WHERE id = ANY($1) AND {PRUNABLE} ORDER BY id FOR UPDATE SKIP LOCKED"
     );
@@ -99,7 +104,8 @@ fn delete(
         .iter()
         .map(|row| Ok(row.try_get(0)?))
         .collect::<DbResult<Vec<Uuid>>>()?;
-    // Nobody replays their events from here on; who has done so since they were looked at keeps them.
+    // Lock the events so that none can be replayed from here on, and check again for those that
+    // were.
     let events = "SELECT 1 FROM outbox JOIN session ON outbox.id = 'msg_' || replace(session.id::text, '-', '') \
          WHERE session.id = ANY($1) ORDER BY outbox.seq FOR UPDATE OF outbox";
     tx.query(events, &[&locked])?;

@@ -1,4 +1,5 @@
-//! Looking at the audit logs: records of a session or a guest, the state of each log, the hashes of its lines.
+//! Queries of the audit logs: records of a session or a guest, the state of each log, and the
+//! hashes of its lines.
 
 use std::path::Path;
 
@@ -27,7 +28,8 @@ impl Postgres {
                     (None, Some(guest)) => of_guest(connection, guest)?,
                     (None, None) => last(connection, filter.limit)?,
                 };
-                // Each log is in order; among them time decides, which every line has.
+                // Each log is in order. Records of different logs are ordered by the timestamp in
+                // their lines.
                 found.sort_by(|a, b| timestamp(&a.line).cmp(timestamp(&b.line)));
                 found.drain(..found.len().saturating_sub(filter.limit as usize));
                 Ok(found)
@@ -73,7 +75,7 @@ impl Postgres {
     pub(crate) async fn leaves(&self, log: u32) -> Result<Vec<Hash>, StoreError> {
         self.workers
             .ask(move |connection| {
-                // One moment for both.
+                // Use one snapshot for both queries.
                 connection.within(
                     "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
                     |connection| {
@@ -108,7 +110,7 @@ impl Postgres {
     }
 }
 
-/// Records that are asked for at once.
+/// Number of records that one query reads.
 const AT_ONCE: i64 = 10_000;
 
 fn leaves(connection: &mut Connection, log: u32) -> DbResult<Vec<Hash>> {
@@ -142,8 +144,9 @@ fn of_session(
     Ok(found)
 }
 
-/// Those of the guest's sessions, and those of attempts that never became one. Sessions of guests who were erased are looked at, too: a log with ids
-/// in plain still has them. Where sessions were forgotten, every record is looked at.
+/// Returns the records of the guest's sessions, and of attempts that never became a session.
+/// Includes sessions of erased guests, because a log with plain guest IDs still contains them.
+/// Reads every record if sessions were ever pruned.
 fn of_guest(connection: &mut Connection, guest: &GuestId) -> DbResult<Vec<StoredRecord>> {
     let names = guests::names(connection, guest)?;
     let (plain, pseudonym) = names.in_records();
@@ -161,7 +164,7 @@ fn of_guest(connection: &mut Connection, guest: &GuestId) -> DbResult<Vec<Stored
     Ok(found)
 }
 
-/// The last records of each log.
+/// Returns the last records of each log.
 fn last(connection: &mut Connection, limit: u32) -> DbResult<Vec<StoredRecord>> {
     let select = "SELECT e.log, e.idx, e.line FROM audit_log l CROSS JOIN LATERAL \
          (SELECT log, idx, line FROM audit_record WHERE log = l.log ORDER BY idx DESC LIMIT $1) e ORDER BY e.log, e.idx";

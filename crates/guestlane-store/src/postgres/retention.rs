@@ -1,4 +1,4 @@
-//! How far retention deletes in a database, by the database's clock, and the batches that it deletes.
+//! How far retention deletes in a database, by the database's clock, and the deletion of batches.
 
 use std::time::Duration;
 
@@ -14,11 +14,12 @@ use crate::{
     trusted_time::{HORIZON, Horizon},
 };
 
-/// Rows of ended batches that one transaction deletes.
+/// Number of rows of ended batches that one transaction deletes.
 const ROWS: i64 = 1000;
 
 impl Postgres {
-    /// The moment before which retention deletes now. Nodes that ask at the same moment advance it one after the other.
+    /// Returns the time before which retention deletes now. The row lock on the horizon serializes
+    /// nodes that call this at the same moment.
     pub(crate) async fn advance_retention(
         &self,
         keep: Option<Duration>,
@@ -38,15 +39,16 @@ impl Postgres {
         Ok(Some(horizon.await?.until()))
     }
 
-    /// Deletes up to a thousand rows of batches whose last row ended before `until`, and batches without rows. Returns how many rows;
-    /// zero when there is none left.
+    /// Deletes up to 1000 rows of batches whose last row ended before `until`, and batches without
+    /// rows. Returns the number of deleted rows; zero when none is left.
     pub(crate) async fn prune_batches(&self, until: Timestamp) -> Result<u64, StoreError> {
         self.workers.write(move |tx| prune(tx, until)).await
     }
 }
 
 fn prune(tx: &mut Connection, until: Timestamp) -> DbResult<u64> {
-    // A batch that is not complete is one whose file is still being read, or was given up: then it is as old as its beginning.
+    // An incomplete batch is still being read from its file, or was abandoned. Its age counts from
+    // its creation.
     let ended = "SELECT id FROM batch b WHERE coalesce(complete_at, created_at) < $1 AND NOT EXISTS \
          (SELECT 1 FROM batch_row r WHERE r.batch = b.id AND (r.ended_at >= $1 OR b.complete_at IS NOT NULL AND r.state IN ('waiting', 'running'))) \
          ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED";
@@ -54,7 +56,8 @@ fn prune(tx: &mut Connection, until: Timestamp) -> DbResult<u64> {
         return Ok(0);
     };
     let batch: Uuid = batch.try_get(0)?;
-    // Of one that was given up, no later process makes a batch with the rows that are left.
+    // Cancel an abandoned batch first, so that no later process completes it with the remaining
+    // rows.
     let give_up = "UPDATE batch SET cancelled_at = coalesce(cancelled_at, $2) WHERE id = $1 AND complete_at IS NULL";
     tx.execute(give_up, &[&batch, &until.unix_micros()])?;
     let rows = "DELETE FROM batch_row WHERE batch = $1 AND number IN (SELECT number FROM batch_row WHERE batch = $1 ORDER BY number LIMIT $2)";

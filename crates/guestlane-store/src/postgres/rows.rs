@@ -1,4 +1,4 @@
-//! Sessions as rows of PostgreSQL: one by one, and as columns of many.
+//! Sessions as rows of PostgreSQL: single rows, and many rows as arrays by column.
 
 use guestlane_genesys::Attempt;
 use guestlane_runtime::Timestamp;
@@ -11,13 +11,13 @@ use guestlane_core::session::SessionRecord;
 
 pub(super) use crate::row::COLUMNS;
 
-/// A number of which there are fewer than four thousand million.
+/// Reads a `bigint` column as a `u32`.
 pub(super) fn small(row: &Row, index: usize) -> DbResult<u32> {
     u32::try_from(row.try_get::<_, i64>(index)?)
         .map_err(|_| StoreError::Row("a number that is too large"))
 }
 
-/// A number of which there are fewer than 2^63.
+/// Converts a number to a `bigint`; a number beyond `i64::MAX` becomes `i64::MAX`.
 pub(super) fn as_i64(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
@@ -59,7 +59,8 @@ pub(super) fn read(row: &Row) -> DbResult<SessionRecord> {
     .into_session()
 }
 
-/// PostgreSQL keeps no NUL in a text; neither does anything that we wrote ourselves.
+/// Replaces NUL characters, which PostgreSQL cannot store in a text. Only text from the platform
+/// can contain them.
 fn text(text: String) -> String {
     if text.contains('\0') {
         text.replace('\0', "\u{fffd}")
@@ -68,7 +69,7 @@ fn text(text: String) -> String {
     }
 }
 
-/// Rows as columns, each an array: one statement for all of them.
+/// Defines a struct of arrays by column, so that one statement writes many rows.
 macro_rules! columns {
     ($(#[$about:meta])* $name:ident { $($column:ident: $type:ty),+ $(,)? }) => {
         $(#[$about])*
@@ -78,7 +79,7 @@ macro_rules! columns {
         }
 
         impl $name {
-            /// The arrays, in the order in which they are declared.
+            /// Returns the arrays in the order of their declaration.
             pub(super) fn params(&self) -> Vec<&(dyn ToSql + Sync)> {
                 vec![$(&self.$column),+]
             }
@@ -87,7 +88,7 @@ macro_rules! columns {
 }
 
 columns! {
-    /// New sessions.
+    /// New sessions, as arrays by column.
     NewSessions {
         id: Uuid, idempotency_key: String, fingerprint: Vec<u8>, guest_id: String, queue_id: Uuid, attributes: String, state: String,
         token_kid: String, token_jti: Uuid, token_iat: i64, attempts: i64, epoch: i64, admitted_at: i64, step_started_at: i64, due_at: i64,
@@ -97,8 +98,9 @@ columns! {
 }
 
 impl NewSessions {
-    /// With the columns' names, and the types of the arrays. A session whose key and owner
-    /// are taken is left out.
+    /// Inserts the sessions and returns the IDs of those that were inserted. A session whose
+    /// idempotency key and owner exist is left out. The statement names the columns and the types
+    /// of the arrays.
     pub(super) const INSERT: &str = "INSERT INTO session (id, idempotency_key, fingerprint, guest_id, queue_id, attributes, state, token_kid, \
          token_jti, token_iat, attempts, epoch, admitted_at, step_started_at, due_at, outcome_unknown, surface, surface_target_id, guest_session, contact_details, contact_without_identifier, \
          traceparent, owner, recorded_at) SELECT * FROM unnest($1::uuid[], $2::text[], $3::bytea[], $4::text[], $5::uuid[], $6::text[], $7::text[], $8::text[], \
@@ -145,7 +147,8 @@ impl NewSessions {
 }
 
 columns! {
-    /// Sessions that go on, if nobody has taken them over since the epoch before.
+    /// Updates of sessions, as arrays by column. An update applies only if the session's epoch is
+    /// still `before`.
     GoneOn {
         id: Uuid, before: i64, state: String, token_kid: String, token_jti: Uuid, token_iat: i64, contact_id: Option<String>,
         conversation_id: Option<String>, attempts: i64, epoch: i64, step_started_at: i64, due_at: i64, opened_at: Option<i64>,
@@ -155,8 +158,9 @@ columns! {
 }
 
 impl GoneOn {
-    /// All that a transition changes. The way of a session is not among it: a node that took the session up before the master key was
-    /// rotated would write a guest session token that is sealed under the previous key.
+    /// Writes all that a transition changes. The surface binding is not part of it. A node that
+    /// claimed the session before a master key rotation would otherwise write a guest session token
+    /// that is sealed under the previous key.
     pub(super) const UPDATE: &str = "UPDATE session SET state = t.state, token_kid = t.token_kid, token_jti = t.token_jti, \
          token_iat = t.token_iat, contact_id = t.contact_id, conversation_id = t.conversation_id, attempts = t.attempts, epoch = t.epoch, \
          step_started_at = t.step_started_at, due_at = t.due_at, opened_at = t.opened_at, latency_us = t.latency_us, failure_code = t.failure_code, \
@@ -211,7 +215,7 @@ impl GoneOn {
     }
 }
 
-/// Writes one session that goes on. Its row is locked.
+/// Updates one session, whose row must be locked.
 pub(super) fn update(
     tx: &mut Connection,
     session: &SessionRecord,
@@ -228,7 +232,7 @@ pub(super) fn update(
     }
 }
 
-/// Lets a session begin anew, in another way.
+/// Updates the surface binding of a session that restarts under the present settings.
 pub(super) fn set_way(tx: &mut Connection, session: &SessionRecord) -> DbResult<()> {
     let row = SessionRow::of(session)?;
     let sql = "UPDATE session SET surface = $2, surface_target_id = $3, guest_session = $4, contact_without_identifier = $5 WHERE id = $1";

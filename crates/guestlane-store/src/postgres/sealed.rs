@@ -1,4 +1,4 @@
-//! Values that are sealed under the master key, and the count of its seals.
+//! Values that are sealed under the master key, and the number of seals per master key.
 
 use uuid::Uuid;
 
@@ -52,7 +52,8 @@ impl Postgres {
         self.workers.write(move |tx| replace_all(tx, &values)).await
     }
 
-    /// The number of the token stays: a node that was refused with it waits for a later one.
+    /// Deletes the access tokens. Their numbers stay, because a node whose token was rejected waits
+    /// for a token with a higher number.
     pub(crate) async fn delete_access_tokens(&self) -> Result<(), StoreError> {
         let sql = "UPDATE oauth_client SET token = NULL WHERE token IS NOT NULL";
         self.workers
@@ -73,7 +74,8 @@ impl Postgres {
             .await
     }
 
-    /// Where the connection breaks, the seals may be counted twice: a count that is too high is on the safe side.
+    /// Adds to the number of seals. After a broken connection they may be counted twice; a count
+    /// that is too high is safe.
     pub(crate) async fn add_seals(&self, name: String, seals: u64) -> Result<u64, StoreError> {
         let add = "INSERT INTO counter (log, name, value) VALUES (0, $1, $2) \
              ON CONFLICT (log, name) DO UPDATE SET value = counter.value + excluded.value RETURNING value";
@@ -126,7 +128,7 @@ fn replace_all(tx: &mut Connection, values: &[Replacement]) -> DbResult<u64> {
         }
     }
     if !ids.is_empty() {
-        // All writers lock sessions in the order of their ids, so that they cannot deadlock.
+        // Sort by ID so that all writers lock rows in the same order and cannot deadlock.
         tx.query(
             "SELECT 1 FROM session WHERE id = ANY($1) ORDER BY id FOR UPDATE",
             &[&ids],

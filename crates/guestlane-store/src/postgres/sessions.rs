@@ -1,4 +1,4 @@
-//! Sessions on their way: transitions, leases, taking up what was left behind, and looking.
+//! Sessions: transitions, leases, claims of abandoned sessions, and queries.
 
 use guestlane_runtime::Timestamp;
 use uuid::Uuid;
@@ -17,7 +17,8 @@ use guestlane_core::{
     session::{LEASE_TTL, MAX_CLOCK_SKEW, SessionId, SessionRecord, SessionState},
 };
 
-/// How many rows one page looks at: of millions a rare queue would else be looked for through all of them.
+/// Maximum number of rows that one page scans. Without it, the query for a rare queue would scan
+/// millions of rows.
 const LOOKED_AT: i64 = 20_000;
 
 impl Postgres {
@@ -66,7 +67,7 @@ impl Postgres {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let mut leases = leases;
-        leases.sort_unstable(); // in the order in which others write
+        leases.sort_unstable(); // sort by ID so that all writers lock rows in the same order
         let (ids, epochs): (Vec<Uuid>, Vec<i64>) = leases
             .into_iter()
             .map(|(id, epoch)| (id.0, i64::from(epoch)))
@@ -93,8 +94,9 @@ impl Postgres {
         self.workers
             .write(move |tx| {
                 let [now_, lease, rest] = &moments;
-                // A lease or a rest that would end later than any can was given by a clock that was set back since. What another process takes
-                // up at this moment is left to it.
+                // An expiry beyond the longest lease or backoff was written before the wall clock
+                // moved backwards; treat it as expired. `SKIP LOCKED` leaves out sessions that
+                // another process is claiming.
                 let sql = format!(
                     "SELECT {} FROM session WHERE {UNFINISHED} AND (due_at <= $1 \
                      OR (state <> 'parked' AND due_at > CASE WHEN failure_code IS NULL THEN $2::bigint ELSE $3 END)) \
@@ -157,7 +159,8 @@ impl Postgres {
             .ask(move |connection| {
                 let SessionFilter { guest, state, queue, before, limit } = &filter;
                 let (before, queue) = (before.map_or(Uuid::max(), |id| id.0), queue.map(|queue| queue.0));
-                // Where an index leads to the few that are asked for, or all are, no more are looked at than there are to show.
+                // If an index leads to the matching sessions, or all sessions match, the scan needs
+                // no limit beyond the page's.
                 let by_index = guest.is_some() || state.is_some_and(|state| state != SessionState::Open);
                 let shows_all = queue.is_none() && state.is_none();
                 let last: Option<Uuid> = if by_index || shows_all {
@@ -166,7 +169,8 @@ impl Postgres {
                     let sql = "SELECT id FROM session WHERE id < $1 ORDER BY id DESC LIMIT 1 OFFSET $2";
                     connection.query_opt(sql, &[&before, &(LOOKED_AT - 1)])?.map(|row| row.try_get(0)).transpose()?
                 };
-                // The state stands in the text, so that the indexes over the rare ones are used.
+                // The state is part of the SQL text, so that the partial indexes on the rare states
+                // are used.
                 let in_state = match state {
                     None => "TRUE".to_owned(),
                     Some(state) if state.is_unfinished() => format!("{UNFINISHED} AND state = '{}'", state.name()),
@@ -208,7 +212,7 @@ impl Postgres {
     }
 }
 
-/// Takes sessions up, whoever drove them before. Their rows are locked.
+/// Claims sessions for this process. Their rows must be locked.
 fn take(
     tx: &mut Connection,
     sessions: Vec<SessionRecord>,
@@ -240,7 +244,7 @@ fn select(
         .collect()
 }
 
-/// One number.
+/// Returns the single number that a query selects.
 pub(super) fn count(connection: &mut Connection, sql: &str, params: Params<'_>) -> DbResult<u64> {
     Ok(connection
         .query_one(sql, params)?

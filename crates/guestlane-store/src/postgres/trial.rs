@@ -1,4 +1,4 @@
-//! Whether the database takes what every session writes.
+//! Whether the database accepts the writes that every session needs.
 
 use std::time::Duration;
 
@@ -11,19 +11,19 @@ use super::{
 };
 use crate::PostgresUrl;
 
-/// The number of the table of secrets in the database: a copy of the store in another schema has another one.
+/// SQL for the object ID of the table of secrets. A copy of the store in another schema has a
+/// different one.
 const TABLE: &str = "'secret'::regclass::oid::bigint";
 
-/// A secret that was found by a URL.
+/// A sealed secret that was read through a database URL.
 #[derive(Debug)]
 pub struct KeptSecret {
-    /// The sealed value.
     pub sealed: Vec<u8>,
-    /// The number of the table that it is in.
+    /// The object ID of the table that contains it.
     pub table: i64,
 }
 
-/// The number of the table of secrets that a connection uses.
+/// Returns the object ID of the table of secrets on this connection.
 pub(super) fn table_of(connection: &mut Connection) -> DbResult<i64> {
     Ok(connection
         .query_one(&format!("SELECT {TABLE}"), &[])?
@@ -31,7 +31,7 @@ pub(super) fn table_of(connection: &mut Connection) -> DbResult<i64> {
 }
 
 impl Postgres {
-    /// A write to each table that every session writes to, in a transaction that is rolled back.
+    /// Writes to each table that every session writes to, in a transaction that is rolled back.
     pub(crate) async fn try_to_write(url: &PostgresUrl) -> DbResult<()> {
         const WRITES: [&str; 6] = [
             "INSERT INTO property (name, value) VALUES ('doctor', '') ON CONFLICT (name) DO UPDATE SET value = ''",
@@ -52,7 +52,7 @@ impl Postgres {
         .await
     }
 
-    /// A secret as the store keeps it, sealed, read on a connection of its own that is opened once.
+    /// Reads a sealed secret on a separate connection, which is opened in one attempt.
     pub(crate) async fn secret_at(
         url: &PostgresUrl,
         name: &'static str,

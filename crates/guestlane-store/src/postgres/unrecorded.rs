@@ -1,4 +1,4 @@
-//! Changes that wait to be recorded.
+//! Changes that were made without an audit log and still need an audit record.
 
 use guestlane_runtime::Timestamp;
 

@@ -1,5 +1,6 @@
-//! The thread that writes what the audit log tells of: it commits together whatever is waiting (group commit), in one round trip where nothing
-//! stands in the way, and knows after a broken connection what became of what it sent.
+//! The thread that writes everything that has audit records. It commits all waiting writes together
+//! (group commit), in one round trip unless there is a conflict. After a broken connection it finds
+//! out whether the in-doubt commit took effect.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -37,31 +38,32 @@ use guestlane_tlog::{
     leaf_hash, lines_path,
 };
 
-/// The most writes in one transaction.
+/// Maximum number of writes in one transaction.
 const MOST: usize = 512;
 
-/// The most writes that wait; who comes then waits for room.
+/// Maximum number of waiting writes. Further callers wait until there is room (back-pressure).
 const WAITING: usize = 1024;
 
-/// How long an answer of the database may take.
+/// Time limit of one statement or pipeline.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// What is told to each new connection: a transaction whose process is gone holds nobody up.
+/// Settings of each new connection. The server ends a transaction whose client process is gone, so
+/// that its locks block no other process.
 const SETTINGS: &str = "SET statement_timeout = '10s'; SET lock_timeout = '5s'; SET idle_in_transaction_session_timeout = '5s'";
 
-/// What can be committed together with others.
+/// A write that can share a transaction with others.
 pub(super) enum WriteOp {
-    /// A new session takes its key, unless somebody has it.
+    /// Inserts a session, unless its idempotency key exists.
     Insert(Box<SessionRecord>, AuditRecord),
-    /// A session goes on, unless somebody has taken it over.
+    /// Updates a session, unless another process has claimed it.
     Update(Box<UpdateSession>),
-    /// What a try to tell the CRM came to, unless somebody else tries by now.
+    /// Records the outcome of a delivery, unless another process has claimed the event.
     RecordDelivery(Settled),
-    /// What no session tells of.
+    /// Appends an audit record that belongs to no session, and adds to the error counts.
     AppendRecord(Option<AuditRecord>, ErrorCounts),
 }
 
-/// See [`WriteOp::Update`].
+/// The values of [`WriteOp::Update`].
 pub(super) struct UpdateSession {
     pub(super) before: u32,
     pub(super) after: SessionRecord,
@@ -71,25 +73,26 @@ pub(super) struct UpdateSession {
     pub(super) calls: Vec<Attempt>,
 }
 
-/// What a write came to.
+/// The result of one write.
 #[derive(Debug, Clone, Default)]
 pub(super) struct WriteResult {
-    /// Whether it was done: nobody had the key, or had taken the session over.
+    /// Whether the write took effect: the idempotency key was new, or the session's epoch had not
+    /// changed.
     pub(super) done: bool,
-    /// Of each of its events, whether the first try is ours.
+    /// For each event of the write: whether this process holds the lease of the initial delivery.
     pub(super) first: Vec<bool>,
 }
 
 type Answer = oneshot::Sender<Result<Committed<WriteResult>, StoreError>>;
 
-/// With the moment at which it was asked for.
+/// A command for the writing thread, with the time at which it was requested.
 enum WriterCommand {
     Write(WriteOp, Answer, Timestamp),
-    /// Between two transactions.
+    /// Runs between two transactions.
     Alone(Box<dyn FnOnce(&mut WriterThread) + Send>, Timestamp),
 }
 
-/// The way to the writing thread.
+/// A handle for sending commands to the writing thread.
 #[derive(Debug, Clone)]
 pub(super) struct Writer {
     jobs: mpsc::Sender<WriterCommand>,
@@ -123,12 +126,12 @@ impl Writer {
         Ok(Self { jobs, clock })
     }
 
-    /// A connection that tells the server so, before it asks it anything.
+    /// Creates a connection with [`SETTINGS`] and the time limit [`LIMIT`].
     pub(super) fn connection(url: &PostgresUrl) -> DbResult<Connection> {
         Connection::new(url.clone(), SETTINGS, LIMIT)
     }
 
-    /// Answers once it is committed.
+    /// Commits `write` together with other waiting writes. Returns after the commit.
     pub(super) async fn write(&self, write: WriteOp) -> Result<Committed<WriteResult>, StoreError> {
         let _busy = self.clock.pause_auto_advance();
         let (answer, answered) = oneshot::channel();
@@ -143,7 +146,8 @@ impl Writer {
         answered.await.map_err(|_| StoreError::Closed)?
     }
 
-    /// Runs `work` in a transaction of its own, whose records have a place in the log; again, when it surely was not committed.
+    /// Runs `work` in a transaction of its own and appends the records that it pushes to the audit
+    /// log. Repeats `work` only if the transaction was certainly not committed.
     pub(super) async fn transact<T, F>(&self, work: F) -> Result<Committed<T>, StoreError>
     where
         T: Send + 'static,
@@ -168,11 +172,11 @@ impl Writer {
     }
 }
 
-/// Where records go.
+/// The audit log's settings, signer and state.
 struct AuditWriter {
     settings: AuditSettings,
     signer: Arc<NoteSigner>,
-    /// `None` before the first record, and when it is not known any more how the log stands.
+    /// `None` before the first record, and when the state of the log is unknown.
     log: Option<Log>,
 }
 
@@ -187,7 +191,7 @@ pub(super) struct WriterThread {
     fail_points: FailPoints,
 }
 
-/// A transaction as it is sent: what the log is afterwards.
+/// A transaction that is being sent: the audit log's state after its commit.
 struct PendingCommit {
     tree: Frontier,
     batch: i64,
@@ -202,7 +206,8 @@ impl WriterThread {
             while let Some(job) = next {
                 match job {
                     WriterCommand::Write(write, answer, asked_at) => {
-                        self.connection.asked_at(asked_at); // the last one came last
+                        // the latest request has the latest deadline
+                        self.connection.asked_at(asked_at);
                         writes.push((write, answer));
                     }
                     WriterCommand::Alone(job, asked_at) => alone = Some((job, asked_at)),
@@ -225,7 +230,7 @@ impl WriterThread {
     }
 
     fn write(&mut self, mut writes: Vec<(WriteOp, Answer)>) {
-        // In one order everywhere: who waits for each other's keys would wait for ever.
+        // Sort by key so that all writers lock rows in the same order and cannot deadlock.
         writes.sort_by(|(a, _), (b, _)| key_of(a).cmp(&key_of(b)));
         let (writes, answers): (Vec<_>, Vec<_>) = writes.into_iter().unzip();
         match self.commit(&writes) {
@@ -238,7 +243,7 @@ impl WriterThread {
                     }));
                 }
             }
-            // One of them cannot be written: the others need not suffer for it.
+            // One write may be invalid; write each one alone so that the others succeed.
             Err(error) if writes.len() > 1 && !is_transient(&error) && !is_superseded(&error) => {
                 warn!(
                     error = guestlane_runtime::text::display_chain(&error),
@@ -264,7 +269,7 @@ impl WriterThread {
         }
     }
 
-    /// Brings the files up to what was committed.
+    /// Appends the committed records to the audit log's files.
     fn after_commit(&mut self) -> Result<(), Arc<AuditError>> {
         self.fail_points.hit_blocking(FailPoint::Committed);
         let in_files = self.sync_files();
@@ -296,11 +301,12 @@ impl WriterThread {
             .map(drop)
     }
 
-    /// Our log, as it is in the database.
+    /// Returns this process's audit log. Acquires one and reads its state if the state is unknown.
     fn log(&mut self) -> DbResult<&mut Log> {
         let books = self.books.as_mut().ok_or(StoreError::NoAuditLog)?;
         if books.log.is_none() {
-            // What was sent before on a connection that broke may be committed only now.
+            // An in-doubt transaction of the broken connection may still commit; terminate it
+            // before reading the log's state.
             self.connection.terminate_previous_backend()?;
             books.log = Some(Log::acquire(
                 &mut self.connection,
@@ -311,7 +317,8 @@ impl WriterThread {
         books.log.as_mut().ok_or(StoreError::NoAuditLog)
     }
 
-    /// Commits all of `writes`; what cannot be done any more is left out.
+    /// Commits all of `writes` in one transaction. A write whose precondition no longer holds is
+    /// left out, and its result has `done: false`.
     fn commit(&mut self, writes: &[WriteOp]) -> DbResult<Vec<WriteResult>> {
         self.begin_next_log_if_full()?;
         let names = self.names(writes.iter().filter_map(entry_of))?;
@@ -343,7 +350,8 @@ impl WriterThread {
         }
     }
 
-    /// Whether somebody else wrote our log: a state directory that was copied has two processes with the same log. Then we go on after what is there.
+    /// Whether another process advanced this process's audit log. Two processes have the same log
+    /// after a state directory was copied. This process then continues after the other's records.
     fn log_advanced_elsewhere(&mut self) -> DbResult<bool> {
         let Some(AuditWriter { log: Some(log), .. }) = &mut self.books else {
             return Ok(false);
@@ -357,11 +365,12 @@ impl WriterThread {
             "another process writes this process's audit log: was the state directory copied?"
         );
         (log.tree, log.batch) = (tree, batch);
-        log.fresh.clear(); // the files ask for what they miss
+        log.fresh.clear(); // `sync_files` reads the missing lines from the store
         Ok(true)
     }
 
-    /// All in one round trip, as if nothing stood in the way; if something does, nothing is written.
+    /// Sends the transaction in one round trip and assumes that there is no conflict. On a conflict
+    /// nothing is written.
     fn commit_optimistic(
         &mut self,
         writes: &[WriteOp],
@@ -389,7 +398,8 @@ impl WriterThread {
         self.finish(steps, &plan, sealed, kept)
     }
 
-    /// First what may be in the way, then what follows from it: two round trips.
+    /// Inserts and updates the sessions first, then writes what follows from the rows that took
+    /// effect. This takes two round trips.
     fn commit_serial(
         &mut self,
         writes: &[WriteOp],
@@ -429,7 +439,8 @@ impl WriterThread {
         self.finish(Vec::new(), &plan, sealed, kept)
     }
 
-    /// Events, counts, records and the log's new state, and the end of the transaction.
+    /// Writes events, error counts, audit records and the log's new state, and commits the
+    /// transaction.
     fn finish(
         &mut self,
         first: Vec<Step<'_>>,
@@ -497,7 +508,8 @@ impl WriterThread {
             Ok(answers) => answers,
             Err(error) => {
                 if !is_in_doubt(&error) && !is_conflict(&error) {
-                    self.connection.discard(); // it may hold a transaction that failed halfway
+                    // the connection may hold a transaction that failed halfway
+                    self.connection.discard();
                 }
                 return Err(error);
             }
@@ -527,8 +539,9 @@ impl WriterThread {
         Ok(())
     }
 
-    /// The connection broke after something was sent: whether it was committed, and how the log stands. `None` if that cannot be known now: then
-    /// whoever asked is told that it is unknown, and nothing of it is written again.
+    /// Finds out whether an in-doubt commit took effect, and reads the state of the log. Returns
+    /// `None` if that cannot be determined now. The caller then gets an error that says so, and
+    /// nothing is written twice.
     fn resolve_in_doubt(&mut self) -> Option<bool> {
         let resolved = self.query_commit_outcome();
         if let (Err(error), Some(books)) = (&resolved, &mut self.books) {
@@ -536,7 +549,7 @@ impl WriterThread {
                 error,
                 "the result of a transaction is unknown; callers repeat their requests",
             );
-            books.log = None; // looked at again before anything else is written
+            books.log = None; // its state is read again before the next write
         }
         resolved.ok()
     }
@@ -554,9 +567,10 @@ impl WriterThread {
         }
         log.tree = tree;
         log.batch = batch;
-        log.fresh.clear(); // the files ask for what they miss
+        log.fresh.clear(); // `sync_files` reads the missing lines from the store
         if pending == Some(batch) {
-            // It may be here and not with the standby that it waited for. This one comes after it, and is not answered before the standby has both.
+            // With synchronous replication, the commit may be on this server and not yet on its
+            // standby. This later commit returns only after the standby has both.
             self.connection.execute(
                 "UPDATE audit_log SET batch = batch WHERE log = $1",
                 &[&number],
@@ -569,7 +583,8 @@ impl WriterThread {
         }
     }
 
-    /// Gives each record its place.
+    /// Assigns each record its index and line in the audit log, and computes the tree after the
+    /// last one.
     fn seal<'a>(
         &mut self,
         entries: impl Iterator<Item = &'a AuditRecord>,
@@ -593,7 +608,8 @@ impl WriterThread {
         Ok(PendingCommit { tree, batch, lines })
     }
 
-    /// How the guests of these records are called, where not by their ids.
+    /// Returns the pseudonyms of the records' guests by guest ID. Returns an empty map if the log
+    /// contains plain guest IDs.
     fn names<'a>(&mut self, entries: impl Iterator<Item = &'a AuditRecord>) -> DbResult<Names> {
         if !self.pseudonyms() {
             return Ok(Names::new());
@@ -609,7 +625,7 @@ impl WriterThread {
             .is_some_and(|books| books.settings.guest_ids == GuestIdMode::Pseudonymous)
     }
 
-    /// As [`Writer::transact`].
+    /// See [`Writer::transact`].
     fn transact<T>(
         &mut self,
         mut work: impl FnMut(&mut Connection, &mut Vec<AuditRecord>) -> DbResult<T>,
@@ -659,7 +675,7 @@ impl WriterThread {
     ) -> DbResult<()> {
         let mut entries = Vec::new();
         let pseudonyms = self.pseudonyms();
-        // All that is asked is asked within: on another connection there is no transaction to end.
+        // All queries run inside `within`: a reconnection would lose the transaction unnoticed.
         let (done, names) = self.connection.within("BEGIN", |connection| {
             let done = work(connection, &mut entries)?;
             let guests = guests_of(entries.iter());
@@ -686,14 +702,15 @@ impl WriterThread {
         finished
     }
 
-    /// A log whose file is full ends, and another one begins with a record that says so: in one transaction.
+    /// Closes an audit log whose file is full, and begins the next one with a rotation record, in
+    /// one transaction.
     fn begin_next_log_if_full(&mut self) -> DbResult<()> {
         let limit = self
             .books
             .as_ref()
             .and_then(|books| books.settings.rotate_at);
         let log = self.log()?;
-        // A log that cannot be made safe is not closed; the next record tries again.
+        // If the file cannot be synced, the log stays open, and the next record tries again.
         let full =
             limit.is_some_and(|limit| log.files.length() >= limit && log.files.sync().is_ok());
         if !full {
@@ -730,11 +747,12 @@ impl WriterThread {
             Ok(())
         };
         self.transact_in_log(&mut close)?;
-        let _ = std::fs::remove_file(&old.lock); // a closed log is claimed by nobody
+        let _ = std::fs::remove_file(&old.lock); // no process claims a closed log
         Ok(())
     }
 
-    /// From now on records have a place to go to. With `mend`, what other processes left out of the files is in them when this returns.
+    /// Attaches the audit log. With `mend`, first appends the committed records that other
+    /// processes did not write to the files of their logs.
     pub(super) fn keep(
         &mut self,
         settings: AuditSettings,
@@ -771,7 +789,8 @@ impl WriterThread {
         Ok(())
     }
 
-    /// Writes the files of a log anew, closed or not, of this home or another. They must have been moved away, and no other process may write them.
+    /// Rewrites the files of a log from the store. The log may be closed, or belong to another
+    /// node. The old files must have been moved away, and no other process may hold the log.
     pub(super) fn restore(&mut self, number: u32) -> DbResult<RestoreOutcome> {
         let books = self.books.as_ref().ok_or(StoreError::NoAuditLog)?;
         let path = lines_path(&books.settings.path, number);
@@ -812,7 +831,7 @@ impl WriterThread {
     }
 }
 
-/// Guests' names in the log, by their ids.
+/// The names of guests in the audit log, by guest ID.
 type Names = HashMap<String, String>;
 
 const COUNT: &str = "INSERT INTO counter (log, name, value) SELECT $1, name, value FROM unnest($2::text[], $3::bigint[]) AS t (name, value) \
@@ -821,22 +840,24 @@ const COUNT: &str = "INSERT INTO counter (log, name, value) SELECT $1, name, val
 const RECORD: &str = "INSERT INTO audit_record (log, idx, session_id, line) SELECT $1, $2 + place - 1, session_id, line \
      FROM unnest($3::uuid[], $4::text[]) WITH ORDINALITY AS t (session_id, line, place)";
 
-/// Only if the log is as we left it: what was written without our knowing is never written over.
+/// Advances the log only if its state is the one that this process left. Records of another process
+/// are therefore never overwritten.
 const ADVANCE_LOG: &str = "WITH done AS (UPDATE audit_log SET size = $4, frontier = $5, batch = $6 \
      WHERE log = $1 AND size = $2 AND batch = $3 AND closed_at IS NULL RETURNING 1) SELECT expect_row_count(count(*), 1), expect_format($7) FROM done";
 
-/// A statement that fails unless it does as much as is wanted: the last of its values.
+/// Wraps a statement so that it fails unless it affects the number of rows in parameter `wanted`,
+/// the last one.
 fn guarded(sql: &str, wanted: u32) -> String {
     format!("WITH done AS ({sql}) SELECT expect_row_count(count(*), ${wanted}) FROM done")
 }
 
-/// Writes, as columns.
+/// The rows of all writes, as arrays by column.
 #[derive(Default)]
 struct Plan<'a> {
     admit: NewSessions,
     go_on: GoneOn,
     events: NewEvents,
-    /// Of each write.
+    /// The events of each write.
     events_of: Vec<&'a [Event]>,
     settle: Settlements,
     errors: BTreeMap<&'static str, i64>,
@@ -844,7 +865,7 @@ struct Plan<'a> {
 }
 
 impl<'a> Plan<'a> {
-    /// Of those that are done.
+    /// Builds the plan of the writes for which `done` is true.
     fn of(
         writes: &'a [WriteOp],
         now: Timestamp,
@@ -926,12 +947,12 @@ fn receiver(event: &Event) -> i32 {
     i32::try_from(event.receiver).unwrap_or(i32::MAX)
 }
 
-/// A newer version changed the format: none of the writes can be done.
+/// Whether a newer version migrated the database to a new format, so that no write can succeed.
 fn is_superseded(error: &StoreError) -> bool {
     matches!(error, StoreError::Superseded { .. })
 }
 
-/// Not all was found as it was thought to be.
+/// Whether a row's state differed from what [`WriterThread::commit_optimistic`] assumed.
 fn is_conflict(error: &StoreError) -> bool {
     matches!(error, StoreError::Postgres { code: Some(code), .. } if *code == SqlState::from_code("GL001"))
 }

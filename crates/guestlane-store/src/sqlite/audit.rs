@@ -113,7 +113,7 @@ impl Logs {
         self.ours = None;
     }
 
-    /// Writes to the files of this process's log what the store has and they lack.
+    /// Appends to the files of this process's log the records that only the store has.
     pub(super) fn catch_up(&mut self, connection: &Connection) -> Result<(), AuditError> {
         let Some(log) = &mut self.ours else {
             return Ok(());

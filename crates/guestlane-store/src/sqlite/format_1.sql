@@ -1,7 +1,7 @@
 -- The store in a file, format 1. Times are microseconds since the Unix epoch, in UTC.
 --
--- A list of values behind IN stands in no CHECK and in no index condition: SQLite would build a table of it for each row
--- that is written.
+-- No CHECK and no index condition uses IN with a list of values: SQLite would build a table of the list
+-- for each row that is written.
 
 CREATE TABLE session (
     id                         BLOB    PRIMARY KEY,        -- UUID version 7
@@ -50,14 +50,14 @@ CREATE TABLE audit_log (
     log       INTEGER PRIMARY KEY,                 -- from 1; one process appends to it at a time
     size      INTEGER NOT NULL,                    -- records so far
     frontier  BLOB    NOT NULL,                    -- the right edge of its Merkle tree (RFC 6962)
-    closed_at INTEGER                              -- set when the log is full: no record is appended any more
+    closed_at INTEGER                              -- set when the log is full; no record is appended after that
 ) STRICT;
 
 CREATE TABLE audit_record (
     log        INTEGER NOT NULL,
     idx        INTEGER NOT NULL,                   -- from 0, without gaps
     session_id BLOB,
-    line       TEXT    NOT NULL,                   -- as it stands in the file
+    line       TEXT    NOT NULL,                   -- as in the file
     PRIMARY KEY (log, idx)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX audit_record_session ON audit_record (session_id);
@@ -86,9 +86,9 @@ CREATE INDEX outbox_ended ON outbox (state, seq) WHERE state = 'dead' OR state =
 CREATE TABLE signing_key (
     kid         TEXT    PRIMARY KEY,
     sealed      BLOB    NOT NULL,                  -- PKCS#8 under the master key
-    created_at  INTEGER NOT NULL,                  -- published from then on
-    active_from INTEGER NOT NULL,                  -- signs from then on
-    revoked_at  INTEGER                            -- not trusted from then on
+    created_at  INTEGER NOT NULL,                  -- published from this time on
+    active_from INTEGER NOT NULL,                  -- signs from this time on
+    revoked_at  INTEGER                            -- not trusted from this time on
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE api_key (

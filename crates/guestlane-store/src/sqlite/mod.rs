@@ -186,7 +186,7 @@ impl Sqlite {
         let open = |error| StoreError::Open(path.to_owned(), error);
         make_directory(path).map_err(open)?;
         // Open the file first, because SQLite reports a directory that cannot be written as
-        // «attempt to write a readonly database».
+        // `attempt to write a readonly database`.
         fs::OpenOptions::new()
             .read(true)
             .append(true)

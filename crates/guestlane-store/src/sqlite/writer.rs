@@ -152,12 +152,12 @@ impl Writer {
         self.alone(move |thread| job(&thread.connection)).await?
     }
 
-    /// Sets the audit logs that records are appended to. With `mend`, it first completes the log
-    /// files that other processes left behind the store.
+    /// Sets the audit logs that records are appended to. With `mend`, it first appends to the log
+    /// files the committed records that other processes did not write.
     pub(super) async fn keep(&self, mut logs: Logs, mend: bool) -> Result<(), StoreError> {
         let keep = move |thread: &mut WriterThread| {
             if mend {
-                // Go on after an error: the next record that is written to the files reports its
+                // Continue after an error: the next record that is written to the files reports its
                 // own error.
                 let _ = shared_error(logs.catch_up_all(&thread.connection));
             }
@@ -283,8 +283,8 @@ impl WriterThread {
     fn commit(&mut self, writes: Vec<Write>, waiting: &mut Vec<Ack>) -> Result<(), StoreError> {
         let mut writes = writes.into_iter();
         let committed = self.run_together(&mut writes, waiting);
-        // Writes are left over only after an error. Fail them too, so that every caller gets an
-        // answer.
+        // Writes are left over only after an error. Fail them too, so that every caller gets a
+        // result.
         waiting.extend(writes.map(|write| write(None).1));
         committed
     }
