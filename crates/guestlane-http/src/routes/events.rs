@@ -58,8 +58,8 @@ pub(crate) async fn stream(
     Ok(response)
 }
 
-/// Marks a response as a stream: caches and proxies must not store or buffer it, and its duration
-/// is not a latency.
+/// Marks a response as a stream: caches and proxies must not store or buffer it, and its logged
+/// duration includes its body.
 pub(crate) fn as_stream(response: &mut Response) {
     response.extensions_mut().insert(Streams);
     let headers = response.headers_mut();
