@@ -188,7 +188,7 @@ async fn write(store: &Store, asked: Instant) -> Writes {
         .await
         .unwrap()
         .value;
-    let whole = asked.elapsed(); // // the caller gets its response here
+    let whole = asked.elapsed(); // the caller gets its response here
     for event in advanced.first {
         store
             .record_delivery(event, DeliveryOutcome::Delivered, clock.now())

@@ -18,7 +18,7 @@ pub(crate) struct Served {
     pub(crate) child: Child,
     pub(crate) address: String,
     pub(crate) metrics: String,
-    /// Standard error so far.
+    /// The standard error so far.
     pub(crate) log: Arc<Mutex<String>>,
 }
 

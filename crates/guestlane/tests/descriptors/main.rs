@@ -31,7 +31,7 @@ async fn a_call_that_could_not_leave_this_machine_is_no_try_of_the_other_side() 
     let world = World::new().await;
     let engine = world.engine().await;
     let outbox = engine.outbox().unwrap();
-    world.faults(&["crm:reset:first=1"]); // // closes the connection, so the next delivery needs a new descriptor
+    world.faults(&["crm:reset:first=1"]); // closes the connection, so the next delivery needs a new descriptor
     engine.create(request("ann")).await.unwrap();
     while !outbox.wait_for_initial_deliveries().await {}
     let event = async || -> Delivery {
@@ -84,7 +84,7 @@ async fn a_call_that_could_not_leave_this_machine_is_no_try_of_the_other_side() 
     // A platform call that lacks a descriptor is no attempt either. It waits longer than three
     // retries would take.
     world.faults(&[]);
-    let fresh = world.engine().await; // // has no connection yet
+    let fresh = world.engine().await; // has no connection yet
     let (taken, before) = (take_all_descriptors(), world.clock.now());
     let clock = world.clock();
     let (opened, ()) = tokio::join!(fresh.create(request("cy")), async {

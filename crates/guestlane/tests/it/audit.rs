@@ -161,7 +161,7 @@ async fn with_pseudonyms_the_log_names_nobody_and_whoever_has_the_store_finds_ea
         engine.create(fresh(guest)).await.unwrap();
     }
     world.faults(&["queue:404"]);
-    world.engine().await.create(fresh("ann")).await.unwrap_err(); // // the audit log has refusals, too
+    world.engine().await.create(fresh("ann")).await.unwrap_err(); // the audit log has refusals, too
     let text = fs::read_to_string(world.audit_path()).unwrap();
     assert!(!text.contains("ann") && !text.contains("bob"), "{text}");
     let records = |guest: &str| {

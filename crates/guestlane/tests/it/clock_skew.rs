@@ -51,14 +51,14 @@ async fn a_driver_who_was_taken_for_dead_answers_what_the_other_one_made() {
         async move { engine.create(request("ann")).await }
     });
     world.hanging().await;
-    world.clock.set_wall_clock(30); // // the lease has expired, the caller's deadline has not
+    world.clock.set_wall_clock(30); // the lease has expired, the caller's deadline has not
     assert!(matches!(
         &other.recover_abandoned().await.unwrap()[..],
         [Ok(_)]
     ));
     while !creating.is_finished() {
         if world.sim.state().hanging > 0 {
-            world.clock.advance(Duration::from_millis(300)); // // the slow response arrives
+            world.clock.advance(Duration::from_millis(300)); // the slow response arrives
         }
         tokio::task::yield_now().await;
     }
@@ -117,7 +117,7 @@ async fn a_caller_need_not_wait_for_the_lease_of_a_dead_process_that_a_clock_an_
     world.hanging().await;
     creating.abort();
     let _ = creating.await;
-    world.clock.set_wall_clock(-HOUR); // // the clock is right again
+    world.clock.set_wall_clock(-HOUR); // the clock is right again
     let before = lane_time(&world);
     world.engine().await.create(request("ann")).await.unwrap();
     assert!(lane_time(&world) - before < 1_000_000);
@@ -154,7 +154,7 @@ async fn the_pace_of_calls_is_not_changed_by_a_clock_that_is_set() {
         world.config.patience.quota = Some("60/min".parse().unwrap());
         let engine = world.engine().await;
         for guest in ["ann", "bob", "cy"] {
-            engine.create(request(guest)).await.unwrap(); // // uses up the burst of the rate limit
+            engine.create(request(guest)).await.unwrap(); // uses up the burst of the rate limit
         }
         let before = lane_time(&world);
         world.clock.set_wall_clock(step);

@@ -491,7 +491,7 @@ fn die_with_every_fault(
             for kind in kinds {
                 let fault = format!("{step}:{}:nth=1", kind.name());
                 if fault.parse::<guestlane_sim::Fault>().is_err() {
-                    continue; // // `stale` applies only to reads
+                    continue; // `stale` applies only to reads
                 }
                 met += 1;
                 if !is_taken(met, fail_point) {
@@ -652,7 +652,7 @@ fn a_process_that_dies_when_it_set_a_session_aside_leaves_it_for_a_person() {
             );
             assert_eq!(death.died(), death.at.is_some());
             drive_to_rest(&world, "bob").await;
-            world.assert_each_guest_once(2); // // ann's session was opened once, but the response was lost
+            world.assert_each_guest_once(2); // ann's session was opened once, but the response was lost
             assert_audit_is_proven(&world).await;
         });
     }
@@ -807,7 +807,7 @@ fn drop_what_was_not_synced(world: &World, state: &Path, chance: &mut fastrand::
         let kept = chance.u64(0..=length);
         file.set_len(kept).unwrap();
         if chance.bool() {
-            file.set_len(length).unwrap(); // // zeros in place of the bytes
+            file.set_len(length).unwrap(); // zeros in place of the bytes
         }
     }
 }

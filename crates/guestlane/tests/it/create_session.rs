@@ -81,7 +81,7 @@ async fn the_guest_token_verifies_with_the_exported_key_alone() {
         .unwrap();
     let key = jsonwebtoken::DecodingKey::from_rsa_pem(pem.as_bytes()).unwrap();
     let mut validation = jsonwebtoken::Validation::new(jsonwebtoken::Algorithm::RS256);
-    validation.validate_exp = false; // // the test's clock differs from the machine's
+    validation.validate_exp = false; // the test's clock differs from the machine's
     let data =
         jsonwebtoken::decode::<Value>(opened.guest_token.expose(), &key, &validation).unwrap();
     assert_eq!(data.header.kid.as_deref(), Some("webchat-guest-key-v1"));
@@ -341,7 +341,7 @@ async fn a_token_is_renewed_ahead_of_its_expiry_and_nobody_waits_for_it() {
     world
         .clock
         .advance(std::time::Duration::from_secs(1800 - 30));
-    engine.create(request("bob")).await.unwrap(); // // with the old token, which expires in 30 s
+    engine.create(request("bob")).await.unwrap(); // with the old token, which expires in 30 s
     while world.sim.state().tokens_issued < 2 {
         tokio::task::yield_now().await;
     }

@@ -112,7 +112,7 @@ impl World {
         let mut world = Self::with(|options| {
             if surface.is_public_api() {
                 options.flow = Flow::Ignores;
-                options.queues.reverse(); // // the flow's own choice must never be the requested queue
+                options.queues.reverse(); // the flow's own choice must never be the requested queue
                 options.prefetch = false;
             }
         })

@@ -317,10 +317,10 @@ impl Model {
                 ..self.with(index, hold(after))
             }
         };
-        let given_up = set_back(StepFailure::BackedOff, true); // // a 500: nothing was done, but the caller cannot know
-        let mut lost = given_up.clone(); // // the response is lost
+        let given_up = set_back(StepFailure::BackedOff, true); // a 500: nothing was done, but the caller cannot know
+        let mut lost = given_up.clone(); // the response is lost
         lost.platform.perform(step, self.is_official(), self.now);
-        let mut late = given_up.clone(); // // the sender gives up, and the platform performs the request later
+        let mut late = given_up.clone(); // the sender gives up, and the platform performs the request later
         late.platform.late = Some(step);
         into.extend([given_up, lost, late]);
         into.push(set_back(StepFailure::BackedOff, false)); // nothing was sent
@@ -478,7 +478,7 @@ impl Model {
             }
             match next.pop() {
                 Some(moved) => self = moved,
-                None => self.now = self.now + Duration::from_secs(100), // // all actors wait
+                None => self.now = self.now + Duration::from_secs(100), // all actors wait
             }
         }
         false

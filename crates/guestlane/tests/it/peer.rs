@@ -65,7 +65,7 @@ fn serve(stream: TcpStream, known: &Mutex<Vec<Asked>>, answer: &dyn Fn(&Asked) -
     };
     let _ = stream.write_all(&bytes).and_then(|()| stream.flush());
     if hold {
-        let _ = reader.read_to_end(&mut Vec::new()); // // until the peer closes its side
+        let _ = reader.read_to_end(&mut Vec::new()); // until the peer closes its side
     }
 }
 

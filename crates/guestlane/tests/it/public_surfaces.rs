@@ -304,7 +304,7 @@ async fn a_flow_that_knows_no_queues_is_helped() {
             })
             .await
             .unwrap();
-        engine.create(request("bob")).await.unwrap(); // // the flow's own choice happens to be bob's queue
+        engine.create(request("bob")).await.unwrap(); // the flow's own choice happens to be bob's queue
         let state = world.sim.state();
         assert_eq!(state.transfers, 1);
         assert_eq!(
@@ -535,7 +535,7 @@ async fn a_store_is_one_organizations_whichever_of_its_oauth_clients_asks() {
 
     world.config.credentials.clients[0].id = "sim-client".to_owned();
     world.faults(&["token-info:500:first=2"]);
-    world.engine().await.create(request("dan")).await.unwrap(); // // the call is retried until it succeeds
+    world.engine().await.create(request("dan")).await.unwrap(); // the call is retried until it succeeds
     world.faults(&["token-info:500"]);
     world.config.credentials.clients[0].id = "second".to_owned();
     let error = world
@@ -819,7 +819,7 @@ async fn a_throttled_sign_in_is_tried_again_and_a_wrong_secret_is_not_whichever_
     })
     .await;
     world.engine().await.create(request("ann")).await.unwrap();
-    world.sim.revoke_tokens(); // // on PostgreSQL, processes share the token and would not request one
+    world.sim.revoke_tokens(); // on PostgreSQL, processes share the token and would not request one
     let error = create_refused(&world, "bob").await;
     assert_eq!(advice(&error).0, "rate_limited");
 

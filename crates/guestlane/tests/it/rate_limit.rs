@@ -306,7 +306,7 @@ async fn when_the_tokens_of_all_clients_are_revoked_at_once_each_is_renewed_and_
 {
     let world = world(2, "100/s").await;
     let engine = world.engine().await;
-    assert_eq!(batch(&engine, 60).await, 0); // // requests an access token for both clients
+    assert_eq!(batch(&engine, 60).await, 0); // requests an access token for both clients
     for n in 0..10 {
         world.sim.revoke_tokens();
         engine.create(request(&format!("late-{n}"))).await.unwrap();

@@ -160,7 +160,7 @@ async fn a_driver_that_wakes_up_late_can_write_nothing() {
         .await
         .unwrap()
         .unwrap();
-    world.clock.advance(guestlane::session::LEASE_TTL); // // the process is paused and renews no lease
+    world.clock.advance(guestlane::session::LEASE_TTL); // the process is paused and renews no lease
     assert!(matches!(
         &other.recover_abandoned().await.unwrap()[..],
         [Ok(_)]
@@ -246,7 +246,7 @@ async fn a_no_after_a_lost_answer_does_not_make_the_conversation_undone() {
         "conversation:500:nth=2",
         "token:500",
     ]);
-    engine.create(request("bob")).await.unwrap_err(); // // without a token, nothing is created
+    engine.create(request("bob")).await.unwrap_err(); // without a token, nothing is created
     world.faults(&["conversation:answer-lost:nth=1"]);
     let creating = tokio::spawn({
         let engine = engine.clone();

@@ -298,7 +298,7 @@ async fn a_failing_audit_write_fails_the_session_before_anything_is_created() {
     assert_eq!(world.sim.state().contacts, 0);
 
     unblock_audit_file(&world);
-    engine.create(request("ann")).await.unwrap(); // // with the same idempotency key
+    engine.create(request("ann")).await.unwrap(); // with the same idempotency key
     world.assert_each_guest_once(1);
     let statuses: Vec<_> = world
         .audit()
@@ -363,7 +363,7 @@ async fn nothing_written_before_the_calls() {
     let engine = world.engine().await;
     let creating = tokio::spawn(async move { engine.create(request("ann")).await });
     world.hanging().await;
-    creating.abort(); // // the process crashes between the two requests
+    creating.abort(); // the process crashes between the two requests
     let _ = creating.await;
     assert_eq!(
         (world.sim.state().contacts, world.sim.state().conversations),

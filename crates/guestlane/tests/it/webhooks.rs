@@ -707,7 +707,7 @@ async fn a_rotated_secret_signs_at_once_and_the_one_before_until_the_overlap_end
         .rotate(1, KeyKind::Secret, day, world.clock.now())
         .await
         .unwrap();
-    outbox.read_endpoints().await.unwrap(); // // the process does this every second
+    outbox.read_endpoints().await.unwrap(); // the process does this every second
     let new = secret_of(&engine, 0);
     assert_ne!(old, new);
     for (guest, signed_by_old) in [("ann", true), ("bob", false)] {

@@ -48,7 +48,7 @@ async fn a_machine_whose_clock_jumps_ahead_takes_no_lease_of_the_others() {
     assert!(two.recover_abandoned().await.unwrap().is_empty());
     while !creating.iter().all(tokio::task::JoinHandle::is_finished) {
         if world.sim.state().hanging > 0 {
-            world.clock.advance(Duration::from_millis(300)); // // the slow responses arrive
+            world.clock.advance(Duration::from_millis(300)); // the slow responses arrive
         }
         tokio::task::yield_now().await;
     }

@@ -225,7 +225,7 @@ async fn what_a_driver_writes_is_not_undone_by_whoever_takes_it_for_dead() {
     });
     world.hanging().await;
     driving.abort();
-    world.clock.advance(Duration::from_secs(5)); // // the owner's lease has expired
+    world.clock.advance(Duration::from_secs(5)); // the owner's lease has expired
     let url = world.postgres.clone().unwrap();
     // The owner's transaction lasts for half a second of real time.
     let open = "BEGIN; UPDATE session SET state = 'open', conversation_id = 'c', opened_at = admitted_at; SELECT pg_sleep(0.5); COMMIT";

@@ -39,7 +39,7 @@ pub(crate) fn on_machine(world: &World, machine: usize) -> EngineConfig {
 #[tokio::test]
 async fn four_processes_with_a_thousand_first_calls_each_ask_for_one_token() {
     let world = World::new().await;
-    drop(world.engine().await); // // creates the keys
+    drop(world.engine().await); // creates the keys
     let engines = machines(&world, 4).await;
     let waves = engines.iter().enumerate().map(|(n, engine)| async move {
         let wishes = (0..1000).map(|guest| engine.create(request(&format!("guest-{n}-{guest}"))));
@@ -253,7 +253,7 @@ async fn a_key_that_is_made_or_revoked_is_told_to_all() {
     let world = World::new().await;
     let (one, two) = (world.state().await.store, world.state().await.store);
     let mut changes = two.changes();
-    changes.next().await; // // the listener is ready
+    changes.next().await; // the listener is ready
     let key = guestlane::api_key::ApiKey::generate().unwrap();
     let hash = guestlane::api_key::ApiKeyHasher::new(b"secret");
     let scopes = "sessions:write".parse().unwrap();
@@ -270,7 +270,7 @@ async fn a_key_that_is_made_or_revoked_is_told_to_all() {
 #[tokio::test]
 async fn two_processes_that_open_sessions_of_one_guest_at_once_keep_the_order_of_its_events() {
     let world = World::new().await;
-    drop(world.engine().await); // // creates the keys
+    drop(world.engine().await); // creates the keys
     let engines = machines(&world, 2).await;
     world.sql(
         "CREATE FUNCTION slow_commit() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.3); RETURN NULL; END'; \
@@ -332,7 +332,7 @@ async fn two_processes_that_open_sessions_of_one_guest_at_once_keep_the_order_of
 #[tokio::test]
 async fn processes_that_open_sessions_of_the_same_guests_do_not_block_each_other() {
     let world = World::new().await;
-    drop(world.engine().await); // // creates the keys
+    drop(world.engine().await); // creates the keys
     let engines = machines(&world, 4).await;
     let waves = engines.iter().enumerate().map(|(n, engine)| async move {
         // Each process creates the sessions of the same guests in a different order.

@@ -90,8 +90,8 @@ async fn only_a_certificate_of_that_host_by_an_authority_that_is_believed_will_d
 
     for refused in [
         with(&by_name, &format!("sslmode=require&sslrootcert={theirs}")),
-        with(&by_name, "sslmode=require"), // // the system's trusted roots do not include it
-        with(&schema, &format!("sslmode=require&sslrootcert={ours}")), // // the certificate has another name
+        with(&by_name, "sslmode=require"), // the system's trusted roots do not include it
+        with(&schema, &format!("sslmode=require&sslrootcert={ours}")), // the certificate has another name
     ] {
         let mut database = guestlane::store::Store::inspect(&refused.parse().unwrap()).await;
         let told = database.as_mut().unwrap_err().to_string();
