@@ -1,10 +1,10 @@
 //! Benchmark of a store that has grown. It writes the same sessions, as the product writes them,
 //! into an empty store and into a full one, in turns.
 //!
-//! `cargo bench -p guestlane --bench ledger` fills a store with a million sessions;
-//! `GUESTLANE_BENCH_SESSIONS=10000000` makes it ten million. The store is in a directory of its own
-//! below the temporary directory, and is deleted afterwards. With `GUESTLANE_BENCH_KEEP=DIR` it
-//! stays in DIR and is used again. `GUESTLANE_BENCH_FRESH` sets how many sessions are timed.
+//! `cargo bench -p guestlane --bench ledger` fills a store with a million sessions.
+//! `GUESTLANE_BENCH_SESSIONS=10000000` sets ten million. The store is in its own directory below
+//! the temporary directory, and is deleted afterwards. With `GUESTLANE_BENCH_KEEP=DIR` it stays in
+//! DIR and is used again. `GUESTLANE_BENCH_FRESH` sets how many sessions are timed.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,

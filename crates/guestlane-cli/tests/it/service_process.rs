@@ -129,8 +129,7 @@ impl Served {
         self.try_ask(method, path, key, headers, body).unwrap()
     }
 
-    /// Sends one request on a connection of its own. Returns `None` if there is no complete
-    /// response.
+    /// Sends one request on a separate connection. Returns `None` if there is no complete response.
     pub(crate) fn try_ask(
         &self,
         method: &str,

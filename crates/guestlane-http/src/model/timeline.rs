@@ -43,7 +43,7 @@ pub struct Entry {
     pub detail: Option<String>,
     /// The result.
     pub status: EntryStatus,
-    /// The platform's correlation ID, which its support asks for; null without one.
+    /// The platform's correlation ID, for requests to the platform's support; null without one.
     #[schema(
         required,
         max_length = 256,

@@ -1,5 +1,5 @@
-//! A process that has run out of file descriptors. The limit applies to the process, so this test
-//! has a process of its own.
+//! Tests of a process that has no file descriptor left. The limit applies to the process, so this
+//! test has its own process.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
 
 #[path = "../it/harness.rs"]
@@ -31,7 +31,8 @@ async fn a_call_that_could_not_leave_this_machine_is_no_try_of_the_other_side() 
     let world = World::new().await;
     let engine = world.engine().await;
     let outbox = engine.outbox().unwrap();
-    world.faults(&["crm:reset:first=1"]); // closes the connection, so the next delivery needs a new descriptor
+    // Closes the connection, so the next delivery needs a new descriptor.
+    world.faults(&["crm:reset:first=1"]);
     engine.create(request("ann")).await.unwrap();
     while !outbox.wait_for_initial_deliveries().await {}
     let event = async || -> Delivery {

@@ -386,7 +386,8 @@ async fn a_session_that_was_opened_while_the_clock_was_behind_is_kept_as_long_as
     world.config.keep_sessions = Some(KEEP);
     drop(world.state().await);
     if STORE == Kept::InPostgres {
-        return; // on PostgreSQL the database's clock stamps the session; the random walk covers that
+        // On PostgreSQL the database's clock stamps the session; the random walk covers that.
+        return;
     }
     world.clock.set_wall_clock(-50 * 86_400);
     let engine = world.engine().await;

@@ -652,7 +652,8 @@ fn a_process_that_dies_when_it_set_a_session_aside_leaves_it_for_a_person() {
             );
             assert_eq!(death.died(), death.at.is_some());
             drive_to_rest(&world, "bob").await;
-            world.assert_each_guest_once(2); // ann's session was opened once, but the response was lost
+            // Ann's session was opened once, but the response was lost.
+            world.assert_each_guest_once(2);
             assert_audit_is_proven(&world).await;
         });
     }

@@ -144,7 +144,8 @@ impl World {
             .set_faults(specs.iter().map(|spec| spec.parse().unwrap()).collect());
     }
 
-    /// On PostgreSQL: replaces the database's clock by the test's, with which nodes compare theirs.
+    /// On PostgreSQL: replaces the database's clock by the test's. Nodes compare their clocks with
+    /// it.
     pub(crate) async fn give_the_database_a_clock(&self) {
         if self.postgres.is_some() {
             drop(self.state().await);
@@ -321,7 +322,7 @@ pub(crate) async fn crowd(
         .await
 }
 
-/// Returns a number from the environment, which makes runs longer.
+/// Returns a number from the environment, for longer runs.
 #[expect(clippy::disallowed_methods, reason = "a setting of tests")]
 pub(crate) fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name)

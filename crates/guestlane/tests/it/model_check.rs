@@ -317,10 +317,12 @@ impl Model {
                 ..self.with(index, hold(after))
             }
         };
-        let given_up = set_back(StepFailure::BackedOff, true); // a 500: nothing was done, but the caller cannot know
+        // A 500: nothing was done, but the caller cannot know.
+        let given_up = set_back(StepFailure::BackedOff, true);
         let mut lost = given_up.clone(); // the response is lost
         lost.platform.perform(step, self.is_official(), self.now);
-        let mut late = given_up.clone(); // the sender gives up, and the platform performs the request later
+        // The sender gives up, and the platform performs the request later.
+        let mut late = given_up.clone();
         late.platform.late = Some(step);
         into.extend([given_up, lost, late]);
         into.push(set_back(StepFailure::BackedOff, false)); // nothing was sent

@@ -304,7 +304,8 @@ async fn a_flow_that_knows_no_queues_is_helped() {
             })
             .await
             .unwrap();
-        engine.create(request("bob")).await.unwrap(); // the flow's own choice happens to be bob's queue
+        // The flow's own choice happens to be bob's queue.
+        engine.create(request("bob")).await.unwrap();
         let state = world.sim.state();
         assert_eq!(state.transfers, 1);
         assert_eq!(
@@ -535,7 +536,8 @@ async fn a_store_is_one_organizations_whichever_of_its_oauth_clients_asks() {
 
     world.config.credentials.clients[0].id = "sim-client".to_owned();
     world.faults(&["token-info:500:first=2"]);
-    world.engine().await.create(request("dan")).await.unwrap(); // the call is retried until it succeeds
+    // The call is retried until it succeeds.
+    world.engine().await.create(request("dan")).await.unwrap();
     world.faults(&["token-info:500"]);
     world.config.credentials.clients[0].id = "second".to_owned();
     let error = world

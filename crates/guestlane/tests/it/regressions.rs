@@ -143,8 +143,8 @@ async fn wrong_credentials_are_not_tried_once_for_each_waiter() {
     world.config.credentials.clients[0].secret = "wrong".to_owned().into();
     let engine = world.engine().await;
     assert!(crowd(&engine, 256, 256).await.iter().all(Result::is_err));
-    // A caller that arrives after the failure was reported requests a token again. Their number
-    // depends on the machine's load.
+    // A caller that arrives after the failure was reported requests a token again. The number of
+    // such requests depends on the machine's load.
     let at_most = 25;
     assert!(
         world.sim.state().calls["token"] <= at_most,

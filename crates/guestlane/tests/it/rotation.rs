@@ -316,7 +316,8 @@ async fn a_session_whose_key_is_revoked_gets_a_fresh_token_where_the_step_surely
 async fn a_session_whose_revoked_key_the_platform_does_not_know_any_more_gets_a_fresh_token_once_it_says_so()
  {
     let world = World::new().await;
-    world.faults(&["conversation:reset:first=4"]); // the request had no effect, but the caller cannot know
+    // The request had no effect, but the caller cannot know.
+    world.faults(&["conversation:reset:first=4"]);
     let engine = world.engine().await;
     engine.create(request("ann")).await.unwrap_err();
     world.faults(&[]);

@@ -91,7 +91,8 @@ async fn only_a_certificate_of_that_host_by_an_authority_that_is_believed_will_d
     for refused in [
         with(&by_name, &format!("sslmode=require&sslrootcert={theirs}")),
         with(&by_name, "sslmode=require"), // the system's trusted roots do not include it
-        with(&schema, &format!("sslmode=require&sslrootcert={ours}")), // the certificate has another name
+        // The certificate has another name.
+        with(&schema, &format!("sslmode=require&sslrootcert={ours}")),
     ] {
         let mut database = guestlane::store::Store::inspect(&refused.parse().unwrap()).await;
         let told = database.as_mut().unwrap_err().to_string();
@@ -104,7 +105,7 @@ async fn only_a_certificate_of_that_host_by_an_authority_that_is_believed_will_d
         ] {
             assert!(!told.contains(bare), "{told}");
         }
-        // The error comes at once, and not after the time limit for an unreachable database.
+        // The error is immediate, without the wait for an unreachable database.
         let error = open(&refused, home.path()).await.unwrap_err();
         assert!(matches!(error, StoreError::Untrusted { .. }), "{error:?}");
     }
