@@ -133,9 +133,10 @@ pub(crate) fn limit(limit: Option<u32>) -> Result<u32, ValidationError> {
 
 /// Get a session
 ///
-/// Returns the stored session without tokens; only the response of `POST /v1/sessions` contains
-/// tokens. A key that has only `sessions:write` sees the sessions of its own owner, so that it can
-/// follow the `Location` of a response 202. For any other ID it gets 404.
+/// Returns the stored session without tokens; only the responses to the caller that creates the
+/// session (`POST /v1/sessions`) contain tokens. A key that has only `sessions:write` sees the
+/// sessions of its own owner, so that it can follow the `Location` of a response 202. For any other
+/// ID it gets 404.
 #[utoipa::path(
     get, path = "/v1/sessions/{id}", tag = "sessions", operation_id = "getSession",
     security(("apiKey" = ["sessions:read"]), ("apiKey" = ["sessions:write"])),
