@@ -6,7 +6,7 @@ libfuzzer_sys::fuzz_target!(|text: &[u8]| {
     let plain = guestlane_http::fuzzing::session(text);
     if !text.starts_with(b"\xef\xbb\xbf") {
         let marked = guestlane_http::fuzzing::session(&[b"\xef\xbb\xbf", text].concat());
-        // Without a key of its own, a row's key depends on its content alone.
+        // The idempotency key of a row without one depends on the row's content alone.
         assert_eq!(plain, marked);
     }
 });

@@ -1,9 +1,10 @@
-// Checks an audit log with the packages that Go's checksum database is made of: golang.org/x/mod/sumdb/note and tlog.
+// Verifies an audit log with the packages of Go's checksum database: golang.org/x/mod/sumdb/note
+// and tlog. None of this is guestlane's code, so it is an independent implementation.
 //
 //	verify KEY LINES CHECKPOINT [PROOF]
 //
-// KEY is what `guestlane audit key` prints; LINES and CHECKPOINT are files of the log; PROOF is what `guestlane audit prove` printed.
-// None of it is guestlane's code: it is the second opinion.
+// KEY is the output of `guestlane audit key`, LINES and CHECKPOINT are files of the log, PROOF is
+// the output of `guestlane audit prove`.
 package main
 
 import (

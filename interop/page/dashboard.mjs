@@ -1,6 +1,7 @@
-// Drives the dashboard and the documentation in a real browser, against a service with living traffic, and says what it saw as JSON.
+// Operates the dashboard and the documentation in a real browser, against a service with live
+// traffic. Prints its observations as JSON.
 //
-// node dashboard.mjs PACKAGES ADDRESS KEY CHROMIUM [DIRECTORY FOR SCREENSHOTS]
+// Usage: node dashboard.mjs PACKAGES ADDRESS KEY CHROMIUM [DIRECTORY FOR SCREENSHOTS]
 
 const [, , packages, address, key, executablePath, screenshots] = process.argv;
 const { chromium } = await import(`${packages}playwright-core/index.mjs`);
@@ -12,7 +13,7 @@ async function open(path, { scheme = 'light', width = 1280, height = 900 } = {})
   const page = await context.newPage();
   page.on('console', (message) => complaints.push(`${path}: ${message.type()}: ${message.text()}`));
   page.on('pageerror', (error) => complaints.push(`${path}: ${error.message}`));
-  // Works offline: nothing is asked of anybody else.
+  // The page works offline: it must not send a request to another origin.
   page.on('request', (request) => request.url().startsWith(address) || request.url().startsWith('data:') || complaints.push(`${path}: asks ${request.url()}`));
   await page.goto(address + path);
   return page;
@@ -22,7 +23,7 @@ const look = async (page, name, fullPage = true) => screenshots && page.screensh
 const seen = {};
 const wait = { timeout: 20_000 };
 
-// Without a key there is a form, and nothing of the service.
+// Without an API key, the page shows the sign-in form and no data of the service.
 const stranger = await open('/');
 await stranger.waitForSelector('#api-key', wait);
 seen.strangerSeesDashboard = await stranger.isVisible('#dashboard');
@@ -30,9 +31,9 @@ await stranger.fill('#api-key', `${key.slice(0, -1)}${key.endsWith('x') ? 'y' : 
 await stranger.keyboard.press('Enter');
 await stranger.waitForFunction(() => document.querySelector('#sign-in-error')?.textContent.trim(), null, wait);
 seen.wrongKey = (await stranger.textContent('#sign-in-error')).trim();
-complaints.splice(0, complaints.length, ...complaints.filter((line) => !line.includes('401'))); // the browser notes each
+complaints.splice(0, complaints.length, ...complaints.filter((line) => !line.includes('401'))); // the browser logs every 401
 
-// With one, what goes on.
+// With an API key, the page shows the traffic.
 const page = await open(`/#key=${key}`);
 await page.waitForSelector('#connection[data-status=live]', wait);
 await page.waitForSelector('#dashboard[data-known]', wait);
@@ -45,7 +46,7 @@ seen.keys = await page.locator('#key-rows tr').count();
 await page.waitForSelector('#sessions-rows tr', wait);
 await look(page, 'dashboard-light');
 
-// By keyboard alone: to the first session, into its timeline, and back.
+// By keyboard alone: go to the first session, open its timeline, and return.
 await page.focus('#sessions-rows tr:first-child a');
 await page.keyboard.press('Enter');
 await page.waitForSelector('dialog#timeline[open] #timeline-entries li', wait);
@@ -68,7 +69,7 @@ const narrow = await open(`/#key=${key}`, { width: 390, height: 844 });
 await narrow.waitForSelector('#dashboard[data-known]', wait);
 await narrow.waitForFunction(() => document.querySelectorAll('#sessions-rows tr').length > 15, null, { timeout: 60_000 });
 await narrow.waitForFunction(() => document.querySelectorAll('#chart-rate text.tick').length > 4, null, wait);
-/** What cannot be read: rows that the list cuts, and labels that run into each other. */
+/** Returns unreadable elements: rows that the list cuts off, and labels that overlap. */
 const unreadable = (page) =>
   page.evaluate(() => {
     const box = (element) => element.getBoundingClientRect();

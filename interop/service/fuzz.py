@@ -1,13 +1,16 @@
-"""Asks a service what its own description allows and what it forbids, and compares each answer with the description.
+"""Tests a service against its own OpenAPI document, with valid and invalid requests.
 
     python fuzz.py ADDRESS KEY
 
-KEY has the scope `admin`, and no rate (GUESTLANE_API_KEY_RATE_LIMIT=off). Sessions are made: for the simulator, not for an organization.
-GUESTLANE_TEST_CASES  how many cases at least [default: 5000]
+KEY has the scope `admin` and no rate limit (GUESTLANE_API_KEY_RATE_LIMIT=off). The run creates
+sessions, so use the simulator and never an organization.
+
+GUESTLANE_TEST_CASES  the minimum number of cases [default: 5000]
 GUESTLANE_TEST_SEED   the first seed [default: 1]
 
-First the description itself is validated. Then each operation is asked with the key, until there were that many cases; then without, where nothing but 401
-is right. The last line is JSON; what is found is told before it, with exit code 1.
+The program first validates the document itself. Then it calls each operation with the key until that
+many cases have run, and then without the key, where only 401 is correct. The last line is JSON. Any
+findings are printed before it, and the exit code is then 1.
 """
 
 import json
@@ -26,7 +29,8 @@ here = Path(__file__).resolve().parent
 address, key = sys.argv[1].rstrip("/"), sys.argv[2]
 wanted = int(os.environ.get("GUESTLANE_TEST_CASES", "5000"))
 seed = int(os.environ.get("GUESTLANE_TEST_SEED", "1"))
-# Cases of one operation in one campaign; the same operation in another order, after others, is another case.
+# Number of cases per operation in one campaign. The same operation in another order, after others,
+# is another case.
 EXAMPLES = 100
 LONGEST = 2000
 WITHOUT_KEY = "nothing_without_a_key"
@@ -44,7 +48,7 @@ def description():
 
 
 def campaign(document, directory, *options):
-    """One run of Schemathesis: how many cases, and how many findings."""
+    """Runs Schemathesis once. Returns the number of cases and the number of findings."""
     report = directory / "report.json"
     report.unlink(missing_ok=True)
     command = [Path(sys.executable).with_name("schemathesis"), "--config-file", here / "schemathesis.toml", "--no-color", "run", document]
@@ -62,7 +66,7 @@ def campaign(document, directory, *options):
 
 
 def refused(method, path):
-    """Whether somebody without a key is told so: once for each operation, also for that which never ends."""
+    """Returns whether one request without an API key gets 401, also for the stream that never ends."""
     try:
         with urllib.request.urlopen(urllib.request.Request(f"{address}{path}", method=method), timeout=10) as answer:
             status = answer.status

@@ -1,4 +1,4 @@
-"""What Schemathesis cannot know of guestlane: lines of JSON, and what somebody without a key may see."""
+"""Extends Schemathesis by JSON Lines and by the responses to requests without an API key."""
 
 import json
 
@@ -10,7 +10,7 @@ BATCH = "POST /v1/sessions:batch"
 
 @schemathesis.serializer("application/jsonl")
 def lines(_context, value):
-    """A batch is a text; what is no text is one line."""
+    """Serializes a batch, which is a string. Any other value becomes one line."""
     text = value if isinstance(value, str) else json.dumps(value)
     return text.encode("utf-8", "surrogatepass")
 
@@ -30,7 +30,7 @@ batches = some.lists(rows, max_size=8).map("\n".join)
 
 @schemathesis.hook
 def before_generate_body(context, strategy):
-    """The description calls a batch a text: most texts are no batch."""
+    """Generates lines of a batch, because the schema is a string and most strings are no batch."""
     if context.operation.label != BATCH:
         return strategy
     return strategy.flatmap(lambda body: batches if isinstance(body, str) else some.just(body))
@@ -38,7 +38,11 @@ def before_generate_body(context, strategy):
 
 @schemathesis.hook
 def filter_body(_context, body):
-    """The service takes two values that its description does not offer: no attributes, as PHP and others write them."""
+    """Skips `null` and `[]` as attributes.
+
+    The service accepts them as an empty map, which PHP and others write so, but the document omits
+    them.
+    """
     return not (isinstance(body, dict) and "attributes" in body and body["attributes"] in ([], None))
 
 
@@ -55,6 +59,6 @@ def a_batch_says_what_became_of_each_row(_context, response, case):
 
 @schemathesis.check
 def nothing_without_a_key(_context, response, case):
-    """Whatever is asked: who shows no key is told so, and nothing else."""
+    """A request without an API key gets 401 `unauthorized`, whatever the operation."""
     assert response.status_code == 401, f"{case.operation.label} answers {response.status_code} to somebody without a key"
     assert response.json()["code"] == "unauthorized"

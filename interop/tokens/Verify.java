@@ -1,5 +1,7 @@
-// java -cp nimbus-jose-jwt.jar Verify.java JWKS_URL TOKEN: says whose guest token it is, or why it is refused.
-// Needs com.nimbusds:nimbus-jose-jwt. Not run by the tests: the library is in no package registry of theirs.
+// java -cp nimbus-jose-jwt.jar Verify.java JWKS_URL TOKEN
+// Verifies a guest token and prints the guest ID, or the reason for the refusal. Needs
+// com.nimbusds:nimbus-jose-jwt. The tests do not run this program, because they have no package
+// registry with this library.
 import com.nimbusds.jose.JWSAlgorithm;
 import com.nimbusds.jose.jwk.source.JWKSourceBuilder;
 import com.nimbusds.jose.proc.JWSVerificationKeySelector;
@@ -12,13 +14,13 @@ import java.util.Set;
 
 class Verify {
     public static void main(String[] args) throws Exception {
-        // Cached; fetched again for a kid that is not known.
+        // The key set is cached, and fetched again for an unknown kid.
         var keys = JWKSourceBuilder.<SecurityContext>create(URI.create(args[0]).toURL()).build();
         var rules = new DefaultJWTClaimsVerifier<SecurityContext>(
                 new JWTClaimsSet.Builder().build(), Set.of("guestId", "iat", "exp"));
-        rules.setMaxClockSkew(60); // two clocks may be a minute apart
+        rules.setMaxClockSkew(60); // allowed clock difference: one minute
         var processor = new DefaultJWTProcessor<SecurityContext>();
-        processor.setJWSKeySelector(new JWSVerificationKeySelector<>(JWSAlgorithm.RS256, keys)); // whatever the token says
+        processor.setJWSKeySelector(new JWSVerificationKeySelector<>(JWSAlgorithm.RS256, keys)); // never the algorithm that the token names
         processor.setJWTClaimsSetVerifier(rules);
         try {
             System.out.println(processor.process(args[1], null).getStringClaim("guestId"));

@@ -1,4 +1,5 @@
-// go run verify.go JWKS_URL TOKEN: says whose guest token it is, or why it is refused. Needs go-jose.
+// go run verify.go JWKS_URL TOKEN
+// Verifies a guest token and prints the guest ID, or the reason for the refusal. Needs go-jose.
 package main
 
 import (
@@ -12,11 +13,12 @@ import (
 	"gopkg.in/square/go-jose.v2/jwt"
 )
 
-const leeway = time.Minute // two clocks may be a minute apart
+const leeway = time.Minute // allowed clock difference: one minute
 
 func guest(url, text string) (string, error) {
 	client := http.Client{Timeout: 3 * time.Second}
-	// Cache it for as long as GUESTLANE_SIGNING_KEY_PUBLISH_LEAD at most; fetch it again for a kid that is not known.
+	// Cache the key set for at most GUESTLANE_SIGNING_KEY_PUBLISH_LEAD; fetch it again for an
+	// unknown kid.
 	answer, err := client.Get(url)
 	if err != nil {
 		return "", err
@@ -30,7 +32,7 @@ func guest(url, text string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if len(token.Headers) != 1 || token.Headers[0].Algorithm != "RS256" { // whatever the token says
+	if len(token.Headers) != 1 || token.Headers[0].Algorithm != "RS256" { // never the algorithm that the token names
 		return "", fmt.Errorf("the algorithm is not RS256")
 	}
 	known := keys.Key(token.Headers[0].KeyID)

@@ -1,17 +1,21 @@
-"""python verify.py JWKS_URL TOKEN: says whose guest token it is, or why it is refused. Needs PyJWT[crypto]."""
+"""python verify.py JWKS_URL TOKEN
+
+Verifies a guest token and prints the guest ID, or the reason for the refusal. Needs PyJWT[crypto].
+"""
 import sys
 
 import jwt
 
 url, token = sys.argv[1:]
-# Cached for as long as GUESTLANE_SIGNING_KEY_PUBLISH_LEAD at most; fetched again for a kid that is not known.
+# The key set is cached for at most GUESTLANE_SIGNING_KEY_PUBLISH_LEAD, and fetched again for an
+# unknown kid.
 keys = jwt.PyJWKClient(url, lifespan=12 * 3600, timeout=3)
 try:
     claims = jwt.decode(
         token,
         keys.get_signing_key_from_jwt(token).key,
-        algorithms=["RS256"],  # whatever the token says
-        leeway=60,  # two clocks may be a minute apart
+        algorithms=["RS256"],  # never the algorithm that the token names
+        leeway=60,  # allowed clock difference: one minute
         options={"require": ["guestId", "iat", "exp"]},
     )
     if not isinstance(claims["guestId"], str):

@@ -1,17 +1,19 @@
-# ruby verify.rb JWKS_URL TOKEN: says whose guest token it is, or why it is refused. Needs jwt.
+# ruby verify.rb JWKS_URL TOKEN
+# Verifies a guest token and prints the guest ID, or the reason for the refusal. Needs jwt.
 require "json"
 require "jwt"
 require "net/http"
 
 url, token = ARGV
 begin
-  # Cache it for as long as GUESTLANE_SIGNING_KEY_PUBLISH_LEAD at most; fetch it again for a kid that is not known.
+  # Cache the key set for at most GUESTLANE_SIGNING_KEY_PUBLISH_LEAD; fetch it again for an unknown
+  # kid.
   keys = JSON.parse(Net::HTTP.get(URI(url)), symbolize_names: true)
   claims, = JWT.decode(token, nil, true,
-                       algorithms: ["RS256"], # whatever the token says
+                       algorithms: ["RS256"], # never the algorithm that the token names
                        jwks: keys,
-                       leeway: 60, # two clocks may be a minute apart
-                       verify_iat: false, # refuses a clock that is a second behind, whatever the leeway
+                       leeway: 60, # allowed clock difference: one minute
+                       verify_iat: false, # it would ignore the leeway and refuse a clock that is one second behind
                        required_claims: %w[guestId iat exp])
   missing = %w[guestId iat exp].reject { |name| claims.key?(name) }
   raise JWT::DecodeError, "missing #{missing.join(', ')}" unless missing.empty?

@@ -1,6 +1,8 @@
-// Verifies webhooks with the reference library of the Standard Webhooks scheme for JavaScript (npm: standardwebhooks).
+// Verifies webhooks with the reference library of Standard Webhooks for JavaScript (npm:
+// standardwebhooks), which is an independent check of guestlane's signatures.
 //
-// Standard input has one JSON line for each: {"secret", "headers": {"webhook-id", …}, "body"}. It is the second opinion on our signatures.
+// Standard input has one line of JSON for each webhook: {"secret", "headers": {"webhook-id", …},
+// "body"}.
 import { createRequire } from "node:module";
 import { createInterface } from "node:readline";
 
@@ -8,7 +10,7 @@ const { Webhook } = createRequire(process.argv[2])("standardwebhooks");
 let verified = 0;
 for await (const line of createInterface({ input: process.stdin })) {
   const { secret, headers, body } = JSON.parse(line);
-  new Webhook(secret).verify(body, headers); // throws when it does not verify
+  new Webhook(secret).verify(body, headers); // throws if the signature is invalid
   verified += 1;
 }
 console.log(`${verified} verified`);

@@ -1,8 +1,8 @@
-//! Faults on demand: on which route, of which kind, at which of its calls.
+//! Fault injection: the faults, the routes and the calls that they affect.
 //!
-//! Written as `ROUTE:KIND[:WHEN]`, for example `conversation:answer-lost:nth=3`, `any:429:p=0.1,retry-after=2`,
-//! `crm:500:first=2`. Whether a call is hit depends on the seed, the route and the number of the call on that route, so the same
-//! seed gives the same run.
+//! A fault spec is `ROUTE:KIND[:WHEN]`, for example `conversation:answer-lost:nth=3`,
+//! `any:429:p=0.1,retry-after=2` or `crm:500:first=2`. The seed, the route and the number of the
+//! call on that route decide whether a fault affects a call, so the same seed gives the same run.
 
 use std::{fmt, str::FromStr, time::Duration};
 
@@ -10,22 +10,22 @@ use crate::route::Route;
 
 macro_rules! kinds {
     ($($kind:ident = $name:literal, $about:literal;)*) => {
-        /// What goes wrong.
+        /// The kind of a fault.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum FaultKind {
             $(#[doc = $about] $kind,)*
         }
 
         impl FaultKind {
-            /// All of them.
+            /// All kinds.
             pub const ALL: &'static [Self] = &[$(Self::$kind),*];
 
-            /// The name in fault specs.
+            /// Returns the name in fault specs.
             pub fn name(self) -> &'static str {
                 match self { $(Self::$kind => $name),* }
             }
 
-            /// What happens.
+            /// Returns the description of the fault.
             pub fn about(self) -> &'static str {
                 match self { $(Self::$kind => $about),* }
             }
@@ -66,35 +66,36 @@ kinds! {
     Huge = "huge", "the work is done, and the answer's body has 1 GB";
 }
 
-/// Which calls are hit.
+/// The calls that a fault affects.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum When {
-    /// All.
+    /// All calls.
     Always,
-    /// Only the n-th on its route, counted from 1.
+    /// Only the n-th call on its route, counted from 1.
     Nth(u64),
-    /// The first n on its route.
+    /// The first n calls on its route.
     First(u64),
-    /// Each with this probability.
+    /// Each call with this probability.
     Probability(f64),
 }
 
 /// One fault.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Fault {
-    /// `None`: on every route of the platform (not on the CRM's).
+    /// The affected route. `None` affects every route of the platform, but not the webhook
+    /// receiver.
     pub route: Option<Route>,
-    /// What goes wrong.
+    /// The kind of fault.
     pub kind: FaultKind,
-    /// At which calls.
+    /// The affected calls.
     pub when: When,
-    /// Of kinds that have one.
+    /// The value of `Retry-After`, for kinds that have this header.
     pub retry_after: Option<Duration>,
-    /// Of kinds that take time.
+    /// The duration in seconds, for `slow` and `clock-skew`.
     pub seconds: Option<i64>,
 }
 
-/// Not a fault spec.
+/// The error for an invalid fault spec.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "`{spec}` is not a fault: {reason}; write ROUTE:KIND[:WHEN], for example conversation:answer-lost:nth=3"
@@ -247,7 +248,8 @@ impl FaultKind {
 }
 
 impl Fault {
-    /// Whether it hits the `nth` call on `route`. `salt` tells several faults of one run apart.
+    /// Returns whether the fault affects the `nth` call on `route`. `salt` separates several faults
+    /// of one run.
     pub(crate) fn hits(&self, route: Route, nth: u64, seed: u64, salt: u64) -> bool {
         let here = self.route.map_or(route != Route::Crm, |mine| mine == route);
         here && match self.when {
@@ -259,7 +261,7 @@ impl Fault {
     }
 }
 
-/// A number from 0 to 1 that looks random and depends only on its arguments (SplitMix64).
+/// Returns a pseudo-random number from 0 to 1 that depends only on the arguments (SplitMix64).
 fn unit(seed: u64, route: Route, nth: u64, salt: u64) -> f64 {
     let mut z = [route as u64, nth, salt].into_iter().fold(seed, |z, part| {
         mix(z ^ mix(part.wrapping_add(0x9e37_79b9_7f4a_7c15)))

@@ -1,35 +1,35 @@
-//! The doors of the simulator, each with its name. Faults, counts and the journal speak these names.
+//! The routes of the simulator. Fault specs, call counts and the journal use their names.
 
 use std::{fmt, str::FromStr};
 
 use http::Method;
 
-/// Where a request wants to go.
+/// The result of matching a request's method and path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum RouteMatch {
-    /// A route of the platform or of the CRM: what is asked, and what stands in the place of ids.
+    /// A route of the platform or of the webhook receiver: the operation, and the IDs in the path.
     Route(Op, Vec<String>),
-    /// Under `/_sim/`.
+    /// An admin route, below `/_sim/`.
     Admin,
-    /// The path exists, the method does not.
+    /// The path exists, but not with this method.
     WrongMethod,
-    /// Nothing is there.
+    /// The path does not exist.
     Unknown,
 }
 
 macro_rules! routes {
     ($($(#[doc = $about:literal])+ $route:ident = $name:literal,)+) => {
-        /// The routes that behave as the platform's, or as the CRM's.
+        /// The simulated routes of the platform and of the webhook receiver.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Route {
             $($(#[doc = $about])+ $route,)+
         }
 
         impl Route {
-            /// All of them.
+            /// All routes.
             pub const ALL: [Self; [$($name),+].len()] = [$(Self::$route),+];
 
-            /// The name in fault specs and counts.
+            /// Returns the name in fault specs and counts.
             pub fn name(self) -> &'static str {
                 match self { $(Self::$route => $name),+ }
             }
@@ -38,14 +38,14 @@ macro_rules! routes {
 }
 
 routes! {
-    /// `POST /oauth/token`, and `POST /api/v2/oauth/token` of the surface `rest`
+    /// `POST /oauth/token`, and on the surface `rest` `POST /api/v2/oauth/token`
     Token = "token",
     /// `GET /api/v2/routing/queues` and `/{queueId}`
     Queue = "queue",
     /// `POST /api/v2/externalcontacts/contacts` and `/enrich`
     Contact = "contact",
-    /// `POST /api/v2/conversations/messaging` (the surface `rest`; the public platform has no such
-    /// operation)
+    /// `POST /api/v2/conversations/messaging`, only on the surface `rest` (the public platform has
+    /// no such operation)
     Conversation = "conversation",
     /// `POST /crm/events`
     Crm = "crm",
@@ -79,9 +79,9 @@ routes! {
     History = "history",
     /// `POST /api/v2/webdeployments/token/oauthcodegrantjwtexchange`, `/refresh`, `DELETE …/revoke`
     Exchange = "exchange",
-    /// `PUT` and `GET /_upload/{attachmentId}`, the pretended storage of files
+    /// `PUT` and `GET /_upload/{attachmentId}`, the simulated file storage
     Upload = "upload",
-    /// `GET /v1?deploymentId=…`, the upgrade to the guest socket
+    /// `GET /v1?deploymentId=…`, the upgrade to the guest WebSocket
     Socket = "socket",
     /// The frames `configureSession` and `configureAuthenticatedSession`
     Configure = "configure",
@@ -95,12 +95,12 @@ routes! {
     Attachment = "attachment",
     /// The frame `closeSession`
     Close = "close",
-    /// The frame `getConfiguration`, those nobody knows, and what is no frame
+    /// The frame `getConfiguration`, unknown frames, and messages that are not frames
     Configuration = "configuration",
 }
 
 impl Route {
-    /// The routes of the surface `rest`: the first ones.
+    /// The routes of the surface `rest`, which are the first ones.
     pub const GATEWAY: [Self; 5] = [
         Self::Token,
         Self::Queue,
@@ -109,7 +109,7 @@ impl Route {
         Self::Crm,
     ];
 
-    /// The route of a frame with this action.
+    /// Returns the route of a frame with this action.
     pub(crate) fn of_action(action: &str) -> Self {
         match action {
             "configureSession" | "configureAuthenticatedSession" => Self::Configure,
@@ -122,7 +122,8 @@ impl Route {
         }
     }
 
-    /// Whether it reads something that may not be visible yet: what a stale read is for.
+    /// Returns whether the route reads data that may not be visible yet. The fault `stale` applies
+    /// to these routes.
     pub(crate) fn reads(self) -> bool {
         matches!(
             self,
@@ -161,7 +162,7 @@ impl serde::Serialize for Route {
 
 macro_rules! doors {
     ($($op:ident = $route:ident, $method:literal $path:literal;)+) => {
-        /// What is asked: a route may take several requests.
+        /// The operation of a request. One route can have several operations.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub(crate) enum Op {
             $($op,)+
@@ -177,8 +178,7 @@ macro_rules! doors {
     };
 }
 
-// The first pattern that fits a path is its door: `/messaging` of the surface `rest` comes before
-// `{}`.
+// The first pattern that matches a path wins, so `/messaging` of the surface `rest` precedes `{}`.
 doors! {
     BriefToken = Token, "POST" "/api/v2/oauth/token";
     Token = Token, "POST" "/oauth/token";
@@ -213,7 +213,7 @@ doors! {
 }
 
 impl Op {
-    /// Whether it asks for an access token.
+    /// Returns whether the operation requires an access token.
     pub(crate) fn is_behind_a_token(self) -> bool {
         let open = matches!(
             self.route(),
@@ -241,7 +241,7 @@ pub(crate) fn door(method: &Method, path: &str) -> RouteMatch {
     })
 }
 
-/// What stands in the place of each `{}`, if the path is of this pattern.
+/// Returns the path segments in the place of each `{}`, or `None` if the path does not match.
 fn matches(pattern: &str, path: &str) -> Option<Vec<String>> {
     let (mut wanted, mut given) = (pattern.split('/'), path.split('/'));
     let mut ids = Vec::new();

@@ -1,9 +1,9 @@
-//! A real PostgreSQL for tests.
+//! PostgreSQL servers for tests.
 //!
 //! `GUESTLANE_TEST_POSTGRES_URL` names an existing server, in which each test creates its own
-//! schema. Without it, a private server is started from the installed binaries on a port of its
-//! own. It ends with the process that started it. If there are no binaries, Debian's package is
-//! installed if this user has the permission. Otherwise the tests fail with a message.
+//! schema. Without it, a private server is started from the installed binaries on its own port, and
+//! ends with the process that started it. If there are no binaries, Debian's package is installed
+//! if this user has the permission. Otherwise the tests fail with a message.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "part of tests")]
 
 mod lock;
@@ -27,14 +27,14 @@ pub fn new_schema() -> String {
     let base = SHARED.get_or_init(|| match named() {
         Some(url) => url,
         None => {
-            let server = Box::leak(Box::new(Server::start())); // for as long as this process lives
+            let server = Box::leak(Box::new(Server::start())); // runs until the process ends
             server.url()
         }
     });
     schema_in(base)
 }
 
-/// As [`new_schema`], in a database that the caller looks after.
+/// Like [`new_schema`], in a database that the caller manages.
 pub fn schema_in(base: &str) -> String {
     static NUMBER: AtomicUsize = AtomicUsize::new(0);
     let name = format!(
@@ -46,18 +46,18 @@ pub fn schema_in(base: &str) -> String {
     in_schema(base, &name)
 }
 
-/// The URL of a schema that is there.
+/// Returns the URL of an existing schema.
 fn in_schema(base: &str, name: &str) -> String {
     let joined = if base.contains('?') { '&' } else { '?' };
     format!("{base}{joined}options=-csearch_path%3D{name}")
 }
 
-/// Runs statements without values, past everything else.
+/// Runs statements without parameters directly on the database, without the product.
 pub fn execute(url: &str, sql: &str) {
     ask(url, async |client| client.batch_execute(sql).await.unwrap());
 }
 
-/// The first column of each row, as text.
+/// Returns the first column of each row, as text.
 pub fn column(url: &str, sql: &str) -> Vec<String> {
     let sql = format!("SELECT coalesce(c::text, '') FROM ({sql}) AS asked (c)");
     ask(url, async |client| {
@@ -84,7 +84,7 @@ fn ask<T: Send>(url: &str, work: impl AsyncFnOnce(&tokio_postgres::Client) -> T 
     })
 }
 
-/// The caller may already run within a runtime, so this uses a runtime of its own.
+/// Runs `work` on its own thread and runtime, because the caller may already be within a runtime.
 fn on_a_thread<T: Send, F: Future<Output = T>>(work: impl FnOnce() -> F + Send) -> T {
     std::thread::scope(|scope| {
         let worked = scope.spawn(|| {

@@ -1,4 +1,4 @@
-//! Locks a table, so that statements wait for it.
+//! A table lock that makes all other statements on the table wait.
 
 use std::{
     sync::mpsc,
@@ -9,7 +9,8 @@ use tokio::sync::oneshot;
 
 use crate::ask;
 
-/// Holds a table locked until it is dropped, as a migration does: every statement on it waits.
+/// Holds a table locked until it is dropped, as a migration does. Every statement on the table
+/// waits.
 #[derive(Debug)]
 pub struct TableLock {
     release: Option<oneshot::Sender<()>>,
@@ -17,7 +18,7 @@ pub struct TableLock {
 }
 
 impl TableLock {
-    /// Returns once the table is locked.
+    /// Locks the table, and returns once it is locked.
     pub fn hold(url: &str, table: &str) -> Self {
         let (url, lock) = (
             url.to_owned(),

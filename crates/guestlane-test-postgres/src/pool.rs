@@ -14,7 +14,7 @@ use crate::{
     server::{as_other_user, directory_in, free_port, pause},
 };
 
-/// It ends with this.
+/// A running connection pool, which stops when it is dropped.
 #[derive(Debug)]
 pub struct Pool {
     _directory: TempDir,
@@ -23,7 +23,7 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// In front of that server; `mode` is what it calls `pool_mode`.
+    /// Starts a pool in front of a server. `mode` is the value of its setting `pool_mode`.
     pub fn before(server: &Server, mode: &str) -> Self {
         let directory = directory_in(&std::env::temp_dir());
         let port = free_port();
@@ -34,7 +34,7 @@ impl Pool {
         );
         let file = directory.path().join("pgbouncer.ini");
         fs::write(&file, settings).unwrap();
-        // Debian's is where only root's PATH looks.
+        // Debian installs the program in a directory that only root has in its `PATH`.
         let mut command = as_other_user(Path::new("/usr/sbin/pgbouncer"), directory.path());
         let mut process = command
             .arg("-q")
@@ -57,7 +57,7 @@ impl Pool {
         }
     }
 
-    /// `postgres://…/postgres`, through it.
+    /// Returns the URL `postgres://…/postgres` through the pool.
     pub fn url(&self) -> String {
         format!("postgres://guestlane@127.0.0.1:{}/postgres", self.port)
     }

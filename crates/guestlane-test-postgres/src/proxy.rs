@@ -11,7 +11,8 @@ use tokio::{
     sync::watch,
 };
 
-/// Forwards connections to a server, as long as it may. Must be made within a tokio runtime.
+/// Forwards connections to a server, unless the test interrupts them. Create it within a tokio
+/// runtime.
 #[derive(Debug)]
 pub struct Proxy {
     port: u16,
@@ -22,7 +23,7 @@ pub struct Proxy {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Network {
     way: Direction,
-    /// How often all connections were broken.
+    /// The number of times that all connections were broken.
     breaks: u64,
 }
 

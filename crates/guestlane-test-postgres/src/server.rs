@@ -16,7 +16,7 @@ use nix::{
 };
 use tempfile::TempDir;
 
-/// A server with a directory and a port of its own.
+/// A server with its own directory and port.
 #[derive(Debug)]
 pub struct Server {
     binaries: PathBuf,
@@ -27,12 +27,13 @@ pub struct Server {
 }
 
 impl Server {
-    /// Makes one and starts it. It keeps nothing when the machine dies, which is why it is quick.
+    /// Creates and starts a server. It is fast because it syncs nothing, so its data does not
+    /// survive a machine failure.
     pub fn start() -> Self {
         Self::start_with(&["fsync=off", "full_page_writes=off"])
     }
 
-    /// With settings as they would stand in `postgresql.conf`.
+    /// Creates and starts a server with settings in the syntax of `postgresql.conf`.
     pub fn start_with(options: &[&str]) -> Self {
         let place = if Path::new("/dev/shm").is_dir() {
             PathBuf::from("/dev/shm")
@@ -42,7 +43,7 @@ impl Server {
         Self::start_in(&place, options)
     }
 
-    /// On that disk.
+    /// Creates and starts a server with its data below `place`, so that the test chooses the disk.
     pub fn start_in(place: &Path, options: &[&str]) -> Self {
         let binaries = binaries();
         let directory = directory_in(place);
@@ -76,7 +77,8 @@ impl Server {
         server
     }
 
-    /// A standby that has all that this one ever answers to a commit. Who is connected to this one is cut off once.
+    /// Creates a synchronous standby, which has every commit that this server acknowledges.
+    /// Restarts this server once, which disconnects its clients.
     pub fn standby(&self) -> Self {
         self.stop();
         let place = self.directory.path().parent().unwrap_or(Path::new("/tmp"));
@@ -119,7 +121,7 @@ impl Server {
         standby
     }
 
-    /// Ends it as a machine that loses its power: nothing is put in order.
+    /// Stops the server as a power failure does, without an orderly shutdown.
     pub fn kill(&self) {
         kill(
             Pid::from_raw(self.pid().try_into().unwrap()),
@@ -129,22 +131,22 @@ impl Server {
         self.stop();
     }
 
-    /// `postgres://…/postgres`, over TCP on loopback.
+    /// Returns the URL `postgres://…/postgres`, over TCP on loopback.
     pub fn url(&self) -> String {
         format!("postgres://guestlane@127.0.0.1:{}/postgres", self.port)
     }
 
-    /// Where it listens.
+    /// Returns the port of the server.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// The directory of its data: certificates and the like go there.
+    /// Returns the data directory, which also takes certificates.
     pub fn data(&self) -> PathBuf {
         self.directory.path().join("data")
     }
 
-    /// Its first process: all others are children of that.
+    /// Returns the ID of the server's first process, the parent of all its other processes.
     pub fn pid(&self) -> u32 {
         let file = fs::read_to_string(self.data().join("postmaster.pid")).unwrap();
         file.lines()
@@ -153,12 +155,13 @@ impl Server {
             .unwrap()
     }
 
-    /// Starts it, after [`stop`](Self::stop).
+    /// Starts the server after [`stop`](Self::stop).
     pub fn restart(&self) {
         let mut keeper = self.keeper.lock().unwrap();
         assert!(keeper.is_none(), "it runs");
-        // When the test process is gone, for whatever reason, its end of the pipe is closed and the server ends. A server in a
-        // `static` is never dropped: unless `stop` has written a line before, its directory is removed here.
+        // When the test process ends for whatever reason, its end of the pipe closes and the server
+        // stops. A server in a `static` is never dropped. Unless `stop` wrote a line before, the
+        // script removes its directory.
         let script = "directory=$1; shift; \"$@\" & server=$!; said=$(cat); kill -INT $server; wait $server; \
              [ -n \"$said\" ] || rm -rf \"$directory\"";
         let mut command = as_other_user(Path::new("/bin/sh"), self.directory.path());
@@ -228,7 +231,7 @@ impl Drop for Server {
     }
 }
 
-/// It is whoever's who runs the server.
+/// Creates a temporary directory that belongs to the user that runs the server.
 pub(crate) fn directory_in(place: &Path) -> TempDir {
     let directory = tempfile::Builder::new()
         .prefix("guestlane-postgres-")
@@ -264,7 +267,7 @@ pub(crate) fn pause() {
     std::thread::sleep(std::time::Duration::from_millis(50));
 }
 
-/// PostgreSQL does not run as root.
+/// Returns another user if this one is root, because PostgreSQL refuses to run as root.
 fn other_user() -> Option<(Uid, Gid)> {
     if !Uid::effective().is_root() {
         return None;
@@ -284,14 +287,15 @@ pub(crate) fn as_other_user(program: &Path, directory: &Path) -> Command {
     command
 }
 
-/// Where `initdb` and `postgres` are: in `PATH`, or where packages put them, the newest first.
+/// Returns the directory of `initdb` and `postgres`: from `PATH`, or from the packages' directories
+/// with the newest version first.
 fn binaries() -> PathBuf {
     if let Some(found) = find() {
         return found;
     }
     let install = "apt-get update -qq && apt-get install -y -qq --no-install-recommends postgresql > /dev/null";
     if Uid::effective().is_root() {
-        // Without a cluster of its own on the usual port.
+        // Do not create the package's default cluster on the usual port.
         let _ = Command::new("sh")
             .args(["-c", install])
             .env("DEBIAN_FRONTEND", "noninteractive")

@@ -1,10 +1,10 @@
 //! Benchmark of a store that has grown. It writes the same sessions, as the product writes them,
 //! into an empty store and into a full one, in turns.
 //!
-//! `cargo bench -p guestlane --bench ledger` fills a store with a million sessions;
-//! `GUESTLANE_BENCH_SESSIONS=10000000` makes it ten million. The store is in a directory of its own
-//! below the temporary directory, and is deleted afterwards. With `GUESTLANE_BENCH_KEEP=DIR` it
-//! stays in DIR and is used again. `GUESTLANE_BENCH_FRESH` sets how many sessions are timed.
+//! `cargo bench -p guestlane --bench ledger` fills a store with a million sessions.
+//! `GUESTLANE_BENCH_SESSIONS=10000000` sets ten million. The store is in its own directory below
+//! the temporary directory, and is deleted afterwards. With `GUESTLANE_BENCH_KEEP=DIR` it stays in
+//! DIR and is used again. `GUESTLANE_BENCH_FRESH` sets how many sessions are timed.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -44,22 +44,22 @@ use rusqlite::{Connection, params};
 use rustix::fs::{Advice, fadvise};
 use uuid::{Builder, Uuid};
 
-/// How many sessions are written before it is the other store's turn.
+/// The number of sessions that are written before the other store takes its turn.
 const ROUND: usize = 500;
 
-/// Between two sessions of the full store: two a second.
+/// The time between two sessions of the full store: two sessions per second.
 const APART: Duration = Duration::from_millis(500);
 
-/// Sessions of the full store that are not open and told: one of so many each.
+/// Sessions of the full store that are not open or not delivered: one in this many.
 const FAILED: u64 = 1_000;
 const NEEDS_ATTENTION: u64 = 1_000_003;
 const DEAD_LETTER: u64 = 100_003;
 
-/// As the product rotates by default.
+/// The rotation size of an audit log, which is the product's default.
 const ROTATE_AT: u64 = 64 << 20;
 
 fn main() {
-    // Anything else was asked for by `cargo test`.
+    // `cargo test` starts this program without `--bench`; then there is nothing to measure.
     if !std::env::args().any(|argument| argument == "--bench") {
         return;
     }
@@ -132,13 +132,14 @@ fn row(what: &str, took: Duration) {
 
 // What the product does for a session.
 
-/// The latency of each of a session's writes.
+/// The latency of each write of a session.
 struct Writes {
     admit: Duration,
     whole: Duration,
 }
 
-/// A session's way through the store as the product drives it, the platform and the CRM answering at once.
+/// Writes a session to the store as the saga does. The platform and the webhook receiver respond at
+/// once.
 async fn write(store: &Store, asked: Instant) -> Writes {
     let clock = Clock::system();
     let now = clock.now();
@@ -190,7 +191,7 @@ async fn write(store: &Store, asked: Instant) -> Writes {
         .await
         .unwrap()
         .value;
-    let whole = asked.elapsed(); // here the caller is answered
+    let whole = asked.elapsed(); // the caller gets its response here
     for event in advanced.first {
         store
             .record_delivery(event, DeliveryOutcome::Delivered, clock.now())
@@ -209,7 +210,7 @@ async fn crowd(store: &Store, count: usize, at_once: usize) -> (Vec<Writes>, Dur
 
 // Filling.
 
-/// What differs from session to session.
+/// The values that differ between sessions.
 struct Names {
     session: Uuid,
     guest: String,
@@ -233,7 +234,7 @@ impl Names {
         }
     }
 
-    /// A text of the product, told of another session.
+    /// Replaces the template's values in a text by those of this session.
     fn put_into(&self, text: &str, template: &Self) -> String {
         text.replace(&template.session.to_string(), &self.session.to_string())
             .replace(&template.guest, &self.guest)
@@ -242,13 +243,14 @@ impl Names {
     }
 }
 
-/// Copies the one session that is there, written by the product, so often. Its sizes are the product's, its keys are as random.
+/// Copies the template session, which the product wrote, `sessions` times. Row sizes are the
+/// product's, and keys are as random.
 fn fill(path: &Path, sessions: u64) {
     let mut connection = Connection::open(path).unwrap();
     connection
         .execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")
         .unwrap();
-    // If this breaks there is nothing to lose.
+    // If the process ends here, no data is lost.
     for pragma in [
         "journal_mode = off",
         "synchronous = off",
@@ -285,7 +287,8 @@ fn fill(path: &Path, sessions: u64) {
     let body: String = connection
         .query_row("SELECT body FROM outbox", [], |row| row.get(0))
         .unwrap();
-    // The first log is the template's; these were full long ago, and are not on this disk any more.
+    // The first log is the template's. The others were full long ago and are no longer on this
+    // disk.
     let (mut log, mut tree, mut bytes) = (2_u32, Frontier::default(), 0);
     let mut at = last - APART * u32::try_from(sessions).unwrap();
     let columns = columns_of(&connection, "session");
@@ -428,7 +431,7 @@ fn columns_of(connection: &Connection, table: &str) -> String {
         .unwrap()
 }
 
-/// The columns, with those of a copy that are not the template's.
+/// Returns the columns with the values in which the copy differs from the template.
 fn with(columns: &str, values: &[(&str, &str)]) -> String {
     let value = |column| {
         values
@@ -480,7 +483,7 @@ async fn timed<T>(what: &str, work: impl Future<Output = T>) -> T {
     value
 }
 
-/// What is asked of a store while it works, and what people ask.
+/// Times the queries of the workers, and those of operators.
 async fn look(store: &Store, path: &Path) {
     let (keys, guest, id) = samples(path);
     let now = Clock::system().now();
@@ -570,7 +573,7 @@ async fn look(store: &Store, path: &Path) {
 
 fn samples(path: &Path) -> (Vec<IdempotencyKey>, String, Uuid) {
     let connection = Connection::open(path).unwrap();
-    // A random id of UUID version 7 is rarely known; the next one is.
+    // A random UUID of version 7 rarely exists; the next larger one does.
     let range = "SELECT min(id), max(id) FROM session";
     let edge = |bytes: [u8; 16]| u128::from_be_bytes(bytes);
     let (first, last) = connection
@@ -608,7 +611,7 @@ async fn compare(empty: &Store, full: &Store, fresh: usize) {
     }
 }
 
-/// With nothing of the store in the system's memory, as on a machine that has less of it than the store is large.
+/// Measures with an empty page cache, as on a machine with less memory than the size of the store.
 async fn cold(full: &Store, path: &Path) {
     let mut measured = Measured::default();
     for _ in 0..10 {
@@ -621,7 +624,7 @@ async fn cold(full: &Store, path: &Path) {
     measured.alone();
 }
 
-/// Forgets the oldest sessions, in steps of the size that the product takes.
+/// Deletes the oldest sessions in the chunk size of the product.
 async fn prune(full: &Store, path: &Path) {
     let oldest =
         "SELECT min(admitted_at) FROM (SELECT admitted_at FROM session ORDER BY id LIMIT 1)";

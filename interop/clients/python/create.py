@@ -1,4 +1,7 @@
-"""Creates a session by a client that is generated from the service's own description. ADDRESS and KEY; prints one line of JSON."""
+"""Creates a session with a client that is generated from the service's OpenAPI document.
+
+The arguments are ADDRESS and KEY. Prints one line of JSON.
+"""
 
 import json
 import sys

@@ -1,11 +1,11 @@
-// Creates a session by a client whose types are generated from the service's own description.
+// Creates a session with a client whose types are generated from the service's OpenAPI document.
 
 import createClient from 'openapi-fetch';
 import type { components, paths } from './guestlane';
 
 type Problem = components['schemas']['Problem'];
 
-/** Run with ADDRESS and KEY; prints one line of JSON. */
+/** Creates and checks a session at `address` with the API key `key`. Returns the results. */
 export async function check(address: string, key: string) {
   const guestlane = createClient<paths>({ baseUrl: address, headers: { Authorization: `Bearer ${key}` } });
   const wish = crypto.randomUUID();

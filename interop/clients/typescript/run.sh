@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# bash run.sh ADDRESS KEY: makes a client from ADDRESS/openapi.json, checks its types, and creates a session by it. Prints one line of JSON.
-# GUESTLANE_INTEROP: where the packages are [default: target/interop of this repository].
+# Usage: bash run.sh ADDRESS KEY. Generates a client from ADDRESS/openapi.json, checks its types and
+# creates a session with it. Prints one line of JSON.
+# GUESTLANE_INTEROP: the directory of the packages [default: target/interop of this repository].
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 packages=$(realpath "${GUESTLANE_INTEROP:-$here/../../../target/interop}")/node_modules

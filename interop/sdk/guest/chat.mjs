@@ -1,12 +1,15 @@
-// A guest who is not ours holds a conversation over the guest socket (npm: ws). The second opinion on our socket, history and details.
+// Holds a conversation over the guest WebSocket with an independent client (npm: ws), to check the
+// simulator's WebSocket, history and message details.
 //
 //   node chat.mjs [DIRECTORY OF PACKAGES/]
 //
-// BASE_URL (the simulator: REST, socket and /_sim on one origin), CLIENT_ID, CLIENT_SECRET, DEPLOYMENT_ID, QUEUE_ID;
-// ORIGIN where the deployment allows certain domains only; TOKEN to take over a session that guestlane opened
-// (guestSession.token of its result). A CA of one's own: NODE_EXTRA_CA_CERTS.
+// Settings: BASE_URL (the simulator, which serves REST, WebSocket and /_sim on one origin),
+// CLIENT_ID, CLIENT_SECRET, DEPLOYMENT_ID, QUEUE_ID. ORIGIN, if the deployment allows only certain
+// domains. TOKEN, to continue a session that guestlane opened (guestSession.token of its result).
+// NODE_EXTRA_CA_CERTS, for a private certificate authority.
 //
-// Prints one line of JSON; what does not fit is told on standard error, with exit code 1.
+// Prints one line of JSON. On a mismatch, prints the reason on standard error and exits with code
+// 1.
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { createRequire } from "node:module";
@@ -21,7 +24,7 @@ const token = process.env.TOKEN || randomUUID();
 const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
 class Guest {
-  frames = []; // what has come and nobody has asked for
+  frames = []; // received frames that no call has consumed yet
   wake = () => {};
 
   static async connect() {
@@ -41,7 +44,7 @@ class Guest {
     return tracingId;
   }
 
-  /** The first frame for which `wanted` holds, within ten seconds. */
+  /** Returns the body of the first frame for which `wanted` holds, within ten seconds. */
   async next(what, wanted) {
     for (const end = Date.now() + 10_000; Date.now() < end; ) {
       const refused = this.frames.find(({ code }) => code !== 200);
@@ -60,10 +63,10 @@ class Guest {
     return session;
   }
 
-  /** Says something, and waits for the echo: that is the platform's receipt. */
+  /** Sends a message and waits for its echo, which is the platform's acknowledgement. */
   async say(text, customAttributes) {
     const channel = customAttributes && { metadata: { customAttributes } };
-    await pause(600); // the platform takes two messages a second
+    await pause(600); // the platform accepts two messages per second
     const tracingId = this.send("onMessage", { message: { type: "Text", text, ...(channel && { channel }) } });
     const echo = await this.next(
       `the echo of «${text}»`,
@@ -90,7 +93,10 @@ async function json(url, options) {
   return text ? JSON.parse(text) : undefined;
 }
 
-/** The socket never tells it: message id → details, which may be 404 for a while. */
+/**
+ * Returns the conversation of a message from the message's details, because the WebSocket does not
+ * report it. The details can be 404 at first.
+ */
 async function conversationOf(messageId) {
   const basic = Buffer.from(`${setting("CLIENT_ID")}:${setting("CLIENT_SECRET")}`).toString("base64");
   const { access_token: bearer } = await json(`${base}/oauth/token`, {
@@ -132,7 +138,7 @@ async function chat() {
   const agent = await guest.next("the agent's answer", ({ class: kind, body }) => kind === "StructuredMessage" && body.direction === "Outbound" && body.type === "Text");
   assert.deepEqual([agent.text, agent.originatingEntity], ["I am. What is wrong with it?", "Human"]);
 
-  // The connection is lost: the same token is the same session.
+  // The connection is lost. The same token continues the same session.
   guest.socket.close(1000);
   const back = await Guest.connect();
   assert.equal((await back.configure()).newSession, false, "the same token is the same session");

@@ -1,12 +1,15 @@
-"""A guest who is not ours holds a conversation over the guest socket (PyPI: websockets). The second opinion on our socket, history and details.
+"""Holds a conversation over the guest WebSocket with an independent client (PyPI: websockets).
+
+It checks the simulator's WebSocket, history and message details.
 
     python chat.py
 
-BASE_URL (the simulator: REST, socket and /_sim on one origin), CLIENT_ID, CLIENT_SECRET, DEPLOYMENT_ID, QUEUE_ID;
-ORIGIN where the deployment allows certain domains only; TOKEN to take over a session that guestlane opened
-(guestSession.token of its result). A CA of one's own: SSL_CERT_FILE.
+Settings: BASE_URL (the simulator, which serves REST, WebSocket and /_sim on one origin), CLIENT_ID,
+CLIENT_SECRET, DEPLOYMENT_ID, QUEUE_ID. ORIGIN, if the deployment allows only certain domains.
+TOKEN, to continue a session that guestlane opened (guestSession.token of its result).
+SSL_CERT_FILE, for a private certificate authority.
 
-Prints one line of JSON; what does not fit is told on standard error, with exit code 1.
+Prints one line of JSON. On a mismatch, prints the reason on standard error and exits with code 1.
 """
 
 import base64
@@ -40,11 +43,11 @@ open_url = build_opener(ProxyHandler({})).open
 
 
 class Guest:
-    """One connection of the session."""
+    """One connection of the guest session."""
 
     def __init__(self, socket):
         self.socket = socket
-        self.frames = []  # what has come and nobody has asked for
+        self.frames = []  # received frames that no call has consumed yet
 
     def send(self, action, **fields):
         tracing_id = str(uuid.uuid4())
@@ -52,7 +55,7 @@ class Guest:
         return tracing_id
 
     def next(self, what, wanted):
-        """The body of the first frame for which `wanted` holds, within ten seconds."""
+        """Returns the body of the first frame for which `wanted` holds, within ten seconds."""
         end = time.monotonic() + 10
         while True:
             for frame in self.frames:
@@ -73,11 +76,11 @@ class Guest:
         return session
 
     def say(self, text, **custom_attributes):
-        """Says something, and waits for the echo: that is the platform's receipt."""
+        """Sends a message and waits for its echo, which is the platform's acknowledgement."""
         message = {"type": "Text", "text": text}
         if custom_attributes:
             message["channel"] = {"metadata": {"customAttributes": custom_attributes}}
-        time.sleep(0.6)  # the platform takes two messages a second
+        time.sleep(0.6)  # the platform accepts two messages per second
         tracing_id = self.send("onMessage", message=message)
         echo = self.next(
             f"the echo of «{text}»",
@@ -101,7 +104,10 @@ def call(path, body=None, **options):
 
 
 def conversation_of(message_id):
-    """The socket never tells it: message id → details, which may be 404 for a while."""
+    """Returns the conversation of a message from the message's details.
+
+    The WebSocket does not report it. The details can be 404 at first.
+    """
     basic = base64.b64encode(f"{setting('CLIENT_ID')}:{setting('CLIENT_SECRET')}".encode()).decode()
     form = {"authorization": f"Basic {basic}", "content-type": "application/x-www-form-urlencoded"}
     bearer = call("/oauth/token", "grant_type=client_credentials", headers=form)["access_token"]
@@ -140,7 +146,7 @@ def chat():
         )
         agree((agent["text"], agent.get("originatingEntity")), ("I am. What is wrong with it?", "Human"), "the agent's answer")
 
-    # The connection is lost: the same token is the same session.
+    # The connection is lost. The same token continues the same session.
     with connect(SOCKET, origin=ORIGIN, proxy=None) as socket:
         back = Guest(socket)
         agree(back.configure()["newSession"], False, "whether the same token is a new session")

@@ -1,12 +1,16 @@
-// Calls the simulator through Genesys' own SDK for JavaScript (npm: purecloud-platform-client-v2). The second opinion on our routes and bodies.
+// Calls the simulator with Genesys' own SDK for JavaScript (npm: purecloud-platform-client-v2), to
+// check the simulator's routes and bodies with an independent client.
 //
 //   node check.mjs [DIRECTORY OF PACKAGES/]
 //
 // One origin:  BASE_URL
-// By region:   REGION (mypurecloud.de), CA_FILE, PORT: login.REGION and api.REGION are looked for on this machine, at PORT, by TLS
-// Both:        CLIENT_ID, CLIENT_SECRET, QUEUE_ID, EXTERNAL_SOURCE_ID, MESSAGE_ID (the first message of an open session)
+// By region:   REGION (mypurecloud.de), CA_FILE, PORT: login.REGION and api.REGION are on this
+//              machine, on PORT, with TLS
+// Both:        CLIENT_ID, CLIENT_SECRET, QUEUE_ID, EXTERNAL_SOURCE_ID, MESSAGE_ID (the first message
+//              of an open session)
 //
-// Makes two contacts. Prints one line of JSON; what does not fit is told on standard error, with exit code 1.
+// Creates two contacts. Prints one line of JSON. On a mismatch, prints the reason on standard error
+// and exits with code 1.
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { readFileSync } from "node:fs";
@@ -18,7 +22,10 @@ const sdk = require("purecloud-platform-client-v2");
 
 const setting = (name) => process.env[name] || assert.fail(`${name} is not set`);
 
-/** Whatever the name of the host, and its certificate must be good for that name: the simulator on this machine. */
+/**
+ * Connects to the simulator on this machine for every host name. The certificate must still be valid
+ * for the name.
+ */
 class ToSimulator extends https.Agent {
   constructor(port, ca) {
     super({ ca });
@@ -31,7 +38,7 @@ class ToSimulator extends https.Agent {
 
 const client = sdk.ApiClient.instance;
 client.config.live_reload_config = false;
-client.setReturnExtendedResponses(true); // answers come with their status
+client.setReturnExtendedResponses(true); // responses include their status
 process.env.no_proxy = "*";
 if (process.env.REGION) {
   client.setEnvironment(setting("REGION"));
@@ -48,7 +55,7 @@ async function check() {
   const routing = new sdk.RoutingApi();
   const externalSource = { id: setting("EXTERNAL_SOURCE_ID") };
 
-  // A contact that was made is found by its external id, again and again.
+  // A created contact is found by its external ID, on every repetition.
   const named = { externalSource, value: `sdk-${randomUUID()}` };
   const made = await contacts.postExternalcontactsContacts({ firstName: "Ada", lastName: "Guest", externalIds: [named] });
   assert.equal(made.status, 200, "a contact is made with 200");
@@ -64,7 +71,7 @@ async function check() {
   }
   assert.equal((await contacts.postExternalcontactsIdentifierlookupContacts({ type: "ExternalId", ...named })).body.id, made.body.id);
 
-  // One that is not there is made by the first enrich, and only by that one.
+  // The first enrich creates a contact that does not exist yet; later ones only find it.
   const unknown = `sdk-${randomUUID()}`;
   const [inserted, again] = [await enrich(unknown), await enrich(unknown)];
   assert.deepEqual([inserted.status, again.status], [201, 200], "enrich makes a contact with 201, then finds it with 200");
@@ -98,7 +105,7 @@ async function check() {
 try {
   console.log(JSON.stringify(await check()));
 } catch (refused) {
-  const { status, body, data = body } = refused.response ?? refused; // a sign-in is refused in axios' words, a call in the SDK's
+  const { status, body, data = body } = refused.response ?? refused; // a failed token request has the form of an axios error, a failed call that of the SDK
   console.error(status ? `the platform refused: ${status} ${JSON.stringify(data)}` : (refused.error ?? refused).message);
   process.exitCode = 1;
 }

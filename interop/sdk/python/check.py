@@ -1,12 +1,17 @@
-"""Calls the simulator through Genesys' own SDK for Python (PyPI: PureCloudPlatformClientV2). The second opinion on our routes and bodies.
+"""Calls the simulator with Genesys' own SDK for Python (PyPI: PureCloudPlatformClientV2).
+
+It checks the simulator's routes and bodies with an independent client.
 
     python check.py
 
 One origin:  BASE_URL
-By region:   REGION (mypurecloud.de), CA_FILE, PORT: login.REGION and api.REGION are looked for on this machine, at PORT, by TLS
-Both:        CLIENT_ID, CLIENT_SECRET, QUEUE_ID, EXTERNAL_SOURCE_ID, MESSAGE_ID (the first message of an open session)
+By region:   REGION (mypurecloud.de), CA_FILE, PORT: login.REGION and api.REGION are on this machine,
+             on PORT, with TLS
+Both:        CLIENT_ID, CLIENT_SECRET, QUEUE_ID, EXTERNAL_SOURCE_ID, MESSAGE_ID (the first message of
+             an open session)
 
-Makes two contacts. Prints one line of JSON; what does not fit is told on standard error, with exit code 1.
+Creates two contacts. Prints one line of JSON. On a mismatch, prints the reason on standard error and
+exits with code 1.
 """
 
 import json
@@ -32,14 +37,15 @@ def agree(have, want, what):
 
 
 def client():
-    """A client of the SDK that finds the simulator."""
+    """Returns a client of the SDK that connects to the simulator."""
     sdk.configuration.live_reload_config = False
     if os.environ.get("REGION"):
         sdk.configuration.host = f"https://api.{setting('REGION')}"
         sdk.configuration.ssl_ca_cert = setting("CA_FILE")
         here = ("127.0.0.1", int(setting("PORT")))
         connect = urllib3.util.connection.create_connection
-        # Whatever the name of the host, and its certificate must be good for that name: the simulator on this machine.
+        # Connects to the simulator on this machine for every host name. The certificate must still
+        # be valid for the name.
         urllib3.util.connection.create_connection = lambda _address, *rest, **named: connect(here, *rest, **named)
         return sdk.ApiClient()
     base = urlsplit(setting("BASE_URL"))
@@ -77,7 +83,7 @@ def check():
         answer = contacts.post_externalcontacts_contacts_enrich(request)
         return api.last_response.status, answer.id
 
-    # A contact that was made is found by its external id, again and again.
+    # A created contact is found by its external ID, on every repetition.
     value = f"sdk-{uuid.uuid4()}"
     made = contacts.post_externalcontacts_contacts(contact(value)).id
     agree(api.last_response.status, 200, "the status of a contact that is made")
@@ -85,7 +91,7 @@ def check():
         agree(enrich(value), (200, made), f"what the {time} enrich finds")
     agree(contacts.post_externalcontacts_identifierlookup_contacts(identifier(value)).id, made, "the contact that is looked up")
 
-    # One that is not there is made by the first enrich, and only by that one.
+    # The first enrich creates a contact that does not exist yet; later ones only find it.
     unknown = f"sdk-{uuid.uuid4()}"
     status, inserted = enrich(unknown)
     agree(status, 201, "the status of an enrich that makes a contact")

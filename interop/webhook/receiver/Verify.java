@@ -1,4 +1,5 @@
-// java Verify.java SECRET ID TIMESTAMP SIGNATURE < BODY: verifies a webhook. Needs the JDK alone.
+// java Verify.java SECRET ID TIMESTAMP SIGNATURE < BODY
+// Verifies a webhook. Needs only the JDK.
 import java.security.GeneralSecurityException;
 import java.security.MessageDigest;
 import java.time.Instant;
@@ -26,7 +27,7 @@ class Verify {
     }
 
     public static void main(String[] args) throws Exception {
-        byte[] body = System.in.readAllBytes(); // the bytes as they came: request.getInputStream().readAllBytes()
+        byte[] body = System.in.readAllBytes(); // the unmodified bytes of the body: request.getInputStream().readAllBytes()
         String refusal = refusal(args[0], args[1], args[2], args[3], body);
         if (refusal != null) {
             System.err.println("refused: " + refusal);

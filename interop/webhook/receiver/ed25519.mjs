@@ -1,9 +1,10 @@
-// node ed25519.mjs PUBLIC_KEY ID TIMESTAMP SIGNATURE < BODY: verifies a webhook by its v1a signature.
+// node ed25519.mjs PUBLIC_KEY ID TIMESTAMP SIGNATURE < BODY
+// Verifies the v1a signature of a webhook.
 import { createPublicKey, verify } from "node:crypto";
 import { readFileSync } from "node:fs";
 
 const [publicKey, id, timestamp, signatures] = process.argv.slice(2);
-const body = readFileSync(0); // the bytes as they came
+const body = readFileSync(0); // the unmodified bytes of the body
 const spki = Buffer.concat([Buffer.from("302a300506032b6570032100", "hex"), Buffer.from(publicKey.replace(/^whpk_/, ""), "base64")]);
 const key = createPublicKey({ key: spki, format: "der", type: "spki" });
 const signed = Buffer.concat([Buffer.from(`${id}.${timestamp}.`), body]);

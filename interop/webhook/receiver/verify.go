@@ -1,4 +1,5 @@
-// go run verify.go SECRET ID TIMESTAMP SIGNATURE < BODY: verifies a webhook. Needs the standard library alone.
+// go run verify.go SECRET ID TIMESTAMP SIGNATURE < BODY
+// Verifies a webhook. Needs only the standard library.
 package main
 
 import (
@@ -39,7 +40,7 @@ func verify(secret, id, timestamp, signatures string, body []byte) error {
 }
 
 func main() {
-	body, _ := io.ReadAll(os.Stdin) // the bytes as they came: io.ReadAll(request.Body)
+	body, _ := io.ReadAll(os.Stdin) // the unmodified bytes of the body: io.ReadAll(request.Body)
 	if err := verify(os.Args[1], os.Args[2], os.Args[3], os.Args[4], body); err != nil {
 		fmt.Fprintln(os.Stderr, "refused:", err)
 		os.Exit(1)

@@ -1,11 +1,12 @@
-// node verify.mjs SECRET ID TIMESTAMP SIGNATURE < BODY: verifies a webhook. Needs standardwebhooks.
+// node verify.mjs SECRET ID TIMESTAMP SIGNATURE < BODY
+// Verifies a webhook. Needs standardwebhooks.
 import { Webhook } from "standardwebhooks";
 import { readFileSync } from "node:fs";
 
 const [secret, id, timestamp, signature] = process.argv.slice(2);
-const body = readFileSync(0); // the bytes as they came: in Express, express.raw({ type: "application/json" })
+const body = readFileSync(0); // the unmodified bytes of the body: in Express, express.raw({ type: "application/json" })
 try {
-  // Tries each signature, and refuses a timestamp that is five minutes from now.
+  // Tries each signature, and refuses a timestamp that differs from now by over five minutes.
   new Webhook(secret).verify(body, { "webhook-id": id, "webhook-timestamp": timestamp, "webhook-signature": signature });
   console.log("verified");
 } catch (refused) {

@@ -1,3 +1,5 @@
+//! `guestlane batch`: input, result files, repetition, and interruption by signals.
+
 use serde_json::{Value, json};
 
 use crate::harness::{Office, SUPPORT};
@@ -303,7 +305,7 @@ fn a_check_reads_every_row_and_sends_nothing() {
     assert_eq!(office.run(&["batch", "good.csv", "--dry-run"]).code, 0);
 }
 
-/// A batch in a process of its own, so that the test can send signals and read its output.
+/// A batch in its own process, so that the test can send signals and read its output.
 struct Running(
     std::process::Child,
     std::io::BufReader<std::process::ChildStderr>,

@@ -12,7 +12,7 @@ use crate::{
     service_process::{Answer, Served},
 };
 
-/// A service with a database of its own.
+/// A service with its own database.
 struct Contended {
     served: Served,
     /// An API key with the scope that the test needs.
@@ -44,7 +44,7 @@ impl Contended {
         }
     }
 
-    /// Number of statements that wait for a lock on the table.
+    /// Returns the number of statements that wait for a lock on the table.
     fn waiting(&self, table: &str) -> usize {
         let waiting = format!(
             "SELECT pid FROM pg_locks WHERE relation = '{table}'::regclass AND NOT granted"

@@ -1,3 +1,5 @@
+//! `guestlane create`: output, replay, dry run, failures, and the lookup of sessions.
+
 use serde_json::{Value, json};
 
 use crate::harness::{Office, SALES, SUPPORT};

@@ -1,3 +1,5 @@
+//! `guestlane demo`: its output, its input files, and its interruption.
+
 use std::{
     io::{BufRead, BufReader},
     process::Stdio,

@@ -165,13 +165,13 @@ impl Fleet {
         status["waiting"].as_u64().unwrap() + status["running"].as_u64().unwrap()
     }
 
-    /// Number of rate-limit leases that were requested.
+    /// Returns the number of rate-limit leases that were requested.
     fn slices(&self) -> u64 {
         let asked = "SELECT coalesce(sum(calls), 0) FROM pg_stat_user_functions WHERE funcname = 'lease_rate_limit'";
         column(&self.schema, asked)[0].parse().unwrap()
     }
 
-    /// Number of calls to the platform.
+    /// Returns the number of calls to the platform.
     fn calls(&self) -> u64 {
         let Value::Object(calls) = &self.office.state()["calls"] else {
             panic!()

@@ -1,4 +1,5 @@
-//! `Office`: a simulator in a process of its own, a state directory, and commands that run in it.
+//! The test harness: a simulator in its own process, a state directory, and commands that run in
+//! it.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -55,7 +56,7 @@ impl Office {
         }
     }
 
-    /// A command with all required settings.
+    /// Returns a command with all required settings.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = bare();
         let text = |name: &str| self.says[name].as_str().unwrap().to_owned();
@@ -156,7 +157,7 @@ fn executable() -> String {
         .unwrap_or_else(|_| env!("CARGO_BIN_EXE_guestlane").to_owned())
 }
 
-/// A command without settings.
+/// Returns a command without settings.
 pub(crate) fn bare() -> Command {
     let mut command = Command::new(executable());
     command

@@ -308,7 +308,7 @@ fn characters_that_no_reader_sees_are_refused_in_identifiers() {
     );
 }
 
-/// The phone numbers of all requested contacts, as written and as the identifier.
+/// Returns the phone numbers of all requested contacts, as written and as the identifier.
 fn phones(office: &Office) -> Vec<(String, String)> {
     let of = |entry: Value| {
         let body: Value = serde_json::from_str(entry["body"].as_str().unwrap()).unwrap();

@@ -141,7 +141,7 @@ fn packages() -> PathBuf {
     repository().join("target/interop/node_modules/")
 }
 
-/// A program of `interop/sdk`, with the simulator's addresses and credentials.
+/// Returns a program of `interop/sdk` with the simulator's addresses and credentials.
 fn program(office: &Office, script: &str) -> Command {
     let says = |name: &str| office.says[name].as_str().unwrap_or_default().to_owned();
     let script = repository().join("interop/sdk").join(script);
@@ -332,10 +332,10 @@ fn serve(document: &Arc<Mutex<String>>) -> String {
     url
 }
 
-/// A program of `interop/`, copied to a directory of its own as a reader of the documentation
-/// would.
+/// Returns a program of `interop/`, copied to its own directory as a reader of the documentation
+/// would copy it.
 fn copied(folder: &str, script: &str) -> Command {
-    // Beside the installed packages.
+    // Beside the installed packages, so that the program finds them.
     let place = repository()
         .join("target/interop")
         .join(folder)

@@ -38,7 +38,7 @@ fn states(expected: &[(&str, &str)]) -> Vec<(String, String)> {
         .collect()
 }
 
-/// The `kid` values of the published key set.
+/// Returns the `kid` values of the published key set.
 fn published(directory: &Path) -> Vec<String> {
     let set = run_in(
         directory,

@@ -188,7 +188,7 @@ fn the_example_settings_are_accepted_and_name_every_setting_of_the_service() {
     }
 }
 
-/// The names in a settings file, prefixed with their tables.
+/// Returns the names in a settings file, prefixed with their tables.
 mod toml_names {
     use std::collections::BTreeSet;
 

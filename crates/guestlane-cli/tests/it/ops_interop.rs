@@ -84,7 +84,7 @@ impl Prometheus {
         serde_json::from_str(&body).unwrap()
     }
 
-    /// The current values of an expression, without NaN.
+    /// Returns the current values of an expression, without NaN.
     fn values(&self, expression: &str) -> Vec<f64> {
         let plain = |byte: u8| {
             if byte.is_ascii_alphanumeric() {
@@ -110,7 +110,7 @@ impl Prometheus {
 #[test]
 #[ignore = "needs Prometheus (.ci/run installs it)"]
 fn prometheus_answers_every_panel_of_the_dashboard_from_the_services_own_metrics() {
-    // A low rate limit, lost calls, refusals, 429s, and a webhook receiver that fails.
+    // A low rate limit, lost calls, refusals, responses 429, and a webhook receiver that fails.
     let faults = [
         "contact:502:p=0.1",
         "conversation:400:p=0.1",

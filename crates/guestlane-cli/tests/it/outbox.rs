@@ -125,7 +125,7 @@ fn a_secret_of_the_settings_is_rotated_in_the_settings() {
     );
 }
 
-/// A receiver that answers 410 to the first request, and 204 to all others.
+/// Starts a receiver that answers 410 to the first request and 204 to all others.
 fn gone_once() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/hook", listener.local_addr().unwrap());

@@ -189,7 +189,7 @@ fn a_worker_survives_a_hang_up_and_signs_with_the_new_webhook_secret() {
     assert_eq!(worker.ended(), 0);
 }
 
-/// A server with password authentication, and a schema of its own for each user.
+/// Starts a server with password authentication and a separate schema for each user.
 fn server_with_passwords() -> Server {
     let server = Server::start();
     for role in ["app", "other", "copy"] {

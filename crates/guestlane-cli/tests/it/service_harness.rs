@@ -1,4 +1,4 @@
-//! `guestlane serve` with a state directory and an API key of its own.
+//! A service that runs as `guestlane serve` with its own state directory and API key.
 
 use std::time::Duration;
 
@@ -64,7 +64,7 @@ impl Serving {
         (answer.status, answer.json())
     }
 
-    /// Address and port of the metrics listener.
+    /// Returns address and port of the metrics listener.
     pub(crate) fn metrics(&self) -> &str {
         self.served
             .metrics
@@ -74,7 +74,7 @@ impl Serving {
             .unwrap()
     }
 
-    /// The metrics in the format for clients that do not accept OpenMetrics.
+    /// Returns the metrics in the format for clients that do not accept OpenMetrics.
     pub(crate) fn scrape(&self) -> String {
         self.served.scrape()
     }

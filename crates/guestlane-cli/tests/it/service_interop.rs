@@ -1,5 +1,5 @@
-//! Programs that know only the service's OpenAPI document; see `interop/service` and
-//! `interop/clients`.
+//! Interoperability with programs that know only the service's OpenAPI document; see
+//! `interop/service` and `interop/clients`.
 
 use std::process::Command;
 
@@ -25,7 +25,7 @@ fn playground() -> (Office, Served, String) {
     (office, served, key)
 }
 
-/// The last line of a program's output, as JSON.
+/// Returns the last line of a program's output, as JSON.
 fn said(program: &mut Command) -> Value {
     let ended = Ended::of(program.output().unwrap());
     assert_eq!(ended.code, 0, "{}{}", ended.stdout, ended.stderr);

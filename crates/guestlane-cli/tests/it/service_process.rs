@@ -18,7 +18,7 @@ pub(crate) struct Served {
     pub(crate) child: Child,
     pub(crate) address: String,
     pub(crate) metrics: String,
-    /// Standard error so far.
+    /// The standard error so far.
     pub(crate) log: Arc<Mutex<String>>,
 }
 
@@ -129,8 +129,7 @@ impl Served {
         self.try_ask(method, path, key, headers, body).unwrap()
     }
 
-    /// Sends one request on a connection of its own. Returns `None` if there is no complete
-    /// response.
+    /// Sends one request on a separate connection. Returns `None` if there is no complete response.
     pub(crate) fn try_ask(
         &self,
         method: &str,

@@ -109,7 +109,7 @@ fn attribute(span: &Span, name: &str) -> Option<String> {
     }
 }
 
-/// The log line of the only request.
+/// Returns the log line of the only request.
 fn answered(served: &Served) -> serde_json::Value {
     served.says("answered");
     let log = served.log.lock().unwrap();

@@ -9,11 +9,12 @@ use utoipa::{
     openapi::{Object, ObjectBuilder, Type},
 };
 
-/// A session to be created. Nothing is created before all of it was checked.
+/// A request to create one session. The whole request is validated before anything is created.
 #[derive(Clone, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CreateSessionRequest {
-    /// The id under which the CRM knows the guest: no control characters, no characters that are invisible (like U+200B), no white space at either end.
+    /// The ID under which the CRM knows the guest. It has no control characters, no invisible
+    /// characters (such as U+200B), and no white space at either end.
     #[schema(
         min_length = 1,
         max_length = 128,
@@ -21,10 +22,11 @@ pub struct CreateSessionRequest {
         example = "user-8842-xyz"
     )]
     pub guest_id: String,
-    /// The queue [default: GENESYS_QUEUE_ID].
+    /// The ID of the queue [default: the setting GENESYS_QUEUE_ID].
     #[schema(format = Uuid, min_length = 36, max_length = 36, example = "5e0c0000-0000-4000-8000-000000000001")]
     pub queue_id: Option<String>,
-    /// The name of this wish, where it is not in the header `Idempotency-Key`: visible ASCII.
+    /// The idempotency key of the session, unless the header `Idempotency-Key` has it. Visible
+    /// ASCII characters only.
     #[schema(
         min_length = 1,
         max_length = 255,
@@ -32,20 +34,22 @@ pub struct CreateSessionRequest {
         example = "order-2231-chat"
     )]
     pub idempotency_key: Option<String>,
-    /// The contact's first name. Of the official surfaces.
+    /// The contact's first name. Only the surfaces `web-messaging` and `open-messaging` use it.
     #[schema(max_length = 1000, example = "Ada")]
     pub first_name: Option<String>,
-    /// The contact's last name. Of the official surfaces.
+    /// The contact's last name. Only the surfaces `web-messaging` and `open-messaging` use it.
     #[schema(max_length = 1000, example = "Lovelace")]
     pub last_name: Option<String>,
-    /// The contact's e-mail address. Of the official surfaces.
+    /// The contact's e-mail address. Only the surfaces `web-messaging` and `open-messaging` use it.
     #[schema(max_length = 255, example = "ada@example.com")]
     pub email: Option<String>,
-    /// The contact's telephone number. Of the official surfaces.
+    /// The contact's telephone number. Only the surfaces `web-messaging` and `open-messaging` use
+    /// it.
     #[schema(max_length = 255, example = "+31 20 555 0100")]
     pub phone: Option<String>,
-    /// What is known of the guest: texts that become claims of the guest token and attributes of the contact. At most 50, with 2,048 bytes in names and
-    /// values; not `guestToken`, `sessionToken`, `routingTarget`, `guestId` nor a registered claim of JWT.
+    /// Attributes of the guest: strings that become claims of the guest token and attributes of the
+    /// contact. At most 50, with 2,048 bytes in names and values. The names `guestToken`,
+    /// `sessionToken`, `routingTarget`, `guestId` and the registered claims of JWT are reserved.
     #[serde(default, deserialize_with = "pairs")]
     #[schema(schema_with = attributes)]
     pub attributes: Vec<(String, String)>,
@@ -68,7 +72,8 @@ fn attributes() -> Object {
         .build()
 }
 
-/// An object as its pairs, so that a name that comes twice can be refused. `null` and `[]` are no attributes: PHP writes an empty map as `[]`.
+/// Deserializes an object into its name-value pairs, so that a duplicate name can be refused.
+/// `null` and `[]` give no pairs: PHP serialises an empty map as `[]`.
 fn pairs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<(String, String)>, D::Error> {
     struct Pairs;
 
@@ -111,17 +116,20 @@ fn pairs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<(String, Stri
     deserializer.deserialize_any(Pairs)
 }
 
-/// The key of a wish that names none.
+/// Source of the idempotency key for a request that has none.
 #[derive(Debug, Clone, Copy)]
 pub enum DefaultKey<'a> {
-    /// A fresh one.
+    /// Generates a random key.
     Fresh,
-    /// One that depends on the batch's name and on what the row says.
+    /// Derives the key from the batch's name and the content of the row.
     OfRow(&'a str),
 }
 
 impl CreateSessionRequest {
-    /// Checks all of it. `queue` is that of sessions that name none.
+    /// Validates the request. `queue` is the default for a request without a queue ID.
+    ///
+    /// # Errors
+    /// A field is missing or invalid; the error names the field and the fix.
     pub fn request(
         self,
         queue: Option<QueueId>,

@@ -5,26 +5,26 @@ use guestlane_runtime::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// Errors by category, one for each failed attempt, of this process and of those before it.
+/// Failed attempts by category, counted by this process and by earlier ones.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ErrorRates {
-    /// All of them.
+    /// The number of all failed attempts.
     #[schema(minimum = 0, example = 7)]
     total: u64,
-    /// Guest tokens that did not verify or were refused.
+    /// The number of guest tokens that failed verification or were refused.
     #[schema(minimum = 0, example = 0)]
     token_validation: u64,
-    /// 429s.
+    /// The number of responses 429.
     #[schema(minimum = 0, example = 2)]
     rate_limit: u64,
-    /// 401s, 403s and failed sign-ins.
+    /// The number of responses 401 and 403, and of failed requests for an access token.
     #[schema(minimum = 0, example = 0)]
     auth: u64,
-    /// No answers, broken answers, 5xx.
+    /// The number of missing responses, invalid responses and responses 5xx.
     #[schema(minimum = 0, example = 5)]
     network: u64,
-    /// `tokenValidation / total` with four decimals; `0.0000` when nothing failed.
+    /// `tokenValidation / total` with four decimals; `0.0000` without any failure.
     #[schema(pattern = "^[01][.][0-9]{4}$", example = "0.0000")]
     token_validation_rate: String,
 }
@@ -42,30 +42,30 @@ impl From<ErrorCounts> for ErrorRates {
     }
 }
 
-/// A kind of failure that somebody was told since the service started.
+/// One kind of failure that callers received since the service started.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RecentError {
-    /// Its stable name.
+    /// The stable code of the failure.
     #[schema(max_length = 64, example = "platform_failing")]
     code: &'static str,
-    /// Its page.
+    /// The documentation page of the failure.
     #[serde(rename = "type")]
     #[schema(format = UriReference, max_length = 128, example = "/problems/platform_failing")]
     page: String,
-    /// What it is.
+    /// The title of the failure.
     #[schema(max_length = 128, example = "The platform is failing")]
     title: &'static str,
-    /// How often.
+    /// The number of occurrences.
     #[schema(minimum = 1, example = 5)]
     count: u64,
-    /// The last time.
+    /// The time of the last occurrence.
     #[schema(value_type = String, format = DateTime, max_length = 40, example = "2026-11-23T04:00:00.000000Z")]
     last_at: Timestamp,
-    /// Why it was, the last time.
+    /// The cause of the last occurrence.
     #[schema(max_length = 8192, example = "HTTP 503")]
     cause: String,
-    /// What to do.
+    /// The recommended action.
     #[schema(max_length = 8192, example = "nothing needs to be changed here")]
     fix: String,
 }

@@ -5,17 +5,17 @@ use guestlane_store::{Delivery, DeliveryState};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// How an event stands.
+/// The state of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum EventState {
-    /// It will be tried (again).
+    /// The next attempt is scheduled.
     Pending,
-    /// The receiver has it.
+    /// The receiver has accepted the event.
     Delivered,
-    /// All tries are used up: a dead letter.
+    /// All attempts have failed: the event is a dead letter.
     Dead,
-    /// Its guest was erased, and its body with them.
+    /// The event's guest was erased, together with the event's body.
     Erased,
 }
 
@@ -41,33 +41,34 @@ impl From<EventState> for DeliveryState {
     }
 }
 
-/// An event, and what became of it with one receiver. Its body names the guest, and is not shown.
+/// An event and the state of its delivery to one receiver. The event's body contains the guest ID
+/// and is not included.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Event {
-    /// The `webhook-id` of every try.
+    /// The ID of the event: the header `webhook-id` of every attempt.
     #[schema(max_length = 64, example = "msg_019ab1234567700080000123456789ab")]
     id: String,
-    /// Which receiver it is for: from 1, in the order of CRM_WEBHOOK_URL.
+    /// The number of the receiver, from 1, in the order of CRM_WEBHOOK_URL.
     #[schema(minimum = 1, example = 1)]
     receiver: u32,
-    /// The session it is about.
+    /// The ID of the session that the event reports.
     #[schema(format = Uuid, min_length = 36, max_length = 36, example = "019ab123-4567-7000-8000-0123456789ab")]
     session_id: String,
     state: EventState,
-    /// Tries so far.
+    /// The number of attempts so far.
     #[schema(minimum = 0, example = 10)]
     tries: u32,
-    /// When it was written.
+    /// The time at which the event was stored.
     #[schema(value_type = String, format = DateTime, max_length = 40, example = "2026-11-23T04:00:00.000000Z")]
     created_at: Timestamp,
-    /// When it is tried next. Of those that are pending.
+    /// The time of the next attempt; null unless the state is `pending`.
     #[schema(required, value_type = Option<String>, format = DateTime, max_length = 40, example = "2026-11-23T04:05:00.000000Z")]
     next_try_at: Option<Timestamp>,
-    /// When it was delivered, or given up.
+    /// The time at which the event was delivered or became a dead letter.
     #[schema(required, value_type = Option<String>, format = DateTime, max_length = 40, example = "2026-11-23T04:00:00.100000Z")]
     ended_at: Option<Timestamp>,
-    /// Why the last try failed.
+    /// The reason why the last attempt failed.
     #[schema(required, max_length = 8192, example = "the CRM answered HTTP 503")]
     last_error: Option<String>,
 }
@@ -89,23 +90,24 @@ impl From<&Delivery> for Event {
     }
 }
 
-/// Events, newest first.
+/// A page of events, newest first.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Events {
-    /// At most as many as were asked for.
+    /// The events, at most as many as `limit`.
     #[schema(max_items = 500)]
     pub events: Vec<Event>,
-    /// To be sent as `cursor` for what is older; null where that is nothing.
+    /// The value of `cursor` for the next, older page; null on the last page.
     #[schema(required, max_length = 64, example = "1234")]
     pub next_cursor: Option<String>,
 }
 
-/// What a replay came to.
+/// The result of a replay.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Replayed {
-    /// Events that are sent again, with the same ids and bodies: one for each receiver.
+    /// The number of deliveries that are scheduled again, one for each receiver. IDs and bodies
+    /// stay the same.
     #[schema(minimum = 1, example = 1)]
     pub events: u64,
 }

@@ -6,35 +6,35 @@ use utoipa::ToSchema;
 
 use super::{ErrorRates, RecentError};
 
-/// How it goes.
+/// The current state of the service.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Overview {
-    /// When this was so.
+    /// The time of this overview.
     #[schema(value_type = String, format = DateTime, max_length = 40, example = "2026-11-23T04:00:00.000000Z")]
     pub(crate) now: Timestamp,
-    /// Of guestlane.
+    /// The version of guestlane.
     #[schema(max_length = 32, example = "0.1.0")]
     pub(crate) version: &'static str,
-    /// Which of the platform's APIs opens conversations.
+    /// The surface: which of the platform's APIs opens conversations.
     #[schema(max_length = 32, example = "rest")]
     pub(crate) surface: &'static str,
-    /// Since when this process serves.
+    /// The time at which this process started to serve.
     #[schema(value_type = String, format = DateTime, max_length = 40, example = "2026-11-23T03:00:00.000000Z")]
     pub(crate) started_at: Timestamp,
-    /// What the API key that asked allows.
+    /// The scopes of the API key that sent this request.
     #[schema(max_items = 4, example = json!(["sessions:read"]))]
     pub(crate) scopes: Vec<&'static str>,
     pub(crate) sessions: SessionCounts,
     pub(crate) series: Series,
-    /// Of the last five minutes; null where none was opened.
+    /// Latency of the sessions that were opened in the last five minutes; null if there were none.
     #[schema(required)]
     pub(crate) latency: Option<Latency>,
-    /// Each OAuth client, in the order of GENESYS_CLIENT_ID.
+    /// The OAuth clients, in the order of GENESYS_CLIENT_ID.
     #[schema(max_items = 64)]
     pub(crate) clients: Vec<ClientQuota>,
     pub(crate) errors: ErrorRates,
-    /// Kinds of failure that somebody was told since the service started, the latest first.
+    /// The kinds of failure that callers received since the service started, latest first.
     #[schema(max_items = 64)]
     pub(crate) problems: Vec<RecentError>,
     pub(crate) outbox: OutboxStatus,
@@ -44,86 +44,88 @@ pub struct Overview {
     pub(crate) keys: Vec<SigningKeyStatus>,
 }
 
-/// Sessions by state.
+/// The number of sessions by state.
 #[derive(Debug, Clone, Default, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SessionCounts {
-    /// Opened by this process.
+    /// Sessions that this process has opened.
     #[schema(minimum = 0, example = 1234)]
     pub(crate) open: u64,
-    /// Refused for good, all that are kept.
+    /// Stored sessions that the platform has refused.
     #[schema(minimum = 0, example = 3)]
     pub(crate) failed: u64,
-    /// On their way, or waiting to be completed.
+    /// Sessions that are in progress or wait for another attempt.
     #[schema(minimum = 0, example = 2)]
     pub(crate) unfinished: u64,
-    /// Waiting for a person.
+    /// Sessions that need a person's decision.
     #[schema(minimum = 0, example = 1)]
     pub(crate) needs_attention: u64,
-    /// How long the oldest unfinished one has been recorded.
+    /// The age of the oldest unfinished session, in seconds; null if there is none.
     #[schema(required, minimum = 0, example = 12.5)]
     pub(crate) oldest_unfinished_seconds: Option<f64>,
 }
 
-/// The last sixty seconds, one figure for each, oldest first.
+/// Samples of the last sixty seconds, one per second, oldest first.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Series {
     /// The end of the last second.
     #[schema(value_type = String, format = DateTime, max_length = 40, example = "2026-11-23T04:00:00.000000Z")]
     pub(crate) until: Timestamp,
-    /// Sessions that were opened.
+    /// The number of sessions opened in each second.
     #[schema(min_items = 60, max_items = 60)]
     pub(crate) opened: Vec<u64>,
-    /// Failures that callers were told.
+    /// The number of failures that callers received in each second.
     #[schema(min_items = 60, max_items = 60)]
     pub(crate) failed: Vec<u64>,
-    /// Half of the sessions of that second took less; null where none was opened.
+    /// The median latency of the sessions opened in each second, in milliseconds; null if there
+    /// were none.
     #[schema(min_items = 60, max_items = 60)]
     pub(crate) p50_ms: Vec<Option<f64>>,
-    /// 99 of 100 took less.
+    /// The 99th percentile of the latency in each second, in milliseconds; null if no session was
+    /// opened.
     #[schema(min_items = 60, max_items = 60)]
     pub(crate) p99_ms: Vec<Option<f64>>,
 }
 
-/// How long sessions took, from the request to the conversation.
+/// Latency of sessions, from the request to the open conversation, in milliseconds.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Latency {
-    /// Sessions that were opened.
+    /// The number of opened sessions.
     #[schema(minimum = 1, example = 812)]
     pub(crate) count: u64,
-    /// Half took less.
+    /// The median.
     #[schema(minimum = 0, example = 41.2)]
     pub(crate) p50_ms: f64,
-    /// 90 of 100 took less.
+    /// The 90th percentile.
     #[schema(minimum = 0, example = 60.0)]
     pub(crate) p90_ms: f64,
-    /// 99 of 100 took less.
+    /// The 99th percentile.
     #[schema(minimum = 0, example = 120.5)]
     pub(crate) p99_ms: f64,
 }
 
-/// What one OAuth client has used of its quota.
+/// The rate limit of one OAuth client and its use.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ClientQuota {
-    /// Which: from 1, in the order of GENESYS_CLIENT_ID.
+    /// The number of the client, from 1, in the order of GENESYS_CLIENT_ID.
     #[schema(max_length = 8, example = "1")]
     pub(crate) client: String,
-    /// Calls allowed in a second; null without a quota.
+    /// The rate limit, in calls per second; null if there is no limit.
     #[schema(required, minimum = 0, example = 100.0)]
     pub(crate) limit_per_second: Option<f64>,
-    /// How much of the last window's calls was used: 0 to 1.
+    /// The used share of the rate limit in the last window, from 0 to 1.
     #[schema(minimum = 0, example = 0.63)]
     pub(crate) used_share: f64,
-    /// Calls of the last second.
+    /// The number of calls in the last second.
     #[schema(minimum = 0, example = 63.0)]
     pub(crate) calls_per_second: f64,
-    /// Calls that the platform answered 429, since the service started.
+    /// The number of calls that the platform answered with 429 since the service started.
     #[schema(minimum = 0, example = 0)]
     pub(crate) throttled: u64,
-    /// Why it is not used at the moment.
+    /// The reason why the client is quarantined; null unless it is.
     #[schema(
         required,
         max_length = 128,
@@ -132,32 +134,32 @@ pub struct ClientQuota {
     pub(crate) left_out: Option<&'static str>,
 }
 
-/// Events for the CRM.
+/// The state of the outbox, which holds the events for the CRM.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct OutboxStatus {
-    /// Events that wait.
+    /// The number of events that wait for delivery.
     #[schema(minimum = 0, example = 3)]
     pub(crate) pending: u64,
-    /// Dead letters.
+    /// The number of dead letters.
     #[schema(minimum = 0, example = 1)]
     pub(crate) dead: u64,
-    /// How long the oldest waits.
+    /// The age of the oldest waiting event, in seconds; null if there is none.
     #[schema(required, minimum = 0, example = 4.0)]
     pub(crate) oldest_pending_seconds: Option<f64>,
-    /// Who is told.
+    /// The number of webhook receivers.
     #[schema(minimum = 0, example = 1)]
     pub(crate) receivers: usize,
 }
 
-/// The audit log.
+/// The state of the audit log.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AuditStatus {
-    /// Records of the log that is written.
+    /// The number of records in the current log.
     #[schema(minimum = 0, example = 2468)]
     pub(crate) size: u64,
-    /// Records that the store has and the file has not.
+    /// The number of records that the store has and the log's file does not have yet.
     #[schema(minimum = 0, example = 0)]
     pub(crate) behind: u64,
 }
@@ -166,19 +168,19 @@ pub struct AuditStatus {
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SigningKeyStatus {
-    /// Its id.
+    /// The key ID, as in the header `kid` of guest tokens.
     #[schema(max_length = 128, example = "webchat-guest-key-v1")]
     pub(crate) kid: String,
-    /// `next`, `active`, `retiring`, `retired` or `revoked`.
+    /// The state of the key: `next`, `active`, `retiring`, `retired` or `revoked`.
     #[schema(max_length = 16, example = "active")]
     pub(crate) state: &'static str,
-    /// When it was made.
+    /// The time at which the key was created.
     #[schema(value_type = String, format = DateTime, max_length = 40, example = "2026-11-23T04:00:00.000000Z")]
     pub(crate) created_at: Timestamp,
-    /// Since when it signs, or will.
+    /// The time from which the key signs guest tokens.
     #[schema(value_type = String, format = DateTime, max_length = 40, example = "2026-11-23T04:00:00.000000Z")]
     pub(crate) active_from: Timestamp,
-    /// How long it has existed.
+    /// The age of the key, in seconds.
     #[schema(minimum = 0, example = 86400.0)]
     pub(crate) age_seconds: f64,
 }

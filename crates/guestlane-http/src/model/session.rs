@@ -7,21 +7,23 @@ use guestlane_runtime::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// How far a session got.
+/// The state of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SessionState {
-    /// It is recorded; the contact is next.
+    /// The session is stored; the next step creates the contact.
     Admitted,
-    /// The contact is there; the conversation is next.
+    /// The contact exists; the next step opens the conversation.
     ContactCreated,
     /// The conversation is in its queue.
     Open,
-    /// The platform refused for good; the same key may try again once the cause is mended.
+    /// The platform refused the session. The same idempotency key can be used again once the cause
+    /// is fixed.
     Failed,
-    /// The platform asked for more patience than the caller had; it goes on by itself.
+    /// The platform's `Retry-After` exceeds the caller's deadline. The service continues the
+    /// session after that time.
     Parked,
-    /// A person must look.
+    /// The service cannot continue safely; an operator must examine the session.
     NeedsAttention,
 }
 
@@ -42,84 +44,87 @@ impl From<session::SessionState> for SessionState {
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Session {
-    /// Its place in a batch, from 1. Of batches.
+    /// The number of the row in its batch, from 1; only in the results of a batch.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, example = 1)]
     row: Option<u64>,
-    /// Its id, ordered by time (UUID version 7).
+    /// The ID of the session, ordered by time (UUID version 7).
     #[schema(format = Uuid, min_length = 36, max_length = 36, example = "019ab123-4567-7000-8000-0123456789ab")]
     session_id: String,
-    /// The id under which the CRM knows the guest.
+    /// The ID under which the CRM knows the guest.
     #[schema(min_length = 1, max_length = 128, example = "user-8842-xyz")]
     guest_id: String,
-    /// The queue.
+    /// The ID of the queue.
     #[schema(format = Uuid, min_length = 36, max_length = 36, example = "5e0c0000-0000-4000-8000-000000000001")]
     queue_id: String,
     state: SessionState,
-    /// The external contact, once it exists.
+    /// The ID of the external contact; null until it exists.
     #[schema(
         required,
         max_length = 1024,
         example = "7a0c0000-0000-4000-8000-000000000002"
     )]
     contact_id: Option<String>,
-    /// A contact may exist whose id nobody knows; absent where that is not so.
+    /// True if a contact may exist whose ID is unknown; absent otherwise.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     #[schema(example = false)]
     contact_unknown: bool,
-    /// The conversation, once it is known to exist.
+    /// The ID of the conversation; null until it is known to exist.
     #[schema(
         required,
         max_length = 1024,
         example = "c0c00000-0000-4000-8000-000000000003"
     )]
     conversation_id: Option<String>,
-    /// Absent on `rest`, which has nothing to tell.
+    /// The surface that opens the conversation; absent if it is `rest`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 32, example = "web-messaging")]
     surface: Option<&'static str>,
-    /// Of the surface `web-messaging`.
+    /// The guest session; only on the surface `web-messaging`.
     #[serde(skip_serializing_if = "Option::is_none")]
     guest_session: Option<GuestSession>,
-    /// The token that vouches for the guest: only in the answer to whoever creates the session.
+    /// The guest token, which vouches for the guest; only in the response to the caller that
+    /// creates the session.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(
         max_length = 16384,
         example = "eyJhbGciOiJSUzI1NiIsImtpZCI6IndlYmNoYXQtZ3Vlc3Qta2V5LXYxIn0.e30.c2ln"
     )]
     guest_token: Option<String>,
-    /// The name of this wish: the same key is the same session.
+    /// The idempotency key. A repeated request with the same key returns the same session.
     #[schema(min_length = 1, max_length = 255, example = "order-2231-chat")]
     idempotency_key: String,
-    /// Whether it was open already when it was asked for: only in the answer to whoever creates the session.
+    /// Whether the session was already open before the request; only in the response to the caller
+    /// that creates the session.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = false)]
     replayed: Option<bool>,
-    /// Calls sent for the contact and the conversation: 2 when nothing had to be repeated.
+    /// The number of calls sent for the contact and the conversation: 2 without retries.
     #[schema(minimum = 0, example = 2)]
     attempts: u32,
-    /// From the request to the conversation.
+    /// The time from the request to the open conversation, in milliseconds; null until the session
+    /// is open.
     #[schema(required, minimum = 0, example = 41.2)]
     latency_ms: Option<f64>,
-    /// When it was recorded.
+    /// The time at which the session was stored.
     #[schema(value_type = String, format = DateTime, max_length = 40, example = "2026-11-23T04:00:00.000000Z")]
     admitted_at: Timestamp,
-    /// When the conversation was there.
+    /// The time at which the conversation was opened; null until then.
     #[schema(required, value_type = Option<String>, format = DateTime, max_length = 40, example = "2026-11-23T04:00:00.041200Z")]
     opened_at: Option<Timestamp>,
-    /// Why the last attempt did not end well; absent where it did.
+    /// The failure of the last attempt; absent if it succeeded.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<SessionFailure>,
 }
 
-/// Why the last attempt did not end well.
+/// The failure of the last attempt.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SessionFailure {
-    /// Which kind of failure: `/problems/CODE` says what to do.
+    /// The error code. `/problems/CODE` documents its cause and fix.
     #[schema(max_length = 64, example = "platform_failing")]
     code: String,
-    /// One sentence.
+    /// The description of the failure, in one sentence.
     #[schema(
         max_length = 8192,
         example = "could not open the conversation (4 tries in 7.2 s): HTTP 503"
@@ -127,18 +132,19 @@ pub struct SessionFailure {
     message: String,
 }
 
-/// What a browser or an app takes a web messaging session over with.
+/// The data with which a browser or an app continues a web messaging session.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GuestSession {
-    /// The web deployment.
+    /// The ID of the web deployment.
     #[schema(format = Uuid, min_length = 36, max_length = 36, example = "d0d00000-0000-4000-8000-000000000004")]
     deployment_id: String,
-    /// The token of the guest's session on the guest API: only in the answer to whoever creates the session.
+    /// The guest session token of the guest API; only in the response to the caller that creates
+    /// the session.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 256, example = "0f0e0d0c-0b0a-4908-8706-050403020100")]
     token: Option<String>,
-    /// When the session ends if nothing is said.
+    /// The time at which the guest session ends unless a message is sent; null if it is unknown.
     #[schema(format = DateTime, max_length = 40, example = "2026-11-24T04:00:00.000000Z")]
     expires_at: Option<String>,
 }
@@ -157,7 +163,7 @@ impl GuestSession {
 }
 
 impl Session {
-    /// With its tokens: only for those who asked for the session.
+    /// Returns the session with its tokens, for the caller that created it.
     pub fn opened(opened: &CreatedSession) -> Self {
         Self {
             guest_token: Some(opened.guest_token.expose().to_owned()),
@@ -167,7 +173,7 @@ impl Session {
         }
     }
 
-    /// As the ledger has it, without a token.
+    /// Returns the stored session without tokens.
     pub fn stored(session: &session::SessionRecord) -> Self {
         Self {
             row: None,
@@ -197,7 +203,7 @@ impl Session {
         }
     }
 
-    /// As a line of a batch's results.
+    /// Returns the session as a result line of a batch.
     pub fn of_row(self, row: u64) -> Self {
         Self {
             row: Some(row),
@@ -205,7 +211,7 @@ impl Session {
         }
     }
 
-    /// With its tokens, for a person who asked to see them.
+    /// Returns the session with its tokens, for an operator's explicit request.
     pub fn with_tokens(
         self,
         session: &session::SessionRecord,
@@ -220,14 +226,15 @@ impl Session {
     }
 }
 
-/// Sessions, newest first.
+/// A page of sessions, newest first.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Sessions {
-    /// At most as many as were asked for. There may be fewer, or none, and more of them older ones: see `nextCursor`.
+    /// The sessions, at most as many as `limit`. A page can be shorter, or even empty, although
+    /// older sessions exist: follow `nextCursor`.
     #[schema(max_items = 500)]
     pub sessions: Vec<Session>,
-    /// To be sent as `cursor` for what is older; null where that is nothing.
+    /// The value of `cursor` for the next, older page; null on the last page.
     #[schema(
         required,
         max_length = 64,

@@ -6,16 +6,16 @@ use utoipa::ToSchema;
 
 use super::Session;
 
-/// One session, and all that is known to have happened to it.
+/// A session and its history.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Timeline {
-    /// As it is now.
+    /// The current state of the session.
     pub session: Session,
-    /// Oldest first.
+    /// The events of the history, oldest first.
     #[schema(max_items = 1000)]
     pub entries: Vec<Entry>,
-    /// The trace of whoever asked first (W3C Trace Context).
+    /// The trace ID of the first request for the session (W3C Trace Context); null without one.
     #[schema(
         required,
         min_length = 32,
@@ -25,41 +25,41 @@ pub struct Timeline {
     pub trace_id: Option<String>,
 }
 
-/// One thing that happened.
+/// One event in the history of a session.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Entry {
-    /// When.
+    /// The time of the event.
     #[schema(value_type = String, format = DateTime, max_length = 40, example = "2026-11-23T04:00:00.000000Z")]
     pub at: Timestamp,
-    /// What sort of thing: `admitted`, `call`, `opened`, `failed`, `audit`, `delivery`.
+    /// The kind of event: `admitted`, `call`, `opened`, `failed`, `audit` or `delivery`.
     #[schema(max_length = 32, example = "call")]
     pub kind: &'static str,
-    /// What, in a few words.
+    /// A short title.
     #[schema(max_length = 256, example = "Contact registered")]
     pub title: String,
-    /// More of it.
+    /// More details; null without any.
     #[schema(required, max_length = 8192, example = "answered 200")]
     pub detail: Option<String>,
-    /// How it went.
+    /// The result.
     pub status: EntryStatus,
-    /// The platform's, to quote to its support.
+    /// The platform's correlation ID, for requests to the platform's support; null without one.
     #[schema(
         required,
         max_length = 256,
         example = "c5a9c1e0-1111-4222-8333-444455556666"
     )]
     pub correlation_id: Option<String>,
-    /// How long it took.
+    /// The duration, in milliseconds; null if it was not measured.
     #[schema(required, minimum = 0, example = 23.1)]
     pub milliseconds: Option<f64>,
-    /// The audit log that has the record.
+    /// The number of the audit log that has the record; null unless the kind is `audit`.
     #[schema(required, minimum = 1, example = 1)]
     pub audit_log: Option<u32>,
-    /// The record's place in it, from 0.
+    /// The index of the record in its audit log, from 0; null unless the kind is `audit`.
     #[schema(required, minimum = 0, example = 42)]
     pub audit_index: Option<u64>,
-    /// The event for the CRM.
+    /// The ID of the event for the CRM; null unless the kind is `delivery`.
     #[schema(
         required,
         max_length = 64,
@@ -68,16 +68,16 @@ pub struct Entry {
     pub event_id: Option<String>,
 }
 
-/// How it went.
+/// The result of an event in the history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum EntryStatus {
-    /// Well.
+    /// It succeeded.
     Ok,
-    /// Not well; it was tried again.
+    /// It failed, and was tried again.
     Retried,
-    /// Not well.
+    /// It failed.
     Failed,
-    /// It is not over.
+    /// It is not complete yet.
     Waiting,
 }

@@ -5,11 +5,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-/// A token to be verified.
+/// A guest token to verify.
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct VerifyTokenRequest {
-    /// The guest token, whole.
+    /// The complete guest token.
     #[schema(
         min_length = 1,
         max_length = 16384,
@@ -18,10 +18,10 @@ pub struct VerifyTokenRequest {
     pub token: String,
 }
 
-/// The public keys (RFC 7517, section 5).
+/// The published public keys of guest tokens, as a JWK set (RFC 7517, section 5).
 #[derive(Serialize, ToSchema)]
 pub struct KeySet {
-    /// Those that are published.
+    /// The published keys.
     #[schema(max_items = 1000)]
     keys: Vec<PublicKey>,
 }
@@ -29,54 +29,56 @@ pub struct KeySet {
 /// A public key (RFC 7517, section 4; RFC 7518, section 6.3).
 #[derive(Serialize, ToSchema)]
 pub struct PublicKey {
-    /// `RSA`.
+    /// The key type, always `RSA`.
     #[schema(max_length = 8, example = "RSA")]
     kty: String,
-    /// `sig`.
+    /// The use of the key, always `sig`.
     #[serde(rename = "use")]
     #[schema(max_length = 8, example = "sig")]
     usage: String,
-    /// `RS256`.
+    /// The signature algorithm, always `RS256`.
     #[schema(max_length = 8, example = "RS256")]
     alg: String,
-    /// Its id.
+    /// The key ID, as in the header `kid` of guest tokens.
     #[schema(max_length = 128, example = "webchat-guest-key-v1")]
     kid: String,
-    /// The modulus, base64url.
+    /// The modulus, in base64url.
     #[schema(
         max_length = 1024,
         example = "u1SU1LfVLPHCozMxH2Mo4lgOEePzNm0tRgeLezV6ffAt0gunVTLw7onLRnrq0_IzW7yWR7QkrmBL7jTKEn5u-qKhbwKfBstIs-bMY2Zkp18gnTxKLxoS2tFczGkPLPgizskuemMghRniWaoLcyeh"
     )]
     n: String,
-    /// The exponent, base64url.
+    /// The exponent, in base64url.
     #[schema(max_length = 16, example = "AQAB")]
     e: String,
 }
 
-/// Whether a token is ours and good now; if so, whose it is.
+/// The result of a verification: whether this service signed the token and the token is valid now,
+/// and its claims if so.
 #[derive(Debug, Default, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct VerifyTokenResponse {
-    /// Whether it is good.
+    /// Whether the token is valid.
     #[schema(example = true)]
     pub valid: bool,
-    /// Why it is not.
+    /// The reason why the token is not valid; absent if it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 512, example = "the guest token has expired")]
     pub reason: Option<String>,
-    /// Whose it is.
+    /// The ID of the guest; absent if the token is not valid.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 128, example = "user-8842-xyz")]
     pub guest_id: Option<String>,
-    /// Which key signed it.
+    /// The ID of the key that signed the token; absent if the token is not valid.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 128, example = "webchat-guest-key-v1")]
     pub kid: Option<String>,
-    /// Seconds since the Unix epoch (RFC 7519, section 4.1.4).
+    /// The expiry, in seconds since the Unix epoch (RFC 7519, section 4.1.4); absent if the token
+    /// is not valid.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 0, example = 1_795_361_329_i64)]
     pub expires_at: Option<i64>,
-    /// All claims.
+    /// All claims of the token; absent if the token is not valid.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>, example = json!({"guestId": "user-8842-xyz", "tier": "premium"}))]
     pub claims: Option<Map<String, Value>>,

@@ -18,9 +18,10 @@ use crate::{
     service::App,
 };
 
-/// The audit log's checkpoint
+/// Get the checkpoint of the audit log
 ///
-/// What the log came to so far, signed. Keep it somewhere else: with it, whoever changes, drops or adds a record before it is found out.
+/// Returns the signed size and root hash of the current log. Store the checkpoint elsewhere: it
+/// reveals any later change, removal or insertion among the records that it covers.
 #[utoipa::path(
     get, path = "/v1/audit/checkpoint", tag = "audit", operation_id = "getCheckpoint",
     security(("apiKey" = ["sessions:read"])),
@@ -62,9 +63,9 @@ pub(crate) async fn checkpoint(
 
 /// Verify the audit log
 ///
-/// Reads all files, line by line, and compares them with what was signed and with what the store has.
-/// Takes about a second for a million records. One verification runs at a time: a further request
-/// waits for its turn.
+/// Reads all files line by line and compares them with the signed checkpoints and with the store.
+/// This takes about a second per million records. One verification runs at a time; a further
+/// request waits for its turn.
 #[utoipa::path(
     post, path = "/v1/audit:verify", tag = "audit", operation_id = "verifyAudit",
     security(("apiKey" = ["admin"])),

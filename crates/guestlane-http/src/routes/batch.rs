@@ -40,44 +40,49 @@ use crate::{
     service::App,
 };
 
-/// Results that wait for a caller who reads slowly; then no more rows are begun.
+/// Number of results that may wait for a slow reader. At this number, no further row is started.
 const MAX_IN_FLIGHT_ROWS: usize = 64;
 
 const LINES: HeaderValue = HeaderValue::from_static("application/jsonl");
 
-/// A row that has no session.
+/// A row without a session.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct RowFailed {
-    /// Its place in the batch, from 1.
+    /// The number of the row in the batch, from 1.
     #[schema(minimum = 1, example = 2)]
     row: u64,
     error: Problem,
 }
 
-/// The last line: without it, the batch did not come to its end.
+/// The last line of the response. Without it, the batch is incomplete.
 #[derive(Debug, Default, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Summary {
-    /// Rows that were read.
+    /// The number of rows that were read.
     #[schema(minimum = 0, example = 1000)]
     rows: u64,
-    /// Sessions that were opened now.
+    /// The number of sessions that this batch opened.
     #[schema(minimum = 0, example = 990)]
     opened: u64,
-    /// Sessions that were open before.
+    /// The number of sessions that were open before.
     #[schema(minimum = 0, example = 8)]
     replayed: u64,
-    /// Rows that have no open session yet: their lines say what becomes of them.
+    /// The number of rows without an open session. Their result lines give the reason.
     #[schema(minimum = 0, example = 2)]
     failed: u64,
 }
 
 /// Create sessions in a batch
 ///
-/// One session a line (LF, CR or CRLF), as `POST /v1/sessions` takes it; one line of the answer for each as it is done, in any order, with its `row`: the session, or
-/// `{"row", "error"}`. The last line is `{"summary": {…}}`; if it is missing, the connection broke: send the batch again under the same key, and only
-/// what is missing is done. Callers of single sessions go first. A row without a key gets one from the header `Idempotency-Key` and its content.
+/// The body has one session per line (ended by LF, CR or CRLF), in the format of
+/// `POST /v1/sessions`. The response has one line per session as soon as it completes, in any
+/// order: the session with its `row`, or `{"row", "error"}`. The last line is `{"summary": {…}}`.
+///
+/// If the summary is missing, the connection broke. Send the batch again with the same header
+/// `Idempotency-Key`: only the missing sessions are created. A row without an idempotency key gets
+/// one that is derived from this header and the row's content. Requests for single sessions have
+/// priority over rows.
 #[utoipa::path(
     post, path = "/v1/sessions:batch", tag = "sessions", operation_id = "createSessions",
     security(("apiKey" = ["sessions:write"])),
@@ -140,13 +145,13 @@ fn tokio_stream(lines: mpsc::Receiver<Bytes>) -> impl futures_util::Stream<Item 
     .fuse()
 }
 
-/// How a row ended.
+/// The result of a row.
 enum RowOutcome {
     Opened { replayed: bool },
     Failed,
 }
 
-/// A batch that is being read.
+/// A batch whose body is being read.
 struct Reading {
     app: App,
     who: Authenticated,
@@ -155,7 +160,8 @@ struct Reading {
     results: mpsc::Sender<Bytes>,
 }
 
-/// Where a row's result goes. It is taken before the row begins: a caller who does not read holds up nobody else.
+/// The channel slot for a row's result. It is reserved before the row starts, so a slow reader
+/// cannot hold an admission permit that other callers need.
 type ResponseSlot = mpsc::OwnedPermit<Bytes>;
 
 impl Reading {
@@ -248,7 +254,8 @@ impl Reading {
         }
     }
 
-    /// Waits for it, unless the caller goes away or the service ends: then nothing is begun any more. What has begun is finished.
+    /// Waits for `work`, unless the caller disconnects or the service shuts down; then returns
+    /// `None`. Rows that have started are still finished.
     async fn or_cancelled<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
             done = work => Some(done),
@@ -315,20 +322,20 @@ fn line(value: &impl Serialize) -> Bytes {
     line.into()
 }
 
-/// How long a caller may take for a line.
+/// How long a batch may stay without a further row.
 const SILENCE: Duration = Duration::from_secs(60);
 
 #[derive(Debug, thiserror::Error)]
 #[error("no line came for {} s", SILENCE.as_secs())]
 struct IdleTimeout;
 
-/// The lines of a body, as they come.
+/// The lines of a request body, as they arrive.
 struct Lines {
     clock: Clock,
     body: axum::body::BodyDataStream,
     splitter: LineSplitter,
     waiting_since: Option<Timestamp>,
-    /// The body broke off, or is no batch: what follows is not read.
+    /// The body ended early or is not a batch; the rest is not read.
     broken: bool,
     over: bool,
 }
@@ -346,12 +353,13 @@ impl Lines {
         }
     }
 
-    /// The caller's patience begins anew: blank lines alone do not keep a batch open.
+    /// Restarts the idle timeout. Only rows call this: blank lines alone must not keep a batch
+    /// open.
     fn has_given_a_row(&mut self) {
         self.waiting_since = None;
     }
 
-    /// May be dropped while it waits: nothing that was read is lost.
+    /// Returns the next line. It is safe to cancel: no data that was read is lost.
     async fn next(&mut self) -> Option<Line> {
         loop {
             if let Some(line) = self.splitter.next_line() {

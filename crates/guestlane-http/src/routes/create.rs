@@ -33,13 +33,15 @@ use crate::{
     service::App,
 };
 
-/// How long a caller waits who does not say: less than the 30 s after which many clients and balancers give up.
+/// Default wait of a request. It is shorter than the 30 s after which many clients and load
+/// balancers give up.
 const WAIT: Duration = Duration::from_secs(25);
 
 /// Create a session
 ///
-/// Signs the guest token, registers the guest as an external contact and opens a conversation in the queue. The same key and the same request are the
-/// same session, for as long as it is kept: ask again after any failure.
+/// Signs the guest token, registers the guest as an external contact and opens a conversation in
+/// the queue. A repeated request with the same idempotency key returns the same session for as long
+/// as it is stored, so repeat the request after any failure.
 #[utoipa::path(
     post, path = "/v1/sessions", tag = "sessions", operation_id = "createSession",
     security(("apiKey" = ["sessions:write"])),
@@ -130,7 +132,7 @@ pub(crate) async fn create(
     }
 }
 
-/// The session, once it is recorded; `None` where it is over by then.
+/// Returns the session once it is stored, or `None` if the saga has ended by then.
 async fn wait_until_admitted(
     app: &App,
     mut recorded: watch::Receiver<Option<Uuid>>,
@@ -156,7 +158,8 @@ async fn create_detached(
     trail.scope(engine.create(request)).await
 }
 
-/// The key may stand in the header or in the body; in both only if it is the same.
+/// Moves the idempotency key from the header into the request. A different key in the body is an
+/// error.
 fn wish_with_key(
     wish: CreateSessionRequest,
     headers: &HeaderMap,
@@ -205,7 +208,8 @@ fn created_response(opened: &CreatedSession) -> Response {
     response
 }
 
-/// What is told of a session that did not become open: one that is recorded and will be completed is no failure.
+/// Returns the response for a session that did not become open. A stored session that will be
+/// completed is no failure: the response is 202.
 async fn error_response(
     app: &App,
     error: Error,

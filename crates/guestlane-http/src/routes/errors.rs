@@ -17,9 +17,9 @@ use crate::{
     service::App,
 };
 
-/// Errors by category
+/// Get error counts by category
 ///
-/// One for each failed attempt, of this process and of those before it.
+/// Counts each failed attempt of this process and of earlier ones.
 #[utoipa::path(
     get, path = "/v1/errors", tag = "operation", operation_id = "getErrors",
     security(("apiKey" = ["sessions:read"])),
@@ -36,7 +36,7 @@ pub(crate) async fn errors(
     ))
 }
 
-/// The page of a kind of problem, to which `type` leads: Markdown, as a person reads it.
+/// The documentation page of an error code, to which a problem's `type` points, as Markdown.
 pub(crate) async fn page(PathId(code): PathId) -> Result<Response, Problem> {
     let nothing = || {
         Problem::new(

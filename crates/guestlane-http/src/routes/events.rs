@@ -25,9 +25,10 @@ use crate::{
     service::App,
 };
 
-/// How it goes
+/// Get an overview of the service
 ///
-/// Rate and latency of the last minute, quota, errors with cause and fix, outbox, audit log, keys.
+/// Returns rate and latency of the last minute, use of the rate limits, errors with cause and fix,
+/// and the state of the outbox, the audit log and the signing keys.
 #[utoipa::path(
     get, path = "/v1/overview", tag = "operation", operation_id = "getOverview",
     security(("apiKey" = ["sessions:read"])),
@@ -38,9 +39,10 @@ pub(crate) async fn now(State(app): State<App>, who: Authenticated) -> Result<Re
     Ok(json_response(StatusCode::OK, &overview(&app, who.scopes())))
 }
 
-/// What comes, as it comes
+/// Stream the overview and session changes
 ///
-/// Server-sent events: `overview` each second, and `session` whenever one opens, fails or rests. Who does not keep up misses some sessions.
+/// Server-sent events: `overview` every second, and `session` whenever a session opens, fails or
+/// waits for another attempt. A client that reads too slowly misses some `session` events.
 #[utoipa::path(
     get, path = "/v1/events", tag = "operation", operation_id = "streamEvents",
     security(("apiKey" = ["sessions:read"])),
@@ -56,7 +58,8 @@ pub(crate) async fn stream(
     Ok(response)
 }
 
-/// Marks an answer that goes on: nothing on the way may keep a part of it for later, and it takes as long as it lasts.
+/// Marks a response as a stream: caches and proxies must not store or buffer it, and its logged
+/// duration includes its body.
 pub(crate) fn as_stream(response: &mut Response) {
     response.extensions_mut().insert(Streams);
     let headers = response.headers_mut();

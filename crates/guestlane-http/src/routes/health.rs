@@ -14,14 +14,15 @@ use crate::{
     service::App,
 };
 
-/// Whether the process lives, or takes requests.
+/// The state of the process.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Health {
-    /// `ok`.
+    /// Always `ok`.
     #[schema(max_length = 16, example = "ok")]
     status: &'static str,
-    /// `ok`, or `failing`: sessions are recorded meanwhile, and completed when it is back. Of `/readyz`.
+    /// The state of the platform, only in the response of `/readyz`: `ok` or `failing`. While the
+    /// platform fails, sessions are stored and completed later.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 16, example = "ok")]
     platform: Option<&'static str>,
@@ -32,7 +33,7 @@ const OK: Health = Health {
     platform: None,
 };
 
-/// Does the process live?
+/// Liveness probe
 #[utoipa::path(
     get, path = "/healthz", tag = "operation", operation_id = "getHealth", security(()),
     responses((status = 200, description = "It does", body = Health)),
@@ -41,10 +42,11 @@ pub(crate) async fn live() -> Response {
     json_response(StatusCode::OK, &OK)
 }
 
-/// Does it take requests?
+/// Readiness probe
 ///
-/// Not while it ends, nor while its store does not answer or takes no writes. The answer comes from what the process knows, at once.
-/// That the platform fails does not matter here: no other instance would fare better.
+/// The service is not ready during shutdown, or while its store does not respond or accepts no
+/// writes. The response comes from memory, without delay. A failing platform does not make the
+/// service unready: it affects all instances alike.
 #[utoipa::path(
     get, path = "/readyz", tag = "operation", operation_id = "getReadiness", security(()),
     responses((status = 200, description = "It does", body = Health), NotReady),

@@ -11,12 +11,14 @@ use http::header;
 
 use crate::{model::KeySet, service::App};
 
-/// How long a verifier is asked to keep the set; less where keys are published for a shorter time before they sign.
+/// Longest `max-age` of the key set. It is shorter where a new key is published for less time
+/// before it signs; a verifier would otherwise miss the new key.
 const KEEP: Duration = Duration::from_secs(3600);
 
-/// The public keys
+/// Get the public keys of guest tokens
 ///
-/// A JWK set (RFC 7517, section 5): the key that signs, the next one, and those whose last tokens are not over yet.
+/// Returns a JWK set (RFC 7517, section 5) with the active signing key, the next key, and the keys
+/// whose last guest tokens have not expired yet.
 #[utoipa::path(
     get, path = "/.well-known/jwks.json", tag = "tokens", operation_id = "getKeys", security(()),
     responses((status = 200, description = "The key set", content_type = "application/jwk-set+json", body = KeySet)),

@@ -18,15 +18,15 @@ use crate::{
     service::App,
 };
 
-/// Which events.
+/// Filter and page of an event list.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct Which {
-    /// Only those in this state.
+    /// Return only events in this state.
     #[param(value_type = Option<EventState>, example = "dead")]
     state: Option<EventState>,
-    /// `nextCursor` of the page before.
+    /// `nextCursor` of the previous page.
     #[param(
         min_length = 1,
         max_length = 18,
@@ -34,13 +34,13 @@ pub(crate) struct Which {
         example = "1234"
     )]
     cursor: Option<String>,
-    /// At most so many [default: 50].
+    /// Maximum number of events [default: 50].
     #[param(minimum = 1, maximum = 500, example = 50)]
     limit: Option<u32>,
 }
 
 impl Which {
-    /// The place before which the page ends.
+    /// Parses the cursor: the position before which the page ends.
     pub(crate) fn before(&self) -> Result<Option<i64>, ValidationError> {
         let place = |cursor: &String| {
             let number = Some(cursor)
@@ -61,7 +61,8 @@ impl Which {
 
 /// List events for the CRM
 ///
-/// Newest first, one for each receiver. `dead` ones are dead letters: all their tries are used up.
+/// Newest first, one entry for each receiver. Events in the state `dead` are dead letters: all
+/// their attempts have failed.
 #[utoipa::path(
     get, path = "/v1/outbox", tag = "crm", operation_id = "listEvents",
     security(("apiKey" = ["sessions:read"])), params(Which),
@@ -94,9 +95,10 @@ pub(crate) async fn list(
     ))
 }
 
-/// Send an event again
+/// Replay an event
 ///
-/// To all its receivers, with the same id and the same body, whatever became of it: a receiver that has it knows it by its `webhook-id`.
+/// Sends the event to all its receivers again, whatever the state of its deliveries. ID and body
+/// stay the same, so a receiver recognises a duplicate by its `webhook-id`.
 #[utoipa::path(
     post, path = "/v1/outbox/{id}:replay", tag = "crm", operation_id = "replayEvent",
     security(("apiKey" = ["admin"])),

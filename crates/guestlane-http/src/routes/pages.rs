@@ -31,7 +31,8 @@ assets! {
     "timeline.js" "text/javascript; charset=utf-8";
 }
 
-/// Nothing from elsewhere, nothing in between: not even a text that becomes a script.
+/// Content security policy of the pages. It allows only resources of this origin, and no inline
+/// script or style, so that text from a session cannot run as a script.
 const POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 );

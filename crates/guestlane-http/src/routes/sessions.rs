@@ -22,15 +22,15 @@ use crate::{
     timeline::timeline,
 };
 
-/// The most that one page has.
+/// Maximum number of sessions on one page.
 const MOST: u32 = 500;
 
-/// Which sessions.
+/// Filter and page of a session list.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct Which {
-    /// Only this guest's.
+    /// Return only sessions of this guest.
     #[param(
         min_length = 1,
         max_length = 128,
@@ -38,16 +38,16 @@ pub(crate) struct Which {
         example = "user-8842-xyz"
     )]
     guest_id: Option<String>,
-    /// Only those in this state.
+    /// Return only sessions in this state.
     #[param(value_type = Option<crate::model::SessionState>, example = "open")]
     state: Option<String>,
-    /// Only those of this queue.
+    /// Return only sessions in this queue.
     #[param(format = Uuid, min_length = 36, max_length = 36, example = "5e0c0000-0000-4000-8000-000000000001")]
     queue_id: Option<String>,
-    /// `nextCursor` of the page before.
+    /// `nextCursor` of the previous page.
     #[param(format = Uuid, min_length = 36, max_length = 36, example = "019ab123-4567-7000-8000-0123456789ab")]
     cursor: Option<String>,
-    /// At most so many [default: 50].
+    /// Maximum number of sessions [default: 50].
     #[param(minimum = 1, maximum = 500, example = 50)]
     limit: Option<u32>,
 }
@@ -89,7 +89,8 @@ impl Which {
 
 /// List sessions
 ///
-/// Newest first. A page may have fewer than `limit`, or none, and go on all the same: follow `nextCursor` until it is null.
+/// Newest first. A page can have fewer sessions than `limit`, or none, although more exist: follow
+/// `nextCursor` until it is null.
 #[utoipa::path(
     get, path = "/v1/sessions", tag = "sessions", operation_id = "listSessions",
     security(("apiKey" = ["sessions:read"])), params(Which),
@@ -130,10 +131,12 @@ pub(crate) fn limit(limit: Option<u32>) -> Result<u32, ValidationError> {
     }
 }
 
-/// Look at a session
+/// Get a session
 ///
-/// The stored session without tokens: those are in the answers to its own caller (`POST /v1/sessions`). A key with `sessions:write` alone sees the
-/// sessions of its own owner, so that it can follow the `Location` of an answer 202; any other ID answers 404.
+/// Returns the stored session without tokens; only the responses to the caller that creates the
+/// session (`POST /v1/sessions`) contain tokens. A key that has only `sessions:write` sees the
+/// sessions of its own owner, so that it can follow the `Location` of a response 202. For any other
+/// ID it gets 404.
 #[utoipa::path(
     get, path = "/v1/sessions/{id}", tag = "sessions", operation_id = "getSession",
     security(("apiKey" = ["sessions:read"]), ("apiKey" = ["sessions:write"])),
@@ -155,9 +158,10 @@ pub(crate) async fn show(
     Ok(json_response(StatusCode::OK, &Session::stored(&session)))
 }
 
-/// What happened to a session
+/// Get the timeline of a session
 ///
-/// Each step and each try with its correlation id, each audit record with its place, each delivery to the CRM.
+/// Returns each step and each attempt with its correlation ID, each audit record with its index,
+/// and each delivery to the CRM.
 #[utoipa::path(
     get, path = "/v1/sessions/{id}/timeline", tag = "sessions", operation_id = "getSessionTimeline",
     security(("apiKey" = ["sessions:read"])),
@@ -188,7 +192,8 @@ async fn session(app: &App, id: &str) -> Result<session::SessionRecord, Problem>
     found.ok_or_else(no_session)
 }
 
-/// The answer for a missing session and for one of another owner: both are the same, so that the latter stays hidden.
+/// The problem for a missing session and for a session of another owner. Both look the same, so
+/// that a caller does not learn of other owners' sessions.
 fn no_session() -> Problem {
     let detail =
         "there is no session of that id here: it may have been forgotten, or be in another store";

@@ -17,12 +17,13 @@ use crate::{
     service::App,
 };
 
-/// In bytes: far more than any of ours has.
+/// Maximum length of a token in bytes. It far exceeds the length of any guest token.
 const MAX_TOKEN: usize = 16 * 1024;
 
 /// Verify a guest token
 ///
-/// Whether a token was signed here, by a key that is still believed, and is good now; if so, whose it is.
+/// Checks that a trusted key of this service signed the token and that the token is valid now, and
+/// returns its claims.
 #[utoipa::path(
     post, path = "/v1/tokens:verify", tag = "tokens", operation_id = "verifyToken",
     security(("apiKey" = ["tokens:verify"])),

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{World, bearer, header, json, new_key, settings};
 
-/// Every operation of the OpenAPI document, with example values for its parameters.
+/// Returns every operation of the OpenAPI document, with example values for its parameters.
 async fn operations(world: &World) -> Vec<(Method, String, Value)> {
     let document = json(&world.send(Method::GET, "/openapi.json", &[], "").await);
     let mut found = Vec::new();
@@ -91,7 +91,7 @@ async fn each_scope_allows_what_it_says_and_admin_all() {
     for (method, path, operation) in operations(&world).await {
         let wanted = scopes(&operation);
         if wanted.is_empty() || path == "/v1/events" {
-            // The stream does not end; it has a test of its own.
+            // The stream does not end; its own test covers it.
             continue;
         }
         // The scope is checked before the query, so an invalid query does not change the result.
@@ -265,7 +265,7 @@ async fn when_a_key_was_used_is_known() {
         .await;
 }
 
-/// A new API key with an owner of its own, once the running service accepts it.
+/// Creates an API key with its own owner, and waits until the running service accepts it.
 async fn accepted_key(world: &World, change: impl FnOnce(&mut StoredApiKey)) -> String {
     let key = new_key(&world.engine, "sessions:write", change).await;
     world

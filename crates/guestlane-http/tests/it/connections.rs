@@ -99,7 +99,7 @@ async fn http2_connection_that_opens_no_window_is_closed_after_the_write_limit()
     }
 }
 
-/// A connection from `address`, after a request on it was answered.
+/// Opens a connection from `address`, and waits for the response to a first request.
 async fn served_from(address: [u8; 4], server: SocketAddr) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind((address, 0).into()).unwrap();
@@ -108,7 +108,8 @@ async fn served_from(address: [u8; 4], server: SocketAddr) -> TcpStream {
     stream
 }
 
-/// Whether a request on the connection is answered. `HEAD` limits the response to its headers.
+/// Returns whether a request on the connection gets a response. `HEAD` limits the response to its
+/// headers.
 async fn is_served(stream: &mut TcpStream) -> bool {
     let mut head = Vec::new();
     if stream

@@ -1,4 +1,4 @@
-//! `World`: a simulated platform, a service, and API keys for it.
+//! The test harness: a simulated platform, a service, and API keys for it.
 
 use std::{
     collections::HashMap,
@@ -80,7 +80,7 @@ impl World {
         Self::serve(sim, engine, directory, settings).await
     }
 
-    /// A service with a manual clock.
+    /// Starts a service with a manual clock.
     pub(crate) async fn at(clock: &ManualClock) -> Self {
         crypto();
         let options = Options {

@@ -121,7 +121,7 @@ async fn fifty_at_once_under_one_key_are_one_session() {
         .iter()
         .map(|answer| answer.status.as_u16())
         .collect();
-    // Requests beyond the limit are answered 429, and no session is created twice.
+    // Requests beyond the limit get 429, and no session is created twice.
     assert_eq!(
         statuses.iter().filter(|status| **status == 201).count(),
         1,

@@ -1,4 +1,4 @@
-//! Graceful shutdown: no new requests, and no lost sessions.
+//! Graceful shutdown: the service accepts no new requests and loses no sessions.
 
 use std::time::Duration;
 

@@ -55,7 +55,7 @@ async fn a_certificate_is_replaced_while_the_service_runs() {
     let directory = tempfile::tempdir().unwrap();
     let (files, first) = certificate(directory.path(), "first");
     let (second_files, second) = certificate(directory.path(), "second");
-    // The world provides the engine.
+    // The harness provides the engine.
     let world = World::new().await;
     let mut settings = settings();
     settings.tls = Some(files.clone());
@@ -126,7 +126,7 @@ async fn a_certificate_that_is_its_own_authority_is_believed_alone() {
         (files, pem)
     };
     let ((files, own), (other_files, another)) = (own_authority("own"), own_authority("another"));
-    // The world provides the engine.
+    // The harness provides the engine.
     let world = World::new().await;
     let mut settings = settings();
     settings.tls = Some(files.clone());

@@ -118,7 +118,7 @@ impl Client {
             .await
     }
 
-    /// A token signed by this client's key, with whatever header and claims.
+    /// Returns a token with any header and claims, signed with this client's key.
     pub(crate) fn token(&self, header: &Value, claims: &Value) -> String {
         let encode = |value: &Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
         let signed = format!("{}.{}", encode(header), encode(claims));

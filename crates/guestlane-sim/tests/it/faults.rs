@@ -1,3 +1,5 @@
+//! Injected faults on calls: whether the work is done, and which calls are affected.
+
 use std::time::Duration;
 
 use guestlane_genesys::CreatedResource;
@@ -117,7 +119,7 @@ async fn a_bad_fault_is_refused_and_the_old_ones_stay() {
     );
 }
 
-/// Which of the two a fault is, for each of them: whether the work is done is what a client must not get wrong.
+/// The description of each fault says whether the work is done. A client must never get this wrong.
 #[tokio::test]
 async fn each_fault_does_the_work_or_does_not_as_its_name_says() {
     for kind in FaultKind::ALL {

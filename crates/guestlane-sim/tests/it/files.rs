@@ -1,3 +1,5 @@
+//! Attachments and signed-in guests: upload, download, authorization codes and refresh tokens.
+
 use std::time::Duration;
 
 use guestlane_sim::DEPLOYMENT_ID;

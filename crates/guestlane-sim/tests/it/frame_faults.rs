@@ -1,3 +1,5 @@
+//! Injected faults on frames of the guest WebSocket and on its upgrade.
+
 use std::time::Duration;
 
 use guestlane_sim::FaultKind;
@@ -16,7 +18,8 @@ async fn with_fault(spec: &str) -> Client {
     client
 }
 
-/// Lets time pass while something is held; comes back when something is held that no time helps.
+/// Advances the clock while the simulator withholds something. Returns once it withholds something
+/// without a time limit.
 async fn meanwhile(client: &Client, kind: FaultKind) {
     loop {
         tokio::task::yield_now().await;
@@ -28,7 +31,8 @@ async fn meanwhile(client: &Client, kind: FaultKind) {
     }
 }
 
-/// What comes: `Some(Some(text))`, the connection's end, or nothing ever.
+/// Waits for the result: `Some(Some(text))` for a frame, `Some(None)` for the connection's end,
+/// `None` if nothing will ever come.
 async fn outcome(client: &Client, guest: &mut Guest, kind: FaultKind) -> Option<Option<String>> {
     tokio::select! {
         text = guest.next_text() => Some(text),
@@ -36,7 +40,8 @@ async fn outcome(client: &Client, guest: &mut Guest, kind: FaultKind) -> Option<
     }
 }
 
-/// Which of the two a fault is, on a frame: whether the work is done is what a client must not get wrong.
+/// The description of each fault on a frame says whether the work is done. A client must never get
+/// this wrong.
 #[tokio::test]
 async fn each_fault_of_a_frame_does_the_work_or_does_not_as_its_name_says() {
     for kind in FaultKind::ALL

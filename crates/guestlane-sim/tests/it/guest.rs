@@ -23,7 +23,7 @@ pub(crate) struct Guest {
 }
 
 impl Client {
-    /// Opens a socket and says nothing.
+    /// Opens a WebSocket without configuring it.
     pub(crate) async fn socket(&self, token: &str) -> Guest {
         self.try_socket(token, &format!("/v1?deploymentId={DEPLOYMENT_ID}"), None)
             .await
@@ -58,7 +58,7 @@ impl Client {
         }
     }
 
-    /// Opens a socket, or does not.
+    /// Opens a WebSocket, or returns `None` if the upgrade fails.
     pub(crate) async fn may_open(&self, token: &str) -> Option<Guest> {
         let base = self.sim.base_url();
         let stream = TcpStream::connect(base.strip_prefix("http://").unwrap())
@@ -74,7 +74,7 @@ impl Client {
         })
     }
 
-    /// Opens a socket and configures it.
+    /// Opens a WebSocket and configures it.
     pub(crate) async fn guest(&self, token: &str) -> Guest {
         let mut guest = self.socket(token).await;
         assert_eq!(guest.configure().await["code"], 200);
@@ -83,17 +83,17 @@ impl Client {
 }
 
 impl Guest {
-    /// Sends a text as it is.
+    /// Sends a text message unchanged.
     pub(crate) async fn say(&mut self, text: String) {
         self.socket.send(Message::text(text)).await.unwrap();
     }
 
-    /// Sends bytes as they are.
+    /// Sends a binary message unchanged.
     pub(crate) async fn say_binary(&mut self, bytes: Vec<u8>) {
         self.socket.send(Message::binary(bytes)).await.unwrap();
     }
 
-    /// The code that the connection is closed with.
+    /// Returns the close code of the connection.
     pub(crate) async fn close_code(&mut self) -> Option<u16> {
         loop {
             match self.socket.next().await {
@@ -112,7 +112,7 @@ impl Guest {
         self.say(fields.to_string()).await;
     }
 
-    /// The next text; `None` when the connection ends, in whatever way.
+    /// Returns the next text message, or `None` when the connection ends in any way.
     pub(crate) async fn next_text(&mut self) -> Option<String> {
         #[expect(
             clippy::disallowed_methods,
@@ -135,7 +135,7 @@ impl Guest {
         serde_json::from_str(&text).unwrap_or(Value::String(text))
     }
 
-    /// Sends a frame and reads one.
+    /// Sends a frame and returns the next one.
     pub(crate) async fn ask(&mut self, action: &str, fields: Value) -> Value {
         self.send(action, fields).await;
         self.next().await

@@ -1,3 +1,5 @@
+//! The public platform's routes: validation, contacts, conversations, routing and open messages.
+
 use std::time::Duration;
 
 use base64::{Engine, prelude::BASE64_STANDARD};

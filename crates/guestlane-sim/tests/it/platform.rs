@@ -1,3 +1,5 @@
+//! The surface `rest`: access tokens, idempotency keys, validation and rate limits.
+
 use std::time::Duration;
 
 use guestlane_genesys::Rate;
@@ -119,7 +121,8 @@ async fn a_key_is_remembered_for_24_hours_with_its_answer_and_its_body() {
     let body = client.new_contact("ann");
     let first = client.contact(&bearer, "key", &body).await;
     client.clock.advance(Duration::from_secs(24 * 3600 - 1));
-    // The guest token in the body has expired long ago: the key is answered before the body is looked at.
+    // The guest token in the body has expired long ago. The idempotency key is looked up before the
+    // body is validated.
     assert_eq!(client.contact(&bearer, "key", &body).await, first);
     assert_eq!(
         client

@@ -1,3 +1,5 @@
+//! Guest sessions on the WebSocket: conversations, connections, frames, expiry and history.
+
 use std::time::Duration;
 
 use guestlane_sim::{DEPLOYMENT_ID, Flow, UnknownDeployment};

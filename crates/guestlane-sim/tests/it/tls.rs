@@ -1,3 +1,5 @@
+//! TLS of the simulator: host names of a region, HTTP/2, and faults on an HTTP/2 connection.
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -24,7 +26,7 @@ use tokio_tungstenite::{client_async, tungstenite::Message};
 
 use crate::client::Client;
 
-/// A client whose simulator speaks TLS.
+/// Returns a client whose simulator uses TLS.
 async fn client() -> Client {
     Client::new(|options| {
         options.tls = Some(Tls {

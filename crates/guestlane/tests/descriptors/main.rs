@@ -1,5 +1,5 @@
-//! A process that has run out of file descriptors. The limit applies to the process, so this test
-//! has a process of its own.
+//! Tests of a process that has no file descriptor left. The limit applies to the process, so this
+//! test has its own process.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
 
 #[path = "../it/harness.rs"]
@@ -12,10 +12,10 @@ use guestlane_store::{Delivery, DeliveryState};
 use harness::{World, request};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-/// The store of a single machine: one file.
+/// The store of this test binary: SQLite.
 const STORE: harness::Kept = harness::Kept::InAFile;
 
-/// Opens files until there is no descriptor left.
+/// Opens files until no file descriptor is left.
 fn take_all_descriptors() -> Vec<File> {
     let mut taken = Vec::new();
     while let Ok(file) = File::open("/dev/null") {
@@ -31,7 +31,8 @@ async fn a_call_that_could_not_leave_this_machine_is_no_try_of_the_other_side() 
     let world = World::new().await;
     let engine = world.engine().await;
     let outbox = engine.outbox().unwrap();
-    world.faults(&["crm:reset:first=1"]); // after which no connection to it is left
+    // Closes the connection, so the next delivery needs a new descriptor.
+    world.faults(&["crm:reset:first=1"]);
     engine.create(request("ann")).await.unwrap();
     while !outbox.wait_for_initial_deliveries().await {}
     let event = async || -> Delivery {
@@ -69,8 +70,8 @@ async fn a_call_that_could_not_leave_this_machine_is_no_try_of_the_other_side() 
         (1, 2)
     );
 
-    // One that lasts for more than a day is a try after all: at last there is a dead letter for a
-    // person to see.
+    // A local failure that lasts longer than a day does count as an attempt, so that the event ends
+    // as a dead letter and an operator sees it.
     world.faults(&["crm:reset:first=1"]);
     engine.create(request("bob")).await.unwrap();
     while !outbox.wait_for_initial_deliveries().await {}
@@ -81,9 +82,10 @@ async fn a_call_that_could_not_leave_this_machine_is_no_try_of_the_other_side() 
     assert_eq!(round.unwrap().failed, 1);
     assert_eq!(event().await.event.tries, 2);
 
-    // Nor is a call to the platform, for longer than three repetitions would last.
+    // A platform call that lacks a descriptor is no attempt either. It waits longer than three
+    // retries would take.
     world.faults(&[]);
-    let fresh = world.engine().await; // which has no connection yet
+    let fresh = world.engine().await; // has no connection yet
     let (taken, before) = (take_all_descriptors(), world.clock.now());
     let clock = world.clock();
     let (opened, ()) = tokio::join!(fresh.create(request("cy")), async {

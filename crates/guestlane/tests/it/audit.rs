@@ -45,7 +45,7 @@ async fn processes_that_run_at_once_have_a_log_each_and_the_next_one_goes_on_wit
         assert!(engine.outbox().unwrap().wait_for_initial_deliveries().await);
         drop(engine);
     }
-    // The threads of the processes end on their own time.
+    // The background threads of dropped engines end at a later time.
     while world.proven_logs().await[0].checkpoint.size == 4 {
         world.engine().await.create(fresh("cy")).await.unwrap();
     }
@@ -79,7 +79,8 @@ async fn a_full_log_is_closed_and_the_next_one_knows_how_it_ended() {
         )));
     }
 
-    // Rolled back to an earlier state of itself, signed checkpoint and all: alone it is a good log, and the next one tells.
+    // The log is rolled back to an earlier state, together with its signed checkpoint. Alone it
+    // verifies; the next log reveals the rollback.
     let state = world.state().await;
     let elsewhere = tempfile::tempdir().unwrap();
     let path = elsewhere.path().join("log.jsonl");
@@ -165,7 +166,7 @@ async fn with_pseudonyms_the_log_names_nobody_and_whoever_has_the_store_finds_ea
         engine.create(fresh(guest)).await.unwrap();
     }
     world.faults(&["queue:404"]);
-    world.engine().await.create(fresh("ann")).await.unwrap_err(); // a refusal is on record, too
+    world.engine().await.create(fresh("ann")).await.unwrap_err(); // the audit log has refusals, too
     let text = fs::read_to_string(world.audit_path()).unwrap();
     assert!(!text.contains("ann") && !text.contains("bob"), "{text}");
     let records = |guest: &str| {
@@ -216,7 +217,7 @@ pub(crate) fn canary(key: &str) -> SessionRequest {
     }
 }
 
-/// The files of the state directory that have the canary in them, and the database if it has.
+/// Returns the files of the state directory that contain the canary, and the database if it does.
 pub(crate) fn files_with_the_canary(world: &World) -> Vec<String> {
     let mut found = files_in(world.directory.path());
     if world.postgres.is_some()
@@ -247,7 +248,8 @@ fn files_in(directory: &Path) -> Vec<String> {
     found
 }
 
-/// A guest of whom there is everything: sessions that are open, failed and set aside, events that are delivered, waiting and dead.
+/// Creates a guest with data of every kind: sessions that are open, failed and set aside, and
+/// events that are delivered, pending and dead.
 async fn guest_with_a_past(world: &World) -> std::sync::Arc<SessionEngine> {
     let engine = world.engine().await;
     engine.create(request("bob")).await.unwrap();
@@ -350,7 +352,7 @@ async fn an_erased_guest_is_in_no_file_any_more_and_every_proof_still_holds() {
         (&"guest.erase".into(), done.pseudonym.as_deref())
     );
 
-    // Nobody sends what was erased, nobody finds the guest, and the others are as they were.
+    // The erased event is never sent, the guest cannot be found, and other guests are unchanged.
     let event = engine
         .store()
         .events(Some(DeliveryState::Erased), None, 1)
@@ -404,7 +406,7 @@ async fn with_ids_in_plain_it_says_which_records_cannot_be_erased() {
         "guestlane.db"
     };
     let found = files_with_the_canary(&world);
-    // The store keeps the log's lines, as they were signed.
+    // The store keeps the lines of the log as they were signed.
     assert!(
         found
             .iter()
@@ -464,7 +466,7 @@ async fn a_log_that_cannot_be_written_is_told_before_anything_is_created_and_cat
     world.proven_logs().await;
 }
 
-/// A security reviewer reads in the log whom the store trusts, and since when.
+/// An auditor can read in the log which keys the store trusts, and since when.
 #[tokio::test]
 async fn what_changes_whom_the_store_trusts_is_in_the_log() {
     let world = World::new().await;

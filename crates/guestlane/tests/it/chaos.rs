@@ -9,7 +9,7 @@ use guestlane_store::SessionFilter;
 
 use crate::harness::{World, crowd, request, tell};
 
-/// `GUESTLANE_TEST_SESSIONS=10000` makes the day longer.
+/// Number of sessions. `GUESTLANE_TEST_SESSIONS=10000` makes the run longer.
 #[expect(clippy::disallowed_methods, reason = "a test's own setting")]
 fn sessions() -> usize {
     std::env::var("GUESTLANE_TEST_SESSIONS")
@@ -110,7 +110,8 @@ async fn each_fault_alone_at_5_percent_of_all_calls_loses_nobody() {
         };
         assert!(world.sim.state().faults[kind.name()] > 0, "{}", kind.name());
         let opened = created.iter().filter(|created| created.is_ok()).count();
-        // What the platform refuses for good ends a session; everything else is repeated, and at 5 % that is enough.
+        // A final refusal ends a session. Every other fault is retried, and at a fault rate of 5 %
+        // the retries suffice.
         let final_kinds = [
             "400",
             "400-echo",

@@ -10,7 +10,7 @@ use crate::harness::{World, request};
 
 const HOUR: i64 = 3600;
 
-/// A world whose platform has a clock of its own.
+/// Returns a harness whose platform has its own clock.
 async fn world(change: impl FnOnce(&mut guestlane_sim::Options)) -> World {
     World::with(|options| {
         options.clock = ManualClock::new(Timestamp::from_unix_micros(1_795_361_029_000_000)).into();
@@ -53,14 +53,14 @@ async fn a_driver_who_was_taken_for_dead_answers_what_the_other_one_made() {
         async move { engine.create(request("ann")).await }
     });
     world.hanging().await;
-    world.clock.set_wall_clock(30); // the lease is over, the caller's patience is not
+    world.clock.set_wall_clock(30); // the lease has expired, the caller's deadline has not
     assert!(matches!(
         &other.recover_abandoned().await.unwrap()[..],
         [Ok(_)]
     ));
     while !creating.is_finished() {
         if world.sim.state().hanging > 0 {
-            world.clock.advance(Duration::from_millis(300)); // the slow answer comes
+            world.clock.advance(Duration::from_millis(300)); // the slow response arrives
         }
         tokio::task::yield_now().await;
     }
@@ -89,7 +89,8 @@ async fn what_a_killed_process_left_behind_is_taken_up_within_5_seconds_of_the_n
         let started = lane_time(&world);
         let id = engine.store().unfinished_sessions(1).await.unwrap()[0].id;
         let working = tokio::spawn(Arc::clone(&engine).run_background_tasks());
-        // Refused for its token's time, it is not open, and yet it was taken up.
+        // The session is not open, because the platform refused its token's time, but it was
+        // claimed.
         while engine.store().session(id).await.unwrap().unwrap().epoch == 1 {
             world.clock().sleep(Duration::from_millis(100)).await;
         }
@@ -118,7 +119,7 @@ async fn a_caller_need_not_wait_for_the_lease_of_a_dead_process_that_a_clock_an_
     world.hanging().await;
     creating.abort();
     let _ = creating.await;
-    world.clock.set_wall_clock(-HOUR); // now it is right
+    world.clock.set_wall_clock(-HOUR); // the clock is right again
     let before = lane_time(&world);
     world.engine().await.create(request("ann")).await.unwrap();
     assert!(lane_time(&world) - before < 1_000_000);
@@ -155,7 +156,7 @@ async fn the_pace_of_calls_is_not_changed_by_a_clock_that_is_set() {
         world.config.patience.quota = Some("60/min".parse().unwrap());
         let engine = world.engine().await;
         for guest in ["ann", "bob", "cy"] {
-            engine.create(request(guest)).await.unwrap(); // what may go at once is used up
+            engine.create(request(guest)).await.unwrap(); // uses up the burst of the rate limit
         }
         let before = lane_time(&world);
         world.clock.set_wall_clock(step);

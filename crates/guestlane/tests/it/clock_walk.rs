@@ -1,7 +1,8 @@
-//! Random walks of wall clocks that jump by up to 50 days, with retention, deliveries, restarts and (in a database) batches: no guest
-//! gets a second conversation, and nothing is deleted that something still refers to.
+//! Random walks of wall clocks that jump by up to 50 days, with retention, deliveries, restarts and
+//! (on PostgreSQL) batches. No guest gets a second conversation, and no row is deleted that another
+//! row still refers to.
 //!
-//! `GUESTLANE_TEST_CLOCK_RUNS` sets how many runs there are, `GUESTLANE_TEST_SEED` where they begin.
+//! `GUESTLANE_TEST_CLOCK_RUNS` sets the number of runs, `GUESTLANE_TEST_SEED` the first seed.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -20,10 +21,10 @@ use crate::{
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// How long idempotency keys are kept.
+/// The retention of idempotency keys.
 const KEEP: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// Runs that follow each other in one store.
+/// The number of consecutive runs on one store.
 const RUNS_PER_STORE: u64 = 50;
 
 const STEPS_PER_RUN: u32 = 12;
@@ -42,18 +43,19 @@ struct Walk {
     world: World,
     engine: Arc<SessionEngine>,
     random: fastrand::Rng,
-    /// The keys whose sessions are open, with the true time at which they were.
+    /// The idempotency keys of open sessions, with the true time at which each was opened.
     open: BTreeMap<String, Timestamp>,
-    /// Rows of batches that a process opened and did not end, as when it was killed.
+    /// Batch rows whose sessions a process opened without recording the result, as if it was
+    /// killed.
     unended: BTreeMap<String, BatchId>,
-    /// How far the wall clock is off, in seconds.
+    /// The error of the wall clock, in seconds.
     off: i64,
     counts: Counts,
 }
 
 impl Walk {
     async fn new(seed: u64) -> Self {
-        // The platform's clock shows the true time, whatever the machine's wall clock shows.
+        // The platform's clock shows the true time, whatever the node's wall clock shows.
         let mut world = World::with(|options| {
             let truth = ReferenceClock::new(options.clock.clone());
             truth.set(options.clock.monotonic(), options.clock.monotonic());
@@ -106,12 +108,13 @@ impl Walk {
                 self.counts.opened += 1;
                 self.open.insert(guest.to_owned(), self.truth());
             }
-            // The guest's own clock is wrong: what the platform refuses is not done.
+            // With a wrong wall clock the platform may refuse the guest token; then it has created
+            // nothing.
             Err(_) => self.counts.refused += 1,
         }
     }
 
-    /// A key within its retention is the same session.
+    /// Asserts that an idempotency key within its retention returns the same session.
     async fn replay(&mut self) {
         let (truth, slack) = (self.truth(), HOUR);
         let kept: Vec<_> = self
@@ -148,14 +151,14 @@ impl Walk {
     }
 
     async fn restart(&mut self) {
-        // A node whose clock is wrong does not start on a shared database.
+        // On a shared database, a node with a wrong clock refuses to start.
         if let Ok(engine) = self.world.try_lane().await {
             self.engine = engine;
         }
     }
 
-    /// The machine is off for a while and starts again, with a clock that is right: one that is wrong at a start is believed in part
-    /// (`store/trusted_time.rs`).
+    /// Restarts the machine after a pause, with a correct clock. The store partly trusts a wrong
+    /// clock at a start (`store/trusted_time.rs`).
     async fn reboot(&mut self) {
         self.set_clock_right();
         self.pass_time();
@@ -185,7 +188,7 @@ impl Walk {
             .len()
     }
 
-    /// What waits still finds its session.
+    /// Asserts that every pending event and batch row still refers to an existing session.
     fn assert_nothing_dangles(&self) {
         if let Some(url) = &self.world.postgres {
             let count = |sql: &str| guestlane_test_postgres::column(url, sql)[0].clone();
@@ -208,7 +211,7 @@ impl Walk {
         }
     }
 
-    /// A worker opens the rows of a batch and dies before it writes that they ended.
+    /// A worker opens the sessions of a batch and crashes before it records the results.
     async fn open_rows_and_die(&mut self, run: u64, step: u32) {
         let (store, now) = (self.engine.store().clone(), self.engine.clock().now());
         let id = BatchId(Uuid::now_v7());
@@ -237,7 +240,7 @@ impl Walk {
         }
     }
 
-    /// The workers are back: each row that was opened finds its session, however long that is ago.
+    /// Runs the batch workers again. Each row finds the session that it opened, however long ago.
     async fn end_all_rows(&mut self) {
         self.set_clock_right();
         self.world.set_database_clock();
@@ -345,7 +348,8 @@ async fn clocks_that_jump_cost_no_guest_a_second_conversation_and_delete_nothing
     );
 }
 
-/// A machine whose clock is 40 days ahead for a moment: its next start deleted the idempotency keys of months.
+/// Regression test: a clock was 40 days ahead for a moment, and the next start deleted the
+/// idempotency keys of months.
 #[tokio::test]
 async fn a_clock_that_is_wrong_for_a_moment_deletes_no_idempotency_key() {
     let mut world = World::new().await;
@@ -372,7 +376,7 @@ async fn a_clock_that_is_wrong_for_a_moment_deletes_no_idempotency_key() {
     world.assert_each_guest_once(3);
 }
 
-/// What was written under a clock that was 50 days behind is not older than it is.
+/// A session that was written while the clock was 50 days behind must not count as 50 days older.
 #[tokio::test]
 async fn a_session_that_was_opened_while_the_clock_was_behind_is_kept_as_long_as_others() {
     let mut world = World::new().await;
@@ -381,7 +385,8 @@ async fn a_session_that_was_opened_while_the_clock_was_behind_is_kept_as_long_as
     world.config.keep_sessions = Some(KEEP);
     drop(world.state().await);
     if STORE == Kept::InPostgres {
-        return; // there the database's clock stamps the session: see the walk
+        // On PostgreSQL the database's clock stamps the session; the random walk covers that.
+        return;
     }
     world.clock.set_wall_clock(-50 * 86_400);
     let engine = world.engine().await;

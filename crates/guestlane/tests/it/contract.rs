@@ -49,7 +49,7 @@ fn contract() -> Vec<Call> {
     serde_json::from_str(include_str!("../../../../contract/rest.json")).unwrap()
 }
 
-/// Statuses that may come from every call, and are not repeated in the table.
+/// Statuses that every call may return; the table does not repeat them.
 const ANY: [u16; 7] = [408, 413, 415, 500, 502, 503, 504];
 
 impl Call {
@@ -135,7 +135,8 @@ impl Call {
 }
 
 impl Body {
-    /// Every field that is there is known and fits, and every one that must be there is.
+    /// Asserts that every present field is known and valid, and that every required field is
+    /// present.
     fn check(&self, name: &str, at: &str, value: &Value) {
         match value {
             Value::Object(fields) => {
@@ -238,7 +239,7 @@ fn settings(world: &World, surface: &Surface) -> Settings {
     settings
 }
 
-/// All that a surface can ask, in good and in bad days.
+/// Makes every call that a surface can make, with and without faults.
 async fn everything(surface: &Surface) -> Vec<Sent> {
     let mut world = World::on(surface).await;
     let engine = world.engine().await;
@@ -330,7 +331,7 @@ fn every_entry_has_a_source_and_the_simulator_knows_its_permissions() {
     }
 }
 
-/// What `doctor` and the errors tell to grant is what the table says.
+/// The permissions that `doctor` and the errors recommend are those of the table.
 #[test]
 fn the_permissions_that_errors_name_are_those_of_the_contract() {
     use guestlane_genesys::Operation;

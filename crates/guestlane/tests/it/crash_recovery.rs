@@ -27,7 +27,7 @@ use guestlane_store::{GuestIdMode, ReplayFilter, SessionFilter};
 
 use crate::harness::{Kept, OPEN_MESSAGING, SALES, WEB_MESSAGING, World, request, tell};
 
-/// Who dies, and where.
+/// The fail point at which a process crashes, and whether it has crashed.
 #[derive(Clone)]
 struct Death {
     at: Option<(FailPoint, usize)>,
@@ -36,7 +36,7 @@ struct Death {
 }
 
 impl Death {
-    /// At the n-th passing of a fail point, counted from 1.
+    /// Crashes at the n-th passing of a fail point, counted from 1.
     fn at(fail_point: FailPoint, nth: usize) -> Self {
         Self {
             at: Some((fail_point, nth)),
@@ -73,12 +73,13 @@ impl Death {
     }
 }
 
-/// One process: it opens all, creates a session, and does what else a process does, for as long as it lives.
+/// Runs one process until it crashes: it opens the store, creates a session, and does the work of
+/// every worker.
 async fn live(world: &World, death: &Death, guest: &str, erase: Option<&str>) {
     live_until(world, death, guest, erase, || ()).await;
 }
 
-/// As [`live`]; `last_words` run at the fail point, before anything else can happen.
+/// Like [`live`]. `last_words` run at the fail point, before anything else can happen.
 async fn live_until(
     world: &World,
     death: &Death,
@@ -126,7 +127,8 @@ async fn live_until(
     let _ = (&mut life).await;
 }
 
-/// Who waits for an answer that does not come waits until the time limit.
+/// Advances the clock while the platform withholds a response, so that the caller reaches its
+/// timeout.
 fn time_passes(world: &World) {
     if world.sim.state().hanging > 0 {
         world.clock.advance(Duration::from_secs(1));
@@ -159,7 +161,7 @@ async fn session(
     sessions.pop()
 }
 
-/// The next process: the caller repeats the request, and abandoned sagas are completed.
+/// Runs the next process: the caller repeats the request, and recovery completes abandoned sagas.
 async fn drive_to_rest(world: &World, guest: &str) {
     world.faults(&[]);
     let engine = world.engine().await;
@@ -186,11 +188,13 @@ async fn drive_to_rest(world: &World, guest: &str) {
     engine.flush_outbox().await.unwrap();
 }
 
-/// Each guest has one contact, one conversation and one event; and the audit log is as it was written.
+/// Asserts that each guest has one contact, one conversation and one event, and that the audit log
+/// verifies.
 async fn assert_at_rest(world: &World, guests: u64) {
     world.assert_each_guest_once(guests);
     let crm = world.sim.state().crm;
-    // A signature may be refused: five minutes can pass while an event is on its way. Then it is signed anew and sent again.
+    // A receiver may refuse a signature, because five minutes can pass while the event is in
+    // flight. The event is then signed and sent again.
     assert_eq!((crm.events, crm.guests_told_twice), (guests, 0));
     if world.config.surface.is_public_api() {
         let state = world.sim.state();
@@ -228,12 +232,13 @@ fn copy_files(from: &Path, to: &Path) {
     }
 }
 
-/// A world whose logs are full after a few records, and whose guests can be erased.
+/// Returns a harness whose logs are full after a few records, and whose guests can be erased.
 async fn world(surface: &Surface) -> World {
     let mut world = World::on(surface).await;
     world.config.places.audit.rotate_at = Some(900);
     world.config.places.audit.guest_ids = GuestIdMode::Pseudonymous;
-    // In memory where there is such a place: it is processes that die here, thousands of them, and not the disk.
+    // The state is in memory where possible: thousands of processes crash here, but the disk does
+    // not.
     if let Ok(directory) = tempfile::tempdir_in("/dev/shm") {
         world.directory = directory;
     }
@@ -241,7 +246,7 @@ async fn world(surface: &Surface) -> World {
     world
 }
 
-/// A directory of its own, so that a copy can take its place.
+/// Moves the state to its own directory, so that a copy can replace it.
 fn keep_state_in(world: &mut World, name: &str) {
     let places = guestlane::StorageConfig::in_directory(&world.directory.path().join(name));
     if crate::STORE == Kept::InAFile {
@@ -252,7 +257,7 @@ fn keep_state_in(world: &mut World, name: &str) {
     world.config.places.audit.path = places.audit.path;
 }
 
-/// What must go wrong for a life to come to a fail point.
+/// Returns the fault that a process needs to reach a fail point.
 fn fault_on_the_way_to(fail_point: FailPoint, surface: &Surface) -> String {
     let opens = match surface {
         Surface::Rest => "conversation",
@@ -271,7 +276,7 @@ fn fault_on_the_way_to(fail_point: FailPoint, surface: &Surface) -> String {
     }
 }
 
-/// Runs what needs a runtime of its own: what is left of the dead ends with it.
+/// Runs `work` on its own runtime. The remaining tasks of a crashed process end with the runtime.
 fn run<T>(work: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -280,7 +285,8 @@ fn run<T>(work: impl Future<Output = T>) -> T {
         .block_on(work)
 }
 
-/// Every fail point of a surface but those that have tests of their own: 24 hours must pass for one, and keys be made for the others.
+/// Returns every fail point of a surface, except those that have their own tests. One of these
+/// needs 24 hours, others need key changes, a shared store or a migration.
 fn fail_points(surface: &Surface) -> impl Iterator<Item = FailPoint> {
     let none_of_it = match surface {
         Surface::Rest => FAIL_POINTS_OF_OFFICIAL_SURFACES,
@@ -300,7 +306,7 @@ const OF_THEIR_OWN: &[FailPoint] = &[
     FailPoint::PreviousMasterKeyKept,
     FailPoint::MasterKeyReplaced,
     FailPoint::ChunkResealed,
-    // Only where a store is shared, or moved.
+    // These occur only where a store is shared or migrated.
     FailPoint::RowsTaken,
     FailPoint::RowsEnded,
     FailPoint::MoveMarked,
@@ -308,7 +314,7 @@ const OF_THEIR_OWN: &[FailPoint] = &[
     FailPoint::StoreMoved,
 ];
 
-/// The first two are of the guest socket.
+/// The first two occur only on the guest WebSocket.
 const FAIL_POINTS_OF_OFFICIAL_SURFACES: &[FailPoint] = &[
     FailPoint::GuestConnected,
     FailPoint::GuestConfigured,
@@ -321,7 +327,8 @@ const FAIL_POINTS_OF_OFFICIAL_SURFACES: &[FailPoint] = &[
     FailPoint::OrganizationStored,
 ];
 
-/// Fail points that only the very first process passes. Where processes share an access token, the first one signs in for all.
+/// Returns whether only the first process passes the fail point. Where processes share an access
+/// token, the first process requests it for all.
 fn is_first_use(fail_point: FailPoint) -> bool {
     let signs_in_for_all = crate::STORE == Kept::InPostgres && fail_point == FailPoint::SignedIn;
     signs_in_for_all
@@ -334,13 +341,13 @@ fn is_first_use(fail_point: FailPoint) -> bool {
         )
 }
 
-/// How often each fail point was the last one that a process passed.
+/// Crashes a process at each passing of the fail point in turn. Returns the number of crashes.
 fn die_at_each_passing(fail_point: FailPoint, surface: &Surface) -> usize {
     let mut deaths = 0;
     loop {
         let died = run(async {
             let world = world(surface).await;
-            // A guest who is done, and can be erased.
+            // The store also has a completed guest, which can be erased.
             let before = if is_first_use(fail_point) {
                 None
             } else {
@@ -400,7 +407,8 @@ fn on_open_messaging_a_process_that_dies_at_any_passing_of_any_fail_point_loses_
     die_everywhere(&OPEN_MESSAGING);
 }
 
-/// Without an external source, e-mail and telephone nothing finds a contact again: a death may cost the contact, never the guest.
+/// Without an external source, an e-mail address or a telephone number, no lookup finds a contact
+/// again. A crash may lose the contact, but never the guest.
 #[test]
 fn a_guest_of_whom_nothing_identifies_a_contact_is_neither_lost_nor_made_twice() {
     let mut unlinked = 0;
@@ -431,7 +439,7 @@ fn a_guest_of_whom_nothing_identifies_a_contact_is_neither_lost_nor_made_twice()
     assert!(unlinked > 0, "where the answer died with the process");
 }
 
-/// Every call of a session, and every frame.
+/// The routes of all calls and frames of a session.
 fn steps(surface: &Surface) -> &'static [&'static str] {
     match surface {
         Surface::Rest => &["token", "queue", "contact", "conversation", "crm"],
@@ -464,14 +472,16 @@ fn steps(surface: &Surface) -> &'static [&'static str] {
     }
 }
 
-/// On a database every case takes longer: one of thirteen is taken, others at each fail point, unless all are asked for.
+/// On PostgreSQL every case takes longer. One case of thirteen runs, a different set at each fail
+/// point, unless `GUESTLANE_TEST_ALL_FAULTS` is set.
 #[expect(clippy::disallowed_methods, reason = "a test's own setting")]
 fn is_taken(case: usize, fail_point: Option<FailPoint>) -> bool {
     let all = crate::STORE == Kept::InAFile || std::env::var("GUESTLANE_TEST_ALL_FAULTS").is_ok();
     all || (case + fail_point.map_or(0, |fail_point| fail_point as usize)).is_multiple_of(13)
 }
 
-/// Every fault at every step, with a death at the first passing of a fail point; each case has a guest of its own.
+/// Injects every fault at every step, with a crash at the first passing of a fail point. Each case
+/// has its own guest.
 fn die_with_every_fault(
     fail_point: Option<FailPoint>,
     kinds: &[FaultKind],
@@ -485,7 +495,7 @@ fn die_with_every_fault(
             for kind in kinds {
                 let fault = format!("{step}:{}:nth=1", kind.name());
                 if fault.parse::<guestlane_sim::Fault>().is_err() {
-                    continue; // stale is for what reads
+                    continue; // `stale` applies only to reads
                 }
                 met += 1;
                 if !is_taken(met, fail_point) {
@@ -495,7 +505,7 @@ fn die_with_every_fault(
                 let mut faults = vec![fault.clone()];
                 faults
                     .extend(fail_point.map(|fail_point| fault_on_the_way_to(fail_point, surface)));
-                // The history is asked for only by one who does not know what became of the message.
+                // The history is read only if the outcome of the message is unknown.
                 if ["jwt", "history"].contains(step) {
                     faults.push("message:answer-lost:nth=1".to_owned());
                 }
@@ -513,7 +523,8 @@ fn die_with_every_fault(
                     (all, all),
                     "{fail_point:?} {fault}"
                 );
-                // Open Messaging has nothing to look at first: each answer that is lost, by the fault or by the death, may repeat the message.
+                // Open Messaging has no history to check first. Each response that is lost, by the
+                // fault or by the crash, may repeat the message.
                 let most = if *surface == OPEN_MESSAGING && death.died() {
                     2
                 } else {
@@ -557,8 +568,8 @@ fn die_with_every_fault_at(
     tell(&format!("{surface}: {all} cases"));
 }
 
-/// The fail points that the surface `rest` does not have, and those around them: the others do the same
-/// on every surface.
+/// The fail points that only the official surfaces have, and those around them. The other fail
+/// points behave the same on every surface.
 fn official_fail_points(surface: &Surface) -> impl Iterator<Item = FailPoint> {
     let more = [
         FailPoint::SignedIn,
@@ -573,7 +584,8 @@ fn official_fail_points(surface: &Surface) -> impl Iterator<Item = FailPoint> {
     })
 }
 
-/// A fault of each sort: done and not told in three ways, not done, refused.
+/// One fault of each class: three with the work done and the response lost, one with nothing done,
+/// one refusal.
 const SORTS: &[FaultKind] = &[
     FaultKind::AnswerLost,
     FaultKind::BadGatewayAfter,
@@ -611,7 +623,7 @@ fn on_open_messaging_each_sort_of_fault_at_every_call_with_a_death_at_its_fail_p
     );
 }
 
-// In two halves, for two processors.
+// Two halves, so that two processors run them in parallel.
 #[test]
 fn every_fault_at_every_step_with_a_death_at_every_fail_point_first_half() {
     die_everywhere_with_every_fault(0);
@@ -644,14 +656,15 @@ fn a_process_that_dies_when_it_set_a_session_aside_leaves_it_for_a_person() {
             );
             assert_eq!(death.died(), death.at.is_some());
             drive_to_rest(&world, "bob").await;
-            world.assert_each_guest_once(2); // ann's was opened once, and the answer was lost
+            // Ann's session was opened once, but the response was lost.
+            world.assert_each_guest_once(2);
             assert_audit_is_proven(&world).await;
         });
     }
 }
 
-/// A process dies when it has made the next key, or revoked one, or on the way there: the next process finds all of it or nothing, there is a
-/// key that signs, and the sessions of the one before are completed.
+/// A process crashes while it creates the next signing key or revokes one. The next process finds
+/// either all of the change or nothing, one key signs, and the earlier sessions are completed.
 #[test]
 fn a_process_that_dies_when_keys_change_leaves_one_that_signs() {
     let fail_points = [
@@ -733,7 +746,8 @@ fn a_process_that_dies_when_keys_change_leaves_one_that_signs() {
     }
 }
 
-/// The machine's power is cut at a fail point: what was committed is on the disk, of the rest there is what the disk happens to have.
+/// Power fails at a fail point. Committed data is on the disk; of the rest, the disk has an
+/// arbitrary part.
 #[test]
 fn a_power_cut_at_any_fail_point_of_the_writing_thread_loses_nothing() {
     let writing = [
@@ -776,7 +790,8 @@ fn a_power_cut_at_any_fail_point_of_the_writing_thread_loses_nothing() {
     tell(&format!("{cuts} power cuts"));
 }
 
-/// The files of a log that is open are not synced: a crash may leave them shorter, or with zeros at the end, each by itself.
+/// The files of an open log are not synced. A crash may leave each of them shorter, or with zeros
+/// at the end, independently of the others.
 fn drop_what_was_not_synced(world: &World, state: &Path, chance: &mut fastrand::Rng) {
     let first = state.join("audit/session-audit.jsonl");
     let open = world
@@ -797,7 +812,7 @@ fn drop_what_was_not_synced(world: &World, state: &Path, chance: &mut fastrand::
         let kept = chance.u64(0..=length);
         file.set_len(kept).unwrap();
         if chance.bool() {
-            file.set_len(length).unwrap(); // zeros where the bytes were
+            file.set_len(length).unwrap(); // zeros in place of the bytes
         }
     }
 }

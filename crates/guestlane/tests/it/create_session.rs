@@ -82,7 +82,7 @@ async fn the_guest_token_verifies_with_the_exported_key_alone() {
         .unwrap();
     let key = jsonwebtoken::DecodingKey::from_rsa_pem(pem.as_bytes()).unwrap();
     let mut validation = jsonwebtoken::Validation::new(jsonwebtoken::Algorithm::RS256);
-    validation.validate_exp = false; // the test's clock is not the machine's
+    validation.validate_exp = false; // the test's clock differs from the machine's
     let data =
         jsonwebtoken::decode::<Value>(opened.guest_token.expose(), &key, &validation).unwrap();
     assert_eq!(data.header.kid.as_deref(), Some("webchat-guest-key-v1"));
@@ -161,7 +161,7 @@ async fn a_thousand_sessions_with_five_percent_of_answers_lost_are_a_thousand_an
     world.assert_each_guest_once(1000);
     let state = world.sim.state();
     assert!(state.faults["answer-lost"] > 50, "{:?}", state.faults);
-    // The one request's answer may be among the lost.
+    // The response to the single token request may be among the lost ones.
     assert_eq!(engine.stats().token_requests(), state.calls["token"]);
     assert!(state.calls["token"] <= 2, "{:?}", state.calls);
 }
@@ -342,7 +342,7 @@ async fn a_token_is_renewed_ahead_of_its_expiry_and_nobody_waits_for_it() {
     world
         .clock
         .advance(std::time::Duration::from_secs(1800 - 30));
-    engine.create(request("bob")).await.unwrap(); // with the old token, which has 30 s left
+    engine.create(request("bob")).await.unwrap(); // with the old token, which expires in 30 s
     while world.sim.state().tokens_issued < 2 {
         tokio::task::yield_now().await;
     }
@@ -353,7 +353,7 @@ async fn a_token_is_renewed_ahead_of_its_expiry_and_nobody_waits_for_it() {
     assert_eq!(engine.store().error_counts().await.unwrap().total, 0);
 }
 
-/// During an update of a fleet, and where one machine has two versions installed.
+/// This happens during an update of a fleet, and where one machine has two versions installed.
 #[tokio::test]
 async fn a_process_stops_writing_once_a_newer_version_has_changed_the_stores_format() {
     let world = World::new().await;

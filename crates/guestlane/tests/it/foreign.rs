@@ -20,7 +20,8 @@ use crate::{
     peer::{Asked, Peer, Reply, json},
 };
 
-/// A platform of the surface `rest` that answers well, but for what `odd` answers.
+/// Starts a platform of the surface `rest` that succeeds, except for the requests that `odd`
+/// answers.
 fn platform(odd: impl Fn(&Asked) -> Option<Reply> + Send + Sync + 'static) -> Peer {
     Peer::start(move |asked| {
         odd(asked).unwrap_or_else(|| match asked.path.as_str() {
@@ -256,8 +257,8 @@ async fn a_token_answer_of_another_make_signs_in() {
             .count();
         assert_eq!(sign_ins, 1, "{answer}");
     }
-    // Without a life it is a short one: a token is renewed after five minutes, and not used for
-    // hours.
+    // A token without `expires_in` is treated as short-lived: it is refreshed after five minutes,
+    // not used for hours.
     let peer = platform(|asked| {
         asked
             .path
@@ -306,8 +307,8 @@ async fn an_access_token_that_fits_into_no_header_is_not_used_and_not_kept() {
     }
 }
 
-/// The wait stands in the sentence alone, as some layers of the platform have it, and lasts longer
-/// than three repetitions would.
+/// The wait is only in the message text, as some layers of the platform send it, and lasts longer
+/// than three retries would.
 #[tokio::test]
 async fn a_429_is_waited_for_as_long_as_the_caller_waits() {
     for (fault, calls, least) in [

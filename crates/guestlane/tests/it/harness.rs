@@ -37,11 +37,11 @@ pub(crate) struct World {
     pub(crate) clock: ManualClock,
     pub(crate) directory: TempDir,
     pub(crate) config: EngineConfig,
-    /// The database, where the store is in one.
+    /// The URL of the PostgreSQL schema, if the store is there.
     pub(crate) postgres: Option<String>,
 }
 
-/// Which store the suite is run with: there is a binary for each.
+/// The store with which the suite runs; each has its own test binary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kept {
     InAFile,
@@ -53,7 +53,7 @@ impl World {
         Self::with(|_| {}).await
     }
 
-    /// With a platform that is different in some way.
+    /// Creates a harness with changed simulator options.
     pub(crate) async fn with(change: impl FnOnce(&mut Options)) -> Self {
         let clock = ManualClock::new(Timestamp::from_unix_micros(1_795_361_029_000_000));
         clock.auto_advance();
@@ -108,12 +108,13 @@ impl World {
         }
     }
 
-    /// On a surface, with a contact that is found by the guest's id, linked, and an inbound flow that knows nothing of queues.
+    /// Creates a harness on a surface. The contact is found by the guest ID and linked, and the
+    /// inbound flow ignores queues.
     pub(crate) async fn on(surface: &Surface) -> Self {
         let mut world = Self::with(|options| {
             if surface.is_public_api() {
                 options.flow = Flow::Ignores;
-                options.queues.reverse(); // so that the flow's own choice is never the wanted one
+                options.queues.reverse(); // the flow's own choice must never be the requested queue
                 options.prefetch = false;
             }
         })
@@ -127,7 +128,7 @@ impl World {
         world
     }
 
-    /// A process that starts.
+    /// Starts an engine, as a process start does.
     pub(crate) async fn engine(&self) -> Arc<SessionEngine> {
         self.try_lane().await.unwrap()
     }
@@ -145,7 +146,8 @@ impl World {
             .set_faults(specs.iter().map(|spec| spec.parse().unwrap()).collect());
     }
 
-    /// In a database: its clock is the test's from now on, and machines compare theirs with it.
+    /// On PostgreSQL: replaces the database's clock by the test's. Nodes compare their clocks with
+    /// it.
     pub(crate) async fn give_the_database_a_clock(&self) {
         if self.postgres.is_some() {
             drop(self.state().await);
@@ -158,7 +160,7 @@ impl World {
         }
     }
 
-    /// The database's clock shows the time that has really passed.
+    /// Sets the database's clock to the true elapsed time.
     pub(crate) fn set_database_clock(&self) {
         if self.postgres.is_some() {
             let truth = self.clock().monotonic().unix_micros();
@@ -166,14 +168,14 @@ impl World {
         }
     }
 
-    /// Waits until the platform holds a call without an answer.
+    /// Waits until the platform withholds the response to a call.
     pub(crate) async fn hanging(&self) {
         while self.sim.state().hanging == 0 {
             tokio::task::yield_now().await;
         }
     }
 
-    /// The requests on a route.
+    /// Returns the requests on a route.
     pub(crate) fn journal(&self, route: &str) -> Vec<Entry> {
         self.sim
             .journal()
@@ -193,14 +195,15 @@ impl World {
         &self.config.places.audit.path
     }
 
-    /// What is kept, as a process that starts finds it.
+    /// Opens the stored state, as a process does at its start.
     pub(crate) async fn state(&self) -> Workspace {
         Workspace::open(&self.config.places, &self.clock())
             .await
             .unwrap()
     }
 
-    /// All logs, each checked by its files, the key, and what the others know of it; and each has all that the store has.
+    /// Returns all logs after verification against their files, the key and the other logs. Each
+    /// log has all records of the store.
     pub(crate) async fn proven_logs(&self) -> Vec<LogInfo> {
         let state = self.state().await;
         let logs = state
@@ -221,7 +224,7 @@ impl World {
         logs
     }
 
-    /// Changes the store past the product.
+    /// Changes the store directly, without the product.
     pub(crate) fn sql(&self, sql: &str) {
         match (&self.config.places.database, &self.postgres) {
             (Database::Sqlite(path), _) => rusqlite::Connection::open(path)
@@ -234,7 +237,7 @@ impl World {
         }
     }
 
-    /// All that somebody who has the store can read.
+    /// Returns all bytes that a reader of the store can see.
     pub(crate) fn kept_bytes(&self) -> Vec<u8> {
         match (&self.config.places.database, &self.postgres) {
             (Database::Sqlite(path), _) => std::fs::read(path).unwrap(),
@@ -258,7 +261,8 @@ impl World {
         }
     }
 
-    /// The logs that are not full, of a store that is a copy in `state` where it is a file.
+    /// Returns the numbers of the logs that are not full. A SQLite store is read from its copy in
+    /// `state`.
     pub(crate) fn open_logs(&self, state: &Path) -> Vec<u32> {
         let select = "SELECT log FROM audit_log WHERE closed_at IS NULL";
         match &self.postgres {
@@ -275,7 +279,7 @@ impl World {
         }
     }
 
-    /// One contact and one conversation for each guest, and nothing twice.
+    /// Asserts that each guest has one contact and one conversation, and that nothing exists twice.
     pub(crate) fn assert_each_guest_once(&self, guests: u64) {
         let state = self.sim.state();
         assert_eq!(
@@ -304,7 +308,7 @@ pub(crate) fn fresh(guest: &str) -> SessionRequest {
     }
 }
 
-/// Creates sessions for so many guests, so many at once.
+/// Creates sessions for `guests` guests, `at_once` of them concurrently.
 pub(crate) async fn crowd(
     engine: &Arc<SessionEngine>,
     guests: usize,
@@ -320,7 +324,7 @@ pub(crate) async fn crowd(
         .await
 }
 
-/// A number from the environment, for longer runs.
+/// Returns a number from the environment, for longer runs.
 #[expect(clippy::disallowed_methods, reason = "a setting of tests")]
 pub(crate) fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name)
@@ -328,7 +332,7 @@ pub(crate) fn setting(name: &str, default: u64) -> u64 {
         .map_or(default, |text| text.parse().unwrap())
 }
 
-/// A line that `--nocapture` shows.
+/// Prints a line, which `--nocapture` shows.
 #[expect(
     clippy::disallowed_macros,
     clippy::print_stdout,

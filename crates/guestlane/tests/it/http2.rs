@@ -26,7 +26,8 @@ async fn over_tls(surface: &Surface) -> World {
     world
 }
 
-/// After a first guest so many at once, each of whom gets a session; how many more connections that took.
+/// Creates a session for a first guest, then for `guests` guests concurrently. Returns the number
+/// of additional connections.
 async fn connections_for(world: &World, guests: usize, faults: &[&str]) -> u64 {
     let engine = world.engine().await;
     engine.create(request("first")).await.unwrap();

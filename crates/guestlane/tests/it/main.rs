@@ -25,5 +25,5 @@ mod rotation;
 mod sqlite_only;
 mod webhooks;
 
-/// The store of a single machine: one file.
+/// The store of this test binary: SQLite.
 const STORE: harness::Kept = harness::Kept::InAFile;

@@ -19,7 +19,7 @@ fn key(byte: u8) -> String {
     BASE64_STANDARD.encode([byte; 32])
 }
 
-/// The sealed values of the store, each with the name under which it is sealed.
+/// Returns the sealed values of the store, each with the name under which it is sealed.
 fn sealed(world: &World) -> Vec<(String, Vec<u8>)> {
     let values = [
         ("name", "secret", "sealed"),
@@ -65,7 +65,7 @@ fn column(world: &World, sql: &str) -> Vec<String> {
     }
 }
 
-/// How many of the sealed values a key opens, and how many there are.
+/// Returns the number of sealed values that a key opens, and the number of all sealed values.
 fn opened_by(world: &World, key: &str) -> (usize, usize) {
     let key = MasterKey::parse(&key.to_owned().into(), "a test").unwrap();
     let values = sealed(world);
@@ -87,7 +87,7 @@ fn assert_opened_by_none_of(world: &World, key: &str) {
     assert_eq!(opened_by(world, key).0, 0);
 }
 
-/// The secrets of the store, as a process that starts finds them.
+/// The secrets of the store, as a process reads them at its start.
 #[derive(Debug, PartialEq)]
 struct Secrets {
     webhook: (String, Option<String>),
@@ -106,7 +106,7 @@ async fn secrets(world: &World, api_key: &ApiKey) -> Secrets {
     }
 }
 
-/// What signs for an endpoint: its secret and the public key of its key pair.
+/// Returns the keys of a webhook endpoint: its secret and the public key of its key pair.
 async fn webhook_keys(state: &guestlane::Workspace) -> (String, Option<String>) {
     let endpoints = guestlane::outbox::Endpoints::new(state, None).unwrap();
     endpoints.open().await.unwrap();
@@ -151,7 +151,7 @@ async fn create(engine: &Arc<SessionEngine>, guests: &[&str]) -> Vec<CreatedSess
     opened
 }
 
-/// The same sessions are answered, with the same tokens, and nothing is created.
+/// Asserts that the same sessions are replayed with the same tokens, and that nothing is created.
 async fn assert_replayed(world: &World, engine: &Arc<SessionEngine>, before: &[CreatedSession]) {
     for opened in before {
         let again = engine
@@ -167,7 +167,7 @@ async fn assert_replayed(world: &World, engine: &Arc<SessionEngine>, before: &[C
     world.assert_each_guest_once(before.len() as u64);
 }
 
-/// Rotates once the tasks of engines that were dropped have ended.
+/// Rotates the master key once the tasks of dropped engines have ended.
 async fn rotate(world: &World) -> Result<Resealed, Error> {
     for _ in 0..10_000 {
         match rotate_master_key(&world.config.places, &world.clock()).await {
@@ -255,7 +255,8 @@ async fn a_key_that_is_in_use_is_not_rotated() {
         "{refused:?}"
     );
     drop(engine);
-    // The same key by another way: the store in a file says that it is used.
+    // The engine gets the same key as a value instead of from the file. The lock of the SQLite
+    // store shows that the key is in use.
     let places = world.config.places.clone();
     world.config.places.master_key = Some(old.clone().into());
     let state = world.state().await;
@@ -443,7 +444,8 @@ mod deaths {
 
     use super::*;
 
-    /// A rotation that dies at the n-th passing of a fail point. Returns whether it got there.
+    /// Runs a rotation that crashes at the n-th passing of a fail point. Returns whether it reached
+    /// that point.
     async fn rotate_and_die(world: &World, at: FailPoint, nth: usize) -> bool {
         let (passed, died) = (AtomicUsize::new(0), Arc::new(AtomicBool::new(false)));
         let mut places = world.config.places.clone();
@@ -494,14 +496,15 @@ mod deaths {
                 rotate_and_die(&world, fail_point, nth).await,
                 "{fail_point} {nth}"
             );
-            // A process that starts in between knows both keys.
+            // A process that starts between the two rotations has both keys.
             assert_replayed(&world, &world.engine().await, &opened).await;
             assert_eq!(
                 secrets(&world, &api_key).await,
                 before,
                 "{fail_point} {nth}"
             );
-            // The same command may die once more at the same place, unless it is past it.
+            // The repeated command crashes at the same fail point again, unless it no longer passes
+            // it.
             rotate_and_die(&world, fail_point, nth).await;
             rotate(&world).await.unwrap();
             assert_opened_by_all_of(&world, &key_in_file(&world.config.places));

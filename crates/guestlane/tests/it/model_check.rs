@@ -24,7 +24,7 @@ use crate::harness::{request, tell};
 
 const START: Timestamp = Timestamp::from_unix_micros(1_795_361_029_000_000);
 
-/// The platform remembers a key so long (requirement R6, docs/requirements.md).
+/// How long the platform remembers a key (requirement R6, docs/requirements.md).
 const PLATFORM_KEY_LIFE: Duration = Duration::from_secs(24 * 3600);
 
 #[derive(Clone)]
@@ -33,7 +33,8 @@ struct Model {
     now: Timestamp,
     row: Option<SessionRecord>,
     platform: Platform,
-    /// Records «success», and events for the CRM: written with the row.
+    /// Counts of audit records `success` and of CRM events, which are written together with the
+    /// row.
     successes: u8,
     events: u8,
     actors: [Actor; 4],
@@ -48,7 +49,7 @@ struct Platform {
     conversations: u8,
     contact_key: Option<Timestamp>,
     conversation_key: Option<Timestamp>,
-    /// A request whose sender gave up, and which may still be done.
+    /// A request that its sender gave up and that the platform may still perform.
     late: Option<Step>,
 }
 
@@ -56,11 +57,12 @@ struct Platform {
 enum Step {
     Contact,
     Conversation,
-    /// Web messaging: the first message, which opens the conversation.
+    /// Web messaging: sends the first message, which opens the conversation.
     Message,
     /// Web messaging: looks up the conversation of the message.
     Find,
-    /// Web messaging: links and moves, which is the same however often.
+    /// Web messaging: links the contact and moves the conversation to its queue. Both are
+    /// idempotent.
     Arrange,
 }
 
@@ -72,9 +74,9 @@ enum Actor {
     Answered(SessionState),
     /// A worker that looks for work.
     Idle,
-    /// About to make the next call.
+    /// An owner of the lease that is about to make the next call.
     Driving(Box<SessionRecord>),
-    /// With an answer that is not in the ledger.
+    /// An owner of a result that is not committed yet.
     Holding {
         before: Box<SessionRecord>,
         after: Box<SessionRecord>,
@@ -83,7 +85,7 @@ enum Actor {
 }
 
 impl Platform {
-    /// The same key is the same thing, for as long as it is remembered.
+    /// Performs a step. A repeated platform key creates nothing while the platform remembers it.
     fn perform(&mut self, step: Step, official: bool, now: Timestamp) {
         let (count, key) = match step {
             Step::Contact if official => return self.contacts = 1,
@@ -122,7 +124,7 @@ impl Model {
         }
     }
 
-    /// What tells two states apart. Times are told by what they mean now.
+    /// Encodes what distinguishes two states. Times are encoded by their meaning at `now`.
     fn key(&self) -> Vec<u8> {
         let mut key = Vec::with_capacity(96);
         key.extend([
@@ -139,7 +141,7 @@ impl Model {
         }
         key.extend(self.now.unix_micros().to_le_bytes());
         key_of(self.row.as_ref(), &mut key);
-        // Two of a kind may change places.
+        // Actors of one kind are interchangeable, so their order must not distinguish states.
         let mut actors: Vec<Vec<u8>> = self.actors.iter().map(Actor::key).collect();
         actors[..2].sort();
         actors[2..].sort();
@@ -153,7 +155,7 @@ impl Model {
         next
     }
 
-    /// All that can happen next.
+    /// Adds every possible successor state.
     fn next(&self, into: &mut Vec<Self>) {
         for index in 0..self.actors.len() {
             self.act(index, into);
@@ -170,7 +172,7 @@ impl Model {
                 Duration::from_secs(301),
                 PLATFORM_KEY_LIFE + Duration::from_secs(1800),
             ] {
-                // A request does not stay under way for hours.
+                // No request stays in flight for hours.
                 let late = self
                     .platform
                     .late
@@ -202,7 +204,7 @@ impl Model {
         match &self.actors[index] {
             Actor::Asking => self.ask(index, into),
             Actor::Idle => {
-                // `take_up` of the store: unfinished, and due.
+                // Like the store's claim: the session must be unfinished and due.
                 if let Some(row) = self
                     .row
                     .as_ref()
@@ -248,7 +250,7 @@ impl Model {
         });
     }
 
-    /// One call, with all that can come of it; or none, when it is too late to make one.
+    /// Makes one call with each possible outcome, or none if it is too late to make one.
     fn drive(&self, index: usize, session: &SessionRecord, into: &mut Vec<Self>) {
         let hold = |after: SessionRecord| Actor::Holding {
             before: Box::new(session.clone()),
@@ -315,10 +317,12 @@ impl Model {
                 ..self.with(index, hold(after))
             }
         };
-        let given_up = set_back(StepFailure::BackedOff, true); // a 500: nothing was done, and nobody can know
-        let mut lost = given_up.clone(); // the answer is lost
+        // A 500: nothing was done, but the caller cannot know.
+        let given_up = set_back(StepFailure::BackedOff, true);
+        let mut lost = given_up.clone(); // the response is lost
         lost.platform.perform(step, self.is_official(), self.now);
-        let mut late = given_up.clone(); // the sender gives up, and the platform does it later
+        // The sender gives up, and the platform performs the request later.
+        let mut late = given_up.clone();
         late.platform.late = Some(step);
         into.extend([given_up, lost, late]);
         into.push(set_back(StepFailure::BackedOff, false)); // nothing was sent
@@ -331,7 +335,7 @@ impl Model {
         );
     }
 
-    /// `advance` of the store: only a driver of the present epoch writes.
+    /// Like the store's transition: only the owner with the current epoch writes.
     fn commit(
         &self,
         index: usize,
@@ -428,7 +432,7 @@ impl Model {
                 known,
                 "I8: refused means that it was surely not done"
             );
-            // A contact that is there already is not made by a late request under its key.
+            // A late request under the key of an existing contact creates nothing.
             let harmless = self
                 .platform
                 .late
@@ -456,7 +460,8 @@ impl Model {
         assert!(drivers <= 1, "I10: at most one driver can write");
     }
 
-    /// I11: nobody is lost. Whatever happened, once faults and crashes are over, whoever is left brings the session to rest.
+    /// I11: every session comes to rest. Once faults and crashes end, the remaining actors bring it
+    /// to a final state.
     fn comes_to_rest(mut self) -> bool {
         self.faults = 0;
         self.crashes = 0;
@@ -475,7 +480,7 @@ impl Model {
             }
             match next.pop() {
                 Some(moved) => self = moved,
-                None => self.now = self.now + Duration::from_secs(100), // all wait
+                None => self.now = self.now + Duration::from_secs(100), // all actors wait
             }
         }
         false
@@ -534,7 +539,7 @@ fn key_of(session: Option<&SessionRecord>, key: &mut Vec<u8>) {
     key.extend(session.due_at.unix_micros().to_le_bytes());
 }
 
-/// Visits every state that can be reached, and says how many there are.
+/// Visits every reachable state and returns the number of states.
 fn walk(way: &SurfaceBinding, faults: u8, leaps: u8) -> usize {
     let mut seen = HashSet::new();
     let mut queue = VecDeque::from([Model::new(way.clone(), faults, leaps)]);

@@ -8,24 +8,24 @@ use std::{
     thread,
 };
 
-/// A request as it came.
+/// A received request.
 #[derive(Debug, Clone)]
 pub(crate) struct Asked {
     pub(crate) method: String,
-    /// With its query.
+    /// The path with the query.
     pub(crate) path: String,
     pub(crate) body: String,
 }
 
-/// What is sent back.
+/// The bytes of a response.
 pub(crate) enum Reply {
-    /// These bytes; then the connection is closed.
+    /// Sends these bytes, then closes the connection.
     Close(Vec<u8>),
-    /// These bytes; the connection stays open, and nothing follows.
+    /// Sends these bytes and keeps the connection open without sending more.
     Hold(Vec<u8>),
 }
 
-/// The server. It lives as long as the test's process.
+/// The server. It runs until the test process ends.
 pub(crate) struct Peer {
     pub(crate) url: String,
     asked: Arc<Mutex<Vec<Asked>>>,
@@ -46,7 +46,7 @@ impl Peer {
         Self { url, asked }
     }
 
-    /// All requests so far.
+    /// Returns all requests so far.
     pub(crate) fn asked(&self) -> Vec<Asked> {
         self.asked.lock().unwrap().clone()
     }
@@ -65,7 +65,7 @@ fn serve(stream: TcpStream, known: &Mutex<Vec<Asked>>, answer: &dyn Fn(&Asked) -
     };
     let _ = stream.write_all(&bytes).and_then(|()| stream.flush());
     if hold {
-        let _ = reader.read_to_end(&mut Vec::new()); // until the other side has gone
+        let _ = reader.read_to_end(&mut Vec::new()); // until the peer closes its side
     }
 }
 
@@ -100,7 +100,7 @@ fn read(reader: &mut impl BufRead) -> Option<Asked> {
     })
 }
 
-/// A well-formed answer in JSON.
+/// Returns a well-formed JSON response.
 pub(crate) fn json(status: u16, body: &str) -> Reply {
     let head = format!(
         "HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {}\r\n",

@@ -15,7 +15,8 @@ use serde_json::{Value, json};
 
 use crate::harness::{OPEN_MESSAGING, SALES, SUPPORT, WEB_MESSAGING, World, request};
 
-/// An inbound flow that reads `routingTarget`, and a platform that tells conversations at once.
+/// Returns a harness whose inbound flow reads `routingTarget` and whose platform shows
+/// conversations at once.
 async fn web() -> World {
     of(WEB_MESSAGING, |_| {}).await
 }
@@ -253,7 +254,7 @@ async fn a_contact_that_nothing_identifies_is_never_asked_for_twice_and_the_gues
             "{fault}"
         );
     }
-    // What was surely not done is asked for again.
+    // A call that certainly had no effect is repeated.
     let mut world = web().await;
     world.config.cloud.external_source = None;
     world.faults(&["contact:429:first=2"]);
@@ -303,7 +304,8 @@ async fn a_flow_that_knows_no_queues_is_helped() {
             })
             .await
             .unwrap();
-        engine.create(request("bob")).await.unwrap(); // whose queue the flow happens to choose
+        // The flow's own choice happens to be bob's queue.
+        engine.create(request("bob")).await.unwrap();
         let state = world.sim.state();
         assert_eq!(state.transfers, 1);
         assert_eq!(
@@ -534,7 +536,8 @@ async fn a_store_is_one_organizations_whichever_of_its_oauth_clients_asks() {
 
     world.config.credentials.clients[0].id = "sim-client".to_owned();
     world.faults(&["token-info:500:first=2"]);
-    world.engine().await.create(request("dan")).await.unwrap(); // it is asked until it says
+    // The call is retried until it succeeds.
+    world.engine().await.create(request("dan")).await.unwrap();
     world.faults(&["token-info:500"]);
     world.config.credentials.clients[0].id = "second".to_owned();
     let error = world
@@ -735,7 +738,8 @@ async fn a_guest_token_goes_along_to_the_last_byte_and_not_beyond() {
             .await
             .unwrap();
         let fixed = "guestId".len() + 3 + "routingTarget".len() + SALES.len() + "guestToken".len();
-        // An attribute of n bytes stands in the token, too, in base64: find the one that fills the room.
+        // The token contains the attribute too, in base64. Search for the length that exactly
+        // reaches the limit.
         let length = |n: usize| {
             let attributes = Attributes::from_pairs([("a", "x".repeat(n))]).unwrap();
             let token = guestlane_core::token::GuestToken::placeholder(
@@ -817,7 +821,7 @@ async fn a_throttled_sign_in_is_tried_again_and_a_wrong_secret_is_not_whichever_
     })
     .await;
     world.engine().await.create(request("ann")).await.unwrap();
-    world.sim.revoke_tokens(); // else processes that share one would not have to sign in
+    world.sim.revoke_tokens(); // on PostgreSQL, processes share the token and would not request one
     let error = create_refused(&world, "bob").await;
     assert_eq!(advice(&error).0, "rate_limited");
 
@@ -982,7 +986,8 @@ async fn an_erased_guest_leaves_neither_name_nor_session_token() {
     );
 }
 
-/// A contact that had no interaction for 60 days is gone; its ID is still in the store. The guest never reached the queue again.
+/// The platform deletes a contact after 60 days without interaction, while the store still has its
+/// ID. Regression test: the guest never reached the queue again.
 #[tokio::test]
 async fn a_contact_that_the_platform_has_forgotten_is_made_again_once() {
     for surface in [WEB_MESSAGING, OPEN_MESSAGING] {
@@ -1038,7 +1043,7 @@ async fn a_guest_whose_forgotten_contact_cannot_be_made_again_is_connected_witho
     assert_eq!(world.sim.state().conversations, 2);
 }
 
-/// Between striking out the contact that is gone and recording the one in its place.
+/// The crash occurs between forgetting the deleted contact and storing its replacement.
 #[cfg(debug_assertions)]
 #[tokio::test]
 async fn a_process_that_dies_while_it_replaces_a_contact_makes_no_two() {

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 
 use crate::harness::{SALES, WEB_MESSAGING, World, crowd, request, tell};
 
-/// A platform with so many OAuth clients and that quota for each, and a engine that uses all of them.
+/// Returns a harness whose platform has `clients` OAuth clients with the rate limit `quota` each.
 async fn world(clients: u16, quota: &str) -> World {
     let quota: Rate = quota.parse().unwrap();
     let mut world = with(clients, |options| options.quota = Some(quota)).await;
@@ -37,7 +37,8 @@ async fn with(clients: u16, change: impl FnOnce(&mut Options)) -> World {
     world
 }
 
-/// As `guestlane batch` does it: rows begin as fast as the intake lets them. How many of them failed.
+/// Creates sessions as `guestlane batch` does: rows start as fast as admission control permits.
+/// Returns the number of failed rows.
 async fn batch(engine: &Arc<SessionEngine>, rows: usize) -> usize {
     let intake = AdmissionController::new(Arc::clone(engine), AdmissionController::MAX_CONCURRENCY);
     let mut running = JoinSet::new();
@@ -64,7 +65,7 @@ async fn batch(engine: &Arc<SessionEngine>, rows: usize) -> usize {
         .count()
 }
 
-/// Calls to the platform, by the second of the platform's time in which they came.
+/// Returns the number of calls to the platform in each second of the platform's time.
 fn by_second(world: &World) -> BTreeMap<i64, u64> {
     let mut seconds = BTreeMap::new();
     for entry in world.sim.journal() {
@@ -201,7 +202,8 @@ async fn somebody_who_waits_goes_before_the_rows_of_a_batch() {
         let asked_at = world.clock.now();
         engine.create(request(person)).await.unwrap();
         let waited = world.clock.now().since(asked_at);
-        // Two calls, each at the next free moment; behind the rows that wait already it would be some 400 ms.
+        // Two calls at the next free slots of the rate limit. Behind the queued rows they would
+        // wait about 400 ms.
         assert!(waited <= Duration::from_millis(150), "{waited:?}");
     }
     assert_eq!(rows.await.unwrap(), 0);
@@ -304,7 +306,7 @@ async fn when_the_tokens_of_all_clients_are_revoked_at_once_each_is_renewed_and_
 {
     let world = world(2, "100/s").await;
     let engine = world.engine().await;
-    assert_eq!(batch(&engine, 60).await, 0); // both are signed in
+    assert_eq!(batch(&engine, 60).await, 0); // requests an access token for both clients
     for n in 0..10 {
         world.sim.revoke_tokens();
         engine.create(request(&format!("late-{n}"))).await.unwrap();
@@ -364,7 +366,7 @@ async fn a_client_that_was_throttled_is_used_again_when_its_time_is_up() {
     );
 }
 
-/// Sessions that come evenly, whatever becomes of them: so many a second.
+/// Creates `a_second` sessions per second at a constant rate, whatever their results.
 async fn arrivals(
     world: &World,
     engine: &Arc<SessionEngine>,
@@ -453,7 +455,7 @@ async fn ten_seconds_after_an_outage_of_5_minutes_a_batch_is_at_95_percent_of_it
     assert!(seconds.values().all(|calls| *calls <= 100), "{seconds:?}");
     assert_eq!(world.sim.state().throttled, 0);
     assert!(failed <= 150, "only what began before it was noticed");
-    // What was under way then is completed without anybody asking.
+    // Sessions that were in flight are completed without a further request.
     while engine.store().unfinished().await.unwrap() > 0 {
         clock.sleep(Duration::from_secs(1)).await;
     }

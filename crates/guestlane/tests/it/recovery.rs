@@ -241,13 +241,14 @@ async fn wrong_credentials_do_not_end_a_session_that_was_promised_to_be_complete
 async fn a_no_after_a_lost_answer_does_not_make_the_conversation_undone() {
     let world = World::with(|options| options.token_life = Duration::from_secs(300)).await;
     let engine = world.engine().await;
-    // The conversation is opened, the answer lost; then the platform does not know us any more.
+    // The conversation is opened and the response lost. After that, the platform no longer accepts
+    // the credentials.
     world.faults(&[
         "conversation:answer-lost:nth=1",
         "conversation:500:nth=2",
         "token:500",
     ]);
-    engine.create(request("bob")).await.unwrap_err(); // no token at all: nothing was created
+    engine.create(request("bob")).await.unwrap_err(); // without a token, nothing is created
     world.faults(&["conversation:answer-lost:nth=1"]);
     let creating = tokio::spawn({
         let engine = engine.clone();

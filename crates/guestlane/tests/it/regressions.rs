@@ -122,7 +122,8 @@ async fn no_single_refresh_256_first_sessions_ask_for_256_tokens() {
     assert!(crowd(&engine, 256, 256).await.iter().all(Result::is_ok));
     assert_eq!(world.sim.state().tokens_issued, 1);
 
-    // The first ones all waited for the queue; now 256 calls find at once that there is no token.
+    // All calls of the first wave waited for the queue lookup. Now 256 calls find at the same time
+    // that there is no token.
     world.sim.revoke_tokens();
     let more: Vec<_> = (0..256)
         .map(|n| engine.create(request(&format!("another-{n}"))))
@@ -142,7 +143,8 @@ async fn wrong_credentials_are_not_tried_once_for_each_waiter() {
     world.config.credentials.clients[0].secret = "wrong".to_owned().into();
     let engine = world.engine().await;
     assert!(crowd(&engine, 256, 256).await.iter().all(Result::is_err));
-    // A caller that arrives after the failure was reported requests a token again. How many do depends on the machine's load.
+    // A caller that arrives after the failure was reported requests a token again. The number of
+    // such requests depends on the machine's load.
     let at_most = 25;
     assert!(
         world.sim.state().calls["token"] <= at_most,
@@ -246,7 +248,8 @@ async fn the_key_pair_lives_in_memory_under_one_fixed_kid() {
         world.clock.now(),
     )
     .unwrap();
-    // At rest the key is not readable: PKCS#8 begins with the version and the algorithm's id.
+    // The stored key is not readable in plain: PKCS#8 begins with the version and the algorithm's
+    // OID.
     let database = world.kept_bytes();
     let rsa_pkcs8 = [
         0x02, 0x01, 0x00, 0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01,
@@ -295,7 +298,7 @@ async fn a_failing_audit_write_fails_the_session_before_anything_is_created() {
     assert_eq!(world.sim.state().contacts, 0);
 
     unblock_audit_file(&world);
-    engine.create(request("ann")).await.unwrap(); // with the same key
+    engine.create(request("ann")).await.unwrap(); // with the same idempotency key
     world.assert_each_guest_once(1);
     let statuses: Vec<_> = world
         .audit()
@@ -340,7 +343,7 @@ async fn a_failing_audit_write_hides_a_session_that_was_created() {
     );
 }
 
-/// A directory is in the place of the file, so that no user can write it, not even root.
+/// Puts a directory in the place of the log file, so that no user can write it, not even root.
 fn block_audit_file(world: &World) {
     let path = world.audit_path();
     let _ = fs::rename(path, path.with_extension("aside"));
@@ -360,7 +363,7 @@ async fn nothing_written_before_the_calls() {
     let engine = world.engine().await;
     let creating = tokio::spawn(async move { engine.create(request("ann")).await });
     world.hanging().await;
-    creating.abort(); // the process dies between the two posts
+    creating.abort(); // the process crashes between the two requests
     let _ = creating.await;
     assert_eq!(
         (world.sim.state().contacts, world.sim.state().conversations),
@@ -394,7 +397,7 @@ async fn an_empty_or_missing_guest_or_queue_is_sent_as_it_is() {
         (0, 0, 1)
     );
     assert_eq!(world.audit().len(), 1);
-    // The key was not taken: the corrected request may use it.
+    // The idempotency key was not claimed, so the corrected request may use it.
     wish.queue = request("ann").queue;
     engine.create(wish).await.unwrap();
 }

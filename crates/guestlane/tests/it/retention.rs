@@ -31,14 +31,15 @@ async fn world() -> World {
     world
 }
 
-/// A guest whose session is open and whose CRM has been told.
+/// Creates a guest whose session is open and whose event is delivered.
 async fn done(engine: &Arc<SessionEngine>, guest: &str) -> SessionRecord {
     let opened = engine.create(request(guest)).await.unwrap();
     engine.outbox().unwrap().wait_for_initial_deliveries().await;
     opened.session
 }
 
-/// Whose sessions are there, by name: of one moment's sessions any may be the first.
+/// Returns the guest IDs of all sessions, sorted by name because sessions of the same moment have
+/// no fixed order.
 async fn guests(engine: &SessionEngine) -> Vec<String> {
     let sessions = engine
         .store()
@@ -122,7 +123,8 @@ async fn only_what_is_done_and_told_and_old_is_forgotten() {
         ]
     );
 
-    // Once they are told, they may go; what is unfinished may not, however old.
+    // Sessions are deleted once their events are delivered. Unfinished sessions are never deleted,
+    // however old.
     engine.outbox().unwrap().deliver_due().await.unwrap();
     let dead = engine
         .store()
@@ -276,7 +278,7 @@ async fn work_forgets_without_being_asked() {
     assert!(world.clock.now().since(since) < HOUR);
 }
 
-/// A session as the product writes it, without the platform.
+/// Writes a session as the product does, without the platform.
 async fn write(store: &Store, world: &World, guest: usize) {
     let (now, rates) = (world.clock.now(), ErrorCounts::default());
     let token = TokenIdentity::new("webchat-guest-key-v1", now);
@@ -336,7 +338,7 @@ async fn thousands_are_forgotten_in_small_steps_and_a_death_between_them_loses_n
     use guestlane_runtime::{FailPoint, FailPoints};
 
     const SESSIONS: usize = 3000;
-    // A transaction moves the horizon, and in a database another one looks for batches.
+    // One transaction moves the retention horizon; on PostgreSQL another one looks for batches.
     let first = if crate::STORE == crate::harness::Kept::InPostgres {
         2
     } else {
@@ -395,7 +397,8 @@ async fn thousands_are_forgotten_in_small_steps_and_a_death_between_them_loses_n
     world.proven_logs().await;
 }
 
-/// A process that prunes until it dies at the n-th passing of a fail point; and the next one.
+/// Runs a process that prunes until it crashes at the n-th passing of a fail point. Returns the
+/// engine of the next process.
 #[cfg(debug_assertions)]
 async fn lane_that_dies(
     world: &mut World,

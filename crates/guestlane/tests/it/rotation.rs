@@ -11,7 +11,7 @@ use guestlane_core::{
 use crate::harness::{World, fresh, request};
 
 const MINUTE: Duration = Duration::from_secs(60);
-/// Until each running process serves a new key.
+/// Time until each running process serves a new key.
 const KNOWN_BY_ALL: Duration = Duration::from_secs(10);
 const HOUR: Duration = Duration::from_secs(3600);
 const ONE: &str = "webchat-guest-key-v1";
@@ -27,7 +27,7 @@ async fn keys(world: &World) -> Vec<(String, KeyState)> {
     list.into_iter().map(|key| (key.kid, key.state)).collect()
 }
 
-/// The kid of the token that a new session gets.
+/// Returns the `kid` of the token that a new session gets.
 async fn signs(engine: &SessionEngine) -> String {
     engine.create(fresh("ann")).await.unwrap().session.token.kid
 }
@@ -45,12 +45,12 @@ fn is_believed(
     .map(drop)
 }
 
-/// Another process, for as long as it takes to do one thing.
+/// Opens the store as another process does, for one operation.
 async fn elsewhere(world: &World) -> Workspace {
     world.state().await
 }
 
-/// The running process has looked since.
+/// Waits until the running process has read the keys again.
 async fn a_second_later(world: &World) {
     world.clock().sleep(Duration::from_millis(1001)).await;
 }
@@ -113,7 +113,7 @@ async fn a_revocation_by_another_process_is_known_within_about_a_second() {
     is_believed(&engine, &after, &world).unwrap();
 }
 
-/// The keys cannot be read: the table has another name for a while.
+/// Makes the keys unreadable by renaming their table.
 fn break_store(world: &World, broken: bool) {
     let (from, to) = if broken {
         ("signing_key", "away")
@@ -135,7 +135,7 @@ async fn a_running_process_keeps_its_keys_while_the_store_cannot_be_read() {
     break_store(&world, true);
     world.clock().sleep(5 * MINUTE).await;
     if world.postgres.is_none() {
-        // Where processes tell each other, it may have heard of the next one before.
+        // Where processes notify each other, the engine may already know the next key.
         assert_eq!(
             signs(&engine).await,
             ONE,
@@ -214,7 +214,7 @@ async fn without_a_schedule_no_key_is_made_by_itself() {
     assert!(!engine.rotate_if_due().await.unwrap());
 }
 
-/// The platform has done a step and nobody knows; meanwhile keys come and go.
+/// Opens a conversation on the platform whose response is lost; meanwhile keys are rotated.
 async fn with_a_lost_answer(world: &World) -> std::sync::Arc<SessionEngine> {
     world.faults(&["conversation:answer-lost:first=4"]);
     let engine = world.engine().await;
@@ -316,7 +316,8 @@ async fn a_session_whose_key_is_revoked_gets_a_fresh_token_where_the_step_surely
 async fn a_session_whose_revoked_key_the_platform_does_not_know_any_more_gets_a_fresh_token_once_it_says_so()
  {
     let world = World::new().await;
-    world.faults(&["conversation:reset:first=4"]); // not done, but who knows
+    // The request had no effect, but the caller cannot know.
+    world.faults(&["conversation:reset:first=4"]);
     let engine = world.engine().await;
     engine.create(request("ann")).await.unwrap_err();
     world.faults(&[]);

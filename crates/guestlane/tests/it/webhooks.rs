@@ -326,7 +326,8 @@ async fn events_of_a_time_are_counted_and_replayed() {
     assert_eq!((crm.events, crm.repeated), (3, 2));
 }
 
-/// One receiver answers nothing, or only failures; the other one must not notice.
+/// One receiver does not respond or only fails. The deliveries to the other one must not be
+/// delayed.
 #[tokio::test]
 async fn a_receiver_that_fails_does_not_slow_another_one() {
     for fault in ["crm:hang", "crm:500", "crm:429:retry-after=3600"] {
@@ -342,7 +343,8 @@ async fn a_receiver_that_fails_does_not_slow_another_one() {
             crowd(&engine, 200, 64).await.iter().all(Result::is_ok),
             "{fault}"
         );
-        // The clock stands still while the bad one hangs: the good one needs none of its time.
+        // The clock stands still while the failing receiver withholds its response, so the other
+        // one must not need any time.
         let waiting = async || {
             engine
                 .store()
@@ -379,7 +381,7 @@ async fn a_receiver_that_fails_does_not_slow_another_one() {
     }
 }
 
-/// Who was stopped while it told the CRM, and wakes up when somebody else has taken the event, settles nothing.
+/// A worker that stalls during a delivery must not settle it after another worker has claimed it.
 #[tokio::test]
 async fn who_delivers_late_settles_nothing() {
     let world = World::new().await;
@@ -430,14 +432,14 @@ async fn who_delivers_late_settles_nothing() {
     );
 }
 
-/// A world whose CRM is that peer.
+/// Returns a harness whose webhook receiver is `peer`.
 async fn told(peer: &Peer) -> World {
     let mut world = World::new().await;
     world.config.crm.as_mut().unwrap().urls = vec![format!("{}/hook", peer.url).parse().unwrap()];
     world
 }
 
-/// What is odd about an answer, and the answer.
+/// The description of an unusual response, and the response.
 type Case = (&'static str, fn() -> Reply);
 
 fn close(answer: &str) -> Reply {
@@ -562,8 +564,8 @@ async fn an_answer_whose_status_line_is_none_or_no_2xx_is_no_delivery() {
     }
 }
 
-/// The limits of the HTTP library, as `docs/crm.md` has them. If one of them is delivered one day,
-/// remove it there.
+/// Limits of the HTTP library, as `docs/crm.md` lists them. If one of these responses counts as
+/// delivered in the future, remove it there.
 #[tokio::test]
 async fn a_2xx_whose_head_the_http_library_cannot_read_is_sent_again_under_one_id() {
     const CASES: &[Case] = &[
@@ -644,7 +646,7 @@ async fn a_receivers_retry_after_is_a_day_at_the_most() {
     }
 }
 
-/// The signatures of an event that a receiver got, checked with a secret by the reference library.
+/// Returns whether the reference library verifies the signatures of a received event with a secret.
 fn signs(entry: &guestlane_sim::Entry, secret: &str) -> bool {
     let reference = standardwebhooks::Webhook::new(secret).unwrap();
     let timestamp: i64 = entry.headers["webhook-timestamp"].parse().unwrap();
@@ -706,7 +708,7 @@ async fn a_rotated_secret_signs_at_once_and_the_one_before_until_the_overlap_end
         .rotate(1, KeyKind::Secret, day, world.clock.now())
         .await
         .unwrap();
-    outbox.read_endpoints().await.unwrap(); // as the process does every second
+    outbox.read_endpoints().await.unwrap(); // the process does this every second
     let new = secret_of(&engine, 0);
     assert_ne!(old, new);
     for (guest, signed_by_old) in [("ann", true), ("bob", false)] {

@@ -46,7 +46,7 @@ async fn status(world: &World, id: BatchId) -> BatchStatus {
         .remove(0)
 }
 
-/// Processes that work until the batch is done.
+/// Runs `processes` processes until the batch is done.
 async fn work(world: &World, id: BatchId, processes: usize) -> BatchStatus {
     let engines = machines(world, processes).await;
     let (stop, stopped) = watch::channel(false);
@@ -152,7 +152,7 @@ async fn a_row_that_is_refused_says_why_and_the_others_go_on() {
     );
 }
 
-/// The reader of a batch's results need not be the one whose row it is.
+/// The reader of a batch's results need not be the caller that submitted the row.
 #[tokio::test]
 async fn the_platforms_sentence_about_a_row_stays_out_of_the_results() {
     let world = World::new().await;
@@ -177,7 +177,7 @@ async fn the_platforms_sentence_about_a_row_stays_out_of_the_results() {
     assert!(!format!("{failure:?}").contains("premium"), "{failure:?}");
 }
 
-/// As after an update: what a newer version wrote, or what somebody changed by hand.
+/// A row is unreadable after a newer version wrote it, or after a manual change.
 #[tokio::test]
 async fn a_row_that_cannot_be_read_says_so_and_the_others_go_on() {
     let world = World::new().await;
@@ -213,7 +213,7 @@ async fn rows_begin_only_when_all_are_in_and_never_once_they_are_cancelled() {
         store.claim_rows(10, now).await.unwrap().is_empty(),
         "whoever enqueues may have died"
     );
-    // Begun anew, what was there of it is gone.
+    // A batch that is started again loses the rows that it had before.
     let again = enqueue(&world, rows(4)).await;
     assert!(store.batches(Some(id), 1).await.unwrap().is_empty());
     let taken = store.claim_rows(1, now).await.unwrap();
@@ -326,7 +326,8 @@ async fn an_erased_guest_is_in_no_batch_any_more() {
     assert_eq!(rows.len(), 2);
 }
 
-/// Processes that die when they have taken rows, or before they wrote what came of them: others take the rows up, and no guest comes twice.
+/// Processes crash after they claim rows, or before they record the results. Other processes claim
+/// the rows again, and no guest gets a second session.
 #[cfg(debug_assertions)]
 #[tokio::test]
 async fn a_process_that_dies_with_rows_loses_none() {
@@ -352,7 +353,7 @@ async fn a_process_that_dies_with_rows_loses_none() {
                 now
             });
             let (mut told, clock) = (died.subscribe(), world.clock());
-            // A runtime of its own: what is left of the dead ends with it.
+            // A crashed process has its own runtime, whose remaining tasks end with it.
             let life = tokio::task::spawn_blocking(move || {
                 let runtime = tokio::runtime::Builder::new_current_thread()
                     .enable_all()
@@ -380,7 +381,7 @@ async fn a_process_that_dies_with_rows_loses_none() {
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// Prunes for as many hours, once an hour.
+/// Prunes once an hour, for `hours` hours. Returns the number of deleted sessions.
 async fn prune_for(world: &World, engine: &guestlane::SessionEngine, hours: u32) -> u64 {
     let mut deleted = 0;
     for _ in 0..hours {
@@ -390,14 +391,15 @@ async fn prune_for(world: &World, engine: &guestlane::SessionEngine, hours: u32)
     deleted
 }
 
-/// Workers that were away for longer than sessions are kept opened their rows a second time.
+/// Regression test: workers that were stopped for longer than the retention opened the sessions of
+/// their rows a second time.
 #[tokio::test]
 async fn a_session_that_a_row_may_still_ask_for_is_kept_past_its_retention() {
     let mut world = World::new().await;
     world.config.keep_sessions = Some(24 * HOUR);
     let id = enqueue(&world, rows(3)).await;
     let engine = world.engine().await;
-    // A worker opens the rows, and is killed before it writes that.
+    // A worker opens the sessions of the rows and is killed before it records the results.
     for row in engine
         .store()
         .claim_rows(3, world.clock.now())
@@ -459,7 +461,8 @@ async fn a_row_that_has_ended_keeps_no_personal_data_and_an_ended_batch_is_delet
     let engine = world.engine().await;
     world.clock.advance(Duration::from_secs(60));
     engine.outbox().unwrap().deliver_due().await.unwrap();
-    // The surface of this test has no place for a name, so that ann is refused: her row ended all the same.
+    // The surface of this test accepts no contact name, so ann's row fails. A failed row is
+    // completed, too.
     assert_eq!(prune_for(&world, &engine, 72).await, 1);
     let left = engine.store().batches(None, 10).await.unwrap();
     assert_eq!(

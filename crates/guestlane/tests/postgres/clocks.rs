@@ -11,7 +11,7 @@ use crate::{
     harness::{World, request},
 };
 
-/// Another machine, with a clock that the test can set.
+/// Starts a second node, whose clock the test can set.
 async fn second_machine(world: &World) -> (Arc<SessionEngine>, ReferenceClock) {
     let clock = ReferenceClock::new(world.clock());
     clock.set(world.clock.now(), world.clock().monotonic());
@@ -28,7 +28,8 @@ fn set_ahead(world: &World, clock: &ReferenceClock, seconds: u64) {
     clock.set(now + Duration::from_secs(seconds), now);
 }
 
-/// A clock that jumped by a minute took every lease of the others: each first message was sent three times.
+/// Regression test: a node whose clock had jumped by a minute claimed all leases of other nodes,
+/// and each first message was sent three times.
 #[tokio::test]
 async fn a_machine_whose_clock_jumps_ahead_takes_no_lease_of_the_others() {
     let world = World::new().await;
@@ -43,11 +44,12 @@ async fn a_machine_whose_clock_jumps_ahead_takes_no_lease_of_the_others() {
     let creating: Vec<_> = (0..30).map(create).collect();
     world.hanging().await;
     set_ahead(&world, &clock, 60);
-    // Also before its clock is compared again: leases are compared by the database's clock.
+    // This holds before the next clock comparison, too: leases are compared by the database's
+    // clock.
     assert!(two.recover_abandoned().await.unwrap().is_empty());
     while !creating.iter().all(tokio::task::JoinHandle::is_finished) {
         if world.sim.state().hanging > 0 {
-            world.clock.advance(Duration::from_millis(300)); // the slow answers come
+            world.clock.advance(Duration::from_millis(300)); // the slow responses arrive
         }
         tokio::task::yield_now().await;
     }

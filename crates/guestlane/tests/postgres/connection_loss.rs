@@ -15,14 +15,14 @@ use guestlane_test_postgres::{Proxy, Server, schema_in};
 
 use crate::harness::{World, request};
 
-/// On the machine's own clock: a database is waited for in real time.
+/// Opens an engine on the system clock, because the wait for a database is in real time.
 async fn engine(world: &World, database: &str) -> Arc<SessionEngine> {
     let mut config = world.config.clone();
     config.places.database = database.parse().unwrap();
     SessionEngine::open(config, Clock::system()).await.unwrap()
 }
 
-/// A world with a database server of its own, and the URL of a schema there.
+/// Returns a harness with its own database server, and the URL of a schema there.
 async fn apart() -> (World, Server, String) {
     let server = Server::start();
     let schema = schema_in(&server.url());
@@ -84,7 +84,7 @@ async fn connections_that_break_at_any_moment_cost_nobody_and_make_nobody_twice(
             guestlane_tlog::verify_log(&log.path, engine.audit_key(), &[]).unwrap();
         }
     }
-    // Each session that is open was written once, and its event once.
+    // Each open session was written once, and so was its event.
     let counts = guestlane_test_postgres::column(
         &schema,
         "SELECT count(*) FROM session WHERE state = 'open'",
@@ -129,7 +129,8 @@ async fn a_database_that_restarts_meanwhile_is_waited_for() {
     world.assert_each_guest_once(2);
 }
 
-/// The database's machine dies in the middle of a burst, and its standby takes over: whatever was answered is there.
+/// The primary database server fails during a burst, and its standby takes over. All acknowledged
+/// sessions exist there.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_standby_that_takes_over_has_everybody_and_nobody_comes_twice() {
     let (world, first, _) = apart().await;
@@ -195,7 +196,8 @@ async fn a_standby_that_takes_over_has_everybody_and_nobody_comes_twice() {
     }
 }
 
-/// A commit that waits for its standby when the connection is given up is in the database, and may yet be lost with it: nothing is made of it.
+/// The standby may not have a commit that waits for it when the connection is given up. The commit
+/// may be lost with the primary, so the saga must not continue.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_the_standby_does_not_have_is_not_sent_to_the_platform() {
     let (world, first, schema) = apart().await;
@@ -211,7 +213,8 @@ async fn what_the_standby_does_not_have_is_not_sent_to_the_platform() {
     world.assert_each_guest_once(2);
 }
 
-/// Somebody asks for a session whose driver is slow, just when that writes that it is open: what it wrote stays.
+/// A caller requests a session whose owner is slow, at the moment when the owner commits `open`.
+/// The commit must not be overwritten.
 #[tokio::test]
 async fn what_a_driver_writes_is_not_undone_by_whoever_takes_it_for_dead() {
     let world = World::new().await;
@@ -223,9 +226,9 @@ async fn what_a_driver_writes_is_not_undone_by_whoever_takes_it_for_dead() {
     });
     world.hanging().await;
     driving.abort();
-    world.clock.advance(Duration::from_secs(5)); // its lease is over
+    world.clock.advance(Duration::from_secs(5)); // the owner's lease has expired
     let url = world.postgres.clone().unwrap();
-    // The driver's transaction is under way for half a second of the database's own.
+    // The owner's transaction lasts for half a second of real time.
     let open = "BEGIN; UPDATE session SET state = 'open', conversation_id = 'c', opened_at = admitted_at; SELECT pg_sleep(0.5); COMMIT";
     let writing = tokio::task::spawn_blocking(move || guestlane_test_postgres::execute(&url, open));
     let locked = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";

@@ -11,7 +11,7 @@ use guestlane_store::Store;
 
 use crate::harness::{World, request, tell};
 
-/// Processes on machines of their own, which share a database and a master key.
+/// Starts nodes on separate machines that share a database and a master key.
 pub(crate) async fn machines(world: &World, count: usize) -> Vec<Arc<SessionEngine>> {
     let mut engines = Vec::new();
     for machine in 0..count {
@@ -39,7 +39,7 @@ pub(crate) fn on_machine(world: &World, machine: usize) -> EngineConfig {
 #[tokio::test]
 async fn four_processes_with_a_thousand_first_calls_each_ask_for_one_token() {
     let world = World::new().await;
-    drop(world.engine().await); // the keys
+    drop(world.engine().await); // creates the keys
     let engines = machines(&world, 4).await;
     let waves = engines.iter().enumerate().map(|(n, engine)| async move {
         let wishes = (0..1000).map(|guest| engine.create(request(&format!("guest-{n}-{guest}"))));
@@ -53,7 +53,7 @@ async fn four_processes_with_a_thousand_first_calls_each_ask_for_one_token() {
     assert_eq!(world.sim.state().tokens_issued, 1);
     world.assert_each_guest_once(4000);
 
-    // One that the platform does not accept any more is renewed once, too.
+    // An access token that the platform no longer accepts is also refreshed only once.
     world.sim.revoke_tokens();
     let more = engines
         .iter()
@@ -119,7 +119,8 @@ async fn wrong_credentials_do_not_work_because_another_process_has_the_right_one
     assert_eq!(error.advice().code.name(), "auth_failed");
 }
 
-/// However the calls fall to processes: the platform refuses none of them. On the machine's own clock, as the database's is.
+/// However the calls are distributed over processes, the platform refuses none of them. The test
+/// runs on the system clock, as the database does.
 #[tokio::test]
 async fn four_processes_never_send_more_than_the_quota_of_one() {
     let world = World::with(|options| {
@@ -246,7 +247,7 @@ async fn processes_that_start_at_once_on_an_empty_database_agree() {
     assert!(errors.is_empty(), "{errors:?}");
 }
 
-/// A waiter that also polls every second is woken immediately.
+/// A waiter is notified immediately, although it also polls every second.
 #[tokio::test]
 async fn a_key_that_is_made_or_revoked_is_told_to_all() {
     let world = World::new().await;
@@ -269,7 +270,7 @@ async fn a_key_that_is_made_or_revoked_is_told_to_all() {
 #[tokio::test]
 async fn two_processes_that_open_sessions_of_one_guest_at_once_keep_the_order_of_its_events() {
     let world = World::new().await;
-    drop(world.engine().await); // the keys
+    drop(world.engine().await); // creates the keys
     let engines = machines(&world, 2).await;
     world.sql(
         "CREATE FUNCTION slow_commit() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.3); RETURN NULL; END'; \
@@ -331,10 +332,10 @@ async fn two_processes_that_open_sessions_of_one_guest_at_once_keep_the_order_of
 #[tokio::test]
 async fn processes_that_open_sessions_of_the_same_guests_do_not_block_each_other() {
     let world = World::new().await;
-    drop(world.engine().await); // the keys
+    drop(world.engine().await); // creates the keys
     let engines = machines(&world, 4).await;
     let waves = engines.iter().enumerate().map(|(n, engine)| async move {
-        // Each process has the guests in another order.
+        // Each process creates the sessions of the same guests in a different order.
         let wishes = (0..60).map(|at| {
             let guest = format!("guest-{}", (at * (2 * n + 1)) % 60);
             let key = format!("{guest}-{n}-{at}").parse().unwrap();

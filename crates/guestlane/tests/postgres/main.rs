@@ -1,5 +1,6 @@
-//! The same flow with a store that several processes share: the suite of a single machine once more, on a real PostgreSQL,
-//! but for what the store has no part in (the pace of one process, HTTP/2, the contract).
+//! The tests of the session engine on a store that several processes share: the SQLite suite again,
+//! on a real PostgreSQL server. Tests that do not depend on the store (rate limiting within a
+//! process, HTTP/2, the contract) are left out.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
 
 #[path = "../it/audit.rs"]
@@ -45,5 +46,5 @@ mod tls;
 #[path = "../it/webhooks.rs"]
 mod webhooks;
 
-/// The store of several machines.
+/// The store of this test binary: PostgreSQL.
 const STORE: harness::Kept = harness::Kept::InPostgres;

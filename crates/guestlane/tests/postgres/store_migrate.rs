@@ -16,7 +16,8 @@ use guestlane_store::{
 
 use crate::harness::{World, crowd, request};
 
-/// A world whose store is a file, with a past: sessions in several states, dead letters, full logs.
+/// Returns a harness with a SQLite store that has data: sessions in several states, dead letters,
+/// full logs.
 async fn world_in_a_file() -> (World, StorageConfig) {
     let mut world = World::new().await;
     let file = StorageConfig::in_directory(&world.directory.path().join("old"));
@@ -37,7 +38,7 @@ async fn world_in_a_file() -> (World, StorageConfig) {
     (world, places)
 }
 
-/// Once the last threads of whoever used the file have let go of it.
+/// Migrates the store once the threads of earlier users have closed the file.
 async fn try_copy(
     places: &StorageConfig,
     to: &str,
@@ -76,7 +77,8 @@ async fn try_copy_now(
     tokio::task::spawn_blocking(copying).await
 }
 
-/// A run with a progress of its own, once no thread of an earlier user has the file.
+/// Migrates the store with a progress callback, once no thread of an earlier user has the file
+/// open.
 async fn copy_with_progress(
     places: &StorageConfig,
     to: &str,
@@ -117,13 +119,13 @@ async fn abandon(places: &StorageConfig) -> Result<String, MigrationError> {
     }
 }
 
-/// The database as the file's mark names it.
+/// Returns the name of the database in the file's migration mark.
 fn to_shown(to: &str) -> String {
     let schema = to.rsplit_once("search_path%3D").unwrap().1;
     format!("{}, schema {schema}", to.parse::<PostgresUrl>().unwrap())
 }
 
-/// All sessions, records and events, as they are told.
+/// Returns all sessions, records and events in their printed form.
 async fn told(engine: &SessionEngine) -> (String, String, String, String) {
     let store = engine.store();
     let sessions = store
@@ -142,7 +144,7 @@ async fn told(engine: &SessionEngine) -> (String, String, String, String) {
         })
         .await
         .unwrap();
-    // The move itself is recorded once it is finished.
+    // The migration's own record is written only when it finishes.
     let records = records
         .into_iter()
         .filter(|record| !record.line.contains("store.move"));
@@ -207,7 +209,8 @@ async fn a_move_that_dies_at_any_moment_goes_on_and_neither_store_opens_meanwhil
     let mut deaths = 0;
     let given_up = Arc::new(AtomicBool::new(false));
     loop {
-        // Each run dies at the first chunk that it copies, and one of them when the file is given up.
+        // Each run crashes at the first chunk that it copies, and one run crashes when it retires
+        // the file.
         let once = Arc::clone(&given_up);
         let fail_points = FailPoints::new(move |fail_point| match fail_point {
             FailPoint::RowsCopied => true,
@@ -232,7 +235,7 @@ async fn a_move_that_dies_at_any_moment_goes_on_and_neither_store_opens_meanwhil
         assert!(refused.to_string().contains("copied into"), "{refused}");
     }
     assert!(deaths >= 8, "{deaths}");
-    // The database may have been used since: a second move would overwrite it.
+    // The database may have been used in the meantime, and a second migration would overwrite it.
     let again = try_copy(&places, &to, &FailPoints::default())
         .await
         .unwrap();
@@ -254,7 +257,7 @@ async fn a_move_that_dies_at_any_moment_goes_on_and_neither_store_opens_meanwhil
     world.proven_logs().await;
 }
 
-/// All tables, in the order in which they move.
+/// All tables, in the order of the migration.
 const TABLES: [&str; 12] = [
     "platform",
     "property",
@@ -270,7 +273,7 @@ const TABLES: [&str; 12] = [
     "audit_record",
 ];
 
-/// Dies at the first row of `table`.
+/// Crashes at the first row of `table`.
 async fn die_at(places: &StorageConfig, to: &str, table: &'static str) {
     let reached = Arc::new(AtomicBool::new(false));
     let seen = Arc::clone(&reached);
@@ -307,8 +310,8 @@ async fn signing_keys(engine: &SessionEngine) -> Vec<String> {
         .collect()
 }
 
-/// Revoked keys that became good again, erased guests that came back and sessions that were opened a second time: each was the result
-/// of a move that was interrupted and finished after the file had gone on.
+/// Regression test for migrations that were interrupted and finished after the file had changed:
+/// revoked keys were valid again, erased guests were back, and sessions were opened a second time.
 #[tokio::test]
 async fn a_move_that_is_interrupted_at_each_table_and_abandoned_later_takes_all_that_changed_meanwhile()
  {
@@ -414,7 +417,8 @@ async fn a_move_that_is_interrupted_at_each_table_and_abandoned_later_takes_all_
     );
 }
 
-/// A file that a backup brought back carries no mark: only the rows themselves tell that they are others.
+/// A file that was restored from a backup has no migration mark. Only a comparison of the rows
+/// finds the difference.
 #[tokio::test]
 async fn rows_that_changed_without_a_word_are_found_and_replaced() {
     let (mut world, places) = world_in_a_file().await;
@@ -479,7 +483,8 @@ async fn a_file_that_moves_to_one_database_moves_to_no_other() {
     ));
 }
 
-/// The half-copied database of an abandoned move must not become a second store with the same sessions.
+/// The half-copied database of an abandoned migration must not become a second store with the same
+/// sessions.
 #[tokio::test]
 async fn a_file_that_moved_elsewhere_after_an_abandoned_move_does_not_finish_that_one() {
     let (world, places) = world_in_a_file().await;
@@ -528,7 +533,7 @@ async fn a_row_that_changes_on_the_way_is_found_and_the_same_command_mends_it() 
     let to = world.postgres.clone().unwrap();
     let passed = AtomicUsize::new(0);
     let url = to.clone();
-    // Past the product, while it is copied.
+    // Changes the file directly, without the product, during the copy.
     let fail_points = FailPoints::new(move |_| {
         let rows = guestlane_test_postgres::column(&url, "SELECT count(*) FROM audit_record");
         if rows[0] != "0" && passed.fetch_add(1, Ordering::SeqCst) == 0 {
@@ -605,7 +610,8 @@ async fn a_database_with_another_store_in_it_is_left_alone() {
     assert!(matches!(told, Err(MigrationError::NotEmpty)), "{told:?}");
 }
 
-/// A node found the database empty, and before its first row a move began: both had the database.
+/// Regression test: a node found the database empty, and a migration began before the node wrote
+/// its first row. Both then used the database.
 #[tokio::test]
 async fn a_node_that_starts_while_a_move_begins_does_not_get_its_database() {
     let (world, places) = world_in_a_file().await;

@@ -12,7 +12,7 @@ use guestlane_store::{Store, StoreError};
 use guestlane_test_postgres::{Server, schema_in};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 
-/// A certificate authority, and what it signed for that name: all in PEM.
+/// Returns a certificate authority and a certificate and key that it signed for `name`, all in PEM.
 fn certificates(name: &str) -> (String, String, String) {
     let ca_key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::default();
@@ -27,7 +27,7 @@ fn certificates(name: &str) -> (String, String, String) {
     (ca.pem(), certificate.pem(), key.serialize_pem())
 }
 
-/// A server that speaks TLS with that certificate, and its URL in plain.
+/// Starts a server that uses TLS with this certificate. Returns it with its URL without TLS.
 fn server(certificate: &str, key: &str) -> (Server, String) {
     let server = Server::start();
     let schema = schema_in(&server.url());
@@ -88,8 +88,9 @@ async fn only_a_certificate_of_that_host_by_an_authority_that_is_believed_will_d
 
     for refused in [
         with(&by_name, &format!("sslmode=require&sslrootcert={theirs}")),
-        with(&by_name, "sslmode=require"), // the system does not believe it
-        with(&schema, &format!("sslmode=require&sslrootcert={ours}")), // it is of another name
+        with(&by_name, "sslmode=require"), // the system's trusted roots do not include it
+        // The certificate has another name.
+        with(&schema, &format!("sslmode=require&sslrootcert={ours}")),
     ] {
         let mut database = guestlane_store::Store::inspect(&refused.parse().unwrap()).await;
         let told = database.as_mut().unwrap_err().to_string();
@@ -102,7 +103,7 @@ async fn only_a_certificate_of_that_host_by_an_authority_that_is_believed_will_d
         ] {
             assert!(!told.contains(bare), "{told}");
         }
-        // At once, and not after the time for which a database that is away is waited for.
+        // The error is immediate, without the wait for an unreachable database.
         let error = open(&refused, home.path()).await.unwrap_err();
         assert!(matches!(error, StoreError::Untrusted { .. }), "{error:?}");
     }
@@ -117,7 +118,7 @@ async fn only_a_certificate_of_that_host_by_an_authority_that_is_believed_will_d
     drop(server);
 }
 
-/// Whether a connection is made; else what is told.
+/// Connects to the database, or returns the printed error.
 async fn glance(url: &str) -> Result<(), String> {
     let database: Database = url.parse().map_err(|error| format!("{error:?}"))?;
     Store::inspect(&database)
@@ -184,7 +185,7 @@ async fn a_password_is_bound_to_the_channel_and_a_client_shows_its_certificate()
         format!("{by_name}&sslmode=verify-full&sslrootcert={ours}{more}")
     };
 
-    // SCRAM-SHA-256-PLUS: the server refuses a password that came by another channel.
+    // SCRAM-SHA-256-PLUS: the server refuses a password that arrives on a different TLS channel.
     assert_eq!(
         glance(&at("bound:p%40ss%2Fword", "&channel_binding=require")).await,
         Ok(())
@@ -230,7 +231,8 @@ async fn a_password_is_bound_to_the_channel_and_a_client_shows_its_certificate()
     drop(server);
 }
 
-/// `openssl req -x509` makes a certificate that is an authority's and a server's at once.
+/// `openssl req -x509` creates a certificate that is both a certificate authority and a server
+/// certificate.
 #[tokio::test]
 async fn a_certificate_that_is_its_own_authority_is_believed_where_it_is_named() {
     let home = tempfile::tempdir().unwrap();
