@@ -12,6 +12,7 @@ pub struct DisabledEndpoint {
     /// Identifies the URL that was disabled. It is a digest, because a path or a query may be a
     /// secret.
     pub address: String,
+    /// When the endpoint was disabled.
     pub at: Timestamp,
 }
 
@@ -42,8 +43,11 @@ impl DisabledEndpoint {
 /// Replaces a sealed secret only if its value is still `before`.
 #[derive(Debug, Clone)]
 pub struct SecretChange {
+    /// Name of the secret.
     pub name: String,
+    /// The sealed value to be replaced.
     pub before: Vec<u8>,
+    /// The sealed value that replaces it.
     pub after: Vec<u8>,
     /// The audit record of the change, if it changes what the store trusts.
     pub record: Option<AuditRecord>,

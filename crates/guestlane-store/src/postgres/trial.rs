@@ -18,6 +18,7 @@ const TABLE: &str = "'secret'::regclass::oid::bigint";
 /// A sealed secret that was read through a database URL.
 #[derive(Debug)]
 pub struct KeptSecret {
+    /// The sealed value.
     pub sealed: Vec<u8>,
     /// The object ID of the table that contains it.
     pub table: i64,

@@ -545,7 +545,7 @@ impl Probe<'_> {
                     "guestlane's pace is {pace}, and the platform allows {allowed} calls in a window that lasts {left} s or longer"
                 );
                 Finding::warning(check, result).because("calls beyond that are refused with 429 and wait").fix(
-                    "set GUESTLANE_PLATFORM_RATE_LIMIT to the limit in the organization's documents; docs/quota.md has the public platform's",
+                    "set GUESTLANE_PLATFORM_RATE_LIMIT to the limit in the organization's documents; docs/rate-limit.md has the public platform's",
                 )
             }
             (Some(count), Some(allowed)) => {
