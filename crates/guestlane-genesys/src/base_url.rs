@@ -16,12 +16,12 @@ pub enum InvalidBaseUrl {
     #[error("`{0}` is not a URL; write it like https://acme.mygenesyscloud.com")]
     NotAUrl(String),
     /// The scheme is neither `https` nor `http`.
-    #[error("`{0}` has the scheme `{1}`; only https is used (and http to this machine)")]
+    #[error("`{0}` has the scheme `{1}`; only https is supported (and http to this machine)")]
     Scheme(String, String),
     /// Plain `http://` to another machine would expose the client secret and every guest token to
     /// the network.
     #[error(
-        "`{0}` is plain http to another machine, which would show secrets to the network; use https"
+        "`{0}` is plain http to another machine, which would expose secrets to the network; use https"
     )]
     PlainHttp(String),
     /// The URL has credentials, a query or a fragment.

@@ -22,7 +22,7 @@ pub enum AttemptError {
     Local(String),
 
     /// The platform rate-limited the request (429) and did nothing else.
-    #[error("the platform asked us to slow down{}", RetryAfter(*.retry_after))]
+    #[error("the platform's rate limit was reached{}", RetryAfter(*.retry_after))]
     Throttled {
         /// The response's `Retry-After`, or the wait that the error message names.
         retry_after: Option<Duration>,
@@ -32,7 +32,7 @@ pub enum AttemptError {
 
     /// The outcome is unknown: no response, an unreadable response, or a 5xx. The requested
     /// resource may or may not exist.
-    #[error("it is unknown whether the platform acted: {reason}")]
+    #[error("the outcome of the request is unknown: {reason}")]
     OutcomeUnknown {
         /// What happened instead of a usable response.
         reason: String,
@@ -43,21 +43,21 @@ pub enum AttemptError {
     },
 
     /// 401: the access token is not valid, or no longer valid. The request had no effect.
-    #[error("the platform did not accept the access token: {0}")]
+    #[error("the platform rejected the access token: {0}")]
     Unauthorized(ErrorResponse),
 
     /// The platform rejected the request. It had no effect, and a retry would get the same
     /// response.
-    #[error("the platform refused: {0}")]
+    #[error("the platform rejected the request: {0}")]
     Rejected(ErrorResponse),
 
     /// 404 for a resource that is expected to become visible soon (eventual consistency); the call
     /// polls.
-    #[error("it is not there yet: {0}")]
+    #[error("the resource is not visible yet: {0}")]
     NotReady(ErrorResponse),
 
     /// The rate limiter has no permit before the caller's deadline. The request was not sent.
-    #[error("the quota leaves no room for the call before the deadline")]
+    #[error("the rate limiter has no permit for the call before the deadline")]
     RateLimitTimeout,
 
     /// No access token could be obtained, so the call was not made.
@@ -73,8 +73,9 @@ struct RetryAfter(Option<Duration>);
 
 impl fmt::Display for RetryAfter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0
-            .map_or(Ok(()), |wait| write!(f, " for {} s", wait.as_secs_f32()))
+        self.0.map_or(Ok(()), |wait| {
+            write!(f, "; retry after {} s", wait.as_secs_f32())
+        })
     }
 }
 
@@ -422,27 +423,27 @@ pub enum Operation {
 impl fmt::Display for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Token => "sign in",
+            Self::Token => "fetch an access token",
             Self::Queue => "look up the queue",
             Self::Contact => "register the contact",
-            Self::EnrichContact => "find or make the contact",
-            Self::CreateContact => "make the contact",
+            Self::EnrichContact => "find or create the contact",
+            Self::CreateContact => "create the contact",
             Self::FindContact => "find the contact",
             Self::OpenConversation => "open the conversation",
             Self::FirstMessage => "send the guest's first message",
-            Self::OpenMessage => "bring in the guest's message",
+            Self::OpenMessage => "submit the guest's inbound message",
             Self::Details => "find the conversation of the first message",
-            Self::Conversation => "look into the conversation",
+            Self::Conversation => "read the conversation",
             Self::LinkContact => "link the contact to the conversation",
             Self::MoveToQueue => "move the conversation to its queue",
-            Self::Probe => "look at the platform",
+            Self::Probe => "probe the platform",
         })
     }
 }
 
 /// A call that failed for good: the operation, the number of attempts, and the last failure.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("could not {operation} ({} in {:.1} s)", Tries(*.tries), .elapsed.as_secs_f32())]
+#[error("failed to {operation} ({} in {:.1} s)", Tries(*.tries), .elapsed.as_secs_f32())]
 pub struct CallError {
     /// The operation that failed.
     pub operation: Operation,
@@ -540,8 +541,8 @@ struct Tries(u32);
 impl fmt::Display for Tries {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            1 => f.write_str("1 try"),
-            n => write!(f, "{n} tries"),
+            1 => f.write_str("1 attempt"),
+            n => write!(f, "{n} attempts"),
         }
     }
 }

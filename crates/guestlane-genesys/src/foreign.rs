@@ -85,7 +85,7 @@ text!(PlatformId);
 /// The text is not an identifier of the platform. The error does not repeat the text, which may be
 /// long or personal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("an id is not 1 to {} visible ASCII characters", PlatformId::MAX)]
+#[error("an ID must have 1 to {} visible ASCII characters", PlatformId::MAX)]
 pub struct InvalidPlatformId;
 
 impl PlatformId {
@@ -322,7 +322,7 @@ pub(crate) fn token<'de, D: Deserializer<'de>, T: From<String>>(
         Ok(text.into())
     } else {
         Err(serde::de::Error::custom(
-            "the token does not fit into a header",
+            "the token is not 1 to 16384 visible ASCII characters",
         ))
     }
 }

@@ -238,7 +238,7 @@ impl PlatformHealth {
         drop(beat);
         if self.open_for().is_some() {
             self.logged
-                .failed(&format!("{failures} calls failed one after another"), now);
+                .failed(&format!("{failures} consecutive calls failed"), now);
         }
     }
 

@@ -108,7 +108,7 @@ impl PlatformResponse for HttpResponse {
         serde_json::from_slice(&self.body).map_err(|error| AttemptError::OutcomeUnknown {
             // Omit serde's own message, which may quote the body: this text is stored.
             reason: format!(
-                "HTTP {} with a body that is not what was expected (line {}, column {})",
+                "HTTP {} with a body that could not be parsed (line {}, column {})",
                 self.status.as_u16(),
                 error.line(),
                 error.column()

@@ -74,7 +74,7 @@ impl AccessToken {
     ) -> Result<Self, AttemptError> {
         let mut bearer = HeaderValue::try_from(format!("Bearer {}", token.expose_secret()))
             .map_err(|_| {
-                AttemptError::NotSent("the access token does not fit into a header".to_owned())
+                AttemptError::NotSent("the access token cannot be sent in a header".to_owned())
             })?;
         bearer.set_sensitive(true);
         Ok(Self {
@@ -274,7 +274,7 @@ impl TokenSource {
         tokio::spawn(async move {
             let old = source.current.load_full();
             if let Err(error) = source.refresh_single_flight(old.as_ref(), deadline).await {
-                warn!(%error, cause = error.cause.redacted(), "the access token could not be renewed ahead of its expiry; it is tried again");
+                warn!(%error, cause = error.cause.redacted(), "failed to refresh the access token before its expiry; retrying with the next call");
             }
             source.renewing.store(false, Ordering::Release);
         });
@@ -355,7 +355,7 @@ impl TokenSource {
                 Err(error) => {
                     warn!(
                         error,
-                        "the shared access token cannot be read; this process signs in by itself"
+                        "failed to read the shared access token; fetching one for this process only"
                     );
                     return Ok(self.fetch_token_with_retries(deadline).await?.0);
                 }
@@ -363,7 +363,7 @@ impl TokenSource {
         }
         Err(CallError::not_sent(
             Operation::Token,
-            "another process asks for the access token, and did not get it in time",
+            "another process is refreshing the access token and did not finish before the deadline",
         ))
     }
 
@@ -378,8 +378,12 @@ impl TokenSource {
         match self.fetch_token_with_retries(deadline).await {
             Ok((token, new)) => {
                 let number = fleet.publish_token(shared_name, new).await;
-                let number =
-                    number.inspect_err(|error| warn!(error, "the access token cannot be shared"));
+                let number = number.inspect_err(|error| {
+                    warn!(
+                        error,
+                        "failed to share the access token; other nodes fetch their own"
+                    )
+                });
                 Ok(AccessToken {
                     number: number.ok(),
                     ..token
@@ -452,7 +456,7 @@ impl TokenSource {
         debug!(
             seconds = life.as_secs(),
             stated = answer.expires_in.is_some(),
-            "signed in"
+            "fetched an access token"
         );
         let TokenResponse { access_token, .. } = answer;
         // The lifetime counts from the request, because the response took some time.

@@ -86,7 +86,7 @@ impl fmt::Display for Timestamp {
 
 /// The text is not a moment in RFC 3339.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not a moment like 2026-11-22T15:23:49Z")]
+#[error("not a timestamp like 2026-11-22T15:23:49Z")]
 pub struct InvalidTimestamp;
 
 /// Parses RFC 3339 with any offset.
@@ -113,7 +113,7 @@ impl serde::Serialize for Timestamp {
 
 /// The timeout expired before the work was done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no answer within {0:?}")]
+#[error("no response within {0:?}")]
 pub struct TimedOut(pub Duration);
 
 /// A clock: returns the time and waits. Cheap to clone.

@@ -136,7 +136,7 @@ pub enum NotConnected {
 
 /// The operating system's certificates could not be loaded.
 #[derive(Debug, thiserror::Error)]
-#[error("no trusted certificates on this machine (install the package `ca-certificates`): {0}")]
+#[error("no trusted root certificates found (install the package `ca-certificates`): {0}")]
 pub struct NoTlsRoots(#[source] rustls_error::Error);
 
 mod rustls_error {
@@ -347,7 +347,9 @@ where
     fn time_left(&self, deadline: Timestamp) -> Result<Duration, TransportError> {
         let limit = self.limit.min(deadline.since(self.clock.now()));
         if limit.is_zero() {
-            Err(TransportError::NotSent("no time left".to_owned()))
+            Err(TransportError::NotSent(
+                "the deadline has passed".to_owned(),
+            ))
         } else {
             Ok(limit)
         }
@@ -398,7 +400,9 @@ async fn read(response: Response<hyper::body::Incoming>) -> Result<HttpResponse,
         .collect()
         .await
         .map_err(|error| {
-            TransportError::Lost(one_line(&format!("the answer broke off: {error}")))
+            TransportError::Lost(one_line(&format!(
+                "the response ended before it was complete: {error}"
+            )))
         })?;
     Ok(HttpResponse {
         status: head.status,

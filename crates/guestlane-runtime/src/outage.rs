@@ -50,12 +50,12 @@ impl Outage {
         let failures = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
         let mut began = self.began();
         if began.is_some() {
-            debug!(dependency = %self.dependency, reason, "the outage goes on");
+            debug!(dependency = %self.dependency, reason, "the outage continues");
             return;
         }
         *began = Some(Began { at: now, failures });
         self.is_on.store(true, Ordering::Release);
-        warn!(dependency = %self.dependency, reason, "an outage began; calls are tried again until it ends");
+        warn!(dependency = %self.dependency, reason, "an outage began; retrying calls until it ends");
     }
 
     /// Records a successful call at `now` of the monotonic clock.

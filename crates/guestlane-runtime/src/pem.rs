@@ -11,12 +11,12 @@ pub enum InvalidPem {
     Empty,
     /// Text precedes the first line of a section, on the same line.
     #[error(
-        "has text in front of -----BEGIN in line {0}: begin a new line there, or the certificate is left out"
+        "has text before -----BEGIN in line {0}: start a new line there, otherwise the certificate is ignored"
     )]
     MissingLineBreak(usize),
     /// The file has a section that is not a certificate in the usual form.
     #[error(
-        "has a section `{label}` in line {line}, which cannot be read; convert it: openssl x509 -in FILE -out NEW"
+        "has an unsupported section `{label}` in line {line}; convert it: openssl x509 -in FILE -out NEW"
     )]
     Label {
         /// The line of its `-----BEGIN`.
@@ -29,7 +29,7 @@ pub enum InvalidPem {
     Damaged(String),
     /// Fewer certificates were parsed than begin in the file.
     #[error(
-        "has {begun} times -----BEGIN CERTIFICATE, and {read} certificates that can be read; see line {line}"
+        "has {begun} lines -----BEGIN CERTIFICATE but only {read} readable certificates; see line {line}"
     )]
     Unsupported {
         /// Number of certificates that begin.
@@ -49,7 +49,7 @@ pub enum InvalidKey {
     Empty,
     /// Text precedes the first line of a section, on the same line.
     #[error(
-        "has text in front of -----BEGIN in line {0}: begin a new line there, or the section is left out"
+        "has text before -----BEGIN in line {0}: start a new line there, otherwise the section is ignored"
     )]
     MissingLineBreak(usize),
     /// The key is encrypted, and guestlane does not prompt for a password.
@@ -57,7 +57,7 @@ pub enum InvalidKey {
     Encrypted(usize),
     /// The key is in an unsupported form.
     #[error(
-        "has a private key in line {0} in a form that is not read; convert it: openssl pkey -in FILE -out NEW"
+        "has a private key in line {0} in an unsupported form; convert it: openssl pkey -in FILE -out NEW"
     )]
     Form(usize),
     /// The file has more than one key, and it is unclear which one to use.
@@ -65,7 +65,7 @@ pub enum InvalidKey {
     MultipleKeys(usize),
     /// The section is damaged. The parser's own message is omitted, because it may repeat a part of
     /// the key.
-    #[error("has a private key in line {0} that is damaged")]
+    #[error("has a damaged private key in line {0}")]
     Damaged(usize),
 }
 

@@ -9,7 +9,7 @@ use crate::{Timestamp, text::one_line};
 
 /// Phrase in the message about an untrusted authority. Callers that know which setting holds the
 /// authority's certificate search for this phrase and add the name of the setting.
-pub const UNTRUSTED: &str = "its authority is not trusted here";
+pub const UNTRUSTED: &str = "its certificate authority is not trusted";
 
 /// Beginning of every message about a certificate.
 pub const CERTIFICATE: &str = "the certificate cannot be trusted";
@@ -51,16 +51,16 @@ pub fn sentence(error: &rustls::Error) -> String {
         }
         rustls::Error::PeerIncompatible(_) => NOTHING_IN_COMMON.to_owned(),
         rustls::Error::InconsistentKeys(_) => {
-            "the private key does not belong to the certificate: name the key with which the certificate was made".to_owned()
+            "the private key does not belong to the certificate: configure the key for which the certificate was issued".to_owned()
         }
-        rustls::Error::NoCertificatesPresented => "the server sent no certificate: give it one".to_owned(),
+        rustls::Error::NoCertificatesPresented => "the server sent no certificate: install one on the server".to_owned(),
         rustls::Error::General(text) => format!("TLS cannot be used: {}", one_line(text)),
         // The enum is non-exhaustive, and its `Debug` output is meant for developers.
-        _ => "the TLS handshake failed: look into the server's own log".to_owned(),
+        _ => "the TLS handshake failed: check the server's log".to_owned(),
     }
 }
 
-const NOTHING_IN_COMMON: &str = "the server has no version or cipher of TLS in common with guestlane, which speaks TLS 1.2 and 1.3: update the server";
+const NOTHING_IN_COMMON: &str = "the server has no TLS version or cipher suite in common with guestlane, which supports TLS 1.2 and 1.3: update the server";
 
 fn certificate(error: &CertificateError) -> String {
     let reason = match error {
@@ -73,39 +73,39 @@ fn certificate(error: &CertificateError) -> String {
         }
         CertificateError::NotValidYet => "it is not valid yet: set this machine's clock, or wait".to_owned(),
         CertificateError::UnknownIssuer => {
-            format!("{UNTRUSTED}: name the authority's certificate as CA file, and let the server send its whole chain")
+            format!("{UNTRUSTED}: configure the authority's certificate as CA file, and have the server send its whole chain")
         }
         CertificateError::BadSignature => {
-            "its signature is not by the authority that is named: the CA file may have another one of the same name".to_owned()
+            "its signature does not verify: the CA file may have another authority of the same name".to_owned()
         }
         CertificateError::NotValidForNameContext { expected, presented } => {
             format!("it is for {}, and not for {}: {BY_NAME}", names(presented), expected.to_str())
         }
         CertificateError::NotValidForName => format!("it is for another name: {BY_NAME}"),
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => PURPOSE.to_owned(),
-        CertificateError::Revoked => "it was revoked: give the server another one".to_owned(),
-        CertificateError::BadEncoding => "it is damaged: give the server another one".to_owned(),
+        CertificateError::Revoked => "it was revoked: replace it on the server".to_owned(),
+        CertificateError::BadEncoding => "it is damaged: replace it on the server".to_owned(),
         CertificateError::UnhandledCriticalExtension => {
-            "it has a critical extension that is not known: have it made without".to_owned()
+            "it has an unknown critical extension: have it issued without that extension".to_owned()
         }
         CertificateError::UnsupportedSignatureAlgorithmContext { .. }
         | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
-            "it is signed by an algorithm that is not accepted, like SHA-1: have it made with SHA-256".to_owned()
+            "it is signed with an unsupported algorithm, for example SHA-1: have it issued with SHA-256".to_owned()
         }
         CertificateError::Other(other) if is_ca_as_end_entity(other) => {
-            "it is an authority's (CA:TRUE), and not a server's: make one with -addext basicConstraints=critical,CA:FALSE, \
-             or name this very certificate as CA file"
+            "it is the certificate of an authority (CA:TRUE), not of a server: issue one with -addext basicConstraints=critical,CA:FALSE, \
+             or configure this certificate itself as CA file"
                 .to_owned()
         }
         CertificateError::Other(OtherError(other)) if format!("{other:?}").contains("Eku") => PURPOSE.to_owned(),
-        _ => "it does not follow the rules for certificates (RFC 5280): have another one made".to_owned(),
+        _ => "it violates RFC 5280: have another one issued".to_owned(),
     };
     format!("{CERTIFICATE}; {reason}")
 }
 
-const BY_NAME: &str = "use a name that the certificate has, or have one made for this name";
+const BY_NAME: &str = "use a name in the certificate, or have a certificate issued for this name";
 const PURPOSE: &str =
-    "its extended key usage is not that of a server: have it made with serverAuth";
+    "its extended key usage does not include serverAuth: have it issued with serverAuth";
 
 /// Whether a server presented a certificate authority's certificate as its own.
 pub fn is_ca_as_end_entity(other: &OtherError) -> bool {
@@ -117,7 +117,7 @@ pub fn is_ca_as_end_entity(other: &OtherError) -> bool {
 fn from_server(alert: AlertDescription) -> &'static str {
     match alert {
         AlertDescription::CertificateRequired => {
-            "the server asks for a client certificate, and none is set"
+            "the server requires a client certificate, and none is configured"
         }
         AlertDescription::BadCertificate
         | AlertDescription::UnsupportedCertificate
@@ -126,15 +126,15 @@ fn from_server(alert: AlertDescription) -> &'static str {
         | AlertDescription::CertificateUnknown
         | AlertDescription::UnknownCA
         | AlertDescription::AccessDenied => {
-            "the server does not accept this client's certificate: look into the server's own log"
+            "the server rejected the client certificate: check the server's log"
         }
         AlertDescription::ProtocolVersion
         | AlertDescription::HandshakeFailure
         | AlertDescription::InsufficientSecurity => NOTHING_IN_COMMON,
         AlertDescription::UnrecognisedName => {
-            "the server has no certificate for the name by which it is called: correct the name"
+            "the server has no certificate for the requested name: correct the name"
         }
-        _ => "the server ended the TLS handshake: look into the server's own log",
+        _ => "the server aborted the TLS handshake: check the server's log",
     }
 }
 

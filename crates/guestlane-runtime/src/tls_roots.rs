@@ -215,11 +215,11 @@ impl ClientCertificate {
         let chain = read(certificate).and_then(|pem| {
             pem::certificates(&pem).map_err(|error| InvalidTrust(error.to_string()))
         });
-        let chain = chain.map_err(|error| InvalidTrust(format!("its file {error}")))?;
+        let chain = chain.map_err(|error| InvalidTrust(format!("the certificate file {error}")))?;
         let key = read(key).and_then(|pem| {
             pem::private_key(&pem).map_err(|error| InvalidTrust(error.to_string()))
         });
-        let key = key.map_err(|error| InvalidTrust(format!("the file of its key {error}")))?;
+        let key = key.map_err(|error| InvalidTrust(format!("the key file {error}")))?;
         let certified = CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider());
         certified
             .map(Self)

@@ -49,7 +49,7 @@ fn act(world: &Simulation, agent: &Agent) -> Result<Response<Body>, Refusal> {
         (None, None, Some(conversation)) => organization.agent_leaves(conversation, now)?,
         _ => {
             return Err(Refusal::bad_request(
-                "An agent says something in a conversationId, or disconnects one.",
+                "Give either say with conversationId, or disconnect.",
             ));
         }
     }
@@ -83,8 +83,7 @@ pub(crate) fn handle(world: &Simulation, request: &Incoming) -> Response<Body> {
         }
         (&Method::POST, "/_sim/clock") => parse::<Advance>(request).and_then(|advance| {
             if advance.advance_seconds > MAX_ADVANCE {
-                let message =
-                    format!("advanceSeconds is more than {MAX_ADVANCE}, which are 100 years.");
+                let message = format!("advanceSeconds must be at most {MAX_ADVANCE} (100 years).");
                 return Err(Refusal::bad_request(message));
             }
             world.advance(Duration::from_secs(advance.advance_seconds));
@@ -114,7 +113,9 @@ fn register_keys(world: &Simulation, request: &Incoming) -> Result<Response<Body
             .and_then(|query| query.strip_prefix("kid="))
             .unwrap_or_default();
         if kid.is_empty() {
-            return Err(Refusal::bad_request("A PEM needs ?kid=, the key's id."));
+            return Err(Refusal::bad_request(
+                "A PEM key requires the query parameter kid.",
+            ));
         }
         keys.add_pem(kid, &request.body).map(|()| 1)
     } else {
@@ -129,5 +130,5 @@ fn register_keys(world: &Simulation, request: &Incoming) -> Result<Response<Body
 
 fn parse<T: serde::de::DeserializeOwned>(request: &Incoming) -> Result<T, Refusal> {
     serde_json::from_slice(&request.body)
-        .map_err(|error| Refusal::bad_request(format!("The body is not what this takes: {error}")))
+        .map_err(|error| Refusal::bad_request(format!("The body cannot be parsed: {error}")))
 }

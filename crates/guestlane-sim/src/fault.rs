@@ -34,36 +34,36 @@ macro_rules! kinds {
 }
 
 kinds! {
-    TooManyRequests = "429", "refused, nothing is done; `retry-after=S` sets the header, else there is none";
-    TooManyRequestsDate = "429-date", "as 429, with a date in `Retry-After`, 1 s or `retry-after=S` from now";
-    TooManyRequestsSentence = "429-sentence", "as 429, with the wait in the sentence alone, 1 s or `retry-after=S`";
-    BadRequest = "400", "refused, nothing is done";
-    BadRequestEcho = "400-echo", "as 400, with a sentence that repeats the values of the request's custom attributes";
-    Unauthorized = "401", "refused, nothing is done; the access token stays good";
-    Forbidden = "403", "refused, nothing is done";
-    NotFound = "404", "refused, nothing is done";
-    Conflict = "409", "refused, nothing is done";
-    InternalError = "500", "refused, nothing is done";
-    BadGateway = "502", "a gateway's page in HTML; nothing is done";
-    Unavailable = "503", "refused, nothing is done; `retry-after=S` sets the header";
-    Redirect = "redirect", "302 to another path of this server; nothing is done";
-    Reset = "reset", "the connection is reset (RST), nothing is done";
-    Hang = "hang", "no answer, ever; nothing is done";
-    Stale = "stale", "a read that does not see the newest: 404, an empty page of history, or on the surface `rest` an unknown contact; nothing is done";
-    TokenRevoked = "token-revoked", "all access tokens are revoked, then the call is looked at; of a sign-in, the token it gives";
-    ClockSkew = "clock-skew", "for this call the platform's clock is ahead by an hour, or `seconds=N` (which may be negative)";
-    BadGatewayAfter = "502-after", "the work is done, and a gateway's page is the answer";
-    GatewayTimeoutAfter = "504-after", "the work is done, and the gateway says that it took too long";
-    AnswerLost = "answer-lost", "the work is done, then the connection is closed without an answer";
-    ResetAfter = "reset-after", "the work is done, then the connection is reset (RST)";
-    HangAfter = "hang-after", "the work is done, and there is no answer, ever";
-    Slow = "slow", "the work is done, and the answer's body comes in pieces over 3 s, or `seconds=N`";
-    Truncated = "truncated", "the work is done, and the answer breaks off in the middle of its body";
-    NotHttp = "not-http", "the work is done, and the answer is not HTTP";
-    NotJson = "not-json", "the work is done, and the answer is 200 with a page in HTML";
-    Empty = "empty", "the work is done, and the answer is 200 without a body";
-    WrongTypes = "wrong-types", "the work is done, and in the answer's JSON texts are numbers and numbers are texts";
-    Huge = "huge", "the work is done, and the answer's body has 1 GB";
+    TooManyRequests = "429", "rejected without effect; `retry-after=S` sets the header, otherwise there is none";
+    TooManyRequestsDate = "429-date", "like 429, with a date in `Retry-After`: 1 s or `retry-after=S` from now";
+    TooManyRequestsSentence = "429-sentence", "like 429, with the wait only in the message: 1 s or `retry-after=S`";
+    BadRequest = "400", "rejected without effect";
+    BadRequestEcho = "400-echo", "like 400, with a message that repeats the values of the request's custom attributes";
+    Unauthorized = "401", "rejected without effect; the access token stays valid";
+    Forbidden = "403", "rejected without effect";
+    NotFound = "404", "rejected without effect";
+    Conflict = "409", "rejected without effect";
+    InternalError = "500", "rejected without effect";
+    BadGateway = "502", "rejected without effect, with a gateway's HTML page";
+    Unavailable = "503", "rejected without effect; `retry-after=S` sets the header";
+    Redirect = "redirect", "302 to another path of this server, without effect";
+    Reset = "reset", "the connection is reset (RST), and the request has no effect";
+    Hang = "hang", "no response is ever sent, and the request has no effect";
+    Stale = "stale", "a stale read without effect: 404, an empty page of history, or on the surface `rest` an unknown contact";
+    TokenRevoked = "token-revoked", "all access tokens are revoked before the call is handled; a token request gets a token that is already revoked";
+    ClockSkew = "clock-skew", "for this call the platform's clock is ahead by one hour, or `seconds=N` (may be negative)";
+    BadGatewayAfter = "502-after", "the request takes effect, and the response is a gateway's error page";
+    GatewayTimeoutAfter = "504-after", "the request takes effect, and the response is a gateway timeout";
+    AnswerLost = "answer-lost", "the request takes effect, then the connection is closed without a response";
+    ResetAfter = "reset-after", "the request takes effect, then the connection is reset (RST)";
+    HangAfter = "hang-after", "the request takes effect, and no response is ever sent";
+    Slow = "slow", "the request takes effect, and the response body arrives in pieces over 3 s, or `seconds=N`";
+    Truncated = "truncated", "the request takes effect, and the response ends in the middle of its body";
+    NotHttp = "not-http", "the request takes effect, and the response is not HTTP";
+    NotJson = "not-json", "the request takes effect, and the response is 200 with an HTML page";
+    Empty = "empty", "the request takes effect, and the response is 200 without a body";
+    WrongTypes = "wrong-types", "the request takes effect, and in the JSON response strings are numbers and numbers are strings";
+    Huge = "huge", "the request takes effect, and the response body has 1 GB";
 }
 
 /// The calls that a fault affects.
@@ -118,9 +118,9 @@ impl FromStr for Fault {
             Some("any") => None,
             Some(name) => Some(name.parse().map_err(|()| {
                 let names: Vec<_> = Route::ALL.iter().map(|route| route.name()).collect();
-                invalid(&format!("ROUTE is any or one of {}", names.join(", ")))
+                invalid(&format!("ROUTE must be any or one of {}", names.join(", ")))
             })?),
-            None => return Err(invalid("it is empty")),
+            None => return Err(invalid("the spec is empty")),
         };
         let name = parts.next().unwrap_or_default();
         let kind = FaultKind::ALL
@@ -128,7 +128,7 @@ impl FromStr for Fault {
             .find(|kind| kind.name() == name)
             .ok_or_else(|| {
                 let names: Vec<_> = FaultKind::ALL.iter().map(|kind| kind.name()).collect();
-                invalid(&format!("KIND is one of {}", names.join(", ")))
+                invalid(&format!("KIND must be one of {}", names.join(", ")))
             })?;
         let mut fault = Self {
             route,
@@ -145,13 +145,13 @@ impl FromStr for Fault {
         {
             let (name, value) = setting
                 .split_once('=')
-                .ok_or_else(|| invalid("WHEN is name=value, separated by commas"))?;
+                .ok_or_else(|| invalid("WHEN must be name=value pairs, separated by commas"))?;
             let count = || {
                 value
                     .parse::<u64>()
                     .ok()
                     .filter(|n| *n > 0)
-                    .ok_or_else(|| invalid("a count is a number from 1"))
+                    .ok_or_else(|| invalid("a count must be a whole number of at least 1"))
             };
             whens += u32::from(matches!(name, "nth" | "first" | "p"));
             match name {
@@ -159,35 +159,40 @@ impl FromStr for Fault {
                 "first" => fault.when = When::First(count()?),
                 "p" => {
                     let p = value.parse().ok().filter(|p| (0.0..=1.0).contains(p));
-                    fault.when =
-                        When::Probability(p.ok_or_else(|| invalid("p is a number from 0 to 1"))?);
+                    fault.when = When::Probability(
+                        p.ok_or_else(|| invalid("p must be a number from 0 to 1"))?,
+                    );
                 }
                 "retry-after" if kind.has_retry_after() => {
                     let seconds: u32 = value
                         .parse()
-                        .map_err(|_| invalid("retry-after is in seconds"))?;
+                        .map_err(|_| invalid("retry-after must be a whole number of seconds"))?;
                     fault.retry_after = Some(Duration::from_secs(seconds.into()));
                 }
                 "retry-after" => {
                     return Err(invalid(
-                        "only 429, 429-date, 429-sentence and 503 have a retry-after",
+                        "only 429, 429-date, 429-sentence and 503 accept retry-after",
                     ));
                 }
                 "seconds" if kind.takes_time() => {
                     let seconds: i32 = value
                         .parse()
-                        .map_err(|_| invalid("seconds is a whole number"))?;
+                        .map_err(|_| invalid("seconds must be a whole number"))?;
                     fault.seconds = Some(seconds.into());
                 }
-                "seconds" => return Err(invalid("only slow and clock-skew have seconds")),
-                _ => return Err(invalid("WHEN knows nth, first, p, retry-after and seconds")),
+                "seconds" => return Err(invalid("only slow and clock-skew accept seconds")),
+                _ => {
+                    return Err(invalid(
+                        "WHEN accepts only nth, first, p, retry-after and seconds",
+                    ));
+                }
             }
         }
         if whens > 1 {
             return Err(invalid("nth, first and p exclude each other"));
         }
         if *kind == FaultKind::Slow && fault.seconds.is_some_and(|seconds| seconds < 0) {
-            return Err(invalid("only clock-skew goes back in time"));
+            return Err(invalid("seconds may be negative only for clock-skew"));
         }
         if *kind == FaultKind::Stale && !route.is_none_or(Route::reads) {
             let reads: Vec<_> = Route::ALL
@@ -196,7 +201,7 @@ impl FromStr for Fault {
                 .map(|route| route.name())
                 .collect();
             return Err(invalid(&format!(
-                "stale is for {}: the others read nothing that may be new",
+                "stale applies only to {}: the other routes have no read that can be stale",
                 reads.join(", ")
             )));
         }

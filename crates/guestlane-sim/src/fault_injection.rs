@@ -20,7 +20,7 @@ use crate::{
 
 /// How a connection is closed without a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("ended on purpose")]
+#[error("connection ended by an injected fault")]
 pub(crate) enum Disconnect {
     /// Closed (FIN).
     Closed,
@@ -333,7 +333,7 @@ fn truncated(status: StatusCode, headers: &HeaderMap, body: Bytes) -> Response<B
     let half = body.slice(..body.len() / 2);
     let pieces = stream::iter([
         Ok(Frame::data(half)),
-        Err(io::Error::other("broken off on purpose")),
+        Err(io::Error::other("response truncated by an injected fault")),
     ]);
     let mut response = Response::new(Either::Right(BodyExt::boxed(StreamBody::new(pieces))));
     *response.status_mut() = status;

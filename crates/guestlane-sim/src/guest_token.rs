@@ -29,7 +29,11 @@ impl GuestKeys {
             serde_json::from_slice(jwks).map_err(|error| format!("not a JWK set: {error}"))?;
         let mut keys = HashMap::new();
         for jwk in &set.keys {
-            let kid = jwk.common.key_id.clone().ok_or("a key has no kid")?;
+            let kid = jwk
+                .common
+                .key_id
+                .clone()
+                .ok_or("a key of the JWK set has no kid")?;
             keys.insert(
                 kid,
                 DecodingKey::from_jwk(jwk).map_err(|error| error.to_string())?,

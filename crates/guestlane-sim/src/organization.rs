@@ -241,11 +241,8 @@ impl Organization {
 }
 
 pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
-    serde_json::from_slice(body).map_err(|error| {
-        Refusal::bad_request(format!(
-            "The body is not what this operation takes: {error}"
-        ))
-    })
+    serde_json::from_slice(body)
+        .map_err(|error| Refusal::bad_request(format!("The body cannot be parsed: {error}")))
 }
 
 pub(crate) fn has_type(headers: &HeaderMap, wanted: &str) -> bool {

@@ -60,7 +60,7 @@ pub(crate) async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, world
                 }
                 // Out of file descriptors, or the peer is gone already: let the others get on.
                 Err(error) => {
-                    debug!(%error, "a connection could not be accepted");
+                    debug!(%error, "failed to accept a connection");
                     tokio::task::yield_now().await;
                 }
             },
@@ -78,7 +78,7 @@ async fn begin(stream: TcpStream, tls: Option<TlsAcceptor>, world: Arc<Simulatio
             serve_http2(stream, world).await
         }
         Ok(stream) => serve_connection(stream, world).await,
-        Err(error) => debug!(%error, "a TLS handshake failed"),
+        Err(error) => debug!(%error, "TLS handshake failed"),
     }
 }
 
@@ -119,7 +119,7 @@ async fn serve_connection<S: Wire>(stream: S, world: Arc<Simulation>) {
         (Ok(()), None) => {
             let _ = stream.shutdown().await;
         }
-        (Err(error), None) => debug!(%error, "a connection ended"),
+        (Err(error), None) => debug!(%error, "connection ended with an error"),
     }
 }
 
@@ -135,7 +135,7 @@ async fn serve_http2<S: Wire>(stream: S, world: Arc<Simulation>) {
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS);
     if let Err(error) = http2.serve_connection(TokioIo::new(stream), service).await {
-        debug!(%error, "a connection ended");
+        debug!(%error, "connection ended with an error");
     }
 }
 

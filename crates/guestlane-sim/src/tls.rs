@@ -28,7 +28,7 @@ impl Identity {
     pub(crate) fn new(tls: &Tls) -> Result<Self, String> {
         made(tls).map_err(|error| {
             format!(
-                "no certificate can be made for the region `{}`: {error}",
+                "failed to create a certificate for the region `{}`: {error}",
                 tls.region
             )
         })

@@ -122,7 +122,7 @@ fn parse_secret(secret: &str) -> Result<hmac::Key, String> {
         .ok_or("the CRM's secret does not begin with whsec_")?;
     let key = BASE64_STANDARD
         .decode(encoded)
-        .map_err(|_| "the CRM's secret is not base64 behind whsec_")?;
+        .map_err(|_| "the CRM's secret is not base64 after whsec_")?;
     Ok(hmac::Key::new(hmac::HMAC_SHA256, &key))
 }
 
@@ -136,7 +136,7 @@ fn verify(
 ) -> Result<(), &'static str> {
     let sent: i64 = timestamp
         .parse()
-        .map_err(|_| "webhook-timestamp is no number")?;
+        .map_err(|_| "webhook-timestamp is not a number")?;
     if (sent - now.unix_seconds()).abs() > TOLERANCE {
         return Err("webhook-timestamp is too far from now");
     }

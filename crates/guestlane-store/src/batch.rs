@@ -29,7 +29,7 @@ impl FromStr for BatchId {
         let invalid = |_| {
             ValidationError::new(
                 "ID",
-                format!("`{}` is not a batch's id", shorten(text)),
+                format!("`{}` is not a batch ID", shorten(text)),
                 "see `guestlane batch status`",
             )
         };

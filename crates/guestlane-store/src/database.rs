@@ -53,7 +53,7 @@ impl FromStr for Database {
                 let fix =
                     "write it as sqlite:PATH, or as postgres://USER:PASSWORD@HOST:5432/DATABASE";
                 Err(InvalidDatabase::new(
-                    "is neither a file of SQLite nor a database of PostgreSQL",
+                    "is neither an SQLite file nor a PostgreSQL database",
                     fix,
                 ))
             }
@@ -202,14 +202,14 @@ impl FromStr for PostgresUrl {
         };
         let mut config: tokio_postgres::Config = url.parse().map_err(|error| unreadable(&error))?;
         if config.get_hosts().is_empty() {
-            return Err(InvalidDatabase::new("names no host", EXAMPLE));
+            return Err(InvalidDatabase::new("has no host", EXAMPLE));
         }
         if config.get_dbname().is_none_or(str::is_empty) {
-            return Err(InvalidDatabase::new("names no database", EXAMPLE));
+            return Err(InvalidDatabase::new("has no database", EXAMPLE));
         }
         if !config.get_hosts().iter().all(is_host) {
             return Err(InvalidDatabase::new(
-                "names a host with a character that no host name has",
+                "has a host with a character that is not allowed in host names",
                 EXAMPLE,
             ));
         }
@@ -252,7 +252,8 @@ impl FromStr for PostgresUrl {
     }
 }
 
-const UNREADABLE: &str = "is not a database's URL: its host, its port or a value cannot be read";
+const UNREADABLE: &str =
+    "is not a valid database URL: its host, its port or a value cannot be parsed";
 
 /// Names the option whose value cannot be parsed. The library's message is not shown, because it
 /// may repeat the value.
@@ -266,8 +267,8 @@ fn unreadable(error: &tokio_postgres::Error) -> InvalidDatabase {
     match option {
         Some("port") | None => InvalidDatabase::new(UNREADABLE, EXAMPLE),
         Some(option) => InvalidDatabase::new(
-            format!("has a value of {option} that cannot be used"),
-            "correct it, or leave it out",
+            format!("has an invalid value of {option}"),
+            "correct it, or remove it",
         ),
     }
 }
@@ -297,13 +298,13 @@ fn address_here(host: &Host) -> Option<IpAddr> {
 /// Fails if it is not certain where user and password end. A part of the password could otherwise
 /// be taken for the host, be resolved by DNS and be shown.
 fn parts(text: &str) -> Result<(&str, &str), InvalidDatabase> {
-    const FIX: &str = "percent-encode these characters in user and password: @ is %40, / is %2F, : is %3A, ? is %3F, # is %23";
+    const FIX: &str = "percent-encode these characters in the user and the password: @ is %40, / is %2F, : is %3A, ? is %3F, # is %23";
     let Some((_, rest)) = text.split_once("://") else {
         return Err(InvalidDatabase::new(UNREADABLE, EXAMPLE));
     };
     if let Some((credentials, rest)) = rest.split_once('@') {
         if credentials.contains(['/', '?', '#']) {
-            return Err(InvalidDatabase::new("has /, ? or # in front of @", FIX));
+            return Err(InvalidDatabase::new("has /, ? or # before @", FIX));
         }
         if rest.contains('@') {
             return Err(InvalidDatabase::new(
@@ -314,7 +315,10 @@ fn parts(text: &str) -> Result<(&str, &str), InvalidDatabase> {
     }
     let (plain, query) = text.split_once('?').unwrap_or((text, ""));
     if text.contains('#') {
-        return Err(InvalidDatabase::new("has a # that is not encoded", FIX));
+        return Err(InvalidDatabase::new(
+            "has a # that is not percent-encoded",
+            FIX,
+        ));
     }
     Ok((plain, query))
 }
@@ -330,25 +334,26 @@ fn ssl_mode(config: &tokio_postgres::Config, words: &Words) -> Result<SslMode, I
         None if here && !needs_tls => Ok(SslMode::Disable),
         None | Some("require" | "verify-ca" | "verify-full") => Ok(SslMode::Require),
         Some("disable") if needs_tls => {
-            let reason = "says sslmode=disable, and asks for a certificate or channel binding, which only TLS has";
+            let reason = "has sslmode=disable together with a certificate or channel binding, which require TLS";
             Err(InvalidDatabase::new(
                 reason,
-                "write sslmode=verify-full, or leave the others out",
+                "write sslmode=verify-full, or remove the other parameters",
             ))
         }
         Some("disable") if here => Ok(SslMode::Disable),
         Some("disable") => {
-            let fix = "leave sslmode out; a private CA is named by sslrootcert=FILE";
+            let fix = "remove sslmode; set a private CA with sslrootcert=FILE";
             Err(InvalidDatabase::new(
-                "says sslmode=disable, and the database is on another machine",
+                "has sslmode=disable, but the database is on another machine",
                 fix,
             ))
         }
         Some(_) => {
-            let reason = "has an sslmode that does not say whether the connection is encrypted";
+            let reason =
+                "has an sslmode that does not determine whether the connection is encrypted";
             Err(InvalidDatabase::new(
                 reason,
-                "write sslmode=verify-full, or disable for this machine alone",
+                "write sslmode=verify-full, or sslmode=disable if the database is on this machine",
             ))
         }
     }

@@ -64,7 +64,8 @@ pub(super) fn keyed_hash(key: &[u8], guest: &GuestId) -> String {
 /// Returns a new random key for a guest's pseudonym.
 pub(super) fn new_key() -> Result<[u8; 32], StoreError> {
     let mut key = [0; 32];
-    rand::fill(&mut key).map_err(|_| StoreError::Row("pseudonym_key: no randomness"))?;
+    rand::fill(&mut key)
+        .map_err(|_| StoreError::Row("pseudonym_key: the random number generator failed"))?;
     Ok(key)
 }
 

@@ -82,7 +82,7 @@ pub enum StoreError {
     #[error("the store {} cannot be opened", .0.display())]
     Open(PathBuf, #[source] io::Error),
     /// A newer version of guestlane wrote the store.
-    #[error("the store {} was written by a newer version of guestlane (format {found}; this one knows {known})", .path)]
+    #[error("the store {} was written by a newer version of guestlane (format {found}; this version supports {known})", .path)]
     Newer {
         /// The path of the file, or the database.
         path: String,
@@ -93,7 +93,7 @@ pub enum StoreError {
     },
     /// A newer version of the product changed the format while this process was running.
     #[error(
-        "a newer version of guestlane has changed the store's format to {found} while this one ({known}) was running"
+        "a newer version of guestlane changed the store's format to {found} while this process (format {known}) was running"
     )]
     Superseded {
         /// The format now.
@@ -136,7 +136,7 @@ pub enum StoreError {
     #[error("the store failed: {0}")]
     Commit(String),
     /// Another process has claimed the session.
-    #[error("another process has taken this session over")]
+    #[error("another process has claimed this session")]
     LeaseLost,
     /// A row cannot be decoded: this version does not write such a value.
     #[error("the store has a row that cannot be read: {0}")]
@@ -178,23 +178,25 @@ pub enum StoreError {
     /// This node's clock differs too much from the database's. Leases compare times of several
     /// nodes, so their clocks must agree. The value is the offset in seconds; it is positive if the
     /// node's clock is ahead.
-    #[error("this machine's clock is {:.1} s {}, by the database's", .0.abs(), if *.0 > 0.0 { "ahead" } else { "behind" })]
+    #[error("this machine's clock is {:.1} s {}, compared with the database's clock", .0.abs(), if *.0 > 0.0 { "ahead" } else { "behind" })]
     ClockSkew(f64),
     /// The database is behind a pool with transaction pooling, where the result of an in-doubt
     /// commit cannot be queried.
-    #[error("a pool in front of the database gives each transaction another connection")]
+    #[error(
+        "a connection pool in front of the database uses another connection for each transaction"
+    )]
     TransactionPooling,
     /// A migration into the database was started and is not complete.
-    #[error("a store is being copied into {0}, or that was interrupted")]
+    #[error("a store is being copied into {0}, or its copy was interrupted")]
     MigrationIncomplete(String),
     /// The operation needs a store that several nodes share, and this store is a file.
-    #[error("the store is a file, which no other machine can work on")]
+    #[error("the store is a file, which processes on other machines cannot share")]
     NotShared,
     /// The maximum number of reads is waiting already.
     #[error("the store is busy with other reads")]
     Busy,
     /// The read exceeded its time limit and was ended.
-    #[error("the read took longer than {} s and was ended", .0.as_secs())]
+    #[error("the read took longer than {} s and was cancelled", .0.as_secs())]
     ReadTimeout(Duration),
     /// The thread that serves the store has ended.
     #[error("the store is closed")]

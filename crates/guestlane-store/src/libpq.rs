@@ -138,10 +138,10 @@ fn settled(name: &str, value: &str) -> Result<(), InvalidDatabase> {
         // TLS versions before 1.2 are never used.
         ("ssl_min_protocol_version", "" | "TLSv1" | "TLSv1.1" | "TLSv1.2") => Ok(()),
         ("target_session_attrs", _) => {
-            let reason = "has a target_session_attrs that is not read-write, primary or any, and guestlane writes";
+            let reason = "has a target_session_attrs other than read-write, primary or any, but guestlane writes";
             refused(
                 reason.to_owned(),
-                "leave it out: of several hosts the one is used that takes writes",
+                "remove it: of several hosts, guestlane uses the one that accepts writes",
             )
         }
         (
@@ -155,52 +155,52 @@ fn settled(name: &str, value: &str) -> Result<(), InvalidDatabase> {
                 _ => (name, "TLSv1, TLSv1.1 and TLSv1.2"),
             };
             refused(
-                format!("has a value of {name} that cannot be carried out"),
-                &format!("leave it out; the values {known} can be carried out"),
+                format!("has an unsupported value of {name}"),
+                &format!("remove it; the supported values are {known}"),
             )
         }
         ("pgbouncer" | "pool_mode", _) => {
-            let fix = "leave it out; PgBouncer must pool sessions (pool_mode = session in its own settings)";
+            let fix = "remove it; PgBouncer must use session pooling (pool_mode = session in its own settings)";
             refused(
-                format!("has the word {name}, which guestlane does not carry out"),
+                format!("has the parameter {name}, which guestlane does not support"),
                 fix,
             )
         }
         ("schema" | "search_path" | "currentSchema", _) => {
-            let fix = "leave it out; name the schema by options=-csearch_path%3DNAME";
+            let fix = "remove it; set the schema with options=-csearch_path%3DNAME";
             refused(
-                format!("has the word {name}, which guestlane does not carry out"),
+                format!("has the parameter {name}, which guestlane does not support"),
                 fix,
             )
         }
         ("ssl" | "requiressl", _) => refused(
-            format!("has the word {name}, which guestlane does not carry out"),
-            "write sslmode=verify-full in its place",
+            format!("has the parameter {name}, which guestlane does not support"),
+            "replace it with sslmode=verify-full",
         ),
         ("passfile" | "service" | "servicefile", _) => {
-            let fix = "leave it out; write user and password into the URL";
+            let fix = "remove it; write the user and the password into the URL";
             refused(
-                format!("has the word {name}, which guestlane does not carry out"),
+                format!("has the parameter {name}, which guestlane does not support"),
                 fix,
             )
         }
         ("sslpassword", _) => {
-            let fix = "leave it out; give sslkey a key that is not encrypted (openssl pkey -in FILE -out NEW)";
+            let fix = "remove it; set sslkey to a key that is not encrypted (openssl pkey -in FILE -out NEW)";
             refused(
-                "has the word sslpassword, which guestlane does not carry out".to_owned(),
+                "has the parameter sslpassword, which guestlane does not support".to_owned(),
                 fix,
             )
         }
         (name, _) if NOT_CARRIED_OUT.contains(&name) => refused(
-            format!("has the word {name}, which guestlane does not carry out"),
-            "leave it out",
+            format!("has the parameter {name}, which guestlane does not support"),
+            "remove it",
         ),
         // An unknown parameter may be a piece of a password with ? or & in it, so the message does
         // not repeat it.
         _ => {
-            let fix = "look for a misspelt word behind ?, or percent-encode & and ? in the values (%26, %3F)";
+            let fix = "check the parameters after ? for misspellings, or percent-encode & and ? in the values (%26, %3F)";
             refused(
-                "has a word behind ? that is none of libpq's".to_owned(),
+                "has a parameter after ? that libpq does not define".to_owned(),
                 fix,
             )
         }
@@ -213,9 +213,9 @@ fn trust_in(file: &str) -> Result<TlsRoots, InvalidDatabase> {
         return Ok(TlsRoots::System);
     }
     let fix =
-        "name a file of certificates in PEM, write system for those of the system, or leave it out";
+        "set it to a PEM file of certificates, to system for those of the system, or remove it";
     let refused =
-        |error| InvalidDatabase::new(format!("names a file by sslrootcert which {error}"), fix);
+        |error| InvalidDatabase::new(format!("has an sslrootcert file that {error}"), fix);
     TlsRoots::from_file(Path::new(file)).map_err(refused)
 }
 
@@ -228,21 +228,21 @@ fn client(
         (Some(cert), Some(key)) => (cert, key),
         (Some(_), None) => {
             return Err(InvalidDatabase::new(
-                "has sslcert and no sslkey",
-                "name the private key by sslkey=FILE",
+                "has sslcert without sslkey",
+                "set the private key with sslkey=FILE",
             ));
         }
         (None, Some(_)) => {
             return Err(InvalidDatabase::new(
-                "has sslkey and no sslcert",
-                "name the certificate by sslcert=FILE",
+                "has sslkey without sslcert",
+                "set the certificate with sslcert=FILE",
             ));
         }
     };
-    let fix = "name the certificate by sslcert=FILE and its private key by sslkey=FILE, both in PEM and not encrypted";
+    let fix = "set the certificate with sslcert=FILE and its private key with sslkey=FILE, both in PEM and not encrypted";
     let refused = |error| {
         InvalidDatabase::new(
-            format!("names a client certificate that cannot be used: {error}"),
+            format!("has a client certificate that cannot be used: {error}"),
             fix,
         )
     };
@@ -278,7 +278,7 @@ mod tests {
             ("sslkey=hunter2", "sslcert"),
             ("passfile=hunter2", "passfile"),
             ("sslrootcert=hunter2", "sslrootcert"),
-            ("hunter2=1", "none of libpq's"),
+            ("hunter2=1", "libpq does not define"),
         ] {
             let Err(error) = read_words(bad) else {
                 panic!("{bad} was taken")

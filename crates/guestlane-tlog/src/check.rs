@@ -24,13 +24,13 @@ pub enum VerificationError {
     #[error("{} cannot be read", .0.display())]
     Read(PathBuf, #[source] io::Error),
     /// The log has no checkpoint file.
-    #[error("{} is missing: without a checkpoint nothing is proven", .0.display())]
+    #[error("{} is missing: the log cannot be verified without a checkpoint", .0.display())]
     NoCheckpoint(PathBuf),
     /// The checkpoint is not valid.
     #[error("{}: {}", .0.display(), .1)]
     Checkpoint(PathBuf, InvalidCheckpoint),
     /// The file belongs to another log.
-    #[error("{} is the log {found}, not {wanted}", .path.display())]
+    #[error("{} belongs to the log {found}, not {wanted}", .path.display())]
     WrongLog {
         /// Path of the file.
         path: PathBuf,
@@ -40,7 +40,7 @@ pub enum VerificationError {
         found: String,
     },
     /// The file has fewer records than the store.
-    #[error("{} ends with record {has}, the store has {store}: it was rolled back or cut, or the process that wrote it was killed or had no room on the disk", .path.display())]
+    #[error("{} ends with record {has}, the store has {store}: the file was rolled back or truncated, or the process that wrote it was killed or ran out of disk space", .path.display())]
     LogTruncated {
         /// Path of the file.
         path: PathBuf,
@@ -50,7 +50,7 @@ pub enum VerificationError {
         store: u64,
     },
     /// The file is consistent in itself, but differs from the store.
-    #[error("{} is signed, but it is not what the store has: one of them was changed", .0.display())]
+    #[error("{} is signed, but differs from the store: one of them was changed", .0.display())]
     Diverged(PathBuf),
     /// The store cannot be read.
     #[error("the store cannot be read")]

@@ -22,10 +22,10 @@ pub struct Checkpoint {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidCheckpoint {
     /// The note's signature does not verify.
-    #[error("it was not signed by this key, or was changed since")]
+    #[error("it was not signed by this key, or was changed afterwards")]
     Signature,
     /// The signature verifies, but the note is not a checkpoint of a log of this key.
-    #[error("it is signed, but it is no checkpoint of a log of this key")]
+    #[error("it is signed, but it is not a checkpoint of a log of this key")]
     Format,
 }
 

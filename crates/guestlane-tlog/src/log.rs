@@ -24,10 +24,10 @@ pub enum AuditError {
     #[error("the audit log {} cannot be written", .0.display())]
     Write(PathBuf, #[source] io::Error),
     /// The store cannot be read.
-    #[error("the audit log {} cannot be brought up to the store: {}", .0.display(), .1)]
+    #[error("the audit log {} cannot be synchronized with the store: {}", .0.display(), .1)]
     Store(PathBuf, String),
     /// The file was not written by this store.
-    #[error("the audit log {} is not this store's: {}", .0.display(), .1)]
+    #[error("the audit log {} does not belong to this store: {}", .0.display(), .1)]
     Foreign(PathBuf, &'static str),
 }
 
@@ -204,7 +204,7 @@ impl Open {
         if fs::metadata(path).is_ok_and(|known| !known.is_file()) {
             return Err(AuditError::Foreign(
                 path.to_owned(),
-                "it is no regular file",
+                "it is not a regular file",
             ));
         }
         Self::open_files(path).map_err(|error| AuditError::Write(path.to_owned(), error))
@@ -337,7 +337,7 @@ impl Open {
         // A power failure can leave any number of zeros in place of bytes that were not synced.
         let length = without_zeros(&self.lines, full).map_err(failed)?;
         let Some(end) = last_lines(&self.lines, length).map_err(failed)? else {
-            return Err(foreign("it has a line longer than any of ours"));
+            return Err(foreign("it has a line that is longer than any record"));
         };
         let whole = end
             .iter()
@@ -356,7 +356,7 @@ impl Open {
                     index: u64,
                 }
                 let index = serde_json::from_slice::<Indexed>(last)
-                    .map_err(|_| foreign("its last line is no record"))?
+                    .map_err(|_| foreign("its last line is not a record"))?
                     .index;
                 if line_at(index)?.is_none_or(|line| line.as_bytes() != last) {
                     return Err(foreign("its last record is not in the store"));
@@ -368,7 +368,7 @@ impl Open {
             let ours =
                 line_at(self.next)?.is_some_and(|line| line.as_bytes().starts_with(&end[whole..]));
             if !ours {
-                return Err(foreign("it ends in something that is no part of a record"));
+                return Err(foreign("it ends with bytes that are not part of a record"));
             }
         }
         if full > length - torn {

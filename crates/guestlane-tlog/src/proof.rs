@@ -27,19 +27,19 @@ pub struct ProvenRecord {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidProof {
     /// The text is not in the format of a proof.
-    #[error("it is not written as a proof ({HEADER})")]
+    #[error("it does not have the format of a proof ({HEADER})")]
     Format,
     /// The proof's checkpoint is not valid.
-    #[error("its checkpoint is not good: {0}")]
+    #[error("its checkpoint is not valid: {0}")]
     Checkpoint(#[from] InvalidCheckpoint),
     /// The path does not lead from the line to the checkpoint's root.
-    #[error("the line is not in the log of the checkpoint, or not at this place")]
+    #[error("the line is not in the log of the checkpoint, or not at this index")]
     Path,
     /// The line belongs to another session.
     #[error("the line is not a record of this session")]
     OtherSession,
     /// The proof has no record.
-    #[error("there is no record in it")]
+    #[error("it contains no record")]
     Empty,
 }
 

@@ -17,9 +17,7 @@ pub enum Tampered {
         line: u64,
     },
     /// A line contains a record of another position: lines were removed, inserted or swapped.
-    #[error(
-        "line {line} is not in its place: the record that was written as line {written_as} stands there"
-    )]
+    #[error("line {line} is out of place: it has the record that was written as line {written_as}")]
     Misplaced {
         /// Number of the first such line.
         line: u64,
@@ -35,7 +33,7 @@ pub enum Tampered {
         size: u64,
     },
     /// The last line has no line feed.
-    #[error("line {line} is not whole")]
+    #[error("line {line} is incomplete")]
     Torn {
         /// Number of the line.
         line: u64,
@@ -50,7 +48,7 @@ pub enum Tampered {
     },
     /// A line was changed, and without the hashes of the lines its number is unknown.
     #[error(
-        "one of the lines {from} to {to} was changed (which one can be told only with the file of hashes, unchanged)"
+        "one of the lines {from} to {to} was changed (only an unchanged file of hashes can show which one)"
     )]
     Somewhere {
         /// Number of the first candidate.

@@ -104,7 +104,7 @@ impl BatchWorker {
         {
             guestlane_store::log_failure(
                 &error,
-                "rows could not be given back; they are taken again when their leases end",
+                "failed to release batch rows; they can be claimed again when their leases end",
             );
         }
     }
@@ -129,7 +129,7 @@ impl BatchWorker {
                         Err(error) => {
                             guestlane_store::log_failure(
                                 &error,
-                                "rows of batches could not be taken; it is tried again",
+                                "failed to claim batch rows; retrying",
                             );
                             self.engine.clock().sleep(POLL_INTERVAL).await;
                         }
@@ -142,7 +142,7 @@ impl BatchWorker {
                 Err(outage) => {
                     warn!(
                         seconds = outage.0.as_secs(),
-                        "the platform has been away for long; rows are left to be taken when it is back"
+                        "the platform has been unavailable for too long; releasing batch rows until it recovers"
                     );
                     self.release(std::mem::take(rows)).await;
                     self.engine.clock().sleep(MAX_BACKOFF / 10).await;
@@ -238,7 +238,7 @@ async fn complete_rows(
         {
             guestlane_store::log_failure(
                 &error,
-                "what came of rows could not be written; they are looked at again",
+                "failed to record the results of batch rows; they are processed again when their leases end",
             );
         }
         let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
@@ -246,7 +246,7 @@ async fn complete_rows(
             held.remove(place);
         }
     }
-    info!("what was begun of batches is done");
+    info!("completed the batch rows in progress");
     let _ = done.send(());
 }
 
@@ -270,7 +270,7 @@ async fn renew(engine: Arc<SessionEngine>, held: Arc<Mutex<HashSet<RowLease>>>) 
         {
             guestlane_store::log_failure(
                 &error,
-                "leases of rows could not be renewed; another process may take them",
+                "failed to renew the leases of batch rows; another process may claim the rows",
             );
         }
     }

@@ -599,13 +599,13 @@ impl SessionEngine {
                                 error = error.redacted(),
                                 session = error.session().map(|id| id.to_string()),
                                 correlation_id = error.correlation_id(),
-                                "an unfinished session could not be completed"
+                                "failed to complete an unfinished session"
                             );
                         }
                     }
                     Err(error) => guestlane_store::log_failure(
                         &error,
-                        "unfinished sessions could not be looked for; it is tried again",
+                        "failed to look up unfinished sessions; retrying",
                     ),
                 }
                 self.clock.sleep(RECOVER_EVERY).await;
@@ -653,18 +653,18 @@ async fn measure_clock(store: Store) {
         if let Err(error) = store.measure_clock().await {
             guestlane_store::log_failure(
                 &error,
-                "the clocks could not be compared; the last comparison holds",
+                "failed to compare the clocks; keeping the last result",
             );
         }
         let offset = store.clock_offset();
         match (may_claim, store.may_claim()) {
             (true, false) => error!(
                 offset,
-                "this machine's clock differs from the database's; claiming and retention stop"
+                "this machine's clock differs from the database's; pausing claims and retention"
             ),
             (false, true) => info!(
                 offset,
-                "this machine's clock agrees with the database's again; claiming goes on"
+                "this machine's clock agrees with the database's again; resuming claims and retention"
             ),
             (true, true) | (false, false) => {}
         }
@@ -684,7 +684,7 @@ async fn renew_leases(driving: LeaseRegistry, store: Store, clock: Clock, fail_p
             Ok(()) => fail_points.hit(FailPoint::LeasesRenewed).await,
             Err(error) => guestlane_store::log_failure(
                 &error,
-                "leases could not be renewed; another process may take these sessions over",
+                "failed to renew session leases; another process may claim the sessions",
             ),
         }
     }
@@ -692,7 +692,7 @@ async fn renew_leases(driving: LeaseRegistry, store: Store, clock: Clock, fail_p
 
 /// The error of a queue lookup whose task ended because the runtime shut down.
 fn interrupted() -> CallError {
-    CallError::not_sent(Operation::Queue, "the process is ending")
+    CallError::not_sent(Operation::Queue, "the process is shutting down")
 }
 
 fn queue_error(queue: QueueId, failed: CallError) -> Error {

@@ -72,7 +72,7 @@ impl SessionEngine {
     ) -> Result<Error, Error> {
         let failure = Failure {
             code: "needs_attention".to_owned(),
-            message: "it cannot be told any more what the platform has done".to_owned(),
+            message: "the outcome on the platform can no longer be determined".to_owned(),
         };
         let error = Error::needs_attention(&session);
         let after = session.clone().expired(failure)?;

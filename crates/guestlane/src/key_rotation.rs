@@ -59,7 +59,7 @@ impl KeyringCache {
         let stored = self.store.signing_keys().await?;
         if let Some(renewed) = self.ring().reload(&self.master, stored)? {
             self.ring.store(Arc::new(renewed));
-            info!("the signing keys changed");
+            info!("reloaded the signing keys: the store's keys changed");
         }
         Ok(())
     }
@@ -72,7 +72,7 @@ impl KeyringCache {
         {
             guestlane_store::log_failure(
                 &error,
-                "a signing key is not known, and the store cannot be asked",
+                "a signing key is unknown, and the keys cannot be reloaded from the store",
             );
         }
     }
@@ -93,7 +93,7 @@ impl KeyringCache {
                 Err(error) => {
                     guestlane_store::log_failure(
                         &error,
-                        "the signing keys cannot be read again; those that are known go on",
+                        "failed to reload the signing keys; continuing with the known keys",
                     );
                     told = true;
                 }
@@ -131,7 +131,7 @@ impl SessionEngine {
             if let Err(error) = self.rotate_if_due().await {
                 guestlane_store::log_failure(
                     &error,
-                    "the next signing key could not be made; it is tried again",
+                    "failed to create the next signing key; retrying",
                 );
             }
             self.clock.sleep(ROTATION_TICK).await;
@@ -155,11 +155,11 @@ impl Workspace {
             NextKey::Generated(key) => Ok(key),
             NextKey::AlreadyPublished(SealedSigningKey { kid, life, .. }) => {
                 let reason = format!(
-                    "cannot make another key: {kid} is the next one already, and signs from {} on",
+                    "cannot create another key: {kid} is already the next key, and signs from {} on",
                     life.active_from()
                 );
                 let fix = format!(
-                    "wait until then; or revoke it first: guestlane signing-keys revoke {kid} --yes"
+                    "wait until then, or revoke it first: guestlane signing-keys revoke {kid} --yes"
                 );
                 Err(ValidationError::new("signing-keys rotate", reason, fix).into())
             }
@@ -224,11 +224,11 @@ fn check_revocable(kid: &str, revocation: RevocationPlan) -> Result<RevocationPl
     };
     match revocation {
         RevocationPlan::Unknown => Err(invalid(format!(
-            "`{}` is no key of this store",
+            "`{}` is not a key of this store",
             guestlane_core::request::shorten(kid)
         ))),
         RevocationPlan::AlreadyRevoked(since) => {
-            Err(invalid(format!("{kid} is revoked since {since}")))
+            Err(invalid(format!("{kid} was revoked at {since}")))
         }
         RevocationPlan::NoSuccessorNeeded(_)
         | RevocationPlan::PromoteNext(..)
@@ -271,7 +271,7 @@ async fn generate_next_key(
     if next.sealed != made.sealed {
         return Ok(NextKey::AlreadyPublished(next)); // Another process stored its key first.
     }
-    info!(kid = next.kid, signs_from = %next.life.active_from(), "made the next signing key");
+    info!(kid = next.kid, signs_from = %next.life.active_from(), "created the next signing key");
     Ok(NextKey::Generated(next))
 }
 

@@ -156,7 +156,7 @@ fn read_private(path: &Path) -> Result<Option<SecretString>, MasterKeyError> {
 /// Creates a key file. Two processes that start at the same time end up with one key.
 fn make_file(path: &Path, fail_points: &FailPoints) -> io::Result<()> {
     let mut key = Zeroizing::new([0; MasterKey::LENGTH]);
-    rand::fill(key.as_mut()).map_err(|_| io::Error::other("no randomness"))?;
+    rand::fill(key.as_mut()).map_err(|_| io::Error::other("the random number generator failed"))?;
     let text = Zeroizing::new(format!("{}\n", BASE64_STANDARD.encode(*key)));
     make_once(path, text.as_bytes(), || {
         fail_points.hit_blocking(FailPoint::MasterKeyDrafted)

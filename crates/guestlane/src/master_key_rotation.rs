@@ -279,7 +279,7 @@ fn expect_key_in_file(places: &StorageConfig) -> Result<(), Error> {
         let fix = "rotate it in the four steps of docs/tokens.md, of which `guestlane master-key reseal` is the third";
         return Err(ValidationError::new(
             "GUESTLANE_MASTER_KEY",
-            "is set, so that the master key is in no file",
+            "is set, so the master key is not in a file",
             fix,
         )
         .into());
@@ -326,17 +326,16 @@ pub async fn would_reseal_by_given_keys(
 
 fn expect_given_keys(places: &StorageConfig) -> Result<(), Error> {
     if places.master_key.is_none() {
-        let fix = "rotate a key in a file by `guestlane master-key rotate`";
+        let fix = "rotate a key in a file with `guestlane master-key rotate`";
         return Err(ValidationError::new(
             "GUESTLANE_MASTER_KEY",
-            "is not set, so that the master key is in a file",
+            "is not set, so the master key is in a file",
             fix,
         )
         .into());
     }
     if places.master_key_previous.is_none() {
-        let fix =
-            "set it to the key that is replaced, on every node, and run the same command again";
+        let fix = "set it to the key to be replaced, on every node, and run the same command again";
         return Err(
             ValidationError::new("GUESTLANE_MASTER_KEY_PREVIOUS", "is not set", fix).into(),
         );

@@ -194,7 +194,7 @@ pub fn validate(surface: &Surface, request: &SessionRequest) -> Result<(), Valid
                 "have {size} bytes with guestId and routingTarget, which the inbound flow needs"
             );
             let fix = format!(
-                "the platform takes {} bytes: shorten them",
+                "shorten them to at most {} bytes, the platform's maximum",
                 Attributes::MAX_BYTES
             );
             return Err(ValidationError::new("attributes", reason, fix));
@@ -209,8 +209,8 @@ pub fn validate(surface: &Surface, request: &SessionRequest) -> Result<(), Valid
     {
         Some((field, _)) => Err(ValidationError::new(
             field,
-            "has no place on the surface rest",
-            "give it as an attribute, or use the surface web-messaging or open-messaging",
+            "is not supported on the surface rest",
+            "send it as an attribute, or use the surface web-messaging or open-messaging",
         )),
         None => Ok(()),
     }

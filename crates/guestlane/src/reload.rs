@@ -126,7 +126,7 @@ impl SessionEngine {
         Err(ValidationError::new(
             DATABASE_URL,
             reason,
-            "restart guestlane to use another store, or take the change back",
+            "restart guestlane to use another store, or revert the change",
         )
         .into())
     }
@@ -134,7 +134,7 @@ impl SessionEngine {
     /// Opens connections with a login. It must reach this store, and be allowed to write to it.
     async fn try_login(&self, new: &PostgresUrl, master: Option<&MasterKey>) -> Result<(), Error> {
         let refused = |reason: String| {
-            let fix = "check user, password and TLS in it with `guestlane doctor`, then send SIGHUP again";
+            let fix = "check its user, password and TLS parameters with `guestlane doctor`, then send SIGHUP again";
             Error::from(ValidationError::new(DATABASE_URL, reason, fix))
         };
         let tried = async {
@@ -157,7 +157,7 @@ impl SessionEngine {
             .and_then(|seed| NoteSigner::from_seed(&seed));
         if signer.is_none_or(|signer| signer.public() != self.audit_key()) {
             return Err(refused(
-                "leads to another store than the one in use".to_owned(),
+                "connects to another store than the one in use".to_owned(),
             ));
         }
         Ok(())
@@ -189,8 +189,8 @@ impl SessionEngine {
 fn refused_master_key(error: Error) -> Error {
     match error {
         Error::MasterKey(MasterKeyError::Wrong(what)) => {
-            let reason = format!("does not open what the store has sealed: {what}");
-            let fix = "keep the key before as GUESTLANE_MASTER_KEY_PREVIOUS until `guestlane master-key reseal` has succeeded";
+            let reason = format!("cannot decrypt the values in the store: {what}");
+            let fix = "keep the previous key in GUESTLANE_MASTER_KEY_PREVIOUS until `guestlane master-key reseal` has succeeded";
             ValidationError::new(MASTER_KEY, reason, fix).into()
         }
         other => other,

@@ -53,10 +53,13 @@ impl SessionEngine {
                 Ok(Pruned { sessions: 0, .. }) => {}
                 Ok(Pruned {
                     sessions, events, ..
-                }) => info!(sessions, events, "deleted sessions whose retention is over"),
+                }) => info!(
+                    sessions,
+                    events, "deleted sessions past their retention period"
+                ),
                 Err(error) => guestlane_store::log_failure(
                     &error,
-                    "retention failed; it is tried again in five minutes",
+                    "retention failed; retrying in five minutes",
                 ),
             }
             self.clock.sleep(IDLE_INTERVAL).await;

@@ -50,7 +50,7 @@ impl SessionEngine {
                 "names OAuth clients of different organizations: {client} and {}",
                 shorten(&other)
             );
-            let fix = "give clients of one organization only; what one of them creates, the other would not find";
+            let fix = "configure clients of one organization only; one organization cannot find what a client of another creates";
             return Err(Error::Settings(vec![ValidationError::new(
                 "GENESYS_CLIENT_ID",
                 reason,
@@ -62,7 +62,7 @@ impl SessionEngine {
             .await?;
         let Some(id) = id else {
             warn!(
-                "the platform does not say whose the OAuth client is; that it is the store's organization is not known"
+                "the platform does not report the organization of the OAuth client; continuing without the check that it is the store's organization"
             );
             return Ok(());
         };
@@ -74,7 +74,7 @@ impl SessionEngine {
                 shorten(&organization),
                 shorten(&id)
             );
-            let fix = "choose another state directory for this organization; sessions of one are not sessions of the other";
+            let fix = "use another state directory for this organization; a store has the sessions of one organization";
             return Err(Error::Settings(vec![ValidationError::new(
                 "GUESTLANE_STATE_DIR",
                 reason,

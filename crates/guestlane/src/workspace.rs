@@ -103,11 +103,11 @@ impl StorageConfig {
     /// Returns an error if the SQLite file is missing. A PostgreSQL database is not checked.
     pub(crate) fn expect_store(&self) -> Result<(), Error> {
         if self.database.file().is_some_and(|file| !file.exists()) {
-            let reason = format!("has no store: there is no {}", self.database);
+            let reason = format!("has no store: {} does not exist", self.database);
             return Err(ValidationError::new(
                 "the state directory",
                 reason,
-                "name it by --state-dir, or create a session first",
+                "set it with --state-dir, or create a session first",
             )
             .into());
         }
@@ -159,7 +159,7 @@ impl Workspace {
         };
         if let Some(mode) = durable_fs::mode_for_others(&places.home) {
             let directory = places.home.display();
-            warn!(%directory, mode = format!("{mode:o}"), "the state directory can be entered by others");
+            warn!(%directory, mode = format!("{mode:o}"), "the state directory is accessible to other users");
         }
         if given.is_none()
             && !places.master_key_file.exists()
@@ -200,7 +200,7 @@ impl Workspace {
             keys = store.signing_keys().await?;
             info!(
                 kid = SealedSigningKey::FIRST_KID,
-                "made the first signing key"
+                "created the first signing key"
             );
         }
         let (keyring, master) = (Arc::new(Keyring::open(&master, keys)?), Arc::new(master));
@@ -345,7 +345,8 @@ fn same_platform(known: &str, base: &BaseUrl) -> Result<(), Error> {
         return Ok(());
     }
     let reason = format!("belongs to the platform at {known}, not to {base}");
-    let fix = "choose another state directory for this platform; sessions of one are not sessions of the other";
+    let fix =
+        "use another state directory for this platform; a store has the sessions of one platform";
     Err(Error::Settings(vec![ValidationError::new(
         "GUESTLANE_STATE_DIR",
         reason,
@@ -388,7 +389,7 @@ pub(crate) async fn count_seals(store: &Store, master: &MasterKey) -> Option<u64
         master.give_back_seals(new);
         guestlane_store::log_failure(
             error,
-            "the seals of the master key could not be counted; they are counted later",
+            "failed to count the seals of the master key; counting them later",
         );
     }
     counted.ok()

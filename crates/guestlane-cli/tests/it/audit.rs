@@ -85,12 +85,12 @@ fn a_stranger_with_files_and_a_key_finds_what_was_changed() {
         (edited, "line 3 was changed", 3),
         (
             dropped.join("\n") + "\n",
-            "line 2 is not in its place: the record that was written as line 3 stands there",
+            "line 2 is out of place: it has the record that was written as line 3",
             2,
         ),
         (
             lines.join("\n") + "\n",
-            "line 3 is not in its place: the record that was written as line 5 stands there",
+            "line 3 is out of place: it has the record that was written as line 5",
             3,
         ),
         (
@@ -100,7 +100,7 @@ fn a_stranger_with_files_and_a_key_finds_what_was_changed() {
         ),
         (
             written[..written.len() - 5].to_owned(),
-            "line 6 is not whole",
+            "line 6 is incomplete",
             6,
         ),
         (
@@ -251,7 +251,7 @@ fn what_cannot_be_checked_is_told_by_its_name() {
     assert!(
         bad(&[log, "--key", key])
             .stderr
-            .contains("without a checkpoint nothing is proven")
+            .contains("the log cannot be verified without a checkpoint")
     );
 }
 

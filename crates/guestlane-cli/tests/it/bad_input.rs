@@ -102,7 +102,7 @@ fn each_bad_argument_or_setting_is_told_by_its_name_and_nothing_is_sent_or_left_
         (
             &["--guest", "ann"],
             &[("GUESTLANE_DATABASE_URL", "mysql://x/y")],
-            "neither a file of SQLite nor a database of PostgreSQL",
+            "neither an SQLite file nor a PostgreSQL database",
         ),
         (
             &["--guest", "ann"],
@@ -115,7 +115,7 @@ fn each_bad_argument_or_setting_is_told_by_its_name_and_nothing_is_sent_or_left_
         (
             &["--guest", "ann"],
             &[("GUESTLANE_DATABASE_URL", "postgres://u:pw@localhost")],
-            "names no database",
+            "has no database",
         ),
         (
             &["--guest", "ann", "--config", "nowhere.toml"],
@@ -171,7 +171,7 @@ fn a_database_of_a_newer_version_is_left_alone() {
         ended.code == 2
             && ended
                 .stderr
-                .contains("newer version of guestlane (format 99; this one knows 1)"),
+                .contains("newer version of guestlane (format 99; this version supports 1)"),
         "{}",
         ended.stderr
     );

@@ -265,7 +265,7 @@ fn a_check_reads_every_row_and_sends_nothing() {
     for part in [
         "row 2 (line 3): guestId is empty",
         "row 3 (line 4): queueId `sales` is not a UUID",
-        "row 4 (line 5): email has no place",
+        "row 4 (line 5): email is not supported",
     ] {
         assert!(ended.stderr.contains(part), "{part}\n{}", ended.stderr);
     }

@@ -96,10 +96,10 @@ fn reads_that_are_refused_or_too_slow_have_advice_of_their_own() {
         let is = |detail: &str, fix: &str| (detail.to_owned(), fix.to_owned());
         let refused = is(
             "the store is busy with other reads",
-            "send the request again a little later, with fewer reads at once",
+            "retry later, with fewer concurrent reads",
         );
         let too_slow = is(
-            "the read took longer than 5 s and was ended",
+            "the read took longer than 5 s and was cancelled",
             "narrow the filter or lower the limit; docs/scaling.md names the reads that use an index",
         );
         let mut seen = HashSet::new();

@@ -234,7 +234,7 @@ fn a_crm_that_is_down_does_not_fail_the_session_and_is_told_later() {
             .run(&["outbox", "list"])
             .ok()
             .stdout
-            .contains("the CRM answered HTTP 500")
+            .contains("the endpoint responded with HTTP 500")
     );
     let delivered = office.run(&["outbox", "deliver", "--json"]).ok().json();
     assert_eq!(

@@ -164,7 +164,7 @@ fn doctor_shakes_hands_with_each_webhook_endpoint_and_names_the_fix() {
     let found = run(&office, &["doctor"], &settings);
     assert_eq!(found.code, 1, "{}", found.stdout);
     for told in [
-        "its authority is not trusted here",
+        "its certificate authority is not trusted",
         "set CRM_CA_FILE to the authority's certificate",
         "refuses connections",
     ] {

@@ -363,7 +363,7 @@ fn telephone_numbers_are_taken_in_the_forms_that_the_platform_documents() {
     assert!(
         ended
             .stderr
-            .contains("row 11 (line 12): phone cannot be used"),
+            .contains("row 11 (line 12): phone has an invalid format"),
         "{}",
         ended.stderr
     );
@@ -590,7 +590,7 @@ fn a_byte_order_mark_has_no_meaning_in_settings_and_certificates() {
         glued.code == 2
             && glued
                 .stderr
-                .contains(&format!("has text in front of -----BEGIN in line {line}")),
+                .contains(&format!("has text before -----BEGIN in line {line}")),
         "{}",
         glued.stderr
     );
@@ -602,7 +602,7 @@ fn a_byte_order_mark_has_no_meaning_in_settings_and_certificates() {
         trusted.code == 2
             && trusted
                 .stderr
-                .contains("has a section `TRUSTED CERTIFICATE` in line"),
+                .contains("has an unsupported section `TRUSTED CERTIFICATE` in line"),
         "{}",
         trusted.stderr
     );

@@ -143,13 +143,13 @@ fn a_key_is_rotated_and_revoked_as_the_screens_say() {
         &[],
     );
     assert!(
-        again.code == 2 && again.stderr.contains("is revoked since"),
+        again.code == 2 && again.stderr.contains("was revoked at"),
         "{}",
         again.stderr
     );
     let unknown = run_in(here, &["signing-keys", "revoke", "nobody", "--yes"], &[]);
     assert!(
-        unknown.code == 2 && unknown.stderr.contains("is no key of this store"),
+        unknown.code == 2 && unknown.stderr.contains("is not a key of this store"),
         "{}",
         unknown.stderr
     );

@@ -99,7 +99,7 @@ fn a_key_in_the_settings_takes_the_place_of_another() {
         in_file.code == 2
             && in_file
                 .stderr
-                .contains("GUESTLANE_MASTER_KEY is set, so that"),
+                .contains("GUESTLANE_MASTER_KEY is set, so the"),
         "{}",
         in_file.stderr
     );

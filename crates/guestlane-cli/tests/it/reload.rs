@@ -124,7 +124,7 @@ fn the_next_event_is_signed_with_the_webhook_secret_that_a_hang_up_read() {
     wait_until(|| is_told_of(&office, "bob"));
 
     for (unusable, reason) in [
-        ("hunter2", "in place 1"),
+        ("hunter2", "an entry 1"),
         (&format!("{CRM_SECRET} {OTHER_SECRET}"), "2 entries"),
     ] {
         write(&path, unusable);
@@ -278,8 +278,8 @@ fn a_service_goes_on_with_the_password_of_the_database_that_a_hang_up_read() {
     let good = url("app", "second-hunter2");
     for (refused, reason) in [
         (url("app", "third-hunter2"), "cannot be used"),
-        (url("other", "first-hunter2"), "leads to another store"),
-        (url("copy", "first-hunter2"), "leads to another store"),
+        (url("other", "first-hunter2"), "connects to another store"),
+        (url("copy", "first-hunter2"), "connects to another store"),
         (good.replace("/postgres", "/template1"), "another database"),
         (good.replace("127.0.0.1", "localhost"), "another host"),
         (
@@ -307,7 +307,7 @@ fn a_service_goes_on_with_the_password_of_the_database_that_a_hang_up_read() {
     write(&master, NEW_KEY);
     let said = hang_up(&served);
     assert!(
-        said.matches("GUESTLANE_MASTER_KEY: does not open").count() == 1 && !said.contains("\\n"),
+        said.matches("GUESTLANE_MASTER_KEY: cannot decrypt").count() == 1 && !said.contains("\\n"),
         "{said}"
     );
     execute(&server.url(), cut_off);
@@ -344,7 +344,7 @@ fn a_service_is_given_another_master_key_without_a_restart() {
     assert_eq!(create(&served, &key, "ann"), 201);
 
     for (guest, wrong, reason) in [
-        ("bea", NEW_KEY, "does not open what the store has sealed"),
+        ("bea", NEW_KEY, "cannot decrypt the values in the store"),
         ("ben", "c2hvcnQ=", "not the base64 of 32 bytes"),
     ] {
         write(&current, wrong);

@@ -336,7 +336,7 @@ fn one_trace_joins_request_calls_record_and_delivery() {
         ("contact", 1),
         ("open_conversation", 2),
         ("commit", 2),
-        ("tell the CRM", 1),
+        ("deliver event", 1),
     ] {
         assert_eq!(
             names.iter().filter(|found| **found == name).count(),

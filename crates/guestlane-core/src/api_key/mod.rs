@@ -68,7 +68,7 @@ impl FromStr for Scope {
                 let names = Self::ALL.map(Self::name).join(", ");
                 ValidationError::new(
                     "scope",
-                    format!("`{}` is no scope", shorten(text)),
+                    format!("`{}` is not a scope", shorten(text)),
                     format!("use one of {names}"),
                 )
             })
@@ -90,7 +90,7 @@ impl Scopes {
             return Err(ValidationError::new(
                 "scope",
                 "is missing",
-                "name what the key is for, like sessions:write",
+                "give at least one scope, for example sessions:write",
             ));
         }
         Ok(Self(scopes))
@@ -223,7 +223,7 @@ impl StoredApiKey {
         crate::request::check_visible("name", name)?;
         let length = name.chars().count();
         if length == 0 || length > Self::MAX_NAME || name.trim() != name {
-            let reason = format!("has {length} characters, or white space at an end");
+            let reason = format!("has {length} characters, or begins or ends with white space");
             return Err(ValidationError::new(
                 "name",
                 reason,

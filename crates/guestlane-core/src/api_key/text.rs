@@ -83,7 +83,7 @@ impl FromStr for ApiKey {
             Err(ValidationError::new(
                 "Authorization",
                 reason,
-                "copy the whole key: gl_ and 61 letters and digits",
+                "copy the complete key: gl_ and 61 letters and digits",
             ))
         };
         if text.len() != Self::LENGTH || !text.is_ascii() || !text.starts_with(PREFIX) {

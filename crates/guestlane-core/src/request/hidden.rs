@@ -86,7 +86,7 @@ fn refusal(field: &str, character: char, position: usize) -> ValidationError {
     ValidationError::new(
         field,
         reason,
-        "remove it: it often comes with text that was copied from a page or a document",
+        "remove it; such characters often come with text copied from a page or a document",
     )
 }
 

@@ -90,15 +90,12 @@ impl GuestId {
         let invalid = |reason: String, fix: &str| Err(ValidationError::new("guestId", reason, fix));
         let length = text.chars().count();
         if text.is_empty() {
-            return invalid(
-                "is empty".into(),
-                "give the id under which your CRM knows the guest",
-            );
+            return invalid("is empty".into(), "set it to the guest's ID in your CRM");
         }
         if length > Self::MAX {
             return invalid(
                 format!("has {length} characters"),
-                "use at most 128; a hash of a longer id will do",
+                "use at most 128, for example a hash of a longer ID",
             );
         }
         if text.contains(char::is_control) {
@@ -245,11 +242,11 @@ impl Attributes {
             }
         }
         if attributes.len() > Self::MAX_COUNT {
-            let reason = format!("are {}", attributes.len());
+            let reason = format!("are too many: {}", attributes.len());
             return Err(ValidationError::new(
                 "attributes",
                 reason,
-                format!("give at most {}", Self::MAX_COUNT),
+                format!("use at most {}", Self::MAX_COUNT),
             ));
         }
         let bytes = attributes
@@ -261,7 +258,10 @@ impl Attributes {
             return Err(ValidationError::new(
                 "attributes",
                 reason,
-                format!("the platform takes {} bytes: shorten them", Self::MAX_BYTES),
+                format!(
+                    "shorten them to at most {} bytes, the platform's maximum",
+                    Self::MAX_BYTES
+                ),
             ));
         }
         Ok(Self(attributes))
@@ -472,12 +472,12 @@ impl FromStr for IdempotencyKey {
             |reason: String, fix: &str| Err(ValidationError::new("idempotencyKey", reason, fix));
         let length = text.chars().count();
         if text.is_empty() {
-            return invalid("is empty".into(), "leave it out to have one made");
+            return invalid("is empty".into(), "remove it to have one generated");
         }
         if length > Self::MAX {
             return invalid(
                 format!("has {length} characters"),
-                "use at most 255; a hash of a longer key will do",
+                "use at most 255, for example a hash of a longer key",
             );
         }
         hidden::check_identifier("idempotencyKey", text)?;

@@ -156,13 +156,16 @@ impl FieldRule {
         if length > self.most {
             return invalid(
                 format!("has {length} characters"),
-                &format!("the platform takes {}: shorten it", self.most),
+                &format!(
+                    "shorten it to at most {}, the platform's maximum",
+                    self.most
+                ),
             );
         }
         (self.check_characters)(self.name, &text)?;
         if !(self.is_good)(&text) {
             return invalid(
-                "cannot be used".to_owned(),
+                "has an invalid format".to_owned(),
                 &format!("write {}", self.wanted),
             );
         }

@@ -45,7 +45,7 @@ impl FromStr for SessionId {
         let invalid = |_| {
             ValidationError::new(
                 "sessionId",
-                format!("`{}` is not a session's id", shorten(text)),
+                format!("`{}` is not a session ID", shorten(text)),
                 "see `guestlane sessions list`",
             )
         };

@@ -150,7 +150,7 @@ impl fmt::Display for SessionState {
 
 /// A transition that the table does not have. It is a defect in this product.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a session that is {state} cannot take the step {step:?}")]
+#[error("a session in state {state} has no transition {step:?}")]
 pub struct IllegalTransition {
     /// The state of the session.
     pub state: SessionState,

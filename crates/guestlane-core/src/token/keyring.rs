@@ -26,7 +26,7 @@ pub enum KeyError {
     #[error("the signing key {0} is not in the key ring")]
     Missing(String),
     /// The store has no signing key, or all are revoked.
-    #[error("no signing key is left that may sign")]
+    #[error("no active signing key exists")]
     NoUsableKey,
 }
 

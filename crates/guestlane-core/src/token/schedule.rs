@@ -17,13 +17,11 @@ pub struct RotationPolicy {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidRotationPolicy {
     /// Running processes, or verifiers whose clocks differ, would not know the key in time.
-    #[error("is shorter than 1min: a key would sign before others can know it")]
+    #[error("is shorter than 1min: a key would sign before other processes and verifiers know it")]
     PublishLeadTooShort,
     /// Before another rotation, the next key must be published and the tokens of the previous key
     /// expired.
-    #[error(
-        "is not longer than the time for which a key is published before it signs, and the life of a token (5min)"
-    )]
+    #[error("is not longer than the publish lead time plus the lifetime of a token (5min)")]
     RotationTooFrequent,
 }
 

@@ -93,7 +93,7 @@ impl<'de> Visitor<'de> for Unique<'_> {
         while let Some(name) = members.next_key::<String>()? {
             if object.contains_key(&name) {
                 self.0.replace(Some(name));
-                return Err(A::Error::custom("a name stands twice"));
+                return Err(A::Error::custom("duplicate name"));
             }
             let value = members.next_value_seed(self)?;
             object.insert(name, value);

@@ -100,7 +100,8 @@ impl GenesysClient {
                     .map(HeaderValue::as_bytes);
                 if accept != Some(derive_accept_key(key.as_bytes()).as_bytes()) {
                     return Err(AttemptError::NotSent(
-                        "the other side is no WebSocket".to_owned(),
+                        "the WebSocket handshake failed: Sec-WebSocket-Accept does not match"
+                            .to_owned(),
                     ));
                 }
                 upgraded
@@ -109,7 +110,7 @@ impl GenesysClient {
                 // No frame was sent without a socket, so a retry is safe whatever the status.
                 return Err(match answer.error_for_status(self.clock().now(), false) {
                     Ok(_) => AttemptError::NotSent(
-                        "the other side did not become a WebSocket".to_owned(),
+                        "the server did not upgrade the connection to WebSocket".to_owned(),
                     ),
                     // The request carried no access token, so a 401 says nothing about it.
                     Err(AttemptError::Unauthorized(refusal)) => AttemptError::Rejected(refusal),
@@ -182,7 +183,7 @@ impl GuestSocket {
         match self.request(action, deadline).await?.body {
             Body::Structured(echo) if echo.direction == Some(Direction::Inbound) => echo
                 .id
-                .ok_or_else(|| lost("an acknowledgement without an id that can be used")),
+                .ok_or_else(|| lost("the acknowledgement has no usable message ID")),
             other => Err(unexpected(other.class())),
         }
     }
@@ -209,7 +210,7 @@ impl GuestSocket {
     ) -> Result<ServerFrame, AttemptError> {
         let limit = self.limit.min(deadline.since(self.clock.now()));
         if limit.is_zero() {
-            return Err(AttemptError::NotSent("no time left".to_owned()));
+            return Err(AttemptError::NotSent("the deadline has passed".to_owned()));
         }
         let (clock, name) = (self.clock.clone(), action.name());
         let tracing_id = Uuid::new_v4().to_string();
@@ -266,23 +267,28 @@ impl GuestSocket {
             let text = match next {
                 Some(Ok(WsMessage::Text(text))) => text,
                 Some(Ok(WsMessage::Ping(_) | WsMessage::Pong(_) | WsMessage::Frame(_))) => continue,
-                Some(Ok(WsMessage::Binary(_))) => return Err(lost("a binary frame")),
+                Some(Ok(WsMessage::Binary(_))) => return Err(lost("received a binary frame")),
                 Some(Ok(WsMessage::Close(_))) | None => {
-                    return Err(lost("the platform closed the connection without an answer"));
+                    return Err(lost(
+                        "the platform closed the connection before it responded",
+                    ));
                 }
                 Some(Err(error)) => return Err(broken(&error)),
             };
-            let address =
-                Address::parse(text.as_str()).ok_or_else(|| lost("a text that is no frame"))?;
+            let address = Address::parse(text.as_str())
+                .ok_or_else(|| lost("received a text that is not a frame of the guest API"))?;
             if !Body::is_known(&address.class) {
-                debug!(class = address.class, "a frame of an unknown class");
+                debug!(
+                    class = address.class,
+                    "received a frame of an unknown class"
+                );
                 self.stats.unknown_frame();
             }
             if address.is_for(tracing_id) {
                 let frame = ServerFrame::parse(text.as_str());
                 return accepted(frame.map_err(|_| {
                     lost(format!(
-                        "a frame of class {} in another shape",
+                        "received a frame of class {} with an unexpected structure",
                         address.class
                     ))
                 })?);
@@ -377,7 +383,7 @@ fn accepted(frame: ServerFrame) -> Result<ServerFrame, AttemptError> {
             }
         }
         // Omit the message, which may repeat what the guest wrote: this text is stored.
-        200 | 408 | 500..=599 | 5000.. => lost(format!("the guest API answered {code}")),
+        200 | 408 | 500..=599 | 5000.. => lost(format!("the guest API responded with code {code}")),
         _ => refused(code, &message),
     })
 }
@@ -424,7 +430,7 @@ fn not_sent(error: AttemptError) -> AttemptError {
             let id = correlation_id
                 .map(|id| format!(" (correlation id {id})"))
                 .unwrap_or_default();
-            AttemptError::NotSent(format!("the guest socket did not open: {reason}{id}"))
+            AttemptError::NotSent(format!("the guest WebSocket did not open: {reason}{id}"))
         }
         other => other,
     }
@@ -432,7 +438,7 @@ fn not_sent(error: AttemptError) -> AttemptError {
 
 fn unexpected(class: &str) -> AttemptError {
     lost(format!(
-        "an answer of class {} that does not fit",
+        "received an unexpected frame of class {}",
         clean(class, MAX_CLASS)
     ))
 }

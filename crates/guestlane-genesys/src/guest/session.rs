@@ -136,7 +136,7 @@ impl GenesysClient {
         };
         let message_id = match message_id {
             Some(id) => {
-                debug!("the first message had arrived already");
+                debug!("the history already has the first message; not sending it again");
                 id
             }
             None => connection.send_message(message.clone(), deadline).await?,
@@ -156,7 +156,7 @@ impl GenesysClient {
         deadline: Timestamp,
     ) -> Result<Option<PlatformId>, AttemptError> {
         let mut bearer = HeaderValue::try_from(format!("bearer {}", jwt.jwt)).map_err(|_| {
-            AttemptError::NotSent("the JWT of the history does not fit into a header".to_owned())
+            AttemptError::NotSent("the JWT for the history cannot be sent in a header".to_owned())
         })?;
         bearer.set_sensitive(true);
         for page in 1..=PAGES {
@@ -205,7 +205,7 @@ impl GenesysClient {
 }
 
 fn unusable_id() -> AttemptError {
-    let reason = "the history has the first message without an id that can be used".to_owned();
+    let reason = "the first message in the history has no usable ID".to_owned();
     AttemptError::OutcomeUnknown {
         reason,
         retry_after: None,
@@ -218,7 +218,10 @@ fn unusable_id() -> AttemptError {
 fn with_jwt_context(error: AttemptError) -> AttemptError {
     match error {
         AttemptError::Unauthorized(refusal) => AttemptError::OutcomeUnknown {
-            reason: format!("the history did not accept the session's JWT: {}", refusal),
+            reason: format!(
+                "the history endpoint rejected the session's JWT: {}",
+                refusal
+            ),
             retry_after: None,
             correlation_id: refusal.correlation_id,
         },

@@ -83,7 +83,7 @@ impl GenesysClient {
                     warn!(
                         client = client.client_id,
                         error = failed.cause.redacted(),
-                        "an OAuth client is not used: whose it is cannot be asked"
+                        "failed to determine the organization of an OAuth client; disabling it until restart"
                     );
                     self.disable_client(n);
                     first_failure.get_or_insert(failed);

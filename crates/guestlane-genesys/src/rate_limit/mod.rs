@@ -464,7 +464,7 @@ impl ClientPool {
                 client,
                 seconds,
                 error = error.redacted(),
-                "an OAuth client is left out for a while"
+                "the platform rejected an OAuth client; quarantining it"
             );
         }
         true

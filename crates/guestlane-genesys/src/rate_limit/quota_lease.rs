@@ -188,7 +188,7 @@ pub(super) async fn keep(pool: Weak<ClientPool>, fleet: Weak<dyn Coordinator>) {
                     if !std::mem::replace(&mut told, true) {
                         warn!(
                             error,
-                            "this process's slice of the quota cannot be asked for; nothing is sent without one"
+                            "failed to acquire a rate-limit lease; retrying and sending no requests without one"
                         );
                     }
                     clock.sleep(BETWEEN).await;

@@ -94,7 +94,7 @@ async fn a_certificate_is_replaced_while_the_service_runs() {
     assert!(
         refused
             .to_string()
-            .contains("has text in front of -----BEGIN in line"),
+            .contains("has text before -----BEGIN in line"),
         "{refused}"
     );
 

@@ -217,7 +217,7 @@ fn invalid(field: &str, why: &str) -> Refusal {
 fn text(field: &str, value: &Value, max: usize) -> Result<String, Refusal> {
     let text = value
         .as_str()
-        .ok_or_else(|| invalid(field, "is not a text"))?
+        .ok_or_else(|| invalid(field, "is not a string"))?
         .trim();
     if text.chars().count() > max {
         return Err(invalid(field, &format!("is longer than {max}")));

@@ -130,7 +130,7 @@ fn check(message: &Value) -> Result<(&str, BTreeMap<String, String>), Refusal> {
     let strings = |name: &str, value: &Value| match value {
         Value::Null => Ok(BTreeMap::new()),
         _ => BTreeMap::deserialize(value)
-            .map_err(|_| Refusal::bad_request(format!("{name} are not strings by name."))),
+            .map_err(|_| Refusal::bad_request(format!("{name} is not an object of strings."))),
     };
     strings("metadata", &message["metadata"])?;
     Ok((

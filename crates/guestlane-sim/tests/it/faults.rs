@@ -111,7 +111,7 @@ async fn a_bad_fault_is_refused_and_the_old_ones_stay() {
         body["message"]
             .as_str()
             .unwrap()
-            .contains("KIND is one of 429, 429-date, 429-sentence, 400")
+            .contains("KIND must be one of 429, 429-date, 429-sentence, 400")
     );
     assert_eq!(
         client.send("GET", "/_sim/faults", &[], "").await.1,
@@ -123,7 +123,7 @@ async fn a_bad_fault_is_refused_and_the_old_ones_stay() {
 #[tokio::test]
 async fn each_fault_does_the_work_or_does_not_as_its_name_says() {
     for kind in FaultKind::ALL {
-        let done = kind.about().starts_with("the work is done");
+        let done = kind.about().starts_with("the request takes effect");
         let route = if *kind == FaultKind::Stale {
             "conversation"
         } else {

@@ -59,7 +59,7 @@ async fn each_fault_of_a_frame_does_the_work_or_does_not_as_its_name_says() {
             .await;
         let came = outcome(&client, &mut guest, *kind).await;
         assert_eq!(came.is_none(), name.starts_with("hang"), "{name}");
-        let done = kind.about().starts_with("the work is done")
+        let done = kind.about().starts_with("the request takes effect")
             || ["token-revoked", "clock-skew"].contains(&name);
         assert_eq!(client.sim.state().conversations == 1, done, "{name}");
         let lost = [

@@ -62,13 +62,13 @@ pub enum MigrationError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The database contains another store.
-    #[error("the database has another store in it already")]
+    #[error("the database already has another store")]
     NotEmpty,
     /// Another process has the file open.
     #[error("another process uses the store {}", .0.display())]
     InUse(PathBuf),
     /// The migration is finished. The database may have been used since.
-    #[error("this store was copied into the database before")]
+    #[error("this store was already copied into the database")]
     AlreadyMigrated,
     /// A migration to another database was started, and neither finished nor abandoned.
     #[error("the store {} is being moved to {to}", .path.display())]
@@ -79,13 +79,13 @@ pub enum MigrationError {
         to: String,
     },
     /// There is no migration to abandon.
-    #[error("the store {} is not being moved", .0.display())]
+    #[error("the store {} has no move to abandon", .0.display())]
     NotStarted(PathBuf),
     /// A file of an open audit log is missing from the state directory.
-    #[error("the audit log's file {} is not there", .0.display())]
+    #[error("the audit log file {} is missing", .0.display())]
     NoAuditFile(PathBuf),
     /// The two stores differ after the copy.
-    #[error("{what} is not the same in both: {from} in the file, {to} in the database")]
+    #[error("{what} differs: {from} in the file, {to} in the database")]
     Differs {
         /// The table or audit log that differs.
         what: String,

@@ -123,7 +123,7 @@ impl Column {
     }
 
     fn push_from_file(&mut self, value: ValueRef<'_>) -> Result<(), MigrationError> {
-        let strange = || StoreError::Row("a value of another kind than its column's");
+        let strange = || StoreError::Row("a value whose type is not that of its column");
         let number = || value.as_i64_or_null().map_err(|_| strange());
         match self {
             Self::Uuid(values) => {

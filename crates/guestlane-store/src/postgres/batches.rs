@@ -97,7 +97,7 @@ impl Postgres {
                 )? == 0
                 {
                     return Err(StoreError::Commit(
-                        "another process began a batch of the same name meanwhile, or it was cancelled".to_owned(),
+                        "another process started a batch of the same name in the meantime, or the batch was cancelled".to_owned(),
                     ));
                 }
                 // Before this, the rows were not due, so no worker claimed them.
@@ -390,7 +390,7 @@ fn places(held: &[RowLease]) -> (Vec<Uuid>, Vec<i64>, Vec<i64>) {
 
 fn json(value: &impl serde::Serialize) -> DbResult<String> {
     serde_json::to_string(value)
-        .map_err(|_| StoreError::Row("a row that cannot be written as JSON"))
+        .map_err(|_| StoreError::Row("a row that cannot be serialized as JSON"))
 }
 
 #[derive(Default)]

@@ -128,7 +128,7 @@ impl Connection {
     /// error such as a wrong password at once.
     pub(crate) fn ensure_open(&mut self) -> DbResult<()> {
         if self.in_transaction {
-            let reason = "the connection broke in a transaction".to_owned();
+            let reason = "the connection was lost during a transaction".to_owned();
             return if self.is_open() {
                 Ok(())
             } else {
@@ -212,7 +212,7 @@ impl Connection {
             if SYSTEM_CLOCK.monotonic() > give_up {
                 return Err(StoreError::Unreachable {
                     at: self.url.to_string(),
-                    reason: "a connection that broke does not end".into(),
+                    reason: "the server does not end the session of a lost connection".into(),
                 });
             }
             self.runtime.block_on(SYSTEM_CLOCK.sleep(RECONNECT_DELAY));
@@ -235,7 +235,7 @@ impl Connection {
     /// Returns the first row, which must exist.
     pub(crate) fn query_one(&mut self, sql: &str, params: Params<'_>) -> DbResult<Row> {
         self.query_opt(sql, params)?
-            .ok_or(StoreError::Row("a row that must be there"))
+            .ok_or(StoreError::Row("an expected row is missing"))
     }
 
     /// Returns the number of rows that the statement changed.

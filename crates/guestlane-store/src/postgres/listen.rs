@@ -25,7 +25,7 @@ pub(super) async fn listen(url: PostgresUrl, heard: watch::Sender<u64>, clock: C
         if let Err(error) = once(&url, &heard).await {
             debug!(
                 error = guestlane_runtime::text::display_chain(&error),
-                "no notifications of changes for now; polling"
+                "lost the notifications of changes; polling until they are available again"
             );
         }
         clock.sleep(RECONNECT_DELAY).await;

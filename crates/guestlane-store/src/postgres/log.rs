@@ -41,7 +41,7 @@ impl NodeIdentity {
         }
         let text = fs::read_to_string(&file).map_err(failed)?;
         let id = text.trim().parse().map_err(|_| {
-            let reason = "it does not hold a UUID; remove it, and no process appends to the logs of this directory any more";
+            let reason = "it does not contain a UUID; if it is removed, no process appends to the existing logs of this directory";
             failed(io::Error::new(io::ErrorKind::InvalidData, reason))
         })?;
         Ok(Self { id, directory })

@@ -277,10 +277,10 @@ fn check_create_privilege(connection: &mut Connection) -> DbResult<()> {
     let (message, code) = match connection.query_one(may, &[])?.try_get(0)? {
         Some(true) => return Ok(()),
         Some(false) => (
-            "this user may make no tables in the schema",
+            "this user has no privilege to create tables in the schema",
             SqlState::INSUFFICIENT_PRIVILEGE,
         ),
-        None => ("there is no such schema", SqlState::INVALID_SCHEMA_NAME),
+        None => ("the schema does not exist", SqlState::INVALID_SCHEMA_NAME),
     };
     Err(StoreError::Postgres {
         message: message.to_owned(),

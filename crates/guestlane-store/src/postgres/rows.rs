@@ -14,7 +14,7 @@ pub(super) use crate::row::COLUMNS;
 /// Reads a `bigint` column as a `u32`.
 pub(super) fn small(row: &Row, index: usize) -> DbResult<u32> {
     u32::try_from(row.try_get::<_, i64>(index)?)
-        .map_err(|_| StoreError::Row("a number that is too large"))
+        .map_err(|_| StoreError::Row("a number that is out of range"))
 }
 
 /// Converts a number to a `bigint`; a number beyond `i64::MAX` becomes `i64::MAX`.

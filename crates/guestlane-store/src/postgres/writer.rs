@@ -247,7 +247,7 @@ impl WriterThread {
             Err(error) if writes.len() > 1 && !is_transient(&error) && !is_superseded(&error) => {
                 warn!(
                     error = guestlane_runtime::text::display_chain(&error),
-                    "a transaction failed; its parts are written one by one"
+                    "a transaction failed; retrying its writes one by one"
                 );
                 writes
                     .into_iter()
@@ -281,7 +281,7 @@ impl WriterThread {
         in_files.map_err(|error| {
             warn!(
                 error = guestlane_runtime::text::display_chain(&error),
-                "the audit log's files are behind the store; it is tried again with the next record"
+                "the audit log's files are behind the store; retrying with the next record"
             );
             Arc::new(error)
         })
@@ -362,7 +362,7 @@ impl WriterThread {
         }
         warn!(
             log = log.number,
-            "another process writes this process's audit log: was the state directory copied?"
+            "another process writes this process's audit log; the state directory may have been copied"
         );
         (log.tree, log.batch) = (tree, batch);
         log.fresh.clear(); // `sync_files` reads the missing lines from the store
@@ -547,7 +547,7 @@ impl WriterThread {
         if let (Err(error), Some(books)) = (&resolved, &mut self.books) {
             crate::log_failure(
                 error,
-                "the result of a transaction is unknown; callers repeat their requests",
+                "the outcome of a transaction is unknown; failing its requests, which callers can repeat",
             );
             books.log = None; // its state is read again before the next write
         }
@@ -770,12 +770,12 @@ impl WriterThread {
                     Ok(added) if added == AppendedRange::default() => {}
                     Ok(AppendedRange { lines, .. }) => {
                         let file = log.files.path().display();
-                        warn!(%file, lines, "the audit log's files were behind the store (a process was killed, or the files were changed) and are brought up to it");
+                        warn!(%file, lines, "the audit log's files were behind the store (a process was killed, or the files were changed); appended the missing lines");
                     }
                     Err(error) => {
                         warn!(
                             error = guestlane_runtime::text::display_chain(&error),
-                            "the audit log's files are behind the store"
+                            "the audit log's files are behind the store; continuing"
                         )
                     }
                 }

@@ -139,7 +139,7 @@ impl Logs {
                 Ok(added) if added == AppendedRange::default() => {}
                 Ok(AppendedRange { lines, .. }) => {
                     let file = log.files.path().display();
-                    warn!(%file, lines, "the audit log's files were behind the store (a process was killed, or the files were changed) and are brought up to it");
+                    warn!(%file, lines, "the audit log's files were behind the store (a process was killed, or the files were changed); appended the missing lines");
                 }
                 // Continue with the other logs; the error is returned at the end.
                 Err(error) => outcome = Err(error),

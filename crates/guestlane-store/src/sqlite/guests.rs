@@ -72,7 +72,7 @@ impl Sqlite {
         done.bytes_gone = self.run_maintenance().await.unwrap_or_else(|error| {
             warn!(
                 error = guestlane_runtime::text::display_chain(&error),
-                "an erased guest's bytes are still in the store's file"
+                "failed to remove an erased guest's bytes from the store's file; retrying at the next start"
             );
             false
         });

@@ -290,7 +290,7 @@ impl Sqlite {
         if let Err(error) = self.run_maintenance().await {
             warn!(
                 error = guestlane_runtime::text::display_chain(&error),
-                "an erased guest's bytes are still in the store's file; the next start tries again"
+                "failed to remove an erased guest's bytes from the store's file; retrying at the next start"
             );
         }
         Ok(())

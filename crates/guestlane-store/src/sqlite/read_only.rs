@@ -45,7 +45,7 @@ impl Sqlite {
         }
         if found < known {
             let reason = format!(
-                "it has format {found}, must be brought up to format {known}, and cannot be written"
+                "it has format {found}, must be upgraded to format {known}, and is read-only"
             );
             return Err(StoreError::Open(
                 path.to_owned(),
@@ -99,7 +99,7 @@ fn read_only(path: &Path) -> Result<Connection, StoreError> {
     let mut url = url::Url::from_file_path(&absolute).map_err(|()| {
         StoreError::Open(
             path.to_owned(),
-            io::Error::other("its path cannot be written as a URL"),
+            io::Error::other("its path cannot be converted to a URL"),
         )
     })?;
     let open = |url: &url::Url| {

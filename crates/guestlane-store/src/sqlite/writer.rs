@@ -340,7 +340,7 @@ fn shared_error(in_files: Result<(), AuditError>) -> Result<(), Arc<AuditError>>
     in_files.map_err(|error| {
         warn!(
             error = guestlane_runtime::text::display_chain(&error),
-            "the audit log's files are behind the store; it is tried again with the next record"
+            "the audit log's files are behind the store; retrying with the next record"
         );
         Arc::new(error)
     })

@@ -58,7 +58,7 @@ pub enum Error {
         retry_at: Timestamp,
     },
     /// The session is too old to be repeated safely.
-    #[error("the session {session} was not finished in time, and may not be repeated any more")]
+    #[error("the session {session} was not completed in time, and retrying is no longer safe")]
     NeedsAttention {
         /// ID of the session.
         session: SessionId,
@@ -89,7 +89,7 @@ pub enum Error {
     #[error("{0}")]
     Store(#[from] StoreError),
     /// The audit log could not be written, so nothing was created.
-    #[error("nothing was created, because the attempt could not be put on record")]
+    #[error("nothing was created, because the attempt could not be written to the audit log")]
     Audit(#[source] Arc<AuditError>),
     /// No trusted root certificates were found on this machine.
     #[error(transparent)]
@@ -257,22 +257,22 @@ impl Error {
             Self::Settings(_) => Diagnosis::new(
                 ErrorCode::InvalidSettings,
                 "settings are missing or malformed",
-                "set them in the environment or in guestlane.toml; `guestlane config show` tells where each comes from",
+                "set them in the environment or in guestlane.toml; `guestlane config show` shows the source of each",
             ),
             Self::UnknownQueue { .. } => Diagnosis::new(
                 ErrorCode::UnknownQueue,
-                "the queue id is not that of a queue in this organization, or the OAuth client may not see its division",
+                "the organization has no queue with this ID, or the OAuth client has no access to its division",
                 "copy the id from Admin > Contact Center > Queues; nothing was created",
             ),
             Self::IdempotencyKeyReused { .. } => Diagnosis::new(
                 ErrorCode::IdempotencyKeyReused,
-                "one idempotency key stands for one request",
-                "use a new key for the new request, or send the first request again",
+                "an idempotency key identifies one request",
+                "use a new key for the new request, or repeat the first request unchanged",
             ),
             Self::InProgress { retry_at, .. } => Diagnosis::new(
                 ErrorCode::InProgress,
                 "the session is recorded and is being completed",
-                format!("ask again with the same key after {retry_at}"),
+                format!("repeat the request with the same key after {retry_at}"),
             ),
             Self::NeedsAttention { known, .. } => {
                 let said = known.iter().any(|(what, _)| *what != "contact");
@@ -284,18 +284,16 @@ impl Error {
                 let known = if ids.is_empty() {
                     "nothing is known to exist".to_owned()
                 } else {
-                    format!("these exist: {ids}")
+                    format!("these objects exist: {ids}")
                 };
                 let fix = if said {
-                    "look at that conversation in the organization: the guest has written there; a new session would be a second one"
+                    "open that conversation in the organization: it has the guest's message; a new session would create a second conversation"
                 } else {
-                    "look for the guest in the organization; if the conversation is not there, create the session under a new key"
+                    "search for the guest in the organization; if there is no conversation, create the session under a new key"
                 };
                 Diagnosis::new(
                     ErrorCode::NeedsAttention,
-                    format!(
-                        "repeating it now could make a second contact or conversation; {known}"
-                    ),
+                    format!("a retry could create a second contact or conversation; {known}"),
                     fix,
                 )
             }
@@ -314,7 +312,7 @@ impl Error {
             Self::Keyring(error) => Diagnosis::new(
                 ErrorCode::SigningKeysUnusable,
                 error.to_string(),
-                "use the master key that encrypted the store; with a lost master key, start a new state directory",
+                "use the master key that encrypted the store; if that key is lost, use a new state directory",
             ),
             Self::MasterKey(error) => Diagnosis::new(
                 ErrorCode::MasterKey,
@@ -339,28 +337,28 @@ impl Error {
 fn audit_fix(error: &AuditError) -> &'static str {
     match error {
         AuditError::Foreign(..) => {
-            "move the file away (a whole one is written from the store), or set GUESTLANE_AUDIT_LOG to another; then ask again with the same key"
+            "move the file away (a complete one is written from the store), or set GUESTLANE_AUDIT_LOG to another path; then repeat the request with the same key"
         }
         AuditError::Write(..) | AuditError::Store(..) => {
-            "make the file writable, or set GUESTLANE_AUDIT_LOG to another; then ask again with the same key"
+            "make the file writable, or set GUESTLANE_AUDIT_LOG to another path; then repeat the request with the same key"
         }
     }
 }
 
 fn token_fix(error: &TokenError) -> &'static str {
     match error {
-        TokenError::Malformed => "give the whole token: three parts joined by dots",
-        TokenError::Expired => "a token lives five minutes: ask for a new one",
+        TokenError::Malformed => "pass the complete token: three parts joined by dots",
+        TokenError::Expired => "a token is valid for five minutes: request a new one",
         TokenError::NotYet => "set the clocks of both machines",
         TokenError::NotTrusted {
             state: KeyState::Next,
             ..
-        } => "that key does not sign yet: do not trust it",
+        } => "that key is not active yet: do not trust the token",
         TokenError::NotTrusted {
             state: KeyState::Revoked,
             ..
-        } => "do not trust it; ask for a new token",
-        TokenError::NotTrusted { .. } => "its tokens have expired: ask for a new one",
+        } => "do not trust the token; request a new one",
+        TokenError::NotTrusted { .. } => "all tokens of this key have expired: request a new one",
         TokenError::TooLong
         | TokenError::DuplicateName(_)
         | TokenError::Algorithm
@@ -368,9 +366,9 @@ fn token_fix(error: &TokenError) -> &'static str {
         | TokenError::Type
         | TokenError::NoKey
         | TokenError::Claim(_)
-        | TokenError::IdentityMismatch => "it was not made here: do not trust it",
+        | TokenError::IdentityMismatch => "guestlane did not issue this token: do not trust it",
         TokenError::UnknownKey(_) | TokenError::Signature | TokenError::Key(_) => {
-            "use the state directory whose key signed it (`guestlane signing-keys list`); otherwise do not trust it"
+            "verify with the state directory whose key signed the token (`guestlane signing-keys list`); otherwise do not trust it"
         }
     }
 }
@@ -378,31 +376,31 @@ fn token_fix(error: &TokenError) -> &'static str {
 fn master_key_fix(error: &MasterKeyError) -> String {
     match error {
         MasterKeyError::Damaged(_) => {
-            "restore it from a backup; a new one for a new state directory is made by `openssl rand -base64 32`".to_owned()
+            "restore the key from a backup; for a new state directory create one with `openssl rand -base64 32`".to_owned()
         }
         MasterKeyError::PreviousAlone { current, .. } => {
-            format!("put the key that is current into {current}; with the previous one alone nothing new can be sealed")
+            format!("set {current} to the current key; the previous key alone cannot encrypt new values")
         }
         MasterKeyError::InUse(_) => {
-            "stop all processes on this state directory first; a fleet rotates its key without a stop (docs/tokens.md)".to_owned()
+            "stop all processes that use this state directory first; a fleet rotates its key without downtime (docs/tokens.md)".to_owned()
         }
         MasterKeyError::BeingRotated(_) => "wait until `guestlane master-key rotate` has ended".to_owned(),
         MasterKeyError::PreviousInUse => {
-            "set GUESTLANE_MASTER_KEY to the new key on every node, restart it or send it SIGHUP, and run the same command again".to_owned()
+            "set GUESTLANE_MASTER_KEY to the new key on every node, restart each node or send it SIGHUP, and run the same command again".to_owned()
         }
         MasterKeyError::Open(path, _) => format!("run `chmod o= {0}`, or `chmod 600 {0}`", path.display()),
         MasterKeyError::Missing(path) => {
-            format!("restore {} from a backup or from the machine that made it, or set GUESTLANE_MASTER_KEY", path.display())
+            format!("restore {} from a backup or from the machine that created it, or set GUESTLANE_MASTER_KEY", path.display())
         }
         MasterKeyError::File(path, _) => format!("make {} readable for this user, or set GUESTLANE_MASTER_KEY", path.display()),
         MasterKeyError::Wrong(_) | MasterKeyError::Unusable => {
-            "use the master key that encrypted the store, the same on all machines (GUESTLANE_MASTER_KEY); with a lost one, begin a new store".to_owned()
+            "set GUESTLANE_MASTER_KEY to the master key that encrypted the store, the same on all machines; if that key is lost, use a new store".to_owned()
         }
     }
 }
 
 /// Fix for a connection pool in transaction mode, in front of the database.
-const SESSION_POOL: &str = "let the pool keep one connection for each client (PgBouncer: pool_mode = session), or go past it";
+const SESSION_POOL: &str = "configure the pool to keep one connection for each client (PgBouncer: pool_mode = session), or connect to the database directly";
 
 fn store_advice(error: &StoreError) -> Diagnosis {
     match error {
@@ -410,29 +408,29 @@ fn store_advice(error: &StoreError) -> Diagnosis {
             ErrorCode::StateUnusable,
             display_chain(error),
             format!(
-                "make {} writable for this user, or choose another place by --state-dir",
+                "make {} writable for this user, or choose another directory with --state-dir",
                 path.display()
             ),
         ),
         StoreError::Newer { .. } => Diagnosis::new(
             ErrorCode::StateNewer,
             error.to_string(),
-            "use the newer guestlane, or another --state-dir; nothing was changed",
+            "use the newer version of guestlane, or another --state-dir; nothing was changed",
         ),
         StoreError::LeaseLost => Diagnosis::new(
             ErrorCode::LeaseLost,
             error.to_string(),
-            "ask again with the same key: the answer will be that process's",
+            "repeat the request with the same key to get the result of that process",
         ),
         StoreError::Database(_) | StoreError::Commit(_) | StoreError::Closed => Diagnosis::new(
             ErrorCode::StoreFailed,
             display_chain(error),
-            "check the disk and whether another process holds the database; then ask again with the same key",
+            "check the disk, and whether another process locks the database; then repeat the request with the same key",
         ),
         StoreError::ClockSkew(_) => Diagnosis::new(
             ErrorCode::StateUnusable,
             error.to_string(),
-            "set the clocks of both machines by NTP; they may differ by two seconds",
+            "synchronize the clocks of both machines by NTP; they may differ by two seconds",
         ),
         StoreError::Postgres { .. }
         | StoreError::Unreachable { .. }
@@ -454,7 +452,7 @@ fn store_advice(error: &StoreError) -> Diagnosis {
             Diagnosis::new(
                 ErrorCode::StoreFailed,
                 display_chain(error),
-                "mend user, password and database in GUESTLANE_DATABASE_URL",
+                "correct the user, password and database in GUESTLANE_DATABASE_URL",
             )
         }
         StoreError::TransactionPooling => {
@@ -465,7 +463,7 @@ fn store_advice(error: &StoreError) -> Diagnosis {
             code: Some(code), ..
         } if ["26000", "42P05"].contains(&code.code()) => {
             let cause = format!(
-                "{}: a pool in front of the database gives each transaction another connection",
+                "{}: a connection pool in front of the database uses another connection for each transaction",
                 display_chain(error)
             );
             Diagnosis::new(ErrorCode::StateUnusable, cause, SESSION_POOL)
@@ -473,12 +471,12 @@ fn store_advice(error: &StoreError) -> Diagnosis {
         StoreError::InUse(_) => Diagnosis::new(
             ErrorCode::StateUnusable,
             error.to_string(),
-            "stop all processes on it first",
+            "stop all processes that use the store first",
         ),
         StoreError::MigrationInProgress(_) => Diagnosis::new(
             ErrorCode::StateUnusable,
             error.to_string(),
-            "wait until `guestlane store migrate` has ended, and use the database then",
+            "wait until `guestlane store migrate` has ended, then use the database",
         ),
         StoreError::Postgres {
             code: Some(code), ..
@@ -492,27 +490,27 @@ fn store_advice(error: &StoreError) -> Diagnosis {
         } if code.code() == "42501" => Diagnosis::new(
             ErrorCode::StoreFailed,
             display_chain(error),
-            "grant the user CREATE on the schema, and the rights on its tables",
+            "grant the user CREATE on the schema, and the privileges on its tables",
         ),
         StoreError::Migrated { .. } => Diagnosis::new(
             ErrorCode::StateUnusable,
             error.to_string(),
-            "set GUESTLANE_DATABASE_URL to that database; keep the file until you are sure, and then remove it",
+            "set GUESTLANE_DATABASE_URL to that database; keep the file until the move is verified, then remove it",
         ),
         StoreError::Superseded { .. } => Diagnosis::new(
             ErrorCode::StateNewer,
             error.to_string(),
-            "restart this process with the newer version; nothing was written, and the same key works there",
+            "restart this process with the newer version, and repeat the request with the same key; nothing was written",
         ),
         StoreError::MigrationUnfinished { .. } => Diagnosis::new(
             ErrorCode::StateUnusable,
             error.to_string(),
-            "finish the move by the same `guestlane store migrate`, or go on with the file after `guestlane store migrate --abandon --yes`",
+            "finish the move with the same `guestlane store migrate`, or continue with the file after `guestlane store migrate --abandon --yes`",
         ),
         StoreError::MigrationIncomplete(_) => Diagnosis::new(
             ErrorCode::StateUnusable,
             error.to_string(),
-            "finish the move by `guestlane store migrate`; after `guestlane store migrate --abandon --yes` only the file is used",
+            "finish the move with `guestlane store migrate`; after `guestlane store migrate --abandon --yes` only the file is used",
         ),
         StoreError::NotShared => Diagnosis::new(
             ErrorCode::InvalidSettings,
@@ -522,17 +520,17 @@ fn store_advice(error: &StoreError) -> Diagnosis {
         StoreError::Untrusted { .. } | StoreError::Unreachable { .. } => Diagnosis::new(
             ErrorCode::StoreFailed,
             display_chain(error),
-            "start the database, or mend GUESTLANE_DATABASE_URL; then ask again with the same key",
+            "start the database, or correct GUESTLANE_DATABASE_URL; then repeat the request with the same key",
         ),
         StoreError::Postgres { .. } => Diagnosis::new(
             ErrorCode::StoreFailed,
             display_chain(error),
-            "look into the database's own log; then ask again with the same key",
+            "check the log of the database; then repeat the request with the same key",
         ),
         StoreError::Busy => Diagnosis::new(
             ErrorCode::StoreFailed,
             error.to_string(),
-            "send the request again a little later, with fewer reads at once",
+            "retry later, with fewer concurrent reads",
         ),
         StoreError::ReadTimeout(_) => Diagnosis::new(
             ErrorCode::StoreFailed,
@@ -542,13 +540,13 @@ fn store_advice(error: &StoreError) -> Diagnosis {
         StoreError::AuditTampered(_) => Diagnosis::new(
             ErrorCode::AuditStoreTampered,
             display_chain(error),
-            "find out who wrote to the database; the files of the log and checkpoints kept elsewhere tell what was there",
+            "find out which user or program changed the database; the audit log's files and checkpoints kept elsewhere show the original records",
         ),
         StoreError::Row(_) | StoreError::IllegalTransition(_) | StoreError::NoAuditLog => {
             Diagnosis::new(
                 ErrorCode::InternalError,
                 display_chain(error),
-                "this should not happen: please report it with this line",
+                "this is a bug: please report it with this line",
             )
         }
     }
@@ -556,7 +554,7 @@ fn store_advice(error: &StoreError) -> Diagnosis {
 
 /// The fix, if the SQLSTATE or the reason of a failed connection identifies the cause.
 fn database_fix(error: &StoreError) -> Option<&'static str> {
-    const READ_ONLY: &str = "name the primary in GUESTLANE_DATABASE_URL, or let the database take writes again \
+    const READ_ONLY: &str = "set GUESTLANE_DATABASE_URL to the primary, or make the database writable again \
          (default_transaction_read_only, a standby that was not promoted)";
     match error {
         StoreError::Postgres {
@@ -565,9 +563,9 @@ fn database_fix(error: &StoreError) -> Option<&'static str> {
             ..
         } => match code.code() {
             "53300" => Some(
-                "raise max_connections, or the user's CONNECTION LIMIT, or run fewer processes: each uses up to seven connections",
+                "raise max_connections or the user's CONNECTION LIMIT, or run fewer processes: each uses up to seven connections",
             ),
-            "53100" => Some("make room on the disk of the database"),
+            "53100" => Some("free space on the disk of the database"),
             "25006" => Some(READ_ONLY),
             "28000" if message.contains("no encryption") || message.contains("SSL off") => Some(
                 "add sslmode=require to GUESTLANE_DATABASE_URL: the server accepts this user over TLS only",
@@ -576,7 +574,7 @@ fn database_fix(error: &StoreError) -> Option<&'static str> {
                 Some("add a line for this user, database and address to the server's pg_hba.conf")
             }
             "08P01" if message.contains("startup parameter") => Some(
-                "leave `options` out of GUESTLANE_DATABASE_URL, or let the pool ignore it (PgBouncer: ignore_startup_parameters)",
+                "remove `options` from GUESTLANE_DATABASE_URL, or configure the pool to ignore it (PgBouncer: ignore_startup_parameters)",
             ),
             _ => None,
         },
@@ -585,7 +583,7 @@ fn database_fix(error: &StoreError) -> Option<&'static str> {
                 "add sslrootcert=FILE to GUESTLANE_DATABASE_URL, with the certificate of the server's authority in PEM"
             }
             Distrust::Name => {
-                "let GUESTLANE_DATABASE_URL name the host that the server's certificate names"
+                "use a host name in GUESTLANE_DATABASE_URL that the server's certificate has"
             }
             Distrust::Time => {
                 "renew the server's certificate, and check the clocks of both machines"
@@ -604,9 +602,9 @@ fn platform_advice(failed: &CallError, then: SessionOutcome) -> Diagnosis {
     let later = match then {
         SessionOutcome::NothingCreated => "; nothing was created",
         SessionOutcome::WillComplete => {
-            "; the session is recorded: the same key, or `guestlane sessions resume`, completes it"
+            "; the session is recorded: a request with the same key, or `guestlane sessions resume`, completes it"
         }
-        SessionOutcome::Rejected => "; then ask again with the same key",
+        SessionOutcome::Rejected => "; then repeat the request with the same key",
     };
     let (signing_in, cause) = match &failed.cause {
         AttemptError::AuthenticationFailed(cause) => (true, cause.as_ref()),
@@ -626,8 +624,8 @@ fn platform_advice(failed: &CallError, then: SessionOutcome) -> Diagnosis {
         if refusal.is_expired_guest_token() {
             return Diagnosis::new(
                 ErrorCode::GuestTokenRejected,
-                format!("the platform took a fresh guest token for an expired one: {said}"),
-                format!("set this machine's clock (a token lives five minutes){later}"),
+                format!("the platform rejected a new guest token as expired: {said}"),
+                format!("set this machine's clock (a token is valid for five minutes){later}"),
             );
         }
         if refusal.status == StatusCode::UNPROCESSABLE_ENTITY
@@ -636,7 +634,7 @@ fn platform_advice(failed: &CallError, then: SessionOutcome) -> Diagnosis {
             return Diagnosis::new(
                 ErrorCode::IdempotencyKeyConflict,
                 format!(
-                    "the platform knows this key from another state directory or program, or from a guest who was erased here: {said}"
+                    "another state directory or program, or an erased guest's session, already used this key on the platform: {said}"
                 ),
                 "the session exists: use the state directory that created it; for a new session use a new key",
             );
@@ -644,7 +642,7 @@ fn platform_advice(failed: &CallError, then: SessionOutcome) -> Diagnosis {
         if refusal.status.is_redirection() {
             return Diagnosis::new(
                 ErrorCode::PlatformRejected,
-                format!("the platform redirects: {said}"),
+                format!("the platform responded with a redirect: {said}"),
                 format!(
                     "check GENESYS_ORG_DOMAIN (or GENESYS_BASE_URL): redirects are not followed{later}"
                 ),
@@ -656,7 +654,7 @@ fn platform_advice(failed: &CallError, then: SessionOutcome) -> Diagnosis {
         if refusal.is_guest_token() {
             return Diagnosis::new(
                 ErrorCode::GuestTokenRejected,
-                format!("the platform did not accept the guest token: {said}"),
+                format!("the platform rejected the guest token: {said}"),
                 format!(
                     "register the public key (`guestlane signing-keys export`) under its kid in Messaging > Security > Guest Token Keys{later}"
                 ),
@@ -668,10 +666,10 @@ fn platform_advice(failed: &CallError, then: SessionOutcome) -> Diagnosis {
                 said,
                 match failed.operation {
                     Operation::Queue | Operation::Contact | Operation::OpenConversation => format!(
-                        "give the OAuth client the scopes externalcontacts:create and conversations:messaging, and check the queue id{later}"
+                        "grant the OAuth client the scopes externalcontacts:create and conversations:messaging, and check the queue ID{later}"
                     ),
                     operation => format!(
-                        "give a role of the OAuth client {}, in the division concerned; `guestlane doctor` checks all{later}",
+                        "grant {} to a role of the OAuth client, in the affected division; `guestlane doctor` checks all permissions{later}",
                         operation.permissions().join(" or ")
                     ),
                 },
@@ -693,14 +691,14 @@ fn platform_advice(failed: &CallError, then: SessionOutcome) -> Diagnosis {
         ),
         AttemptError::RateLimitTimeout => Diagnosis::new(
             ErrorCode::RateLimitTimeout,
-            "more calls wait for their turn than the quota allows before the deadline",
+            "more calls wait for the rate limiter than the rate limit allows before the deadline",
             format!(
                 "raise GUESTLANE_SESSION_TIMEOUT, give GENESYS_CLIENT_ID another OAuth client, or raise GUESTLANE_PLATFORM_RATE_LIMIT if the platform allows more{later}"
             ),
         ),
         AttemptError::NotSent(reason) if reason.contains(tls_error::CERTIFICATE) => Diagnosis::new(
             ErrorCode::TlsUntrusted,
-            format!("the platform's certificate is not believed: {reason}"),
+            format!("the platform's certificate is not trusted: {reason}"),
             format!(
                 "for a private certificate authority set GENESYS_CA_FILE to its certificate in PEM{later}"
             ),
@@ -709,32 +707,32 @@ fn platform_advice(failed: &CallError, then: SessionOutcome) -> Diagnosis {
             ErrorCode::Unreachable,
             format!("this machine cannot open a connection: {reason}"),
             format!(
-                "raise the limit of open files (`ulimit -n`, LimitNOFILE=), or run fewer sessions at once{later}"
+                "raise the limit of open files (`ulimit -n`, LimitNOFILE=), or run fewer sessions concurrently{later}"
             ),
         ),
         AttemptError::NotSent(reason) => Diagnosis::new(
             ErrorCode::Unreachable,
             format!("the platform cannot be reached: {reason}"),
             format!(
-                "check GENESYS_ORG_DOMAIN or GENESYS_REGION (or GENESYS_BASE_URL), DNS and firewall; HTTP proxies are not used{later}"
+                "check GENESYS_ORG_DOMAIN or GENESYS_REGION (or GENESYS_BASE_URL), DNS and firewall; HTTP proxies are not supported{later}"
             ),
         ),
         AttemptError::NotReady(_) if failed.operation == Operation::Details => Diagnosis::new(
             ErrorCode::NotReady,
-            "the platform has the guest's first message, and has not yet said in which conversation it is",
+            "the platform accepted the guest's first message, and does not show its conversation yet",
             format!(
-                "if it never does: the deployment or integration needs an inbound message flow, and a Presence event may open no conversation (set GENESYS_FIRST_MESSAGE to a text for sessions to come; what was said is not said again){later}"
+                "if it never appears: the deployment or integration needs an inbound message flow, and a Presence event may not open a conversation (set GENESYS_FIRST_MESSAGE to a text for later sessions; the message of this session is not sent again){later}"
             ),
         ),
         AttemptError::NotReady(_) => Diagnosis::new(
             ErrorCode::NotReady,
             "the platform does not show the conversation's participants yet",
-            format!("nothing needs to be changed here{later}"),
+            format!("no change is needed{later}"),
         ),
         AttemptError::OutcomeUnknown { reason, .. } => Diagnosis::new(
             ErrorCode::PlatformFailing,
             reason.clone(),
-            format!("nothing needs to be changed here{later}"),
+            format!("no change is needed{later}"),
         ),
         AttemptError::Unauthorized(_)
         | AttemptError::Rejected(_)
@@ -758,17 +756,17 @@ fn official_refusal(
         return Some(match refusal.code.rsplit('-').next().unwrap_or_default() {
             "4006" | "4007" => (
                 ErrorCode::SessionExpired,
-                "the guest's session on the platform is over",
-                "nothing was said in it",
+                "the guest's session on the platform has ended",
+                "no message was sent in it",
             ),
             "409" => (
                 ErrorCode::SessionEnded,
                 "the guest's conversation was ended",
-                "nothing was said in it",
+                "no message was sent in it",
             ),
             "4013" => (
                 ErrorCode::PlatformRejected,
-                "the platform takes fewer bytes of attributes",
+                "the attributes are too large for the platform",
                 "shorten the attributes",
             ),
             "4011" => (
@@ -778,12 +776,12 @@ fn official_refusal(
             ),
             "403" => (
                 ErrorCode::Forbidden,
-                "the deployment does not allow it",
+                "the deployment does not allow the request",
                 DEPLOYMENT,
             ),
             _ => (
                 ErrorCode::PlatformRejected,
-                "the guest API refused",
+                "the guest API rejected the request",
                 DEPLOYMENT,
             ),
         });
@@ -796,31 +794,31 @@ fn official_refusal(
         )),
         (Operation::FirstMessage, _) => Some((
             ErrorCode::PlatformRejected,
-            "the guest socket refused",
+            "the guest WebSocket rejected the connection",
             DEPLOYMENT,
         )),
         (Operation::OpenMessage, StatusCode::NOT_FOUND) => Some((
             ErrorCode::PlatformRejected,
-            "there is no such integration",
+            "the integration does not exist",
             "check GENESYS_INTEGRATION_ID (`guestlane doctor`)",
         )),
         (Operation::EnrichContact | Operation::CreateContact, StatusCode::CONFLICT) => Some((
             ErrorCode::ContactConflict,
             "an identifier of the guest belongs to another contact",
-            "look for the guest's id, e-mail and telephone in External Contacts, and merge the contacts or release the identifier",
+            "search External Contacts for the guest's ID, e-mail and telephone number, and merge the contacts or release the identifier",
         )),
         (
             Operation::LinkContact | Operation::MoveToQueue,
             StatusCode::NOT_FOUND | StatusCode::CONFLICT,
         ) => Some((
             ErrorCode::PlatformRejected,
-            "the conversation, its contact or its participant is not there (any more)",
-            "look at the conversation in the organization (`guestlane sessions show` has its id); it is tried again",
+            "the conversation, its contact or its participant does not exist, or no longer exists",
+            "check the conversation in the organization (`guestlane sessions show` shows its ID); the step is retried",
         )),
         (Operation::EnrichContact, _) if refusal.message.mentions("source") => Some((
             ErrorCode::PlatformRejected,
-            "the external source is not known",
-            "check GENESYS_EXTERNAL_SOURCE_ID: the id of a source in Admin > External Contacts > External Sources",
+            "the external source does not exist",
+            "check GENESYS_EXTERNAL_SOURCE_ID: the ID of a source in Admin > External Contacts > External Sources",
         )),
         _ => None,
     }

@@ -21,7 +21,7 @@ use guestlane_store::DeliveryOutcome;
 
 /// Error message for an address that the egress policy forbids.
 pub(crate) const NOT_PUBLIC: &str =
-    "the address is in a private network (CRM_ALLOW_PRIVATE_NETWORKS=true allows that)";
+    "the address is in a private network (CRM_ALLOW_PRIVATE_NETWORKS=true allows it)";
 
 /// Timeout of a delivery (requirement R10, docs/requirements.md).
 pub(crate) const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -120,7 +120,7 @@ impl WebhookEndpoint {
         {
             return Tried::Gone(DeliveryOutcome::Retry {
                 at: now,
-                error: "the CRM answered HTTP 410: the endpoint is disabled".to_owned(),
+                error: "the endpoint responded with HTTP 410 and is disabled".to_owned(),
             });
         }
         Tried::Settled(match classify_response(sent, now) {
@@ -218,7 +218,10 @@ fn classify_response(
             } else {
                 ""
             };
-            let error = format!("the CRM answered HTTP {}{redirect}", answer.status.as_u16());
+            let error = format!(
+                "the endpoint responded with HTTP {}{redirect}",
+                answer.status.as_u16()
+            );
             Err(Failed {
                 error,
                 at_least: retry_after(&answer.headers, now, MAX_RETRY_AFTER).unwrap_or_default(),
@@ -228,7 +231,7 @@ fn classify_response(
             let untrusted = no_answer.to_string().contains(tls_error::UNTRUSTED);
             let setting = if untrusted { " (CRM_CA_FILE)" } else { "" };
             Err(Failed {
-                error: format!("the CRM did not answer: {no_answer}{setting}"),
+                error: format!("the endpoint did not respond: {no_answer}{setting}"),
                 at_least: Duration::ZERO,
             })
         }

@@ -92,8 +92,7 @@ impl Endpoints {
             return Ok(None);
         }
         if addresses_of(crm.map(|crm| crm.urls.as_slice()).unwrap_or_default()) != self.addresses {
-            let fix =
-                "restart guestlane, which takes both, or take the change of one of the two back";
+            let fix = "restart guestlane to apply both changes, or revert one of them";
             return Err(ValidationError::new(
                 "CRM_WEBHOOK_URL",
                 "was changed together with CRM_WEBHOOK_SECRET",
@@ -132,8 +131,8 @@ impl Endpoints {
     pub async fn open(&self) -> Result<Vec<Endpoint>, Error> {
         if self.share_a_secret() {
             warn!(
-                "CRM_WEBHOOK_SECRET is the same for several webhook endpoints, so that each of them can sign events for the others; \
-                 give each its own, in the order of CRM_WEBHOOK_URL"
+                "several webhook endpoints share one CRM_WEBHOOK_SECRET, so that each of them can sign events for the others; \
+                 configure one secret for each, in the order of CRM_WEBHOOK_URL"
             );
         }
         if self.given.load().is_none() {
@@ -235,11 +234,11 @@ impl Endpoints {
             .as_ref()
             .and_then(|given| given.get(number as usize - 1));
         if given.is_some_and(|keys| kind == KeyKind::Secret || keys.public_key().is_some()) {
-            let fix = "write NEW,OLD there for this endpoint, send SIGHUP, and leave OLD out once the receiver has NEW; \
-                 or leave the setting out to have secrets made and kept";
+            let fix = "write NEW,OLD there for this endpoint, send SIGHUP, and remove OLD once the receiver has NEW; \
+                 or remove the setting to have secrets generated and stored";
             return Err(ValidationError::new(
                 "CRM_WEBHOOK_SECRET",
-                "is set, so that the key is not the store's to rotate",
+                "is set, so the key is not in the store and cannot be rotated there",
                 fix,
             )
             .into());
@@ -289,11 +288,9 @@ impl Endpoints {
             .and_then(|index| self.addresses.get(index as usize));
         known.ok_or_else(|| {
             let reason = match (self.are_named, self.count()) {
-                (false, _) => {
-                    "names an endpoint beyond the first, and CRM_WEBHOOK_URL is not set".to_owned()
-                }
-                (true, 1) => "is no endpoint: CRM_WEBHOOK_URL names one".to_owned(),
-                (true, count) => format!("is no endpoint: CRM_WEBHOOK_URL names {count}"),
+                (false, _) => "is greater than 1, and CRM_WEBHOOK_URL is not set".to_owned(),
+                (true, 1) => "is not that of an endpoint: CRM_WEBHOOK_URL has one".to_owned(),
+                (true, count) => format!("is not that of an endpoint: CRM_WEBHOOK_URL has {count}"),
             };
             ValidationError::new(
                 "the endpoint's number",
@@ -354,7 +351,7 @@ impl Endpoints {
             "run the same command again when no other process changes the keys of the endpoint";
         Err(ValidationError::new(
             format!("the keys of {name}"),
-            "changed again and again meanwhile",
+            "were changed repeatedly by another process",
             fix,
         )
         .into())
@@ -405,10 +402,10 @@ fn addresses_of(urls: &[Url]) -> Vec<String> {
 fn invalid(error: &InvalidKeys) -> Error {
     let fix = match error {
         InvalidKeys::StillSigning(_) => {
-            "wait until then, or end the earlier ones at once: --overlap 0h"
+            "wait until then, or end the earlier keys at once with --overlap 0h"
         }
         _ => {
-            "leave it out to have secrets made and kept (`guestlane outbox secret`), or write one entry for each address"
+            "remove it to have secrets generated and stored (`guestlane outbox secret`), or write one entry for each address"
         }
     };
     ValidationError::new("CRM_WEBHOOK_SECRET", error.to_string(), fix).into()

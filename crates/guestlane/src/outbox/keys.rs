@@ -36,7 +36,7 @@ impl KeyKind {
 pub enum InvalidKeys {
     /// An entry in the settings is not a key.
     #[error(
-        "has a text in place {0} that is neither whsec_ and the base64 of 24 to 64 bytes nor whsk_ and that of a key pair"
+        "has an entry {0} that is neither whsec_ followed by the base64 of 24 to 64 bytes nor whsk_ followed by that of a key pair"
     )]
     Malformed(usize),
     /// The number of entries is neither one nor the number of endpoints.
@@ -51,16 +51,16 @@ pub enum InvalidKeys {
     #[error("has more than {MAX_KEYS} keys for one endpoint")]
     TooMany,
     /// An entry has no secret for `v1` signatures.
-    #[error("has no whsec_ secret in place {0}, and every endpoint has one")]
+    #[error("has no whsec_ secret in entry {0}, and every endpoint needs one")]
     NoSecret(usize),
     /// Too many earlier keys still sign.
-    #[error("has {MAX_KEYS} keys that sign already, until {0}")]
+    #[error("already has {MAX_KEYS} keys that sign, until {0}")]
     StillSigning(Timestamp),
     /// The stored value was not written by this version.
     #[error("cannot be read")]
     Unreadable,
     /// The random number generator failed.
-    #[error("could not be made: there are no random numbers")]
+    #[error("could not be generated: the random number generator failed")]
     NotMade,
 }
 
@@ -352,13 +352,13 @@ mod tests {
         for (text, endpoints, reason) in [
             (format!("{A} {B}"), 3, "2 entries for 3"),
             (format!("{A} {B}"), 1, "2 entries for 1"),
-            (format!("{A} hush"), 2, "in place 2"),
-            (format!("{A},"), 1, "in place 1"),
+            (format!("{A} hush"), 2, "an entry 2"),
+            (format!("{A},"), 1, "an entry 1"),
             (many, 1, "more than 6"),
             (
                 pair.expose_secret().to_owned(),
                 1,
-                "no whsec_ secret in place 1",
+                "no whsec_ secret in entry 1",
             ),
         ] {
             let error = given(&text, endpoints).unwrap_err().to_string();

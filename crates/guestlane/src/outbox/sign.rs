@@ -21,7 +21,7 @@ pub struct WebhookSecret {
 
 /// The text is not a webhook secret. The error does not contain it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("is not whsec_ and the base64 of 24 to 64 bytes")]
+#[error("is not whsec_ followed by the base64 of 24 to 64 bytes")]
 pub struct InvalidSecret;
 
 impl WebhookSecret {
@@ -85,7 +85,7 @@ pub struct WebhookKeyPair {
 
 /// The text is not a key pair. The error does not contain it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("is not whsk_ and the base64 of an Ed25519 key pair of 64 bytes")]
+#[error("is not whsk_ followed by the base64 of an Ed25519 key pair of 64 bytes")]
 pub struct InvalidKeyPair;
 
 impl WebhookKeyPair {

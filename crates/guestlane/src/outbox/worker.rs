@@ -182,7 +182,7 @@ impl Outbox {
             if receiver.is_disabled() && endpoint.disabled_at.is_none() {
                 info!(
                     receiver = receiver.number,
-                    "the webhook endpoint is enabled again; its events are sent"
+                    "the webhook endpoint is enabled again; delivering its events"
                 );
             }
             receiver.endpoint.store(Arc::new(endpoint));
@@ -305,7 +305,7 @@ impl Outbox {
                 Err(error) => {
                     warn!(
                         error = display_chain(&error),
-                        "the webhook endpoints cannot be read again; the keys that are known go on"
+                        "failed to reload the webhook endpoints; continuing with the known keys"
                     );
                     told = true;
                 }
@@ -317,10 +317,7 @@ impl Outbox {
         let deliver = |receiver| async move {
             loop {
                 if let Err(error) = self.deliver_due_to(receiver).await {
-                    guestlane_store::log_failure(
-                        &error,
-                        "the outbox could not be read; it is tried again",
-                    );
+                    guestlane_store::log_failure(&error, "failed to read the outbox; retrying");
                 }
                 self.clock.sleep(POLL_INTERVAL).await;
             }
@@ -332,7 +329,7 @@ impl Outbox {
         let span = info_span!(
             target: trace_context::TARGET,
             "deliver",
-            otel.name = "tell the CRM",
+            otel.name = "deliver event",
             otel.kind = "producer",
             otel.status_code = Empty,
             messaging.message.id = event.id,
@@ -375,19 +372,19 @@ impl Outbox {
                 debug!(
                     event = event.id,
                     receiver = receiver.number,
-                    "the event was delivered"
+                    "delivered the event"
                 );
             }
             DeliveryOutcome::Retry { at, error } => {
                 receiver.outage.failed(error, self.clock.monotonic());
-                debug!(event = event.id, receiver = receiver.number, error, again = %at, "the event was not delivered; it is tried again");
+                debug!(event = event.id, receiver = receiver.number, error, again = %at, "failed to deliver the event; retrying");
             }
             DeliveryOutcome::Dead { error } => {
                 warn!(
                     event = event.id,
                     receiver = receiver.number,
                     error,
-                    "the CRM was not told, and all tries are used up"
+                    "failed to deliver the event after the last attempt; keeping it as a dead letter"
                 );
             }
         }
@@ -400,7 +397,7 @@ impl Outbox {
         {
             guestlane_store::log_failure(
                 &error,
-                "a delivery could not be written down; the CRM will be told again under the same id",
+                "failed to record a delivery; the event is delivered again with the same ID",
             );
         }
         self.fail_points.hit(FailPoint::EventSettled).await;
@@ -419,13 +416,13 @@ impl Outbox {
         match self.endpoints.disable(receiver.number, now).await {
             Ok(true) => error!(
                 receiver = receiver.number,
-                "the webhook endpoint answered 410 Gone and is disabled; its events wait until `guestlane outbox enable {}`",
+                "the webhook endpoint responded with 410 Gone; disabling it and keeping its events until `guestlane outbox enable {}`",
                 receiver.number
             ),
             Ok(false) => {}
             Err(error) => warn!(
                 error = display_chain(&error),
-                "a webhook endpoint that answered 410 Gone could not be disabled"
+                "failed to disable a webhook endpoint that responded with 410 Gone; retrying with its next event"
             ),
         }
     }
@@ -446,7 +443,7 @@ impl Outbox {
             warn!(
                 receiver,
                 error,
-                "this machine cannot open a connection; events are tried again within {lease} s and no try is counted"
+                "this machine cannot open a connection; retrying events within {lease} s without counting an attempt"
             );
         }
     }

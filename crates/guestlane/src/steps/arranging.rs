@@ -68,7 +68,7 @@ impl SessionEngine {
             if self.clock.now().since(session.step_started_at) < CONTACT_SETTLES_WITHIN {
                 return Err(failed.into());
             }
-            warn!(session = %session.id, "the platform does not find the session's contact; the session opens without a link");
+            warn!(session = %session.id, "the platform does not find the session's contact; opening the session without a link");
             return Ok((session, tries));
         }
         let (session, tries) = self.replace_contact(session, tries, deadline).await?;
@@ -78,7 +78,7 @@ impl SessionEngine {
         match self.link(contact, conversation, deadline).await {
             Ok(linked) => Ok((session, tries + linked)),
             Err(failed) if failed.is_not_found() => {
-                warn!(session = %session.id, "the platform does not find the new contact either; the session opens without a link");
+                warn!(session = %session.id, "the platform does not find the new contact either; opening the session without a link");
                 Ok((session, tries + failed.tries))
             }
             Err(failed) => Err(failed.into()),
@@ -93,7 +93,7 @@ impl SessionEngine {
         tries: u32,
         deadline: Timestamp,
     ) -> Result<(SessionRecord, u32), StepError> {
-        warn!(session = %session.id, "the platform has forgotten the guest's contact; another one takes its place");
+        warn!(session = %session.id, "the platform no longer has the guest's contact; replacing it with another one");
         let lost = session.clone().contact_lost(self.clock.now())?;
         let session = self.record(&session, lost).await?;
         self.fail_points.hit(FailPoint::ContactForgotten).await;
@@ -118,7 +118,7 @@ impl SessionEngine {
             }
             Err(failed) => {
                 let error = failed.to_string();
-                warn!(session = %session.id, error, "no other contact could be made; the session opens without one");
+                warn!(session = %session.id, error, "failed to create another contact; opening the session without one");
                 Ok((session, tries + failed.tries))
             }
         }
@@ -166,7 +166,7 @@ impl SessionEngine {
                 self.forget_queue(queue);
                 match self.platform.queue(queue.0, deadline).await {
                     Err(gone) if gone.is_not_found() => {
-                        warn!(session = %session.id, %queue, "the queue exists no more; the conversation stays where the flow put it");
+                        warn!(session = %session.id, %queue, "the queue no longer exists; leaving the conversation where the flow put it");
                         Ok(failed.tries + gone.tries)
                     }
                     Ok(_) | Err(_) => Err(failed.into()),

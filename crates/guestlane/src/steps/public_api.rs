@@ -222,7 +222,7 @@ impl SessionEngine {
             {
                 warn!(
                     session = %session.id,
-                    "the conversation waits in another queue than was asked for: the inbound flow does not read routingTarget; \
+                    "the conversation is in another queue than the requested one: the inbound flow does not read routingTarget; \
                      GENESYS_MOVE_TO_QUEUE=true moves conversations"
                 );
             }

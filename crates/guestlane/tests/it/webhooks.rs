@@ -275,7 +275,7 @@ async fn a_dead_letter_makes_way_for_the_guests_next_event_and_can_be_replayed()
     );
     assert_eq!(
         dead.last_error.as_deref(),
-        Some("the CRM answered HTTP 500")
+        Some("the endpoint responded with HTTP 500")
     );
     engine
         .store()
@@ -782,7 +782,7 @@ async fn an_endpoint_that_is_gone_gets_no_more_events_until_it_is_enabled() {
     assert_eq!(waiting.len(), 2);
     assert_eq!(
         waiting[1].last_error.as_deref(),
-        Some("the CRM answered HTTP 410: the endpoint is disabled")
+        Some("the endpoint responded with HTTP 410 and is disabled")
     );
 
     is_gone.store(false, Ordering::Relaxed);

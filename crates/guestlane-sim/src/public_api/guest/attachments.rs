@@ -84,7 +84,7 @@ impl Files {
             .filter(|address| address.method == method && address.id == id);
         let good = address.filter(|address| address.good_until > now);
         good.map(|address| address.session.clone())
-            .ok_or_else(|| denied("The address is not good, or no longer."))
+            .ok_or_else(|| denied("The URL is not valid, or has expired."))
     }
 }
 
@@ -308,7 +308,7 @@ impl Organization {
             .guests
             .files
             .get_mut(&session, id)
-            .ok_or_else(|| denied("The file is gone."))?;
+            .ok_or_else(|| denied("The attachment no longer exists."))?;
         let given = |name: &str| {
             headers
                 .get(name)
@@ -316,7 +316,9 @@ impl Organization {
                 .unwrap_or_default()
         };
         if given("x-amz-tagging") != tagging(&known.wanted) {
-            return Err(denied("A header of the address is missing, or is another."));
+            return Err(denied(
+                "A header that the URL requires is missing or has another value.",
+            ));
         }
         let size = body.len() as u64;
         let right_type = given(header::CONTENT_TYPE.as_str()).is_empty()

@@ -94,7 +94,7 @@ impl Organization {
             .get(body["refreshToken"].as_str().unwrap_or_default());
         let (subject, _) = known
             .filter(|(_, until)| *until > now)
-            .ok_or_else(|| unauthorized("bad.credentials", "The refresh token is not good."))?;
+            .ok_or_else(|| unauthorized("bad.credentials", "The refresh token is not valid."))?;
         let subject = subject.clone();
         let jwt = self.guest_jwt(subject, now);
         Ok(response::json(StatusCode::OK, &json!({"jwt": jwt})))

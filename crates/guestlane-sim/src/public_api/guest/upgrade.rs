@@ -39,7 +39,7 @@ impl Organization {
             return Err(Refusal::new(
                 status,
                 "bad.request",
-                "The deployment is not known.",
+                "The deployment is unknown.",
             ));
         }
         if !self.allows(headers) {
@@ -56,7 +56,7 @@ impl Organization {
         }
         let mut response = response::empty(StatusCode::SWITCHING_PROTOCOLS);
         let accept = HeaderValue::from_str(&derive_accept_key(key.as_bytes()));
-        let accept = accept.map_err(|_| Refusal::bad_request("Sec-WebSocket-Key is not a key."))?;
+        let accept = accept.map_err(|_| Refusal::bad_request("Sec-WebSocket-Key is not valid."))?;
         let set = response.headers_mut();
         set.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
         set.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
@@ -104,7 +104,7 @@ fn handshake(headers: &HeaderMap) -> Result<&str, Refusal> {
         return Err(Refusal::new(
             StatusCode::UPGRADE_REQUIRED,
             "bad.request",
-            "This path takes WebSocket connections only.",
+            "This path accepts WebSocket connections only.",
         ));
     }
     if !has(header::SEC_WEBSOCKET_VERSION, "13") {
