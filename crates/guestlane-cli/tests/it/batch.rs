@@ -487,7 +487,7 @@ fn a_pool_of_oauth_clients_is_given_as_a_list() {
     let stderr = String::from_utf8(refused.stderr).unwrap();
     assert!(
         refused.status.code() == Some(2)
-            && stderr.contains("names 2 secrets of OAuth clients, and GENESYS_CLIENT_ID 3 ids"),
+            && stderr.contains("has 2 secrets of OAuth clients, but GENESYS_CLIENT_ID has 3 IDs"),
         "{stderr}"
     );
     let mut command = office.command(&["batch", "guests.csv"]);

@@ -286,7 +286,7 @@ fn an_unknown_variable_is_warned_of_once_without_its_value() {
     assert!(
         doctor
             .stdout
-            .contains("GENESYS_CLINET_SECRET is no setting"),
+            .contains("GENESYS_CLINET_SECRET is not a setting"),
         "{}",
         doctor.stdout
     );
