@@ -239,7 +239,7 @@ fn a_quotation_mark_that_is_not_closed_loses_nobody_without_a_word() {
     assert_eq!(ended.code, 3, "{}", ended.stdout);
     assert!(
         ended.stderr.contains(
-            "takes the lines 3 to 5: a quotation mark is not closed; none of these lines was used"
+            "spans the lines 3 to 5: a quotation mark is not closed; these lines were skipped"
         ),
         "{}",
         ended.stderr
@@ -495,6 +495,6 @@ fn a_pool_of_oauth_clients_is_given_as_a_list() {
     assert!(
         String::from_utf8(refused.stderr)
             .unwrap()
-            .contains("names `a` twice")
+            .contains("contains `a` twice")
     );
 }

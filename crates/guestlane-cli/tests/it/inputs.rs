@@ -119,7 +119,7 @@ fn an_open_quotation_mark_refuses_its_lines_with_any_line_break() {
         );
         let ended = office.run(&["batch", "guests.csv"]);
         assert_eq!(ended.code, 3);
-        let part = "row 1 (line 2): row takes the lines 2 to 4: a quotation mark is not closed; none of these lines was used";
+        let part = "row 1 (line 2): row spans the lines 2 to 4: a quotation mark is not closed; these lines were skipped";
         assert!(
             ended.stderr.contains(part),
             "{line_break:?}: {}",
@@ -136,12 +136,12 @@ fn csv_that_does_not_follow_rfc_4180_is_refused_and_never_repaired() {
     let cases = [
         (
             "\"bob\", \"bob@example.org\"",
-            "row 2 (line 3): row has white space in front of a quotation mark in column 2",
+            "row 2 (line 3): row has white space before a quotation mark in column 2",
             true,
         ),
         (
             " \"bob\",x",
-            "row 2 (line 3): row has white space in front of a quotation mark in column 1",
+            "row 2 (line 3): row has white space before a quotation mark in column 1",
             true,
         ),
         (
@@ -156,12 +156,12 @@ fn csv_that_does_not_follow_rfc_4180_is_refused_and_never_repaired() {
         ),
         (
             "bob,\"6\\\" heel\"",
-            "has a quotation mark behind a backslash in column 2; where the row ends cannot be told, so that none of the lines 3 to 4 was used",
+            "has a quotation mark after a backslash in column 2; the end of the row is ambiguous, so the lines 3 to 4 were skipped",
             false,
         ),
         (
             "bob,\"two\nlines\"",
-            "row takes the lines 3 to 4: a cell in quotation marks has a line break",
+            "row spans the lines 3 to 4: a quoted cell contains a line break",
             true,
         ),
         (
@@ -210,7 +210,7 @@ fn csv_that_does_not_follow_rfc_4180_is_refused_and_never_repaired() {
         ended.code == 2
             && ended
                 .stderr
-                .contains("heading has white space in front of a quotation mark"),
+                .contains("heading has white space before a quotation mark"),
         "{}",
         ended.stderr
     );
