@@ -95,7 +95,7 @@ fn whatever_is_wrong_with_its_settings_is_told_before_it_listens() {
         .unwrap();
     let told = String::from_utf8(open.stderr).unwrap();
     assert!(
-        open.status.code() == Some(2) && told.contains("no API key"),
+        open.status.code() == Some(2) && told.contains("no valid API key"),
         "{told}"
     );
     let none = crate::harness::Ended::of(

@@ -53,7 +53,7 @@ pub struct RecentError {
     #[schema(format = UriReference, max_length = 128, example = "/problems/platform_failing")]
     page: String,
     /// What it is.
-    #[schema(max_length = 128, example = "The platform is failing")]
+    #[schema(max_length = 128, example = "Platform failing")]
     title: &'static str,
     /// How often.
     #[schema(minimum = 1, example = 5)]
@@ -65,7 +65,7 @@ pub struct RecentError {
     #[schema(max_length = 8192, example = "HTTP 503")]
     cause: String,
     /// What to do.
-    #[schema(max_length = 8192, example = "nothing needs to be changed here")]
+    #[schema(max_length = 8192, example = "no change is needed here")]
     fix: String,
 }
 

@@ -124,11 +124,7 @@ pub struct ClientQuota {
     #[schema(minimum = 0, example = 0)]
     pub(crate) throttled: u64,
     /// Why it is not used at the moment.
-    #[schema(
-        required,
-        max_length = 128,
-        example = "it was refused, or could not sign in"
-    )]
+    #[schema(required, max_length = 128, example = "its authentication failed")]
     pub(crate) left_out: Option<&'static str>,
 }
 
