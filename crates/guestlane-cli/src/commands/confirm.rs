@@ -34,7 +34,7 @@ pub(crate) fn preview(
     } else {
         lines.into_iter().for_each(output::stdout_line);
     }
-    output::stderr_line("Nothing was changed; add --yes to do it.");
+    output::stderr_line("Nothing was changed; add --yes to apply it.");
     ExitCode::from(USAGE)
 }
 

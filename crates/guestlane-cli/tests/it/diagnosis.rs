@@ -293,7 +293,7 @@ fn a_hang_up_reads_the_secret_of_the_oauth_client_again() {
     served.says("new_secrets=0");
     fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
     served.signal(Signal::SIGHUP);
-    served.says("stay as they were");
+    served.says("keeping the previous ones");
     assert_eq!(create("bob").status, 201);
     let log = served.log.lock().unwrap().clone();
     assert!(

@@ -114,7 +114,7 @@ fn an_open_quotation_mark_refuses_its_lines_with_any_line_break() {
         let check = office.run(&["batch", "guests.csv", "--dry-run"]);
         assert_eq!(
             (check.code, check.stdout.trim()),
-            (3, "1 row: 0 good, 1 bad; nothing was sent"),
+            (3, "1 row: 0 valid, 1 invalid; nothing was sent"),
             "{line_break:?}"
         );
         let ended = office.run(&["batch", "guests.csv"]);
@@ -166,12 +166,12 @@ fn csv_that_does_not_follow_rfc_4180_is_refused_and_never_repaired() {
         ),
         (
             "bob",
-            "row 2 (line 3): row has 1 columns, and the heading has 2",
+            "row 2 (line 3): row has 1 columns, but the heading has 2",
             true,
         ),
         (
             "bob,x,y",
-            "row 2 (line 3): row has 3 columns, and the heading has 2",
+            "row 2 (line 3): row has 3 columns, but the heading has 2",
             true,
         ),
     ];
@@ -424,7 +424,7 @@ fn what_a_spreadsheet_adds_is_none_and_what_it_rounds_is_warned_of() {
     assert!(
         ended
             .stderr
-            .contains("row has a value in column 3, and the heading names none there"),
+            .contains("row has a value in column 3, but the heading does not name that column"),
         "{}",
         ended.stderr
     );
@@ -547,7 +547,7 @@ fn a_key_that_cannot_be_printed_is_not_made() {
             .unwrap();
         let stderr = String::from_utf8(ended.stderr).unwrap();
         assert!(
-            ended.status.code() == Some(1) && stderr.contains("so that no key was made"),
+            ended.status.code() == Some(1) && stderr.contains("so no key was created"),
             "{stderr}"
         );
         assert!(!stderr.contains("shows it again"), "{stderr}");

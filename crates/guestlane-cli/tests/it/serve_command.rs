@@ -191,11 +191,11 @@ fn a_hang_up_reads_log_level_and_quota_again() {
         "platform_rate_limit = \"7/s\"\n[log]\nlevel = \"info\"\n",
     );
     served.signal(Signal::SIGHUP);
-    served.says("settings were read again");
+    served.says("settings reloaded");
     assert_eq!(limit(), json!(7.0));
     office.write("guestlane.toml", "platform_rate_limit = \"many\"\n");
     served.signal(Signal::SIGHUP);
-    served.says("stay as they were");
+    served.says("keeping the previous ones");
     assert_eq!(limit(), json!(7.0));
 }
 

@@ -321,7 +321,7 @@ fn a_wrong_setting_is_named_with_its_source_before_a_port_is_opened() {
         (
             "GUESTLANE_LOG_FORMAT",
             "xml",
-            "GUESTLANE_LOG_FORMAT: cannot be used",
+            "GUESTLANE_LOG_FORMAT: is not a valid value",
         ),
         (
             "GUESTLANE_OTLP_ENDPOINT",
