@@ -10,7 +10,7 @@ use crate::{args::Global, output, report::USAGE};
 /// Whether a command that cannot be undone does it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::Args)]
 pub(crate) struct Confirmed {
-    /// Do it; without it, say what would happen
+    /// Apply the change; without it, only print what would happen
     #[arg(long)]
     yes: bool,
 }
