@@ -575,7 +575,7 @@ impl Probe<'_> {
                     )
                     .fix(
                         "set GUESTLANE_PLATFORM_RATE_LIMIT to the organization's rate limit; \
-                     docs/rate-limit.md has the public platform's",
+                     docs/quota.md has the public platform's",
                     )
             }
             (Some(count), Some(allowed)) => {
