@@ -70,8 +70,8 @@ pub(crate) async fn checkpoint(
 #[utoipa::path(
     post, path = "/v1/audit:verify", tag = "audit", operation_id = "verifyAudit",
     security(("apiKey" = ["admin"])),
-    responses((status = 200, description = "Result of the verification: no record was changed, \
-        removed or added", body = AuditProof), AuthErrors),
+    responses((status = 200,
+        description = "Result of the verification: no record was changed, removed or added", body = AuditProof), AuthErrors),
 )]
 pub(crate) async fn verify(
     State(app): State<App>,

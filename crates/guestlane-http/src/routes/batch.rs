@@ -79,15 +79,16 @@ pub(crate) struct Summary {
 #[utoipa::path(
     post, path = "/v1/sessions:batch", tag = "sessions", operation_id = "createSessions",
     security(("apiKey" = ["sessions:write"])),
-    params(("Idempotency-Key" = Option<String>, Header, description = "Name of the batch, from \
-        which idempotency keys of rows without one are derived. If absent, a name is generated \
-        and returned", min_length = 1, max_length = 255, example = "night-2026-11-23")),
-    request_body(content = String, content_type = "application/jsonl", description = "One \
-        `CreateSessionRequest` per line", example = "{\"guestId\":\"user-1\",\"queueId\":\"5e0c0000-0000-4000-8000-000000000001\"}\n"),
+    params(("Idempotency-Key" = Option<String>, Header,
+        description = "Name of the batch, from which idempotency keys of rows without one are \
+            derived. If absent, a name is generated and returned", min_length = 1, max_length = 255, example = "night-2026-11-23")),
+    request_body(content = String, content_type = "application/jsonl",
+        description = "One `CreateSessionRequest` per line", example = "{\"guestId\":\"user-1\",\"queueId\":\"5e0c0000-0000-4000-8000-000000000001\"}\n"),
     responses(
-        (status = 200, description = "One line per row, `Session` with `row` or `RowFailed`; the \
-            last line is `{\"summary\": Summary}`", content_type = "application/jsonl", body = String, headers(("Idempotency-Key" = String, description = "Name \
-            of the batch, as a quoted string"))),
+        (status = 200,
+            description = "One line per row, `Session` with `row` or `RowFailed`; the last line \
+                is `{\"summary\": Summary}`", content_type = "application/jsonl", body = String, headers(("Idempotency-Key" = String,
+                description = "Name of the batch, as a quoted string"))),
         AuthErrors, BodyErrors,
     ),
 )]

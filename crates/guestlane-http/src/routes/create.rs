@@ -42,34 +42,38 @@ const WAIT: Duration = Duration::from_secs(25);
     post, path = "/v1/sessions", tag = "sessions", operation_id = "createSession",
     security(("apiKey" = ["sessions:write"])),
     params(
-        ("Idempotency-Key" = Option<String>, Header, description = "Idempotency key of the \
-            session, quoted or unquoted. If absent, a key is generated and returned", min_length = 1, max_length = 255, example = "order-2231-chat"),
-        ("Prefer" = Option<String>, Header, description = "`wait=n`: seconds to wait for the \
-            session (default 25); `respond-async`: do not wait (RFC 7240)", example = "wait=10"),
-        ("traceparent" = Option<String>, Header, description = "Trace of the caller (W3C Trace \
-            Context), passed on to the platform and to the CRM", example = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
+        ("Idempotency-Key" = Option<String>, Header,
+            description = "Idempotency key of the session, quoted or unquoted. If absent, a key \
+                is generated and returned", min_length = 1, max_length = 255, example = "order-2231-chat"),
+        ("Prefer" = Option<String>, Header,
+            description = "`wait=n`: seconds to wait for the session (default 25); \
+                `respond-async`: do not wait (RFC 7240)", example = "wait=10"),
+        ("traceparent" = Option<String>, Header,
+            description = "Trace of the caller (W3C Trace Context), passed on to the platform and \
+                to the CRM", example = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
     ),
     request_body(content = CreateSessionRequest, example = json!({"guestId": "user-8842-xyz", "queueId": "5e0c0000-0000-4000-8000-000000000001", "attributes": {"source": "web-portal", "tier": "premium"}})),
     responses(
         (status = 201, description = "The session is open", body = Session, headers(
             ("Location" = String, description = "URL of the session"),
-            ("Idempotency-Key" = String, description = "Idempotency key of the session, as a \
-                quoted string"),
+            ("Idempotency-Key" = String,
+                description = "Idempotency key of the session, as a quoted string"),
         )),
         (status = 200, description = "The session was already open; nothing was done", body = Session, headers(
             ("Location" = String, description = "URL of the session"),
-            ("Idempotency-Key" = String, description = "Idempotency key of the session, as a \
-                quoted string"),
+            ("Idempotency-Key" = String,
+                description = "Idempotency key of the session, as a quoted string"),
             ("Idempotency-Replayed" = String, description = "`true`"),
         )),
-        (status = 202, description = "The session is recorded and will be completed. Read it, or \
-            retry with the same idempotency key", body = Session, headers(
+        (status = 202,
+            description = "The session is recorded and will be completed. Read it, or retry with \
+                the same idempotency key", body = Session, headers(
             ("Location" = String, description = "URL of the session"),
-            ("Idempotency-Key" = String, description = "Idempotency key of the session, as a \
-                quoted string"),
+            ("Idempotency-Key" = String,
+                description = "Idempotency key of the session, as a quoted string"),
             ("Retry-After" = u64, description = "Seconds after which to retry"),
-            ("Preference-Applied" = String, description = "The applied preference, if it ended \
-                the wait"),
+            ("Preference-Applied" = String,
+                description = "The applied preference, if it ended the wait"),
         )),
         AuthErrors, BodyErrors, SessionRefused,
     ),

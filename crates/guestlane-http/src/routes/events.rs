@@ -44,8 +44,8 @@ pub(crate) async fn now(State(app): State<App>, who: Authenticated) -> Result<Re
 #[utoipa::path(
     get, path = "/v1/events", tag = "operation", operation_id = "streamEvents",
     security(("apiKey" = ["sessions:read"])),
-    responses((status = 200, description = "Event stream, which lasts until the service or the \
-        client closes it", content_type = "text/event-stream", body = String), AuthErrors),
+    responses((status = 200,
+        description = "Event stream, which lasts until the service or the client closes it", content_type = "text/event-stream", body = String), AuthErrors),
 )]
 pub(crate) async fn stream(
     State(app): State<App>,
