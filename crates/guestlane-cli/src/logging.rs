@@ -120,5 +120,5 @@ pub(crate) fn set_minimum_level(level: &str, verbose: u8) {
 }
 
 fn refused(settings: &Settings, setting: &str, fix: &str) -> Error {
-    Error::Settings(vec![settings.invalid(setting, "cannot be used", fix)])
+    Error::Settings(vec![settings.invalid(setting, "is not a valid value", fix)])
 }

@@ -25,7 +25,7 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => {
             return report::report(
-                &anyhow::Error::from(error).context("cannot start"),
+                &anyhow::Error::from(error).context("cannot start the runtime"),
                 args.global.json,
             );
         }
@@ -42,7 +42,10 @@ fn main() -> ExitCode {
     // A plain drop would wait for the thread that reads standard input.
     runtime.shutdown_background();
     if output::data_was_lost() {
-        output::stderr_line("error: standard output could not be written; what was done is done");
+        output::stderr_line(
+            "error: cannot write to standard output; the work that was done is \
+            not undone",
+        );
         return ExitCode::FAILURE;
     }
     match ended {
@@ -89,7 +92,7 @@ fn start_log(
             tracing::warn!(
                 variable,
                 nearest,
-                "unknown environment variable; it has no effect"
+                "unknown environment variable; ignoring it"
             );
         }
     }

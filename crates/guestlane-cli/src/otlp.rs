@@ -51,7 +51,7 @@ impl Traces {
             let fix = "write it like https://collector.example.com/v1/traces";
             Error::Settings(vec![ValidationError::new(
                 OTLP_ENDPOINT,
-                format!("cannot be used: {error}"),
+                format!("is not a valid trace endpoint: {error}"),
                 fix,
             )])
         })?;

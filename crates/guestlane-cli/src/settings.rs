@@ -32,7 +32,7 @@ pub(crate) fn load(global: &Global) -> Result<Settings, Error> {
             let invalid = ValidationError::new(
                 format!("--config {}", path.display()),
                 format!("cannot be read: {error}"),
-                "name a file that can",
+                "name a readable file",
             );
             return Err(Error::Settings(vec![invalid.may_pass()]));
         }
@@ -72,7 +72,7 @@ pub(crate) fn load(global: &Global) -> Result<Settings, Error> {
 }
 
 fn not_utf8(field: &str) -> ValidationError {
-    ValidationError::new(field, "is not UTF-8", "write it in UTF-8")
+    ValidationError::new(field, "is not UTF-8", "encode it in UTF-8")
 }
 
 /// The directory in which systemd stores the credentials of a unit.

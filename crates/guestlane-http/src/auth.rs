@@ -32,11 +32,12 @@ pub(crate) fn identify(app: &App, headers: &HeaderMap) -> Option<Principal> {
 pub(crate) async fn authenticate(State(app): State<App>, request: Request, next: Next) -> Response {
     let now = app.clock().now();
     if app.keys_are_stale() {
-        let detail = "the API keys could not be read for 30 seconds, so that a revoked key might be accepted";
+        let detail = "the API keys could not be read for 30 seconds; a revoked key might be \
+            accepted";
         return Problem::new(
             ErrorCode::StoreFailed,
             detail,
-            "send it again once the store answers",
+            "retry when the store responds again",
         )
         .retry_after(1)
         .into_response();
@@ -51,8 +52,8 @@ pub(crate) async fn authenticate(State(app): State<App>, request: Request, next:
     if let Err(seconds) = app.allowance().take(&caller.id, app.clock()) {
         let problem = Problem::new(
             ErrorCode::TooManyRequests,
-            "this API key makes more requests than GUESTLANE_API_KEY_RATE_LIMIT allows",
-            "send it again after so many seconds, under the same idempotency key",
+            "this API key exceeds GUESTLANE_API_KEY_RATE_LIMIT",
+            "retry after the seconds in Retry-After, with the same idempotency key",
         );
         return problem.retry_after(seconds).into_response();
     }
@@ -64,8 +65,8 @@ pub(crate) async fn authenticate(State(app): State<App>, request: Request, next:
 pub(crate) fn unauthorized() -> Problem {
     Problem::new(
         ErrorCode::Unauthorized,
-        "the request has no API key that is good",
-        "send `Authorization: Bearer gl_…`; `guestlane api-keys create` makes a key",
+        "the request has no valid API key",
+        "send `Authorization: Bearer gl_…`; create a key with `guestlane api-keys create`",
     )
 }
 
@@ -92,7 +93,7 @@ impl Authenticated {
         if self.0.scopes.allow(scope) {
             return Ok(());
         }
-        let detail = format!("the API key has not the scope {scope}");
+        let detail = format!("the API key lacks the scope {scope}");
         Err(Problem::new(
             ErrorCode::InsufficientScope,
             detail,

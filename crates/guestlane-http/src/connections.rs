@@ -111,7 +111,8 @@ impl Connections {
                 warn!(
                     open = table.open,
                     left_out,
-                    "connection limit reached; closing connections that have shown no API key for new ones"
+                    "connection limit reached; closing the oldest unauthenticated connections to \
+                     accept new ones"
                 );
             }
             table.close(oldest?);

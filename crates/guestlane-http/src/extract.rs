@@ -50,7 +50,7 @@ pub(crate) async fn read_json<T: DeserializeOwned>(
         .await;
     let body = body.map_err(|_| {
         invalid_json(format!(
-            "the body did not come within {} s",
+            "the request body was not received within {} s",
             BODY_LIMIT.as_secs()
         ))
     })?;
@@ -58,7 +58,7 @@ pub(crate) async fn read_json<T: DeserializeOwned>(
         if error.downcast_ref::<LengthLimitError>().is_some() {
             too_large()
         } else {
-            invalid_json("the body broke off")
+            invalid_json("the request body is incomplete")
         }
     })?;
     read(&body.to_bytes())
@@ -82,7 +82,7 @@ pub(crate) fn expect_type(headers: &HeaderMap, wanted: &[&str]) -> Result<(), Pr
         .get(header::CONTENT_ENCODING)
         .is_some_and(|encoding| encoding != "identity")
     {
-        let fix = "send the body as it is, without Content-Encoding";
+        let fix = "send the body uncompressed, without Content-Encoding";
         return Err(
             Problem::new(ErrorCode::UnsupportedMedia, "the body is compressed", fix)
                 .of_field("Content-Encoding"),
@@ -103,7 +103,7 @@ pub(crate) fn expect_type(headers: &HeaderMap, wanted: &[&str]) -> Result<(), Pr
     let detail = if essence.is_empty() {
         "the request has no Content-Type"
     } else {
-        "the Content-Type is not one that is read here"
+        "the Content-Type is not supported on this path"
     };
     Err(Problem::new(
         ErrorCode::UnsupportedMedia,
@@ -134,7 +134,7 @@ pub(crate) fn invalid_json(detail: impl Into<String>) -> Problem {
     Problem::new(
         ErrorCode::InvalidRequest,
         detail,
-        "correct the request: /docs has every member with an example",
+        "correct the request; /docs lists every field with an example",
     )
 }
 
@@ -143,7 +143,8 @@ pub(crate) fn too_large() -> Problem {
     Problem::new(
         ErrorCode::PayloadTooLarge,
         detail,
-        "send less: attributes have 2,048 bytes at the most; for many sessions use POST /v1/sessions:batch",
+        "send a smaller body: attributes may have 2,048 bytes; for many sessions use POST \
+         /v1/sessions:batch",
     )
 }
 
@@ -175,7 +176,7 @@ impl<S: Send + Sync> FromRequestParts<S> for PathId {
         let nothing = |_| {
             Problem::new(
                 ErrorCode::NotFound,
-                "there is nothing of that name",
+                "the path does not exist",
                 "/docs lists all paths",
             )
             .of_field("id")

@@ -19,7 +19,8 @@ pub(crate) fn idempotency_key(
     headers: &HeaderMap,
 ) -> Result<Option<IdempotencyKey>, ValidationError> {
     let invalid = |reason: &str| {
-        let fix = "send one, like Idempotency-Key: \"order-2231-chat\": 1 to 255 visible ASCII characters";
+        let fix = "send one header, like Idempotency-Key: \"order-2231-chat\", with 1 to 255 \
+            visible ASCII characters";
         ValidationError::new("Idempotency-Key", reason, fix)
     };
     let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
@@ -27,13 +28,13 @@ pub(crate) fn idempotency_key(
         return Ok(None);
     };
     if values.next().is_some() {
-        return Err(invalid("is there twice"));
+        return Err(invalid("occurs more than once"));
     }
     let text = std::str::from_utf8(value.as_bytes())
         .map_err(|_| invalid("has a character that is not visible ASCII"))?
         .trim();
     let key = match text.strip_prefix('"') {
-        Some(rest) => unquoted(rest).ok_or_else(|| invalid("is not a string in quotes"))?,
+        Some(rest) => unquoted(rest).ok_or_else(|| invalid("is not a complete quoted string"))?,
         None => text.to_owned(),
     };
     key.parse()

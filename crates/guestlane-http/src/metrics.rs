@@ -180,14 +180,14 @@ impl Collector for ServiceCollector {
         let watched = service.snapshot().borrow().clone();
         page.gauge(
             "guestlane_store_up",
-            "Whether the store answered the last time.",
+            "Whether the last read of the store succeeded.",
             f64::from(u8::from(
                 watched.standing.is_some() && readiness::is_readable(service),
             )),
         )?;
         page.gauge(
             "guestlane_store_writable",
-            "Whether the last commit succeeded.",
+            "Whether the last commit to the store succeeded.",
             f64::from(u8::from(readiness::is_writable(service))),
         )?;
         page.gauge(
@@ -201,22 +201,24 @@ impl Collector for ServiceCollector {
         }
         page.gauge(
             "guestlane_api_keys_age_seconds",
-            "Since when the list of API keys was not read; beyond 30 every request is refused.",
+            "Seconds since the API keys were last read from the store; above 30 every request is \
+             rejected.",
             service.keys_age().as_secs_f64(),
         )?;
         page.gauge(
             "guestlane_api_keys_unreadable",
-            "API keys whose rows cannot be read.",
+            "API keys whose rows cannot be read and which are rejected.",
             service.keys().unreadable() as f64,
         )?;
         if let Some(offset) = service.engine().store().clock_offset() {
-            let help = "How far this machine's clock is ahead of the database's; beyond 2 nothing is claimed and nothing deleted.";
+            let help = "Seconds by which this machine's clock is ahead of the database's; above 2 \
+                nothing is claimed or deleted.";
             page.gauge("guestlane_clock_offset_seconds", help, offset)?;
         }
         keys(&mut page, service)?;
         page.counter(
             "guestlane_trace_export_failures",
-            "Requests to the trace collector that failed; their spans are lost.",
+            "Failed requests to the trace collector, whose spans are lost.",
             guestlane_runtime::trace_context::COLLECTOR.failures(),
         )?;
         process(&mut page, service)
@@ -227,7 +229,7 @@ impl Collector for ServiceCollector {
 fn requests(page: &mut MetricsEncoder<'_>, service: &Service, scheme: &str) -> fmt::Result {
     let mut family = page.seconds(
         "http_server_request_duration",
-        "How long requests to the service took.",
+        "Duration of requests to the service.",
     )?;
     for (kind, took) in service.figures().requests() {
         let status = kind.status.to_string();
@@ -242,21 +244,22 @@ fn requests(page: &mut MetricsEncoder<'_>, service: &Service, scheme: &str) -> f
     }
     page.gauge(
         "http_server_active_requests",
-        "Requests under way.",
+        "Requests in flight.",
         service.figures().active() as f64,
     )?;
     page.gauge(
         "http_server_open_connections",
-        "Connections to the service.",
+        "Open connections to the service.",
         service.connections().open() as f64,
     )?;
-    let help = "Connections that were refused, or closed for a newer one, at the limit.";
+    let help = "Connections that were rejected, or closed for a newer one, at the connection \
+        limit.";
     page.counter(
         "http_server_rejected_connections",
         help,
         service.connections().turned_away(),
     )?;
-    let help = "Requests whose API key was missing or not accepted.";
+    let help = "Requests with a missing or invalid API key.";
     page.counter(
         "guestlane_authentication_failures",
         help,
@@ -269,7 +272,7 @@ fn calls(page: &mut MetricsEncoder<'_>, service: &Service) -> fmt::Result {
     let stats = service.engine().stats();
     let mut family = page.seconds(
         "http_client_request_duration",
-        "How long calls to the platform took, from sending to the answer.",
+        "Duration of calls to the platform, from sending the request to its response.",
     )?;
     for timed in stats.durations() {
         let status = timed
@@ -293,25 +296,26 @@ fn calls(page: &mut MetricsEncoder<'_>, service: &Service) -> fmt::Result {
     }
     let mut family = page.counters(
         "guestlane_platform_retries",
-        "Calls that were made again, by the number of the attempt; the last has all after it.",
+        "Retries of platform calls, by attempt number; the last number includes all later \
+         attempts.",
     )?;
     for (retries, attempt) in stats.retries().into_iter().zip(2..) {
         family.count(&[("attempt", attempt)], retries)?;
     }
     page.counter(
         "guestlane_platform_rate_limited",
-        "Calls that the platform answered 429.",
+        "Calls to which the platform responded 429.",
         stats.throttled(),
     )?;
     page.counter(
         "guestlane_oauth_token_requests",
-        "Access tokens that were asked for.",
+        "Access token requests.",
         stats.token_requests(),
     )?;
     let up = service.engine().platform_down_for().is_none();
     page.gauge(
         "guestlane_platform_up",
-        "Whether calls to the platform go well.",
+        "Whether the circuit breaker of the platform is closed.",
         f64::from(u8::from(up)),
     )
 }
@@ -342,12 +346,13 @@ fn sessions(page: &mut MetricsEncoder<'_>, service: &Service, others: &AtomicU64
     let surface = [("surface", engine.surface().name())];
     let mut family = page.seconds(
         "guestlane_session_create_duration",
-        "From the request to the open conversation.",
+        "Time from the request to the open conversation.",
     )?;
     family.histogram(&surface, &engine.metrics().latency())?;
     let mut family = page.counters(
         "guestlane_session_failures",
-        "Attempts at a session that ended without an open one, by code; one that goes on later may count again.",
+        "Session requests that ended in an error, by code; a session that is resumed later may \
+         count again.",
     )?;
     for (code, problem) in engine.metrics().failures_by_code() {
         family.count(
@@ -363,7 +368,7 @@ fn sessions(page: &mut MetricsEncoder<'_>, service: &Service, others: &AtomicU64
     let other = others.fetch_max(rest, Ordering::Relaxed).max(rest);
     let mut family = page.counters(
         "guestlane_errors",
-        "Failed attempts by category, of all processes that used this store.",
+        "Failed attempts by category, from all processes that used this store.",
     )?;
     for (category, count) in [
         ("token_validation", errors.token_validation),
@@ -388,7 +393,7 @@ fn quota(page: &mut MetricsEncoder<'_>, service: &Service) -> fmt::Result {
     };
     let mut family = page.gauges(
         "guestlane_platform_rate_limit_requests_per_second",
-        "Calls that the quota allows an OAuth client in a second.",
+        "Rate limit of an OAuth client, in calls per second.",
     )?;
     for (client, label) in numbered() {
         if let Some(rate) = client.allowed {
@@ -397,7 +402,7 @@ fn quota(page: &mut MetricsEncoder<'_>, service: &Service) -> fmt::Result {
     }
     let mut family = page.gauges(
         "guestlane_platform_rate_limit_used_ratio",
-        "How much of the last window's calls is used: 0 to 1.",
+        "Share of the last rate-limit window that is used: 0 to 1.",
     )?;
     for (client, label) in numbered() {
         if let Some(rate) = client.allowed {
@@ -406,14 +411,14 @@ fn quota(page: &mut MetricsEncoder<'_>, service: &Service) -> fmt::Result {
     }
     let mut family = page.counters(
         "guestlane_platform_requests",
-        "Calls that were sent as an OAuth client.",
+        "Calls sent with an OAuth client.",
     )?;
     for (client, label) in numbered() {
         family.count(&label, client.calls)?;
     }
     let mut family = page.gauges(
         "guestlane_oauth_client_quarantined",
-        "Whether an OAuth client is not used at the moment, because it was refused.",
+        "Whether an OAuth client is quarantined after authentication failures.",
     )?;
     for (client, label) in numbered() {
         family.gauge(&label, f64::from(u8::from(client.left_out)))?;
@@ -433,7 +438,7 @@ fn backlog(
         |moment: Option<Timestamp>| moment.map_or(0.0, |moment| now.since(moment).as_secs_f64());
     let mut family = page.gauges(
         "guestlane_sessions",
-        "Sessions in the store that are not open, by state; and the surface that the service uses.",
+        "Sessions in the store that are not open, by state, with the surface of the service.",
     )?;
     let surface = service.engine().surface().name();
     for (state, count) in [
@@ -443,7 +448,7 @@ fn backlog(
     ] {
         family.gauge(&[("state", state), ("surface", surface)], count as f64)?;
     }
-    let help = "How long the oldest unfinished session has been recorded; 0 where there is none.";
+    let help = "Age of the oldest unfinished session; 0 if there is none.";
     page.gauge(
         "guestlane_oldest_unfinished_session_seconds",
         help,
@@ -451,7 +456,7 @@ fn backlog(
     )?;
     let mut family = page.gauges(
         "guestlane_outbox_events",
-        "Events that the CRM was not told of, by state.",
+        "Undelivered events for the CRM, by state.",
     )?;
     for (state, count) in [
         ("pending", standing.pending_events),
@@ -461,7 +466,7 @@ fn backlog(
     }
     page.gauge(
         "guestlane_outbox_lag_seconds",
-        "How long the oldest event waits; 0 where there is none.",
+        "Age of the oldest pending event; 0 if there is none.",
         age(standing.oldest_event),
     )?;
     let endpoints = service
@@ -471,7 +476,8 @@ fn backlog(
         .unwrap_or_default();
     page.gauge(
         "guestlane_outbox_disabled_endpoints",
-        "Webhook endpoints that answered 410 Gone; their events wait until they are enabled.",
+        "Webhook endpoints disabled after 410 Gone; their events stay pending until the endpoint \
+         is enabled.",
         endpoints
             .iter()
             .filter(|endpoint| endpoint.disabled_at.is_some())
@@ -479,12 +485,12 @@ fn backlog(
     )?;
     page.gauge(
         "guestlane_audit_records",
-        "Records of the audit log that is written.",
+        "Records in the audit log to which this process appends.",
         standing.audit.map_or(0, |(_, size)| size) as f64,
     )?;
     page.gauge(
         "guestlane_audit_lag_records",
-        "Records that the store has and the audit log's file, as far as it is signed, has not.",
+        "Records in the store that the signed audit log file lacks.",
         audit_behind as f64,
     )
 }
@@ -495,7 +501,7 @@ fn keys(page: &mut MetricsEncoder<'_>, service: &Service) -> fmt::Result {
     let keys = service.engine().keyring().list(now);
     let mut family = page.gauges(
         "guestlane_signing_key_age_seconds",
-        "How long ago the key was made, by its state; of several the youngest.",
+        "Age of the youngest signing key in each state.",
     )?;
     let mut youngest: std::collections::BTreeMap<&'static str, f64> =
         std::collections::BTreeMap::new();
@@ -515,7 +521,8 @@ fn keys(page: &mut MetricsEncoder<'_>, service: &Service) -> fmt::Result {
         .map(|key| key.active_from)
         .min();
     if let Some(active_from) = next {
-        let help = "How long until the next key signs; not there where there is no next key.";
+        let help = "Time until the next signing key becomes active; absent if there is no next \
+            key.";
         page.gauge(
             "guestlane_signing_key_next_activation_seconds",
             help,
@@ -523,14 +530,16 @@ fn keys(page: &mut MetricsEncoder<'_>, service: &Service) -> fmt::Result {
         )?;
     }
     if let Some(overdue) = overdue(service.engine().key_schedule(), &keys, now) {
-        let help = "How long the schedule has wanted a next key that is not there; not there without a schedule.";
+        let help = "Time since the schedule required a next signing key that does not exist; \
+            absent without a schedule.";
         page.gauge(
             "guestlane_signing_key_overdue_seconds",
             help,
             overdue.as_secs_f64(),
         )?;
     }
-    let help = "Values that were sealed under the current master key, by all processes of the store, as of a minute ago.";
+    let help = "Values sealed with the current master key by all processes of the store, as of a \
+        minute ago.";
     page.gauge(
         "guestlane_master_key_seals",
         help,
@@ -555,12 +564,12 @@ fn overdue(schedule: RotationPolicy, keys: &[KeyInfo], now: Timestamp) -> Option
 /// Process metrics, with the names of the Prometheus client libraries. They come from `/proc`, and
 /// are absent on systems without it.
 fn process(page: &mut MetricsEncoder<'_>, service: &Service) -> fmt::Result {
-    let mut family = page.gauges("guestlane_build_info", "Which version this is.")?;
+    let mut family = page.gauges("guestlane_build_info", "Version of guestlane.")?;
     family.gauge(&[("version", env!("CARGO_PKG_VERSION"))], 1.0)?;
     let started = service.started_at().unix_micros() as f64 / 1e6;
     page.gauge(
         "process_start_time_seconds",
-        "When the service began, since the Unix epoch.",
+        "Start time of the process, in seconds since the Unix epoch.",
         started,
     )?;
     if let Some(seconds) = fs::read_to_string("/proc/self/stat")
@@ -568,11 +577,7 @@ fn process(page: &mut MetricsEncoder<'_>, service: &Service) -> fmt::Result {
         .as_deref()
         .and_then(processor_seconds)
     {
-        page.seconds_spent(
-            "process_cpu_seconds",
-            "Time of processors that was used.",
-            seconds,
-        )?;
+        page.seconds_spent("process_cpu_seconds", "User and system CPU time.", seconds)?;
     }
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let resident = status.lines().find_map(|line| {
@@ -585,18 +590,14 @@ fn process(page: &mut MetricsEncoder<'_>, service: &Service) -> fmt::Result {
     if let Some(kilobytes) = resident {
         page.gauge(
             "process_resident_memory_bytes",
-            "Memory that is in use.",
+            "Resident memory.",
             kilobytes * 1024.0,
         )?;
     }
     if let Ok(files) = fs::read_dir("/proc/self/fd") {
         // One of the descriptors is the open directory itself.
         let open = files.count().saturating_sub(1);
-        page.gauge(
-            "process_open_fds",
-            "Open files and connections.",
-            open as f64,
-        )?;
+        page.gauge("process_open_fds", "Open file descriptors.", open as f64)?;
     }
     let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
     let most = limits.lines().find_map(|line| {
@@ -609,7 +610,7 @@ fn process(page: &mut MetricsEncoder<'_>, service: &Service) -> fmt::Result {
     if let Some(most) = most {
         page.gauge(
             "process_max_fds",
-            "As many files and connections may be open.",
+            "Maximum number of open file descriptors.",
             most,
         )?;
     }

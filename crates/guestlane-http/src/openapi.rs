@@ -21,16 +21,18 @@ use crate::{model::CreateSessionRequest, problem::Problem, routes::batch};
 #[openapi(
     info(
         title = "guestlane",
-        description = "Creates Genesys Cloud web-messaging guest sessions: none lost, none twice, and proof of both.\n\nEvery answer that is not what was asked for is a problem (RFC 9457) with cause and fix. Every request may be repeated under its idempotency key.",
+        description = "Creates Genesys Cloud web-messaging guest sessions without losing or \
+            duplicating one, and proves it.\n\nEvery error response is a problem document (RFC \
+            9457) with cause and fix. Every request can be retried with its idempotency key.",
         license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),
     ),
     servers((url = "/", description = "This service")),
     tags(
-        (name = "sessions", description = "To create sessions, and to look at them"),
-        (name = "tokens", description = "Guest tokens and the keys that they are signed by"),
-        (name = "crm", description = "What the CRM was told"),
-        (name = "audit", description = "What was done, provable to a stranger"),
-        (name = "operation", description = "How it goes"),
+        (name = "sessions", description = "Create and read sessions"),
+        (name = "tokens", description = "Guest tokens and signing keys"),
+        (name = "crm", description = "Events for the CRM"),
+        (name = "audit", description = "Audit log and its proofs"),
+        (name = "operation", description = "Health, metrics and errors"),
     ),
     components(schemas(Problem, CreateSessionRequest, batch::RowFailed, batch::Summary, crate::model::Overview)),
     modifiers(&ApiKey),
@@ -44,7 +46,8 @@ impl Modify for ApiKey {
         let mut scheme = Http::new(HttpAuthScheme::Bearer);
         scheme.bearer_format = Some("gl_…".to_owned());
         scheme.description = Some(
-            "An API key, as `guestlane api-keys create` makes it. Scopes: sessions:write, sessions:read, tokens:verify, admin."
+            "An API key, created with `guestlane api-keys create`. Scopes: sessions:write, \
+             sessions:read, tokens:verify, admin."
                 .to_owned(),
         );
         let components = document.components.get_or_insert_default();
@@ -107,7 +110,7 @@ fn problem(status: u16) -> RefOr<Response> {
     let response = if matches!(status, 409 | 429 | 503) {
         let seconds = HeaderBuilder::new()
             .schema(Some(u64::schema()))
-            .description(Some("Seconds until it is worth asking again"))
+            .description(Some("Seconds after which to retry"))
             .build();
         response.header("Retry-After", seconds)
     } else {

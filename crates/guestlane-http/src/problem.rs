@@ -21,7 +21,7 @@ pub struct Problem {
     #[schema(format = UriReference, max_length = 128, example = "/problems/unknown_queue")]
     page: String,
     /// What it is, in words that are the same each time.
-    #[schema(max_length = 128, example = "There is no such queue")]
+    #[schema(max_length = 128, example = "Unknown queue")]
     title: &'static str,
     /// The answer's status.
     #[schema(minimum = 400, maximum = 599, example = 422)]
@@ -46,7 +46,7 @@ pub struct Problem {
     /// Why.
     #[schema(
         max_length = 2048,
-        example = "the queue id is not that of a queue in this organization"
+        example = "the organization has no queue with this ID"
     )]
     cause: String,
     /// What to do now.

@@ -40,9 +40,9 @@ impl NotReadyReason {
     /// The reason as text, without host names.
     pub(crate) fn reason(self) -> &'static str {
         match self {
-            Self::ShuttingDown => "the service is ending",
-            Self::Unreadable => "the store does not answer",
-            Self::Unwritable => "the store takes no writes",
+            Self::ShuttingDown => "the service is shutting down",
+            Self::Unreadable => "the store does not respond",
+            Self::Unwritable => "the store does not accept writes",
             Self::KeysStale => "the API keys could not be read for 30 seconds",
         }
     }

@@ -132,7 +132,8 @@ impl Observed {
             ($level:ident) => {
                 $level!(
                     target: LOG,
-                    request_id = id, method, route, status, problem, ms, api_key, peer, forwarded_for, left_out, trace_id, span_id, "answered"
+                    request_id = id, method, route, status, problem, ms, api_key, peer, forwarded_for, left_out, trace_id, span_id, "request \
+                        completed"
                 )
             };
         }

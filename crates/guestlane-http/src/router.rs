@@ -119,7 +119,7 @@ async fn keep_allowed_methods(mut response: Response) -> Response {
 async fn not_found() -> Problem {
     Problem::new(
         guestlane::error::ErrorCode::NotFound,
-        "there is nothing at this path",
+        "the path does not exist",
         "/docs lists all paths",
     )
 }
@@ -127,7 +127,7 @@ async fn not_found() -> Problem {
 async fn method_not_allowed() -> Problem {
     Problem::new(
         guestlane::error::ErrorCode::MethodNotAllowed,
-        "this path does not take this method",
+        "this path does not support this method",
         "/docs lists all methods",
     )
 }
@@ -135,7 +135,7 @@ async fn method_not_allowed() -> Problem {
 fn internal_error() -> Problem {
     Problem::new(
         guestlane::error::ErrorCode::InternalError,
-        "the service failed at this request",
-        "please report it with the request's id",
+        "the service failed to handle this request",
+        "report it with the request ID",
     )
 }

@@ -133,10 +133,7 @@ impl<'a> Sampler<'a> {
                     watched.read_at = self.service.clock().monotonic();
                 }
                 Err(error) => {
-                    log_failure(
-                        &error,
-                        "the store could not be read; its figures are missing",
-                    );
+                    log_failure(&error, "failed to read the store; its metrics are omitted");
                     watched.standing = None;
                 }
             }
@@ -185,9 +182,7 @@ pub(crate) fn overview(service: &Service, scopes: Vec<&'static str>) -> Overview
                 .map_or(0.0, |rate| f64::from(client.used) / f64::from(rate.calls())),
             calls_per_second: watched.calls.get(number - 1).copied().unwrap_or(0) as f64,
             throttled: client.throttled,
-            left_out: client
-                .left_out
-                .then_some("it was refused, or could not sign in"),
+            left_out: client.left_out.then_some("its authentication failed"),
         });
     let keys = engine
         .keyring()

@@ -78,7 +78,7 @@ pub enum BindError {
     #[error(transparent)]
     Invalid(#[from] ValidationError),
     /// A socket operation failed.
-    #[error("the service's socket failed")]
+    #[error("a socket of the service failed")]
     Socket(#[from] io::Error),
 }
 
@@ -94,11 +94,11 @@ impl Server {
         settings: &ServiceSettings,
     ) -> Result<Self, BindError> {
         if !settings.listen.ip().is_loopback() && !service.has_keys() {
-            let fix =
-                "make one first: guestlane api-keys create --name NAME --scope sessions:write";
+            let fix = "create an API key first: guestlane api-keys create --name NAME --scope \
+                 sessions:write";
             return Err(ValidationError::new(
                 "GUESTLANE_LISTEN",
-                "is beyond this machine, and there is no API key that is good",
+                "is not a loopback address, and no valid API key exists",
                 fix,
             )
             .into());
@@ -160,7 +160,7 @@ impl Server {
         let (address, surface) = (listener.local_addr()?, service.engine().surface().name());
         info!(
             address = format!("{scheme}://{address}"),
-            surface, "the service listens"
+            surface, "service started; listening"
         );
         let handle = Handle::new();
         let app = router(&service);
@@ -192,20 +192,21 @@ impl Server {
         let failed = tokio::select! {
             () = end => None,
             () = certificate => None,
-            ended = &mut work => Some(io::Error::other(format!("the service's background work ended ({ended:?}): this is a defect"))),
+            ended = &mut work => Some(io::Error::other(format!("the background task of the \
+                service ended unexpectedly ({ended:?})"))),
         };
         if failed.is_none() {
             let seconds = service.drain_period().as_secs_f64();
             info!(
                 seconds,
-                "draining: the node is not ready any more, and goes on serving"
+                "draining; readiness checks fail, requests are still served"
             );
             service.drain();
             service.clock().sleep(service.drain_period()).await;
         }
         info!(
             seconds = DRAIN_TIMEOUT.as_secs(),
-            "the service takes nothing new, and finishes what was begun"
+            "shutting down; rejecting new requests, finishing sessions in flight"
         );
         service.begin_shutdown();
         // This stops recovery: the next process resumes sessions that other processes abandoned.
@@ -218,7 +219,8 @@ impl Server {
             .is_err()
         {
             warn!(
-                "not all sessions could be finished in time: they are recorded, and the next process completes them"
+                "shutdown timeout reached; unfinished sessions are recorded, and the next process \
+                 completes them"
             );
         }
         // No session is in flight any more; idle connections get `CLOSE_TIMEOUT` to close.
@@ -235,12 +237,12 @@ impl Server {
             outbox.wait_for_initial_deliveries().await;
         }
         if let Err(error) = service.engine().flush_outbox().await {
-            warn!(%error, "the last error counts could not be written");
+            warn!(%error, "failed to write the last error counts; they are lost");
         }
         if let Some(metrics) = metrics {
             metrics.end().await;
         }
-        info!("the service has ended");
+        info!("service stopped");
         failed.map_or(Ok(()), Err)
     }
 }
@@ -330,16 +332,13 @@ fn listen(setting: &str, address: SocketAddr) -> Result<TcpListener, BindError> 
         };
         let fix = match error.kind() {
             io::ErrorKind::AddrInUse => format!(
-                "choose another port by {setting} or {flag}, or end the process that has it: perhaps another `guestlane serve` or `guestlane demo --serve`"
+                "choose another port with {setting} or {flag}, or stop the process that uses it, \
+                 perhaps another `guestlane serve` or `guestlane demo --serve`"
             ),
-            _ => format!("choose another address by {setting} or {flag}"),
+            _ => format!("choose another address with {setting} or {flag}"),
         };
-        ValidationError::new(
-            setting,
-            format!("{address} cannot be listened on: {error}"),
-            fix,
-        )
-        .may_pass()
+        ValidationError::new(setting, format!("cannot listen on {address}: {error}"), fix)
+            .may_pass()
     };
     let listener = TcpListener::bind(address).map_err(cannot)?;
     listener.set_nonblocking(true)?;
@@ -396,7 +395,8 @@ async fn read_certificate(files: &TlsFiles) -> Result<RustlsConfig, ValidationEr
         ValidationError::new(
             field,
             reason,
-            "name the chain and its private key, both in PEM",
+            "set it to the certificate chain and GUESTLANE_TLS_KEY_FILE to its private key, both \
+             in PEM",
         )
         .may_pass()
     })
@@ -410,12 +410,13 @@ async fn reload(config: &RustlsConfig, files: &TlsFiles) -> bool {
     };
     match read.await {
         Ok(()) => {
-            info!(file = %files.cert.display(), "the certificate was read again");
+            info!(file = %files.cert.display(), "certificate reloaded");
             true
         }
         Err(error) => {
             let error = tls_error::explain(&error).unwrap_or_else(|| error.to_string());
-            warn!(error, file = %files.cert.display(), "the certificate cannot be read; the old one is kept");
+            warn!(error, file = %files.cert.display(), "failed to reload the certificate; the \
+                previous one stays in use");
             false
         }
     }

@@ -236,9 +236,9 @@ impl Service {
         // The cause may contain hosts and users of the database, so it goes to the log only. The
         // start and end of an outage are logged elsewhere, so the line here is limited.
         if self.store_log.allow(self.clock().monotonic()).is_some() {
-            log_failure(&error, "the store failed; requests are answered 503");
+            log_failure(&error, "the store failed; answering requests with 503");
         }
-        let fix = "send it again after so many seconds, under the same idempotency key";
+        let fix = "retry after the seconds in Retry-After, with the same idempotency key";
         Problem::new(ErrorCode::StoreFailed, "the store failed", fix).retry_after(1)
     }
 
@@ -336,7 +336,8 @@ impl Service {
                 Ok(keys) => self.keep_keys(ApiKeySet::new(self.hash_key.clone(), keys), asked_at),
                 Err(error) => log_failure(
                     &error,
-                    "API keys could not be read again; after 30 seconds every request is refused",
+                    "failed to reload the API keys; rejecting every request after 30 seconds \
+                     without a reload",
                 ),
             }
         }
@@ -347,7 +348,7 @@ impl Service {
         if unreadable > self.keys.load().unreadable() {
             warn!(
                 unreadable,
-                "API keys have rows that this version cannot read; they are refused"
+                "some API keys cannot be read by this version; rejecting them"
             );
         }
         self.keys.store(Arc::new(keys));
@@ -388,10 +389,9 @@ impl Service {
             }
             match self.engine.store().touch_api_keys(new).await {
                 Ok(()) => written = used,
-                Err(error) => log_failure(
-                    &error,
-                    "when API keys were used could not be written; it is tried again",
-                ),
+                Err(error) => {
+                    log_failure(&error, "failed to write the last use of API keys; retrying")
+                }
             }
         }
     }

@@ -58,7 +58,7 @@ fn of(
         let (title, status) = match session.state {
             session::SessionState::Failed => ("Refused", EntryStatus::Failed),
             session::SessionState::NeedsAttention => ("Needs attention", EntryStatus::Failed),
-            _ => ("Goes on later", EntryStatus::Waiting),
+            _ => ("Will be resumed", EntryStatus::Waiting),
         };
         let detail = Some(format!("{}: {}", failure.code, failure.message));
         entries.push(Entry {
@@ -98,7 +98,7 @@ fn plain(
 }
 
 fn of_call(call: &CallRecord, something_followed: bool) -> Entry {
-    let answered = call.status.map(|status| format!("answered {status}"));
+    let answered = call.status.map(|status| format!("HTTP {status}"));
     let detail = match (&call.failure, answered) {
         (Some(failure), _) => Some(failure.clone()),
         (None, answered) => answered,
@@ -120,14 +120,14 @@ fn of_call(call: &CallRecord, something_followed: bool) -> Entry {
 fn title_of(operation: &str) -> String {
     let known = match operation {
         "contact" => "Register the contact",
-        "enrich_contact" => "Find or make the contact",
-        "create_contact" => "Make the contact",
+        "enrich_contact" => "Find or create the contact",
+        "create_contact" => "Create the contact",
         "find_contact" => "Find the contact",
         "open_conversation" => "Open the conversation",
         "first_message" => "Send the guest's first message",
-        "open_message" => "Bring in the guest's message",
+        "open_message" => "Send the guest's message",
         "message_details" => "Find the message's conversation",
-        "conversation" => "Look into the conversation",
+        "conversation" => "Read the conversation",
         "link_contact" => "Link the contact",
         "move_to_queue" => "Move to the queue",
         other => other,
@@ -155,7 +155,7 @@ fn of_record(record: &StoredRecord) -> Option<Entry> {
         ..plain(
             at,
             "audit",
-            "On record",
+            "Audit record written",
             if status == "failed" {
                 EntryStatus::Failed
             } else {
@@ -167,17 +167,17 @@ fn of_record(record: &StoredRecord) -> Option<Entry> {
 
 fn of_event(delivery: &Delivery) -> Entry {
     let (title, status) = match delivery.state {
-        DeliveryState::Delivered => ("The CRM was told", EntryStatus::Ok),
-        DeliveryState::Pending => ("The CRM is to be told", EntryStatus::Waiting),
+        DeliveryState::Delivered => ("Event delivered", EntryStatus::Ok),
+        DeliveryState::Pending => ("Delivery pending", EntryStatus::Waiting),
         DeliveryState::Dead => (
-            "The CRM was not told: all tries are used up",
+            "Dead letter: all delivery attempts failed",
             EntryStatus::Failed,
         ),
-        DeliveryState::Erased => ("The event was erased with its guest", EntryStatus::Ok),
+        DeliveryState::Erased => ("Event erased with its guest", EntryStatus::Ok),
     };
     let tries = match delivery.event.tries {
-        1 => "1 try".to_owned(),
-        tries => format!("{tries} tries"),
+        1 => "1 attempt".to_owned(),
+        tries => format!("{tries} attempts"),
     };
     let error = delivery
         .last_error
@@ -186,7 +186,7 @@ fn of_event(delivery: &Delivery) -> Entry {
         .unwrap_or_default();
     Entry {
         detail: Some(format!(
-            "receiver {}, {tries}{error}",
+            "endpoint {}, {tries}{error}",
             delivery.event.receiver
         )),
         event_id: Some(delivery.event.id.clone()),

@@ -90,7 +90,7 @@ impl Drop for Permit {
 /// The circuit breaker is open, and the controller does not wait any longer. The value is the time
 /// since the first failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the platform has not answered for {} s", .0.as_secs())]
+#[error("the platform has not responded for {} s", .0.as_secs())]
 pub struct PlatformOutage(pub Duration);
 
 /// State changes that [`AdmissionController::acquire`] reports while it waits.

@@ -81,7 +81,7 @@ async fn create(global: &Global, state: &Workspace, wish: Wish) -> anyhow::Resul
             let unknown = || {
                 ValidationError::new(
                     "--replaces",
-                    "is the id of no key that is good",
+                    "is not the ID of a valid key",
                     "see `guestlane api-keys list`",
                 )
             };
@@ -92,7 +92,7 @@ async fn create(global: &Global, state: &Workspace, wish: Wish) -> anyhow::Resul
         ValidationError::new(
             "--scope",
             "is missing",
-            "name what the key is for, like sessions:write",
+            "name at least one scope, like sessions:write",
         )
     };
     let scopes = wish
@@ -123,23 +123,27 @@ async fn create(global: &Global, state: &Workspace, wish: Wish) -> anyhow::Resul
             replaced.map(|replaced| (replaced.id, until)),
         )
         .await;
-    added.context("the key that was printed is not stored, and is not accepted")?;
+    added.context("the printed key was not stored, so the service does not accept it")?;
     if global.json {
         return Ok(ExitCode::SUCCESS);
     }
     output::stderr_line(format!(
-        "The key {} of {}, for {}. It is not shown again. A running service accepts it within a second.",
+        "Created key {} for {} with the scopes {}. It is not shown again. A running service \
+         accepts it within a second.",
         stored.id,
         output::printable(&stored.name),
         stored.scopes
     ));
     if let Some(replaced) = wish.replaces {
-        output::stderr_line(format!("The key {replaced} is good until {until}."));
+        output::stderr_line(format!(
+            "The replaced key {replaced} is valid until {until}."
+        ));
     }
     Ok(ExitCode::SUCCESS)
 }
 
-const NOT_PRINTED: &str = "standard output could not be written, so that no key was made; run the command again with an output that can be";
+const NOT_PRINTED: &str = "cannot write to standard output, so no key was created; run the \
+    command again with a writable output";
 
 fn show(global: &Global, key: &ApiKey, stored: &StoredApiKey, now: Timestamp) -> io::Result<()> {
     if !global.json {
@@ -163,7 +167,8 @@ async fn list(global: &Global, state: &Workspace) -> anyhow::Result<ExitCode> {
         keys.iter().for_each(|key| output::json(&as_json(key, now)));
     } else if keys.is_empty() {
         output::stderr_line(
-            "There are no API keys. `guestlane api-keys create --name NAME --scope sessions:write` makes one.",
+            "No API keys exist. Create one with `guestlane api-keys create --name NAME --scope \
+             sessions:write`.",
         );
     } else {
         let time = |time: Option<Timestamp>| time.map(|time| time.to_string()).unwrap_or_default();
@@ -183,7 +188,7 @@ async fn list(global: &Global, state: &Workspace) -> anyhow::Result<ExitCode> {
             "name",
             "state",
             "scopes",
-            "made",
+            "created",
             "expires",
             "last used",
         ];
@@ -201,8 +206,8 @@ async fn revoke(
     let unknown = || {
         ValidationError::new(
             "ID",
-            "is the id of no key",
-            "see `guestlane api-keys list`; the id is not the key itself",
+            "is not the ID of a key",
+            "see `guestlane api-keys list`; the ID is not the key itself",
         )
     };
     let now = Clock::system().now();
@@ -220,12 +225,12 @@ async fn revoke(
         );
         let lines = [
             format!(
-                "{} of {} ({}) would be revoked, for ever. It {used}.",
+                "{} of {} ({}) would be revoked permanently. It {used}.",
                 key.id,
                 output::printable(&key.name),
                 key.scopes
             ),
-            "Every request with it would be answered 401 within a second. Its sessions stay."
+            "Within a second, every request with it would be answered 401. Its sessions are kept."
                 .to_owned(),
         ];
         return Ok(confirm::preview(global, as_json(&key, now), lines));
@@ -236,7 +241,7 @@ async fn revoke(
         .await?
         .ok_or_else(unknown)?;
     let line = format!(
-        "{} is revoked: no service accepts it from now on, at the latest in a second.",
+        "{} is revoked; every service rejects it within a second.",
         key.id
     );
     Ok(confirm::done(global, as_json(&key, now), [line]))

@@ -76,7 +76,7 @@ async fn show(
             .iter()
             .for_each(|record| output::stdout_line(&record.line));
     } else if records.is_empty() {
-        output::stderr_line("There are no such records.");
+        output::stderr_line("No matching records.");
     } else {
         let row = |record: &StoredRecord| {
             let line: Value = serde_json::from_str(&record.line).unwrap_or_default();
@@ -135,17 +135,17 @@ async fn key(global: &Global, given: Option<&str>) -> anyhow::Result<VerifierKey
     };
     let invalid = |_| {
         let reason = if is_file {
-            format!("the file {given} has no verifier key")
+            format!("the file {given} contains no verifier key")
         } else {
             format!(
-                "`{}` is neither a verifier key nor a file that is there",
+                "`{}` is neither a verifier key nor an existing file",
                 output::printable(given)
             )
         };
         ValidationError::new(
             "--key",
             reason,
-            "give what `guestlane audit key` prints, or a file that has it",
+            "give the output of `guestlane audit key`, or a file that contains it",
         )
     };
     Ok(without_bom_str(&text).parse().map_err(invalid)?)
@@ -168,7 +168,7 @@ async fn restore(global: &Global, log: u32) -> anyhow::Result<ExitCode> {
                 output::json(&json!({"file": path, "records": records}));
             } else {
                 output::stdout_line(format!(
-                    "{}: {}, written anew from the store",
+                    "{}: {}, rebuilt from the store",
                     path.display(),
                     output::count(records, "record")
                 ));
@@ -176,16 +176,17 @@ async fn restore(global: &Global, log: u32) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         RestoreOutcome::Unknown => refused(
-            format!("{log} is no log of this store"),
+            format!("{log} is not a log of this store"),
             "`guestlane audit verify` lists them",
         ),
         RestoreOutcome::FileExists(file) => refused(
-            format!("{log} cannot be written: {} is there", file.display()),
-            "move the file and its companions away, they may be evidence; then ask again",
+            format!("{log} cannot be written: {} exists", file.display()),
+            "move the file and its companions away, as they may be evidence; then run the command \
+             again",
         ),
         RestoreOutcome::Busy => refused(
             format!("{log} is being written by another process"),
-            "wait until it has ended",
+            "wait until that process has ended",
         ),
         RestoreOutcome::Failed(error) => Err(anyhow::Error::new(guestlane::Error::Audit(error))),
     }
@@ -201,13 +202,13 @@ async fn verify_proof(
         ValidationError::new(
             format!("--proof {}", file.display()),
             reason,
-            "give a file that `guestlane audit prove` printed",
+            "give a file with the output of `guestlane audit prove`",
         )
     };
     let text =
         fs::read_to_string(file).map_err(|error| refuse(format!("cannot be read: {error}")))?;
     let proof: SessionProof = serde_json::from_str(without_bom_str(&text))
-        .map_err(|error| refuse(format!("is no proof: {error}")))?;
+        .map_err(|error| refuse(format!("is not a proof: {error}")))?;
     match proof.verify(&key) {
         Ok(places) => {
             for (record, (index, checkpoint)) in proof.records.iter().zip(places) {
@@ -231,7 +232,7 @@ async fn verify_proof(
                 );
             }
             output::stderr_line(format!(
-                "error: record {number} of the proof proves nothing: {invalid}"
+                "error: record {number} of the proof is not proven: {invalid}"
             ));
             Ok(ExitCode::FAILURE)
         }
@@ -252,11 +253,11 @@ async fn verify(
     };
     let named: Vec<&PathBuf> = files.iter().filter(|path| !is_companion(path)).collect();
     if let Some(missing) = named.iter().find(|path| !path.is_file()) {
-        let reason = format!("{} is no file", missing.display());
+        let reason = format!("{} is not a file", missing.display());
         return Err(ValidationError::new(
             "FILE",
             reason,
-            "name files of lines, like audit/session-audit.jsonl",
+            "name log files, like audit/session-audit.jsonl",
         )
         .into());
     }
@@ -276,7 +277,7 @@ async fn verify(
             ValidationError::new(
                 format!("--checkpoint {}", path.display()),
                 reason,
-                "give a checkpoint of this log, unchanged",
+                "give an unmodified checkpoint of this log",
             )
         };
         let note =
@@ -331,7 +332,7 @@ async fn verify_files(
     if good {
         absent.iter().for_each(|origin| {
             output::stderr_line(format!(
-                "note: the log {origin} is known, and was not given: it was not checked"
+                "note: the log {origin} is known but was not given, so it was not verified"
             ))
         });
     }
@@ -354,7 +355,7 @@ async fn verify_ours(
         .await
         .context("the store cannot be read")?;
     if checked.is_empty() {
-        output::stderr_line("There are no records yet.");
+        output::stderr_line("No records exist yet.");
     }
     if checked
         .iter()
@@ -363,7 +364,8 @@ async fn verify_ours(
         > 1
     {
         output::stderr_line(
-            "note: there are several logs: processes that write at the same time each have their own",
+            "note: there are several logs, because processes that write at the same time have \
+             separate logs",
         );
     }
     let mut good = true;
@@ -376,12 +378,13 @@ async fn verify_ours(
                 tell_unproven(global, &log.path, &unproven);
                 if !log.path.exists() {
                     let whole = if log.closed {
-                        " It was full, and may be in an archive: give the files from there."
+                        " It was full and may be archived: give the archived files."
                     } else {
                         ""
                     };
                     output::stderr_line(format!(
-                        "  The file is not here.{whole} `guestlane audit rebuild {}` writes it anew from the store.",
+                        "  The file does not exist.{whole} `guestlane audit rebuild {}` rebuilds \
+                         it from the store.",
                         log.log
                     ));
                 }
@@ -452,12 +455,15 @@ fn tell_unproven(global: &Global, path: &Path, unproven: &VerificationError) {
     output::stderr_line(format!("error: {problem}"));
     match unproven {
         VerificationError::Tampered(_, Tampered::Unsigned { .. }) => output::stderr_line(
-            "  Somebody added it; or a process was killed, or had no room, before it signed: then the next `create` or `batch` signs it. When that says that \
-             the log is not this store's, move the file away.",
+            "  The record was added by another program, or a process was killed or ran out of \
+             disk space before it signed the record. In the second case, the next `create` or \
+             `batch` signs it. If that reports that the log does not belong to this store, move \
+             the file away.",
         ),
         VerificationError::LogTruncated { .. } => {
             output::stderr_line(
-                "  The next `create`, `batch` or `sessions resume` writes what is missing, and says so. Copy the files first, if they may be evidence.",
+                "  The next `create`, `batch` or `sessions resume` writes the missing records and \
+                 reports it. If the files may be evidence, copy them first.",
             );
         }
         _ => {}

@@ -10,7 +10,7 @@ use crate::{args::Global, output, report::USAGE};
 /// Whether a command that cannot be undone does it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::Args)]
 pub(crate) struct Confirmed {
-    /// Do it; without it, say what would happen
+    /// Apply the change; without it, only print what would happen
     #[arg(long)]
     yes: bool,
 }
@@ -34,7 +34,7 @@ pub(crate) fn preview(
     } else {
         lines.into_iter().for_each(output::stdout_line);
     }
-    output::stderr_line("Nothing was changed; add --yes to do it.");
+    output::stderr_line("Nothing was changed; add --yes to apply it.");
     ExitCode::from(USAGE)
 }
 

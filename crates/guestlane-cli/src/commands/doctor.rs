@@ -45,10 +45,10 @@ pub(crate) async fn run(global: &Global) -> anyhow::Result<ExitCode> {
     let (bad, warnings) = (count(CheckStatus::Failed), count(CheckStatus::Warning));
     if !global.json {
         let summary = match (bad, warnings) {
-            (0, 0) => "All is well.".to_owned(),
+            (0, 0) => "All checks passed.".to_owned(),
             (0, n) => format!("Sessions can be created; {}.", output::count(n, "warning")),
             (n, _) => format!(
-                "{} must be solved before sessions can be created.",
+                "{} must be fixed before sessions can be created.",
                 output::count(n, "problem")
             ),
         };

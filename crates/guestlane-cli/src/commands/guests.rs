@@ -28,22 +28,22 @@ pub(crate) async fn run(global: &Global, args: &Guests) -> anyhow::Result<ExitCo
     };
     match erased {
         ErasureOutcome::Unknown => {
-            let fix = "see `guestlane sessions list`; a guest who was erased is not found again";
-            Err(ValidationError::new("ID", "is no guest of this store", fix).into())
+            let fix = "see `guestlane sessions list`; an erased guest cannot be found";
+            Err(ValidationError::new("ID", "is not a guest of this store", fix).into())
         }
         ErasureOutcome::Unfinished(sessions) => {
             let sessions: Vec<_> = sessions.iter().map(ToString::to_string).collect();
             let reason = format!("the guest has unfinished sessions: {}", sessions.join(", "));
             let fix =
-                "finish them by `guestlane sessions resume` first: that needs the guest's data";
+                "finish them with `guestlane sessions resume` first, which needs the guest's data";
             Err(ValidationError::new("ID", reason, fix).into())
         }
         ErasureOutcome::InProgress => {
-            let reason = "is the guest of an event that is on its way to the CRM";
+            let reason = "has an event whose delivery to the CRM is in progress";
             Err(ValidationError::new(
                 "ID",
                 reason,
-                "try again in ten seconds, or after `guestlane outbox deliver`",
+                "retry in ten seconds, or after `guestlane outbox deliver`",
             )
             .into())
         }
@@ -67,12 +67,12 @@ fn tell(global: &Global, done: &ErasureReport, confirmed: Confirmed) -> anyhow::
         output::count(done.events, "event"),
     );
     if !confirmed.is_given() {
-        note_what_stays(done, &plain, "would stay");
+        note_what_stays(done, &plain, "would remain");
         return Ok(confirm::preview(
             global,
             data,
             [format!(
-                "The guest would be erased from {sessions} and {events}, for ever."
+                "The guest would be erased permanently from {sessions} and {events}."
             )],
         ));
     }
@@ -84,10 +84,11 @@ fn tell(global: &Global, done: &ErasureReport, confirmed: Confirmed) -> anyhow::
             "The guest was erased from {sessions} and {events}."
         )],
     );
-    note_what_stays(done, &plain, "stays");
+    note_what_stays(done, &plain, "remains");
     if !done.bytes_gone {
         output::stderr_line(
-            "note: another process has the store open: the bytes leave its files at the next start without it",
+            "note: another process has the store open; the erased bytes are removed from the \
+             files when the store is next opened without it",
         );
     }
     Ok(code)
@@ -96,25 +97,28 @@ fn tell(global: &Global, done: &ErasureReport, confirmed: Confirmed) -> anyhow::
 fn note_what_stays(done: &ErasureReport, plain: &[(PathBuf, u64)], stays: &str) {
     if done.untold > 0 {
         output::stderr_line(format!(
-            "note: not delivered, and never to be: {}",
+            "note: {} will never be delivered",
             output::count(done.untold, "event")
         ));
     }
     if let Some(pseudonym) = &done.pseudonym {
         output::stderr_line(format!(
-            "note: in the audit log {pseudonym} {stays}, which cannot be traced back to the guest"
+            "note: in the audit log, {pseudonym} {stays}, which cannot be traced \
+             back to the guest"
         ));
     }
     for (file, records) in plain {
         output::stderr_line(format!(
-            "warning: {} and the store have {} with the guest's id in plain, which cannot be changed without breaking the proof.\n  \
-             Keep both only as long as you must, then delete the state directory and its logs; with audit.guest_ids = \"pseudonym\" new\n  \
-             records can be erased.",
+            "warning: {} and the store have {} with the guest's ID in plain text, which cannot be \
+             changed without breaking the proof.\n  Keep both only as long as you must, then \
+             delete the state directory and its logs. With audit.guest_id_mode = \
+             \"pseudonym\",\n  new records can be erased.",
             file.display(),
             output::count(*records, "record")
         ));
     }
     output::stderr_line(
-        "note: what left this machine (the platform, the CRM, result files, backups) must be erased where it is",
+        "note: data outside this store (on the platform, in the CRM, in result files and backups) \
+         must be erased there",
     );
 }

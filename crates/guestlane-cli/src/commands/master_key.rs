@@ -22,10 +22,12 @@ pub(crate) async fn run(global: &Global, command: &MasterKey) -> anyhow::Result<
             let file = places.master_key_file.display();
             let lines = [
                 format!(
-                    "{} would be sealed again under a new master key, and the one in {file} would be deleted.",
+                    "{} would be encrypted with a new master key, and the one in {file} would be \
+                     deleted.",
                     counted(would)
                 ),
-                "Backups of the store from before would still need it: keep a copy of it with them.".to_owned(),
+                "Earlier backups of the store would still need it: keep a copy of it with them."
+                    .to_owned(),
             ];
             Ok(confirm::preview(
                 global,
@@ -39,7 +41,8 @@ pub(crate) async fn run(global: &Global, command: &MasterKey) -> anyhow::Result<
             note(
                 global,
                 format!(
-                    "The new master key is in {file}: back it up. Backups of the store from before need the old one."
+                    "The new master key is in {file}: back it up. Earlier backups of the store \
+                     need the old one."
                 ),
             );
             Ok(code)
@@ -47,7 +50,7 @@ pub(crate) async fn run(global: &Global, command: &MasterKey) -> anyhow::Result<
         MasterKey::Reseal { confirmed } if !confirmed.is_given() => {
             let would = would_reseal_by_given_keys(&places, &clock).await?;
             let line = format!(
-                "{} would be sealed again under GUESTLANE_MASTER_KEY.",
+                "{} would be encrypted with GUESTLANE_MASTER_KEY.",
                 counted(would)
             );
             Ok(confirm::preview(
@@ -78,7 +81,7 @@ fn counted(resealed: Resealed) -> String {
 
 fn show(global: &Global, resealed: Resealed) -> anyhow::Result<ExitCode> {
     let line = format!(
-        "{} were sealed again. The current master key alone opens everything.",
+        "{} were encrypted again. Everything can be decrypted with the current master key.",
         counted(resealed)
     );
     Ok(confirm::done(

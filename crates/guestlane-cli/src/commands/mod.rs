@@ -95,7 +95,7 @@ pub(crate) fn span(flag: &str, text: &str) -> Result<Duration, ValidationError> 
     let invalid = || {
         ValidationError::new(
             flag,
-            format!("`{}` is no span of time", output::printable(text)),
+            format!("`{}` is not a duration", output::printable(text)),
             "write it like 12h or 90d",
         )
     };
@@ -128,7 +128,7 @@ pub(crate) async fn close(engine: &SessionEngine) {
     };
     if let Err(error) = closed.await {
         output::stderr_line(format!(
-            "note: what is left for later could not be counted: {error:#}"
+            "note: unfinished sessions and pending events could not be counted: {error:#}"
         ));
     }
 }
@@ -141,10 +141,11 @@ async fn warn_undelivered_events(engine: &SessionEngine) -> anyhow::Result<()> {
     match engine.store().pending_events().await? {
         0 => {}
         1 => output::stderr_line(
-            "note: 1 event for the CRM waits; `guestlane outbox deliver` tries it now",
+            "note: 1 event for the CRM is pending; `guestlane outbox deliver` attempts it now",
         ),
         n => output::stderr_line(format!(
-            "note: {n} events for the CRM wait; `guestlane outbox deliver` tries them now"
+            "note: {n} events for the CRM are pending; `guestlane outbox deliver` attempts them \
+             now"
         )),
     }
     Ok(())
@@ -154,10 +155,10 @@ async fn tell_unfinished(engine: &SessionEngine) -> anyhow::Result<()> {
     match engine.store().unfinished().await? {
         0 => {}
         1 => output::stderr_line(
-            "note: 1 unfinished session waits; `guestlane sessions resume` finishes it",
+            "note: 1 session is unfinished; `guestlane sessions resume` finishes it",
         ),
         n => output::stderr_line(format!(
-            "note: {n} unfinished sessions wait; `guestlane sessions resume` finishes them"
+            "note: {n} sessions are unfinished; `guestlane sessions resume` finishes them"
         )),
     }
     Ok(())

@@ -43,11 +43,11 @@ async fn reload(
         Ok((quota, reloaded)) => {
             let quota = quota.map_or_else(|| "off".to_owned(), |rate| rate.to_string());
             let (new_secrets, secrets) = (reloaded.count(), reloaded.names().join(" "));
-            info!(quota, new_secrets, secrets, "settings were read again");
+            info!(quota, new_secrets, secrets, "settings reloaded");
         }
         Err(error) => warn!(
             error = on_one_line(&format!("{error:#}")),
-            "settings cannot be used, and stay as they were"
+            "settings are invalid; keeping the previous ones"
         ),
     }
 }

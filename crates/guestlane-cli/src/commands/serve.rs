@@ -85,7 +85,7 @@ pub(crate) fn cannot_listen(error: BindError) -> anyhow::Error {
     match error {
         BindError::Invalid(invalid) => anyhow::Error::new(invalid),
         BindError::Socket(error) => {
-            anyhow::Error::new(error).context("the service's socket failed")
+            anyhow::Error::new(error).context("a socket of the service failed")
         }
     }
 }
@@ -109,7 +109,7 @@ fn tell(global: &Global, service: &Service, listening: &Server, tls: bool) -> an
         return Ok(());
     }
     output::stdout_line(format!(
-        "guestlane serves at {address} (dashboard: {address}/, documentation: {address}/docs)"
+        "guestlane listens on {address} (dashboard: {address}/, documentation: {address}/docs)"
     ));
     if let Some(metrics) = metrics {
         output::stdout_line(format!("metrics: {metrics}"));
@@ -143,7 +143,8 @@ pub(crate) fn interrupted() -> std::io::Result<impl Future<Output = ()>> {
                 _ = interrupt.recv() => {}
             }
             output::stderr_line(
-                "Ended at once; what was begun is recorded, and the next process completes it.",
+                "Stopped at once; sessions in flight are recorded, and the next process completes \
+                 them.",
             );
             #[expect(
                 clippy::disallowed_methods,

@@ -46,7 +46,7 @@ async fn list(
         let invalid = || {
             ValidationError::new(
                 "--state",
-                format!("`{name}` is no state"),
+                format!("`{name}` is not a state"),
                 format!("use one of {names}"),
             )
         };
@@ -70,7 +70,7 @@ async fn list(
             .iter()
             .for_each(|session| output::json(&SessionJson::stored(session)));
     } else if sessions.is_empty() {
-        output::stderr_line("There are no such sessions.");
+        output::stderr_line("No matching sessions.");
     } else {
         let row = |session: &SessionRecord| {
             vec![
@@ -96,7 +96,7 @@ async fn list(
 fn unknown(id: impl std::fmt::Display) -> ValidationError {
     ValidationError::new(
         "sessionId",
-        format!("{id} is no session of this store"),
+        format!("{id} is not a session of this store"),
         "see `guestlane sessions list`",
     )
 }
@@ -120,7 +120,8 @@ async fn find(store: &Store, text: &str) -> anyhow::Result<SessionRecord> {
     }
     if found.len() > 1 {
         output::stderr_line(
-            "note: there are several such sessions; this is the newest, and `guestlane sessions list` shows all",
+            "note: several sessions match; this is the newest, and `guestlane sessions list` \
+             shows all",
         );
     }
     let shown = output::printable(text);
@@ -218,11 +219,11 @@ async fn timeline(global: &Global, id: &str) -> anyhow::Result<ExitCode> {
     };
     output::stdout_line(output::table(
         &[
-            "after",
-            "what",
-            "took",
-            "how it went",
-            "correlation id, record, event",
+            "offset",
+            "step",
+            "duration",
+            "result",
+            "correlation ID, record, event",
         ],
         timeline.entries.iter().map(row),
     ));
@@ -261,11 +262,11 @@ async fn resume(global: &Global, id: Option<&str>) -> anyhow::Result<ExitCode> {
             .await?
             .ok_or_else(|| unknown(id))?;
         if session.is_erased() {
-            let reason = format!("{id} is a session of a guest who was erased");
+            let reason = format!("{id} is a session of an erased guest");
             return Err(ValidationError::new("sessionId", reason, "it cannot be resumed").into());
         }
         match session.state {
-            session::SessionState::Open => output::stderr_line("The session is open already."),
+            session::SessionState::Open => output::stderr_line("The session is already open."),
             session::SessionState::NeedsAttention => {
                 return Err(guestlane::Error::needs_attention(&session).into());
             }
@@ -277,7 +278,7 @@ async fn resume(global: &Global, id: Option<&str>) -> anyhow::Result<ExitCode> {
                 // lease.
                 let give_up_at = clock.now() + session::LEASE_TTL;
                 if session.is_leased(clock.now()) && session.due_at <= give_up_at {
-                    output::stderr_line("Waiting for a session that another process held.");
+                    output::stderr_line("Waiting for the lease of another process to expire.");
                     clock.sleep_until(session.due_at).await;
                 }
                 match engine.store().claim(id, clock.now()).await? {
@@ -295,10 +296,10 @@ async fn resume(global: &Global, id: Option<&str>) -> anyhow::Result<ExitCode> {
     match held {
         0 => {}
         1 => output::stderr_line(
-            "1 session is driven by another process, or waits for the platform; try again in a while.",
+            "1 session is leased by another process or waits for the platform; retry later.",
         ),
         n => output::stderr_line(format!(
-            "{n} sessions are driven by other processes, or wait for the platform; try again in a while."
+            "{n} sessions are leased by other processes or wait for the platform; retry later."
         )),
     }
     if failed + held == 0 && id.is_none() {
@@ -338,7 +339,7 @@ async fn resume_all(
                 Some(due) if due <= give_up_at => {
                     let wait = due.since(clock.now());
                     output::stderr_line(format!(
-                        "Waiting {:.0} s for a session that another process held.",
+                        "Waiting {:.0} s for the lease of another process to expire.",
                         wait.as_secs_f32().ceil()
                     ));
                     clock.sleep(wait).await;

@@ -39,13 +39,10 @@ pub(crate) async fn run(global: &Global, args: &SigningKeys) -> anyhow::Result<E
             format: Format::Jwks,
             kid: Some(_),
         } => {
-            let reason = "goes with --format pem: a JWK set has all keys that are published";
-            return Err(ValidationError::new(
-                "--kid",
-                reason,
-                "leave it out, or write --format pem",
-            )
-            .into());
+            let reason = "requires --format pem: a JWK set contains all published keys";
+            return Err(
+                ValidationError::new("--kid", reason, "omit it, or write --format pem").into(),
+            );
         }
         SigningKeys::Rotate => {
             let schedule = settings::load(global)?.key_schedule()?;
@@ -92,7 +89,7 @@ fn list(global: &Global, keyring: &Keyring, now: Timestamp) {
         ]
     };
     output::stdout_line(output::table(
-        &["kid", "state", "made", "signs from", "until"],
+        &["kid", "state", "created", "signs from", "until"],
         keys.into_iter().map(row),
     ));
 }
@@ -104,7 +101,7 @@ fn export_pem(
     now: Timestamp,
 ) -> anyhow::Result<()> {
     let unknown = |kid: &str| {
-        let reason = format!("`{}` is no key of this store", output::printable(kid));
+        let reason = format!("`{}` is not a key of this store", output::printable(kid));
         ValidationError::new("--kid", reason, "see `guestlane signing-keys list`")
     };
     let published = keyring.published(now);
@@ -130,14 +127,15 @@ fn export_pem(
     output::stdout_line(pem.trim_end());
     output::stderr_line(match info.state {
         KeyState::Next => format!(
-            "kid: {}, which signs from {} on: register it in the admin console before then, and leave the others there",
+            "kid: {}, which signs from {} on: register it in the admin console before then, and \
+             keep the others there",
             info.kid,
             second(info.active_from)
         ),
         KeyState::Active => format!("kid: {}", info.kid),
         KeyState::Retiring | KeyState::Retired => {
             format!(
-                "kid: {}, which is {}: it signs nothing new",
+                "kid: {}, which is {}: it signs no new tokens",
                 info.kid,
                 info.state.name()
             )
@@ -163,7 +161,8 @@ fn tell_made(global: &Global, made: &SealedSigningKey) {
         second(signs_from)
     ));
     output::stderr_line(format!(
-        "Before then, register its public half in the admin console under this kid, beside the one that is there:\n  guestlane signing-keys export --kid {}",
+        "Before then, register its public key in the admin console under this kid, in addition to \
+         the existing one:\n  guestlane signing-keys export --kid {}",
         made.kid
     ));
 }
@@ -196,21 +195,24 @@ async fn revoke(
     };
     let lines = [
         format!(
-            "{kid} {is} revoked: it {is} published no more, and none of its tokens {is} believed."
+            "{kid} {is} revoked: it {is} removed from the key set, and none of its tokens {is} \
+             accepted."
         ),
         match &revocation {
             RevocationPlan::PromoteNext(next, since) => format!(
-                "{next}, published since {}, {signs}. Verifiers that fetched the key set before that\nrefuse its tokens until they fetch it again.",
+                "{next}, published since {}, {signs}. Verifiers that fetched the key set before \
+                 that\nreject its tokens until they fetch it again.",
                 second(*since)
             ),
             RevocationPlan::GenerateNew(new) => format!(
-                "No key is published that could take over: {new} {is} made, and {signs}.\nVerifiers that cache the key set \
-                 refuse its tokens until they fetch it again, and the platform does until its public half is registered."
+                "No published key can replace it: {new} {is} created, and {signs}.\nVerifiers \
+                 that cache the key set reject its tokens until they fetch it again, and the \
+                 platform rejects them until its public key is registered."
             ),
             RevocationPlan::Unknown
             | RevocationPlan::AlreadyRevoked(_)
             | RevocationPlan::NoSuccessorNeeded(_) => {
-                "It does not sign: the key that signs goes on.".to_owned()
+                "It is not the active key, so the active key does not change.".to_owned()
             }
         },
     ];
@@ -220,7 +222,8 @@ async fn revoke(
     let code = confirm::done(global, data, lines);
     if !global.json {
         output::stderr_line(
-            "Now: remove its public half from the admin console, and have verifiers fetch the key set again.",
+            "Remove its public key from the admin console now, and let verifiers fetch the key \
+             set again.",
         );
     }
     Ok(code)

@@ -94,7 +94,7 @@ pub(crate) async fn run(global: &Global, args: &Simulate) -> anyhow::Result<Exit
         output::json(&says);
     } else {
         output::stderr_line(
-            "The platform and a CRM are simulated here until you press Ctrl-C. In another terminal:\n",
+            "Simulating the platform and a CRM until you press Ctrl-C. In another terminal:\n",
         );
         output::stdout_line(format!("export GENESYS_BASE_URL={base}"));
         let quoted = |text: &str| {
@@ -133,7 +133,9 @@ pub(crate) async fn run(global: &Global, args: &Simulate) -> anyhow::Result<Exit
             .as_ref()
             .map(|file| format!("--cacert {file} "))
             .unwrap_or_default();
-        output::stderr_line(format!("What it counted: curl {trust}{base}/_sim/state"));
+        output::stderr_line(format!(
+            "Counters of the simulator: curl {trust}{base}/_sim/state"
+        ));
     }
     interrupted().await?;
     Ok(ExitCode::SUCCESS)
@@ -158,7 +160,10 @@ fn endpoint_quota(text: &str) -> Result<(Route, Rate), ValidationError> {
         );
         ValidationError::new(
             "--endpoint-quota",
-            format!("`{}` cannot be used", output::printable(text)),
+            format!(
+                "`{}` is not a rate limit of a route",
+                output::printable(text)
+            ),
             fix,
         )
     })

@@ -19,7 +19,7 @@ pub(crate) async fn run(global: &Global) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let latency = summary.latency;
-    output::stdout_line("Errors, one for each failed attempt:");
+    output::stdout_line("Errors, counted per failed attempt:");
     for (name, count) in [
         ("total", errors.total),
         ("tokenValidation", errors.token_validation),

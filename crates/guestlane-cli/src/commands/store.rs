@@ -23,15 +23,15 @@ pub(crate) async fn run(global: &Global, command: &args::Store) -> anyhow::Resul
         abandon,
         yes,
     } = command;
-    let fix = "a store is copied --from sqlite:PATH --to postgres://…, and not back";
+    let fix = "migrate --from sqlite:PATH --to postgres://…; the reverse is not supported";
     let Database::Sqlite(file) = parse("--from", from)? else {
-        return Err(ValidationError::new("--from", "is no file", fix).into());
+        return Err(ValidationError::new("--from", "is not a SQLite file", fix).into());
     };
     let Some(to) = to.as_ref().filter(|_| !abandon) else {
         return abandon_move(global, file, *yes).await;
     };
     let Database::Postgres(database) = parse("--to", to)? else {
-        return Err(ValidationError::new("--to", "is no database of PostgreSQL", fix).into());
+        return Err(ValidationError::new("--to", "is not a PostgreSQL database", fix).into());
     };
     move_store(global, file, *database).await
 }
@@ -50,7 +50,7 @@ async fn move_store(
 ) -> anyhow::Result<ExitCode> {
     let to = database.to_string();
     if !file.is_file() {
-        let reason = format!("{} is no file", file.display());
+        let reason = format!("{} is not a file", file.display());
         return Err(ValidationError::new(
             "--from",
             reason,
@@ -96,7 +96,7 @@ async fn move_store(
             output::count(copied.logs.len() as u64, "log")
         ));
         output::stderr_line(format!(
-            "The file is refused from now on. Set GUESTLANE_DATABASE_URL to the database: {to}"
+            "The file can no longer be opened. Set GUESTLANE_DATABASE_URL to the database: {to}"
         ));
     }
     Ok(ExitCode::SUCCESS)
@@ -118,16 +118,25 @@ async fn abandon_move(global: &Global, file: PathBuf, yes: bool) -> anyhow::Resu
     if !yes {
         let lines = [
             format!(
-                "The move of {shown} to {to} would be given up, and the file would be used again."
+                "The migration of {shown} to {to} would be abandoned, and the file could be \
+                 opened again."
             ),
-            "The database would stay refused, and would keep the rows that were copied.".to_owned(),
+            "The database could not be opened, and would keep the rows that were copied."
+                .to_owned(),
         ];
         return Ok(confirm::preview(global, data, lines));
     }
-    let code = confirm::done(global, data, ["The file is used again.".to_owned()]);
+    let code = confirm::done(
+        global,
+        data,
+        ["The migration is abandoned; the file can be opened \
+        again."
+            .to_owned()],
+    );
     if !global.json {
         output::stderr_line(format!(
-            "The database {to} stays refused, and holds copied rows: drop its schema, or run `guestlane store migrate` to it later."
+            "The database {to} cannot be opened and holds copied rows: drop its schema, or run \
+             `guestlane store migrate` to it later."
         ));
     }
     Ok(code)
@@ -139,26 +148,30 @@ fn advised(error: MigrationError) -> anyhow::Error {
     let (flag, fix) = match error {
         MigrationError::Store(error) => return guestlane::Error::from(error).into(),
         MigrationError::Differs { .. } => {
-            return anyhow::Error::new(error)
-                .context("neither store is used; the same command copies what differs again");
+            return anyhow::Error::new(error).context(
+                "neither store can be opened; run the same command to copy the differing \
+                    rows again",
+            );
         }
         MigrationError::NotEmpty => (
             "--to",
-            "name an empty database; the same command finishes a move that was interrupted",
+            "name an empty database; to finish an interrupted migration, run the same command \
+             again",
         ),
-        MigrationError::InUse(_) => ("--from", "stop all processes on it first"),
+        MigrationError::InUse(_) => ("--from", "stop all processes that use it first"),
         MigrationError::AlreadyMigrated => (
             "--to",
-            "use the database: set GUESTLANE_DATABASE_URL to it; nothing was changed",
+            "set GUESTLANE_DATABASE_URL to the database; nothing was changed",
         ),
         MigrationError::WrongTarget { .. } => (
             "--to",
-            "name that database, or give that move up first: `guestlane store migrate --abandon --yes`",
+            "name that database, or abandon that migration first: `guestlane store migrate \
+             --abandon --yes`",
         ),
-        MigrationError::NotStarted(_) => ("--abandon", "leave it out; the file can be used"),
+        MigrationError::NotStarted(_) => ("--abandon", "omit it; the file can be opened"),
         MigrationError::NoAuditFile(_) => (
             "--state-dir",
-            "name the state directory that the store was used with, or write the file anew: `guestlane audit rebuild`",
+            "name the state directory of the store, or rebuild the file: `guestlane audit rebuild`",
         ),
     };
     ValidationError::new(flag, message, fix).into()

@@ -53,7 +53,7 @@ pub(crate) async fn run(global: &Global, args: &Token) -> anyhow::Result<ExitCod
                 output::stdout_line(serde_json::to_string_pretty(&header)?);
                 output::stdout_line(serde_json::to_string_pretty(&claims)?);
                 output::stderr_line(
-                    "note: nothing was checked; `guestlane token verify` does that",
+                    "note: the token was not verified; use `guestlane token verify`",
                 );
             }
         }

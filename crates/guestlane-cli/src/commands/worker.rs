@@ -91,7 +91,7 @@ fn tell(global: &Global, metrics: Option<SocketAddr>) {
         output::json(&json!({"works": true, "metrics": metrics}));
         return;
     }
-    output::stderr_line("Works on the batches in the database, until interrupted.");
+    output::stderr_line("Processing batches from the database until interrupted.");
     if let Some(metrics) = metrics {
         output::stderr_line(format!("metrics: {metrics}"));
     }

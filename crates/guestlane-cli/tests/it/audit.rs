@@ -215,11 +215,15 @@ fn what_cannot_be_checked_is_told_by_its_name() {
         .stdout;
     for (arguments, code, told) in [
         (vec![log, "--key", "nonsense"], 2, "--key"),
-        (vec!["gone.jsonl", "--key", key], 2, "gone.jsonl is no file"),
+        (
+            vec!["gone.jsonl", "--key", key],
+            2,
+            "gone.jsonl is not a file",
+        ),
         (
             vec![log, "--key", "gone.key"],
             2,
-            "neither a verifier key nor a file",
+            "neither a verifier key nor an existing file",
         ),
         (vec![log], 2, "has no store"),
         (
@@ -390,7 +394,7 @@ fn files_that_were_moved_away_are_restored_from_the_store() {
     );
     let in_the_way = office.run(&["audit", "rebuild", "1"]);
     assert!(
-        in_the_way.code == 2 && in_the_way.stderr.contains("is there"),
+        in_the_way.code == 2 && in_the_way.stderr.contains("exists"),
         "{}",
         in_the_way.stderr
     );
@@ -441,7 +445,7 @@ fn a_guest_is_erased_by_name_and_what_stays_is_said() {
     let office = office_with_sessions(&["ann", "bob"]);
     let unknown = office.run(&["guests", "erase", "nobody"]);
     assert!(
-        unknown.code == 2 && unknown.stderr.contains("is no guest of this store"),
+        unknown.code == 2 && unknown.stderr.contains("is not a guest of this store"),
         "{}",
         unknown.stderr
     );
@@ -454,7 +458,7 @@ fn a_guest_is_erased_by_name_and_what_stays_is_said() {
     assert!(
         erased
             .stderr
-            .contains("2 records with the guest's id in plain"),
+            .contains("2 records with the guest's ID in plain text"),
         "{}",
         erased.stderr
     );
@@ -484,7 +488,7 @@ fn a_guest_is_erased_by_name_and_what_stays_is_said() {
     let before = office.state()["contacts"].clone();
     let refused = office.run(&["sessions", "resume", session["sessionId"].as_str().unwrap()]);
     assert!(
-        refused.code == 2 && refused.stderr.contains("who was erased"),
+        refused.code == 2 && refused.stderr.contains("erased guest"),
         "{}",
         refused.stderr
     );
@@ -539,7 +543,7 @@ fn events_of_a_time_are_counted_first_and_sent_again_when_that_is_said() {
         ])
         .ok()
         .stderr
-        .contains("no such events")
+        .contains("No matching events")
     );
     for (arguments, told) in [
         (vec!["--since", "yesterday"], "--since"),

@@ -241,7 +241,7 @@ fn data_that_cannot_be_written_is_not_a_success() {
         .unwrap();
     let stderr = String::from_utf8(ended.stderr).unwrap();
     assert!(
-        ended.status.code() == Some(1) && stderr.contains("standard output could not be written"),
+        ended.status.code() == Some(1) && stderr.contains("cannot write to standard output"),
         "{stderr}"
     );
 }

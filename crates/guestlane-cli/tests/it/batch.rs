@@ -165,7 +165,7 @@ fn a_result_file_that_is_the_input_or_somebody_elses_is_left_alone() {
     office.write("rows.jsonl", rows);
     office.write("letter.txt", "Dear Ann,\nhow are you?\n");
     for (out, part) in [
-        ("rows.jsonl", "is the input itself"),
+        ("rows.jsonl", "is the input file"),
         ("letter.txt", "is not a result file"),
         ("/dev/null", "is not a regular file"),
     ] {
@@ -241,7 +241,7 @@ fn a_quotation_mark_that_is_not_closed_loses_nobody_without_a_word() {
     assert_eq!(ended.code, 3, "{}", ended.stdout);
     assert!(
         ended.stderr.contains(
-            "takes the lines 3 to 5: a quotation mark is not closed; none of these lines was used"
+            "spans the lines 3 to 5: a quotation mark is not closed; these lines were skipped"
         ),
         "{}",
         ended.stderr
@@ -260,7 +260,7 @@ fn a_check_reads_every_row_and_sends_nothing() {
     assert_eq!(ended.code, 3);
     assert_eq!(
         ended.stdout.trim(),
-        "4 rows: 1 good, 3 bad; nothing was sent"
+        "4 rows: 1 valid, 3 invalid; nothing was sent"
     );
     for part in [
         "row 2 (line 3): guestId is empty",
@@ -376,8 +376,9 @@ fn ctrl_c_finishes_what_is_under_way_and_the_same_command_goes_on() {
     let (code, stdout, stderr) = batch.end();
     assert_eq!(code, 3, "{stdout}{stderr}");
     assert!(
-        stderr
-            .contains("Interrupted. To go on, run the same command again: nothing is made twice."),
+        stderr.contains(
+            "Interrupted. To continue, run the same command again; no session is created twice."
+        ),
         "{stderr}"
     );
     assert!(stdout.contains(" 0 failed"), "{stdout}");
@@ -411,7 +412,7 @@ fn a_second_ctrl_c_stops_at_once_and_nobody_is_made_twice() {
     let (code, _, stderr) = batch.end();
     assert_eq!(code, 3);
     assert!(
-        stderr.contains(" under way; what they did is on record."),
+        stderr.contains(" in flight; their progress is recorded."),
         "{stderr}"
     );
     office.faults(&[]);
@@ -432,7 +433,10 @@ fn a_platform_that_is_not_there_ends_a_batch_before_its_rows_are_spent() {
     let output = command.output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(3), "{stderr}");
-    assert!(stderr.contains("the other rows were not begun"), "{stderr}");
+    assert!(
+        stderr.contains("the other rows were not started"),
+        "{stderr}"
+    );
     let summary: Value = serde_json::from_str(
         String::from_utf8(output.stdout)
             .unwrap()
@@ -466,7 +470,7 @@ fn rows_that_failed_for_no_fault_of_theirs_are_tried_once_more() {
         String::from_utf8(output.stdout).unwrap(),
         String::from_utf8(output.stderr).unwrap(),
     );
-    assert!(stderr.contains("tried once more"), "{stderr}");
+    assert!(stderr.contains("retrying once"), "{stderr}");
     assert!(
         stdout.starts_with("20 rows: 20 opened, 0 replayed, 0 failed"),
         "{stdout}"
@@ -489,7 +493,7 @@ fn a_pool_of_oauth_clients_is_given_as_a_list() {
     let stderr = String::from_utf8(refused.stderr).unwrap();
     assert!(
         refused.status.code() == Some(2)
-            && stderr.contains("names 2 secrets of OAuth clients, and GENESYS_CLIENT_ID 3 ids"),
+            && stderr.contains("has 2 secrets of OAuth clients, but GENESYS_CLIENT_ID has 3 IDs"),
         "{stderr}"
     );
     let mut command = office.command(&["batch", "guests.csv"]);
@@ -497,6 +501,6 @@ fn a_pool_of_oauth_clients_is_given_as_a_list() {
     assert!(
         String::from_utf8(refused.stderr)
             .unwrap()
-            .contains("names `a` twice")
+            .contains("contains `a` twice")
     );
 }

@@ -68,7 +68,7 @@ fn the_dashboard_is_used_in_a_browser_by_keyboard_in_both_themes_and_asks_nobody
         seen["wrongKey"]
             .as_str()
             .unwrap()
-            .contains("no API key that is good"),
+            .contains("no valid API key"),
         "{seen}"
     );
     assert_eq!(seen["rights"], "admin");

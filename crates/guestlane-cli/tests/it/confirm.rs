@@ -111,7 +111,7 @@ fn nothing_is_destroyed_before_it_was_confirmed() {
     assert_previewed(
         &office,
         &["master-key", "rotate"],
-        "would be sealed again",
+        "would be encrypted with a new master key",
         &[],
         rotated,
     );
@@ -132,20 +132,20 @@ fn nothing_is_destroyed_before_it_was_confirmed() {
     assert!(
         would
             .stderr
-            .contains("2 records with the guest's id in plain"),
+            .contains("2 records with the guest's ID in plain text"),
         "{}",
         would.stderr
     );
     assert_previewed(
         &office,
         &erase,
-        "would be erased from 1 session and 1 event",
+        "would be erased permanently from 1 session and 1 event",
         &[],
         erased,
     );
     let again = office.run(&erase);
     assert!(
-        again.code == 2 && again.stderr.contains("is no guest"),
+        again.code == 2 && again.stderr.contains("is not a guest"),
         "{}",
         again.stderr
     );
@@ -171,7 +171,9 @@ fn a_move_and_a_batch_are_given_up_once_that_was_confirmed() {
         .unwrap();
     let from = format!("sqlite:{}", store.display());
     let abandon = ["store", "migrate", "--from", &from, "--abandon"];
-    assert_previewed(&office, &abandon, "would be given up", &[], || marks() == 0);
+    assert_previewed(&office, &abandon, "would be abandoned", &[], || {
+        marks() == 0
+    });
 
     let database = guestlane_test_postgres::new_schema();
     let shared = [
@@ -193,7 +195,7 @@ fn a_move_and_a_batch_are_given_up_once_that_was_confirmed() {
     assert_previewed(
         &office,
         &["batch", "cancel", &batch],
-        "2 waiting rows would never begin",
+        "2 waiting rows would be cancelled",
         &shared,
         cancelled,
     );

@@ -225,7 +225,7 @@ fn a_crm_that_is_down_does_not_fail_the_session_and_is_told_later() {
     assert!(
         ended
             .stderr
-            .contains("1 event for the CRM waits; `guestlane outbox deliver` tries it now"),
+            .contains("1 event for the CRM is pending; `guestlane outbox deliver` attempts it now"),
         "{}",
         ended.stderr
     );
@@ -335,19 +335,13 @@ fn an_input_that_was_refused_has_no_key_and_a_replay_no_latency_of_its_own() {
         assert_eq!(json["error"].get("idempotencyKey"), None, "{json}");
     }
     let create = ["create", "--guest", "ann", "--idempotency-key", "order-1"];
-    assert!(
-        !office
-            .run(&create)
-            .ok()
-            .stdout
-            .contains("when it was created")
-    );
+    assert!(!office.run(&create).ok().stdout.contains("at its creation"));
     assert!(
         office
             .run(&create)
             .ok()
             .stdout
-            .contains(" ms, when it was created")
+            .contains(" ms (at its creation)")
     );
 }
 
@@ -395,7 +389,7 @@ fn a_session_is_found_by_what_its_owner_has_in_hand() {
         );
         let several = office.run(&["sessions", command, "ann"]).ok();
         assert!(
-            several.stderr.contains("there are several such sessions"),
+            several.stderr.contains("several sessions match"),
             "{}",
             several.stderr
         );
@@ -404,7 +398,7 @@ fn a_session_is_found_by_what_its_owner_has_in_hand() {
             unknown.code == 2
                 && unknown
                     .stderr
-                    .contains("`nothing` is no session of this store"),
+                    .contains("`nothing` is not a session of this store"),
             "{}",
             unknown.stderr
         );

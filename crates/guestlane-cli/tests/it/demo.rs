@@ -33,9 +33,9 @@ fn the_demo_shows_guests_in_queues_one_lost_answer_survived_and_where_the_audit_
         "Sales",
         "Support",
         "Billing",
-        "one answer lost",
-        "0 guests exist twice",
-        "told of 12 sessions",
+        "one response lost",
+        "0 duplicate guests",
+        "events of 12 sessions",
     ] {
         assert!(stdout.contains(part), "{part}\n{stdout}");
     }
@@ -66,7 +66,7 @@ fn the_demo_takes_a_file_of_ones_own_and_says_what_is_wrong_with_it() {
     let (code, _, stderr) = demo(&["--guests", path.to_str().unwrap()]);
     assert_eq!(code, 2);
     assert!(
-        stderr.contains("line 3: queue `Nowhere` is no queue of the demo")
+        stderr.contains("line 3: queue `Nowhere` is not a queue of the demo")
             && stderr.contains("Sales, Support, Billing"),
         "{stderr}"
     );

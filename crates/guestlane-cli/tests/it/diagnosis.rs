@@ -79,7 +79,7 @@ fn doctor_looks_at_what_the_service_and_its_traces_need() {
                 ("GUESTLANE_TLS_TERMINATED_UPSTREAM", "true"),
             ],
             "BAD ",
-            "192.0.2.1:1 cannot be listened on",
+            "cannot listen on 192.0.2.1:1",
         ),
         (
             &[("GUESTLANE_METRICS_LISTEN", "0.0.0.0:1")],
@@ -104,12 +104,12 @@ fn doctor_looks_at_what_the_service_and_its_traces_need() {
         (
             &[("HTTPS_PROXY", "http://user:hunter2@proxy:3128")],
             "warn",
-            "HTTPS_PROXY is set and is not used",
+            "HTTPS_PROXY is set but not used",
         ),
         (
             &[("all_proxy", "socks5://proxy")],
             "warn",
-            "all_proxy is set and is not used",
+            "all_proxy is set but not used",
         ),
     ] {
         let found = run(&office, &["doctor"], settings);
@@ -147,7 +147,7 @@ fn doctor_shakes_hands_with_each_webhook_endpoint_and_names_the_fix() {
     assert!(
         trusted
             .stdout
-            .contains("takes connections, and its certificate is trusted"),
+            .contains("accepts connections, and its certificate is trusted"),
         "{}",
         trusted.stdout
     );
@@ -186,7 +186,9 @@ fn doctor_advises_no_quota_for_a_window_that_it_does_not_know() {
     .ok();
     assert!(
         !found.stdout.contains("GUESTLANE_PLATFORM_RATE_LIMIT=")
-            && found.stdout.contains("how long a window is"),
+            && found
+                .stdout
+                .contains("does not report the length of the window"),
         "{}",
         found.stdout
     );
@@ -291,7 +293,7 @@ fn a_hang_up_reads_the_secret_of_the_oauth_client_again() {
     served.says("new_secrets=0");
     fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
     served.signal(Signal::SIGHUP);
-    served.says("stay as they were");
+    served.says("keeping the previous ones");
     assert_eq!(create("bob").status, 201);
     let log = served.log.lock().unwrap().clone();
     assert!(

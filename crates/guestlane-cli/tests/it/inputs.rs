@@ -114,12 +114,12 @@ fn an_open_quotation_mark_refuses_its_lines_with_any_line_break() {
         let check = office.run(&["batch", "guests.csv", "--dry-run"]);
         assert_eq!(
             (check.code, check.stdout.trim()),
-            (3, "1 row: 0 good, 1 bad; nothing was sent"),
+            (3, "1 row: 0 valid, 1 invalid; nothing was sent"),
             "{line_break:?}"
         );
         let ended = office.run(&["batch", "guests.csv"]);
         assert_eq!(ended.code, 3);
-        let part = "row 1 (line 2): row takes the lines 2 to 4: a quotation mark is not closed; none of these lines was used";
+        let part = "row 1 (line 2): row spans the lines 2 to 4: a quotation mark is not closed; these lines were skipped";
         assert!(
             ended.stderr.contains(part),
             "{line_break:?}: {}",
@@ -136,12 +136,12 @@ fn csv_that_does_not_follow_rfc_4180_is_refused_and_never_repaired() {
     let cases = [
         (
             "\"bob\", \"bob@example.org\"",
-            "row 2 (line 3): row has white space in front of a quotation mark in column 2",
+            "row 2 (line 3): row has white space before a quotation mark in column 2",
             true,
         ),
         (
             " \"bob\",x",
-            "row 2 (line 3): row has white space in front of a quotation mark in column 1",
+            "row 2 (line 3): row has white space before a quotation mark in column 1",
             true,
         ),
         (
@@ -156,22 +156,22 @@ fn csv_that_does_not_follow_rfc_4180_is_refused_and_never_repaired() {
         ),
         (
             "bob,\"6\\\" heel\"",
-            "has a quotation mark behind a backslash in column 2; where the row ends cannot be told, so that none of the lines 3 to 4 was used",
+            "has a quotation mark after a backslash in column 2; the end of the row is ambiguous, so the lines 3 to 4 were skipped",
             false,
         ),
         (
             "bob,\"two\nlines\"",
-            "row takes the lines 3 to 4: a cell in quotation marks has a line break",
+            "row spans the lines 3 to 4: a quoted cell contains a line break",
             true,
         ),
         (
             "bob",
-            "row 2 (line 3): row has 1 columns, and the heading has 2",
+            "row 2 (line 3): row has 1 columns, but the heading has 2",
             true,
         ),
         (
             "bob,x,y",
-            "row 2 (line 3): row has 3 columns, and the heading has 2",
+            "row 2 (line 3): row has 3 columns, but the heading has 2",
             true,
         ),
     ];
@@ -210,7 +210,7 @@ fn csv_that_does_not_follow_rfc_4180_is_refused_and_never_repaired() {
         ended.code == 2
             && ended
                 .stderr
-                .contains("heading has white space in front of a quotation mark"),
+                .contains("heading has white space before a quotation mark"),
         "{}",
         ended.stderr
     );
@@ -424,7 +424,7 @@ fn what_a_spreadsheet_adds_is_none_and_what_it_rounds_is_warned_of() {
     assert!(
         ended
             .stderr
-            .contains("row has a value in column 3, and the heading names none there"),
+            .contains("row has a value in column 3, but the heading does not name that column"),
         "{}",
         ended.stderr
     );
@@ -547,7 +547,7 @@ fn a_key_that_cannot_be_printed_is_not_made() {
             .unwrap();
         let stderr = String::from_utf8(ended.stderr).unwrap();
         assert!(
-            ended.status.code() == Some(1) && stderr.contains("so that no key was made"),
+            ended.status.code() == Some(1) && stderr.contains("so no key was created"),
             "{stderr}"
         );
         assert!(!stderr.contains("shows it again"), "{stderr}");

@@ -44,11 +44,11 @@ fn a_key_in_the_state_directory_is_rotated_while_nothing_uses_it() {
     let rotated = office.run(&["master-key", "rotate", "--yes"]).ok();
     assert_eq!(
         rotated.stdout,
-        "2 secrets, 1 signing key and 0 guest session tokens were sealed again. The current master key alone opens everything.\n"
+        "2 secrets, 1 signing key and 0 guest session tokens were encrypted again. Everything can be decrypted with the current master key.\n"
     );
     assert_eq!(
         rotated.stderr,
-        "The new master key is in .guestlane/master.key: back it up. Backups of the store from before need the old one.\n"
+        "The new master key is in .guestlane/master.key: back it up. Earlier backups of the store need the old one.\n"
     );
     assert_ne!(office.read(".guestlane/master.key"), old);
     let json = office
@@ -116,9 +116,9 @@ fn a_key_in_the_settings_takes_the_place_of_another() {
 
     let resealed = run(&["master-key", "reseal", "--yes"], &swapped).ok();
     assert!(
-        resealed
-            .stdout
-            .starts_with("1 secret, 1 signing key and 0 guest session tokens were sealed again."),
+        resealed.stdout.starts_with(
+            "1 secret, 1 signing key and 0 guest session tokens were encrypted again."
+        ),
         "{}",
         resealed.stdout
     );

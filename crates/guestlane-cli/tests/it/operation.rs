@@ -231,7 +231,7 @@ fn a_full_disk_makes_a_node_unready_until_there_is_room_and_loses_no_session() {
     let unready = ready(&served);
     assert_eq!(
         (unready.status, unready.json()["detail"].as_str()),
-        (503, Some("the store takes no writes"))
+        (503, Some("the store does not accept writes"))
     );
     assert_eq!(metric(&served.scrape(), "guestlane_store_writable"), 0.0);
     let pid = served.child.id().to_string();
@@ -270,7 +270,7 @@ fn a_database_that_takes_no_writes_makes_an_idle_node_unready() {
     );
     assert_eq!(
         until_ready_is(&served, 503).json()["detail"],
-        "the store takes no writes"
+        "the store does not accept writes"
     );
     alter("DROP TRIGGER full_disk ON property");
     until_ready_is(&served, 200);

@@ -45,7 +45,7 @@ fn hang_up(served: &Served) -> String {
         let log = served.log.lock().unwrap()[before..].to_owned();
         assert!(!command.is_empty(), "the process ended: {log}");
         let says = |line: &&str| {
-            line.contains("settings were read again") || line.contains("stay as they were")
+            line.contains("settings reloaded") || line.contains("keeping the previous ones")
         };
         if let Some(line) = log.lines().find(says) {
             return line.to_owned();

@@ -95,7 +95,7 @@ fn whatever_is_wrong_with_its_settings_is_told_before_it_listens() {
         .unwrap();
     let told = String::from_utf8(open.stderr).unwrap();
     assert!(
-        open.status.code() == Some(2) && told.contains("no API key"),
+        open.status.code() == Some(2) && told.contains("no valid API key"),
         "{told}"
     );
     let none = crate::harness::Ended::of(
@@ -191,11 +191,11 @@ fn a_hang_up_reads_log_level_and_quota_again() {
         "platform_rate_limit = \"7/s\"\n[log]\nlevel = \"info\"\n",
     );
     served.signal(Signal::SIGHUP);
-    served.says("settings were read again");
+    served.says("settings reloaded");
     assert_eq!(limit(), json!(7.0));
     office.write("guestlane.toml", "platform_rate_limit = \"many\"\n");
     served.signal(Signal::SIGHUP);
-    served.says("stay as they were");
+    served.says("keeping the previous ones");
     assert_eq!(limit(), json!(7.0));
 }
 

@@ -111,9 +111,12 @@ fn attribute(span: &Span, name: &str) -> Option<String> {
 
 /// Returns the log line of the only request.
 fn answered(served: &Served) -> serde_json::Value {
-    served.says("answered");
+    served.says("request completed");
     let log = served.log.lock().unwrap();
-    let line = log.lines().find(|line| line.contains("answered")).unwrap();
+    let line = log
+        .lines()
+        .find(|line| line.contains("request completed"))
+        .unwrap();
     serde_json::from_str(line).unwrap()
 }
 

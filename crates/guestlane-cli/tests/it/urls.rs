@@ -286,7 +286,7 @@ fn an_unknown_variable_is_warned_of_once_without_its_value() {
     assert!(
         doctor
             .stdout
-            .contains("GENESYS_CLINET_SECRET is no setting"),
+            .contains("GENESYS_CLINET_SECRET is not a setting"),
         "{}",
         doctor.stdout
     );
@@ -321,7 +321,7 @@ fn a_wrong_setting_is_named_with_its_source_before_a_port_is_opened() {
         (
             "GUESTLANE_LOG_FORMAT",
             "xml",
-            "GUESTLANE_LOG_FORMAT: cannot be used",
+            "GUESTLANE_LOG_FORMAT: is not a valid value",
         ),
         (
             "GUESTLANE_OTLP_ENDPOINT",

@@ -65,9 +65,10 @@ fn attributes() -> Object {
         .max_properties(Some(Attributes::MAX_COUNT))
         .examples([serde_json::json!({"source": "web-portal", "tier": "premium"})])
         .description(Some(
-            "What is known of the guest: texts that become claims of the guest token and attributes of the contact. At most 50, with 2,048 bytes in \
-             names and values; not guestToken, sessionToken, routingTarget, guestId, nor a registered claim of JWT. `null`, and `[]` as PHP writes an empty \
-             map, are none.",
+            "Attributes of the guest: strings that become claims of the guest token and \
+             attributes of the contact. At most 50, with 2,048 bytes in names and values. \
+             Reserved names: guestToken, sessionToken, routingTarget, guestId and the registered \
+             claims of JWT. `null`, and `[]` as PHP writes an empty map, mean no attributes.",
         ))
         .build()
 }
@@ -81,7 +82,7 @@ fn pairs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<(String, Stri
         type Value = Vec<(String, String)>;
 
         fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            f.write_str("an object of texts")
+            f.write_str("an object whose values are strings")
         }
 
         fn visit_map<A: serde::de::MapAccess<'de>>(
@@ -140,7 +141,7 @@ impl CreateSessionRequest {
             ValidationError::new(
                 "queueId",
                 "is missing",
-                "give it a queue, or set GENESYS_QUEUE_ID",
+                "send queueId, or set GENESYS_QUEUE_ID",
             )
         };
         let queue = self

@@ -54,7 +54,7 @@ pub struct RecentError {
     #[schema(format = UriReference, max_length = 128, example = "/problems/platform_failing")]
     page: String,
     /// The title of the failure.
-    #[schema(max_length = 128, example = "The platform is failing")]
+    #[schema(max_length = 128, example = "Platform failing")]
     title: &'static str,
     /// The number of occurrences.
     #[schema(minimum = 1, example = 5)]
@@ -66,7 +66,7 @@ pub struct RecentError {
     #[schema(max_length = 8192, example = "HTTP 503")]
     cause: String,
     /// The recommended action.
-    #[schema(max_length = 8192, example = "nothing needs to be changed here")]
+    #[schema(max_length = 8192, example = "no change is needed here")]
     fix: String,
 }
 

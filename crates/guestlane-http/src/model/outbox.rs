@@ -69,7 +69,11 @@ pub struct Event {
     #[schema(required, value_type = Option<String>, format = DateTime, max_length = 40, example = "2026-11-23T04:00:00.100000Z")]
     ended_at: Option<Timestamp>,
     /// The reason why the last attempt failed.
-    #[schema(required, max_length = 8192, example = "the CRM answered HTTP 503")]
+    #[schema(
+        required,
+        max_length = 8192,
+        example = "the endpoint responded with HTTP 503"
+    )]
     last_error: Option<String>,
 }
 

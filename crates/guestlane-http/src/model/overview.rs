@@ -126,11 +126,7 @@ pub struct ClientQuota {
     #[schema(minimum = 0, example = 0)]
     pub(crate) throttled: u64,
     /// The reason why the client is quarantined; null unless it is.
-    #[schema(
-        required,
-        max_length = 128,
-        example = "it was refused, or could not sign in"
-    )]
+    #[schema(required, max_length = 128, example = "its authentication failed")]
     pub(crate) left_out: Option<&'static str>,
 }
 

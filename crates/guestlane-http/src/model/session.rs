@@ -127,7 +127,7 @@ pub struct SessionFailure {
     /// The description of the failure, in one sentence.
     #[schema(
         max_length = 8192,
-        example = "could not open the conversation (4 tries in 7.2 s): HTTP 503"
+        example = "could not open the conversation (4 attempts in 7.2 s): HTTP 503"
     )]
     message: String,
 }

@@ -36,10 +36,10 @@ pub struct Entry {
     #[schema(max_length = 32, example = "call")]
     pub kind: &'static str,
     /// A short title.
-    #[schema(max_length = 256, example = "Contact registered")]
+    #[schema(max_length = 256, example = "Register the contact")]
     pub title: String,
     /// More details; null without any.
-    #[schema(required, max_length = 8192, example = "answered 200")]
+    #[schema(required, max_length = 8192, example = "HTTP 200")]
     pub detail: Option<String>,
     /// The result.
     pub status: EntryStatus,

@@ -21,14 +21,14 @@ export function createOutbox(api, signal) {
           'tr',
           { 'data-key': letter.id, 'data-event-id': letter.id },
           h('th', { scope: 'row' }, id(letter.id, 18)),
-          h('td', { 'data-label': 'Written' }, time(letter.createdAt)),
+          h('td', { 'data-label': 'Created' }, time(letter.createdAt)),
           h(
             'td',
             { 'data-label': 'Session' },
             letter.sessionId ? h('a', { href: `#session=${encodeURIComponent(letter.sessionId)}` }, id(letter.sessionId)) : '–',
           ),
-          h('td', { class: 'number', 'data-label': 'Receiver' }, count(letter.receiver)),
-          h('td', { class: 'number', 'data-label': 'Tries' }, count(letter.tries)),
+          h('td', { class: 'number', 'data-label': 'Endpoint' }, count(letter.receiver)),
+          h('td', { class: 'number', 'data-label': 'Attempts' }, count(letter.tries)),
           h('td', { class: 'long', 'data-label': 'Last error' }, letter.lastError ?? '–'),
           h(
             'td',
@@ -95,7 +95,7 @@ export function createOutbox(api, signal) {
       patch(byId('outbox-problem'), []);
       patch(
         byId('outbox-result'),
-        h('p', { class: 'result' }, badge('ok', `${some(answer?.events ?? 1, 'event')} will be sent again, under the same id.`)),
+        h('p', { class: 'result' }, badge('ok', `${some(answer?.events ?? 1, 'event')} will be sent again with the same ID.`)),
       );
     } catch (error) {
       if (signal.aborted) return;
@@ -133,11 +133,11 @@ export function createOutbox(api, signal) {
         figure(
           'Pending',
           count(outbox.pending),
-          Number.isFinite(oldest) ? `oldest ${duration(oldest)}` : outbox.pending === 0 ? 'nothing waits' : '',
+          Number.isFinite(oldest) ? `oldest ${duration(oldest)}` : outbox.pending === 0 ? 'no pending events' : '',
           oldest > 300 ? 'watch' : null,
         ),
-        figure('Dead letters', count(outbox.dead), outbox.dead > 0 ? 'all tries used up' : '', outbox.dead > 0 ? 'act' : null),
-        figure('Receivers', count(outbox.receivers), outbox.receivers === 0 ? 'no CRM is told' : ''),
+        figure('Dead letters', count(outbox.dead), outbox.dead > 0 ? 'all attempts failed' : '', outbox.dead > 0 ? 'act' : null),
+        figure('Endpoints', count(outbox.receivers), outbox.receivers === 0 ? 'no endpoint configured' : ''),
       );
       if ((outbox.dead ?? 0) !== dead) {
         dead = outbox.dead ?? 0;
@@ -170,7 +170,7 @@ export function createAudit(api, signal) {
     if (busy || !may) return;
     busy = true;
     draw();
-    patch(byId('audit-result'), h('p', { class: 'note' }, 'Reading every record again…'));
+    patch(byId('audit-result'), h('p', { class: 'note' }, 'Verifying all records…'));
     try {
       const answer = await api.verifyAudit();
       if (signal.aborted) return;
@@ -180,9 +180,9 @@ export function createAudit(api, signal) {
         answer?.verified === true
           ? badge(
               'ok',
-              `Verified: ${some(records, 'record')} in ${some(logs.length, 'log')}, as they were written. It took ${milliseconds(answer.milliseconds)}.`,
+              `Verified: ${some(records, 'record')} in ${some(logs.length, 'log')}, as they were written. Verified in ${milliseconds(answer.milliseconds)}.`,
             )
-          : badge('bad', 'Not verified: the log is not as it was written.');
+          : badge('bad', 'Verification failed: the log was changed.');
       patch(
         byId('audit-result'),
         h('p', { class: 'result' }, words, ' ', time(new Date().toISOString(), 'note')),
@@ -222,7 +222,7 @@ export function createAudit(api, signal) {
         figure(
           'Behind',
           count(audit.behind),
-          behind > 0 ? 'not yet in the file' : audit.behind === 0 ? 'all is in the file' : '',
+          behind > 0 ? 'not yet in the file' : audit.behind === 0 ? 'file is complete' : '',
           behind > 100 ? 'watch' : null,
         ),
       );

@@ -11,9 +11,9 @@ export class Problem extends Error {
 
 const unreachable = () =>
   new Problem(0, {
-    title: 'guestlane does not answer',
+    title: 'guestlane does not respond',
     cause: 'the service is not running, or the network is down',
-    fix: 'start it with `guestlane serve`; this page goes on by itself then',
+    fix: 'start it with `guestlane serve`; this page reconnects automatically',
   });
 
 async function refusal(response) {
@@ -23,7 +23,7 @@ async function refusal(response) {
   } catch {
     // A proxy's page, say: the status must do.
   }
-  const title = typeof problem?.title === 'string' ? problem.title : `The service answered ${response.status}`;
+  const title = typeof problem?.title === 'string' ? problem.title : `The service responded ${response.status}`;
   return new Problem(response.status, { ...problem, title });
 }
 

@@ -81,7 +81,7 @@ function signIn(text) {
     askForKey({
       title: 'This is not an API key',
       detail: 'An API key begins with gl_ and has no spaces.',
-      fix: 'Copy the whole key, or make a new one.',
+      fix: 'Copy the complete key, or create a new one.',
     });
     return;
   }
@@ -152,7 +152,7 @@ function start(key) {
   /** The key is refused, now or since some time. */
   const refused = (error) => {
     if (signal.aborted || !(error instanceof Problem) || (error.status !== 401 && error.status !== 403)) return false;
-    const fix = 'Make a new key with the scope sessions:read, or admin.';
+    const fix = 'Create a new key with the scope sessions:read or admin.';
     askForKey({ ...error.problem, fix: error.problem.fix ?? fix });
     return true;
   };
@@ -171,7 +171,7 @@ function start(key) {
     const [shape, text] = {
       connecting: ['begun', 'connecting'],
       live: ['ok', 'live'],
-      polling: ['watch', 'reconnecting; numbers every 2 s'],
+      polling: ['watch', 'reconnecting; updating every 2 s'],
       lost: ['bad', `reconnecting${wait}`],
     }[status];
     place.dataset.status = status;
@@ -185,15 +185,15 @@ function start(key) {
       section.dataset.level = waiting ? 'wait' : 'act';
       patch(byId('state-icon'), waiting ? [] : icon('bad'));
       const since = lastAt && duration((Date.now() - lastAt) / 1000);
-      const sentence = trouble?.status ? 'guestlane cannot say how it is.' : 'guestlane does not answer.';
-      setText(byId('state-sentence'), waiting ? 'Asking…' : sentence);
+      const sentence = trouble?.status ? 'guestlane cannot report its state.' : 'guestlane does not respond.';
+      setText(byId('state-sentence'), waiting ? 'Loading…' : sentence);
       patch(
         byId('state-traffic'),
         waiting
           ? ''
           : since
-            ? ['What is below is as of ', time(new Date(lastAt).toISOString()), `, ${since} ago. This page goes on by itself.`]
-            : 'This page goes on by itself.',
+            ? ['The figures below are from ', time(new Date(lastAt).toISOString()), `, ${since} ago. This page reconnects automatically.`]
+            : 'This page reconnects automatically.',
       );
       patch(byId('state-things'), waiting ? [] : thing({ kind: 'lost', level: 'act', ...lostThing() }));
       if (!waiting) speak(`lost ${trouble?.status}`, sentence);
@@ -215,7 +215,7 @@ function start(key) {
     if (!trouble?.status) {
       return {
         text: 'The service is not running, or the network is down',
-        advice: 'Look at the machine: start it with `guestlane serve`. Guests who are created by other processes are not touched by this.',
+        advice: 'Start it with `guestlane serve`. Sessions that other processes create are not affected.',
       };
     }
     const { title, detail, cause, fix } = trouble.problem;

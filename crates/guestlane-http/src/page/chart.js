@@ -102,8 +102,8 @@ export function createCharts(signal) {
     setAttribute(
       plots.rate,
       'aria-label',
-      `Sessions opened each second of the last minute: ${count(data.opened.at(-1))} in the last second, ` +
-        `at least ${count(Math.min(...data.opened.map((value) => value ?? 0)))}, at most ${count(largest(data.opened))}. ${count(failed)} requests got an error.`,
+      `Sessions opened per second in the last minute: ${count(data.opened.at(-1))} in the last second, ` +
+        `at least ${count(Math.min(...data.opened.map((value) => value ?? 0)))}, at most ${count(largest(data.opened))}. ${count(failed)} requests failed.`,
     );
   }
 
@@ -149,7 +149,7 @@ export function createCharts(signal) {
     setAttribute(
       plots.latency,
       'aria-label',
-      `Latency in the last second: half of the sessions within ${milliseconds(data.p50Ms.at(-1))}, 99 of 100 within ` +
+      `Latency in the last second: p50 ${milliseconds(data.p50Ms.at(-1))}, p99 ` +
         `${milliseconds(data.p99Ms.at(-1))}. Slowest p99 of the last minute: ${milliseconds(largest(data.p99Ms) || null)}.`,
     );
   }
@@ -193,7 +193,7 @@ export function createCharts(signal) {
       setAttribute(
         cursor,
         'aria-valuetext',
-        `${agoWords(shown)}: ${count(data.opened[shown])} opened, ${count(data.failed[shown])} answered with an error, ` +
+        `${agoWords(shown)}: ${count(data.opened[shown])} opened, ${count(data.failed[shown])} failed, ` +
           `p50 ${milliseconds(data.p50Ms[shown])}, p99 ${milliseconds(data.p99Ms[shown])}`,
       );
     }
@@ -214,7 +214,7 @@ export function createCharts(signal) {
     );
     patch(
       byId('chart-table'),
-      h('caption', {}, 'As it was when this was opened, newest first'),
+      h('caption', {}, 'State when this table was opened, newest first'),
       h(
         'thead',
         {},

@@ -26,12 +26,12 @@ function typeOf(schema, all) {
 function boundsOf(schema) {
   const bounds = [];
   const say = (name, words) => schema?.[name] !== undefined && bounds.push(`${words} ${schema[name]}`);
-  say('minLength', 'at least characters:');
-  say('maxLength', 'at most characters:');
+  say('minLength', 'minimum length');
+  say('maxLength', 'maximum length');
   say('minimum', 'from');
   say('maximum', 'to');
-  say('maxItems', 'at most items:');
-  say('maxProperties', 'at most members:');
+  say('maxItems', 'maximum items');
+  say('maxProperties', 'maximum fields');
   say('pattern', 'matches');
   return bounds.join(', ');
 }
@@ -52,13 +52,13 @@ function example(schema, all, depth = 0) {
 function members(schema, all) {
   const [found] = resolve(schema, all);
   const rows = Object.entries(found.properties ?? {}).map(([name, inner]) => {
-    const must = found.required?.includes(name) ? '' : ' (may be absent)';
+    const must = found.required?.includes(name) ? '' : ' (optional)';
     const [target] = resolve(inner, all);
     const text = [inner.description ?? target.description, boundsOf(inner)].filter(Boolean).join(' — ');
     return h('tr', {}, h('td', {}, h('code', {}, name)), h('td', {}, typeOf(inner, all) + must), h('td', {}, prose(text)));
   });
   if (rows.length === 0) return null;
-  const heading = h('tr', {}, ...['Member', 'Type', 'What it is'].map((text) => h('th', { scope: 'col' }, text)));
+  const heading = h('tr', {}, ...['Field', 'Type', 'Description'].map((text) => h('th', { scope: 'col' }, text)));
   return h('table', {}, h('thead', {}, heading), h('tbody', {}, rows));
 }
 
@@ -67,9 +67,9 @@ function parameters(operation, all) {
   const rows = operation.parameters.map((parameter) =>
     h('tr', {},
       h('td', {}, h('code', {}, parameter.name)),
-      h('td', {}, `${parameter.in}, ${typeOf(parameter.schema, all)}${parameter.required ? '' : ' (may be absent)'}`),
+      h('td', {}, `${parameter.in}, ${typeOf(parameter.schema, all)}${parameter.required ? '' : ' (optional)'}`),
       h('td', {}, prose([parameter.description, boundsOf(parameter.schema)].filter(Boolean).join(' — ')))));
-  const heading = h('tr', {}, ...['Parameter', 'Where, type', 'What it is'].map((text) => h('th', { scope: 'col' }, text)));
+  const heading = h('tr', {}, ...['Parameter', 'In, type', 'Description'].map((text) => h('th', { scope: 'col' }, text)));
   return h('table', {}, h('thead', {}, heading), h('tbody', {}, rows));
 }
 
@@ -101,7 +101,7 @@ function answers(operation, all) {
 
 function section(method, path, operation, all) {
   const scopes = operation.security?.flatMap((scheme) => scheme.apiKey ?? []) ?? [];
-  const needs = scopes.length ? `Needs an API key with the scope ${scopes.join(', ')}.` : 'Needs no API key.';
+  const needs = scopes.length ? `Requires an API key with the scope ${scopes.join(', ')}.` : 'Requires no API key.';
   const body = Object.entries(operation.requestBody?.content ?? {})[0];
   return h('section', { id: operation.operationId, 'aria-labelledby': `${operation.operationId}-title` },
     h('h3', { id: `${operation.operationId}-title` }, h('span', { class: 'method' }, method.toUpperCase()), h('span', { class: 'path' }, path)),

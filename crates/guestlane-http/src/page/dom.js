@@ -140,8 +140,8 @@ export function problemBox(problem) {
       'p',
       { class: 'problem-title' },
       icon('bad'),
-      h('strong', {}, capital(problem.title ?? 'That did not work')),
-      page && h('a', { href: page, target: '_blank', rel: 'noopener' }, 'about this problem'),
+      h('strong', {}, capital(problem.title ?? 'The request failed')),
+      page && h('a', { href: page, target: '_blank', rel: 'noopener' }, 'error description'),
     ),
     problem.detail && h('p', {}, prose(problem.detail)),
     h(
@@ -150,10 +150,10 @@ export function problemBox(problem) {
       line('Cause', problem.cause),
       line('What to do', problem.fix),
       problem.retryable &&
-        line('Again?', problem.retryAfter ? `Yes, in ${problem.retryAfter} s.` : 'Yes, it may go well without any change.'),
+        line('Retry', problem.retryAfter ? `Yes, in ${problem.retryAfter} s.` : 'Yes, without changes.'),
       problem.correlationId && [
-        h('dt', {}, 'Correlation id'),
-        h('dd', {}, id(problem.correlationId, 40), copyButton(problem.correlationId, 'correlation id')),
+        h('dt', {}, 'Correlation ID'),
+        h('dd', {}, id(problem.correlationId, 40), copyButton(problem.correlationId, 'correlation ID')),
       ],
     ),
   );

@@ -10,33 +10,33 @@ export function drawFigures({ sessions = {}, latency = {}, series = {} }) {
   const oldest = sessions.oldestUnfinishedSeconds;
   patch(
     byId('figures'),
-    figure('Opened now', `${rate(Math.round(rateNow(series) * 10) / 10)}/s`, 'mean of 10 s'),
-    figure('Half within', milliseconds(latency.p50Ms), of),
-    figure('90 of 100 within', milliseconds(latency.p90Ms)),
-    figure('99 of 100 within', milliseconds(latency.p99Ms)),
-    figure('Open', count(sessions.open), 'since the start'),
+    figure('Opened', `${rate(Math.round(rateNow(series) * 10) / 10)}/s`, 'mean of the last 10 s'),
+    figure('p50 latency', milliseconds(latency.p50Ms), of),
+    figure('p90 latency', milliseconds(latency.p90Ms)),
+    figure('p99 latency', milliseconds(latency.p99Ms)),
+    figure('Open', count(sessions.open), 'since the process started'),
     figure('Unfinished', count(sessions.unfinished), Number.isFinite(oldest) ? `oldest ${duration(oldest)}` : ''),
-    figure('Failed', link(sessions.failed, 'failed'), 'sessions in all'),
+    figure('Failed', link(sessions.failed, 'failed'), 'total'),
     figure(
       'Need attention',
       link(sessions.needsAttention, 'needs_attention'),
-      sessions.needsAttention > 0 ? 'look at them' : '',
+      sessions.needsAttention > 0 ? 'action required' : '',
       sessions.needsAttention > 0 ? 'act' : null,
     ),
   );
 }
 
 function headroom(client) {
-  if (!client.limitPerSecond) return 'no quota set';
+  if (!client.limitPerSecond) return 'no rate limit set';
   const left = Math.max(0, client.limitPerSecond * (1 - (client.usedShare ?? 0)));
-  if (client.usedShare >= 0.95) return 'no room left: sessions wait';
-  const words = client.usedShare >= 0.8 ? 'little room' : client.usedShare >= 0.5 ? 'enough room' : 'plenty of room';
-  return `${words}: ${rate(left)} calls/s more`;
+  if (client.usedShare >= 0.95) return 'rate limit reached; sessions wait';
+  const words = client.usedShare >= 0.8 ? 'low headroom' : client.usedShare >= 0.5 ? 'medium headroom' : 'high headroom';
+  return `${words}: ${rate(left)} calls/s left`;
 }
 
 export function drawClients(clients) {
   if (clients.length === 0) {
-    patch(byId('clients'), h('li', { class: 'empty' }, 'No OAuth client is set.'));
+    patch(byId('clients'), h('li', { class: 'empty' }, 'No OAuth client is configured.'));
     return;
   }
   patch(
@@ -55,7 +55,7 @@ export function drawClients(clients) {
         s('rect', { class: `used used-${level}`, width: share * 100, height: 6 }),
       );
       const words = client.leftOut
-        ? badge('act', `left out: ${client.leftOut}`)
+        ? badge('act', `quarantined: ${client.leftOut}`)
         : level === 'watch'
           ? badge('watch', headroom(client))
           : h('span', { class: 'note' }, headroom(client));
@@ -68,7 +68,7 @@ export function drawClients(clients) {
             'div',
             {
               role: 'meter',
-              'aria-label': `Quota used by client ${client.client}`,
+              'aria-label': `Rate limit used by client ${client.client}`,
               'aria-valuemin': 0,
               'aria-valuemax': 100,
               'aria-valuenow': Math.round(share * 100),
@@ -91,26 +91,26 @@ const CATEGORIES = [
   [
     'tokenValidation',
     'Token validation',
-    'Guest tokens that did not verify, or that the platform refused',
+    'Guest tokens that failed verification or were rejected by the platform',
     'Set the clocks of the machines. Look below at Signing keys whether a key was revoked; if no clock is wrong, do not trust the tokens.',
   ],
   [
     'rateLimit',
     'Rate limit',
-    'The platform answered 429: more calls than it allows',
-    'Nothing is lost: they are waited for. If it stays, set `GUESTLANE_PLATFORM_RATE_LIMIT` to what the platform allows, or ask Genesys for more.',
+    'The platform responded 429: its rate limit was exceeded',
+    'No session is lost; the calls are retried. If the errors persist, set `GUESTLANE_PLATFORM_RATE_LIMIT` to the limit of the platform, or request a higher limit from Genesys.',
   ],
   [
     'auth',
     'Authentication',
-    'Sign-ins that failed, 401 and 403',
-    'Run `guestlane doctor`: it names the client, and the permission or secret to mend.',
+    'Failed access token requests, and responses 401 and 403',
+    'Run `guestlane doctor`: it names the client, and the permission or secret to correct.',
   ],
   [
     'network',
     'Network',
-    'No answers, broken answers, and 5xx of the platform',
-    'Nothing is lost: sessions are completed by themselves. If it stays, look at the platform’s status page and at this network.',
+    'Missing or invalid responses, and 5xx of the platform',
+    'No session is lost; sessions are completed automatically. If the errors persist, check the platform’s status page and the network.',
   ],
 ];
 
@@ -135,15 +135,15 @@ export function drawErrors(errors, problems) {
         { 'data-key': 'other', 'data-category': 'other' },
         h('th', { scope: 'row' }, 'Other'),
         h('td', { class: 'number', 'data-label': 'Count' }, count(other)),
-        h('td', { 'data-label': 'Cause' }, 'None of these'),
-        h('td', { 'data-label': 'What to do' }, 'See below.'),
+        h('td', { 'data-label': 'Cause' }, 'None of the above'),
+        h('td', { 'data-label': 'What to do' }, 'See the recent errors below.'),
       ),
   );
   patch(
     byId('error-summary'),
-    `${some(errors.total, 'attempt')} at a call went wrong in all, repeated ones included. Token validation rate: `,
+    `${some(errors.total, 'attempt')} failed in total, including retried calls. Share of token validation errors: `,
     h('strong', { class: 'tabular', id: 'token-validation-rate' }, errors.tokenValidationRate ?? '–'),
-    ' of them.',
+    '.',
   );
 
   patch(
@@ -167,11 +167,11 @@ export function drawErrors(errors, problems) {
 }
 
 const KEY_STATES = {
-  active: ['ok', 'signs'],
-  next: ['begun', 'will sign'],
-  retiring: ['half', 'retiring: signs no more, its tokens still verify'],
+  active: ['ok', 'active: signs tokens'],
+  next: ['begun', 'next: will sign tokens'],
+  retiring: ['half', 'retiring: signs no new tokens, existing tokens verify'],
   retired: ['begun', 'retired'],
-  revoked: ['bad', 'revoked: its tokens do not verify'],
+  revoked: ['bad', 'revoked: its tokens are rejected'],
 };
 
 export function drawKeys(keys) {

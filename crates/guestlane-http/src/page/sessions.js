@@ -80,7 +80,7 @@ export function createSessions(api, signal) {
     empty.hidden = rows.length > 0 || !loaded;
     setText(
       empty,
-      filter.state || filter.guestId ? 'No session matches.' : 'No sessions yet. This makes one: guestlane create --guest user-1',
+      filter.state || filter.guestId ? 'No session matches.' : 'No sessions yet. Create one: guestlane create --guest user-1',
     );
     newest.hidden = page === 0;
     older.hidden = !nextCursor;
@@ -90,12 +90,12 @@ export function createSessions(api, signal) {
   function drawStatus() {
     const fresh = [...waiting.values()].filter((session) => !rows.some((known) => known.sessionId === session.sessionId)).length;
     const coming = fresh > 0 ? `, ${count(fresh)} new` : '';
-    let text = loaded ? 'Updating live' : '';
-    if (page > 0) text = `Looking back${coming}`;
+    let text = loaded ? 'Live' : '';
+    if (page > 0) text = `Older sessions${coming}`;
     else if (paused) text = `Paused${coming}`;
-    else if (pointed && fresh > 0) text = `Held while you point at it${coming}`;
+    else if (pointed && fresh > 0) text = `Paused while the pointer is over the table${coming}`;
     setText(byId('sessions-status'), text);
-    setText(pause, paused ? 'Go on' : 'Pause');
+    setText(pause, paused ? 'Continue' : 'Pause');
     pause.setAttribute('aria-pressed', String(paused));
     pause.disabled = page > 0;
   }
@@ -174,7 +174,7 @@ export function createSessions(api, signal) {
     const found = await load();
     const narrowed = filter.state || filter.guestId;
     if (found)
-      setText(byId('sessions-range'), narrowed ? `${some(rows.length, 'session')}${nextCursor ? ' and older ones' : ''} found` : '');
+      setText(byId('sessions-range'), narrowed ? `${some(rows.length, 'session')}${nextCursor ? ' or more' : ''} found` : '');
   }
 
   form.addEventListener(

@@ -18,7 +18,7 @@ export function traffic(overview) {
   const perSecond = rateNow(overview.series);
   const pace = perSecond >= 0.5 ? `${rate(Math.round(perSecond * 10) / 10)} sessions/s` : `${some(minute, 'session')} in the last minute`;
   const half = overview.latency?.p50Ms;
-  return Number.isFinite(half) ? `${pace}, half of them within ${milliseconds(half)}` : pace;
+  return Number.isFinite(half) ? `${pace}, p50 latency ${milliseconds(half)}` : pace;
 }
 
 /** What needs somebody (`act`), and what may soon (`watch`). `kind` stays the same while only numbers change. */
@@ -33,7 +33,7 @@ export function things(overview) {
     act(
       'attention',
       `${some(attention, 'session')} ${attention === 1 ? 'needs' : 'need'} attention`,
-      'Too old to be repeated safely. Look in the organization whether the conversation is there; if not, create the session under a new key.',
+      'Too old to be retried safely. Check in the organization whether the conversation exists; if not, create the session with a new idempotency key.',
       '#sessions=needs_attention',
       attention === 1 ? 'Show it' : 'Show them',
     );
@@ -43,7 +43,7 @@ export function things(overview) {
     act(
       'dead',
       some(dead, 'dead letter'),
-      'The CRM did not take it in any of its tries. Mend the receiver, then replay.',
+      'All delivery attempts failed. Correct the webhook endpoint, then replay.',
       '#outbox',
       'Show dead letters',
     );
@@ -52,10 +52,10 @@ export function things(overview) {
   for (const client of leftOut) {
     act(
       `left-out-${client.client}`,
-      `OAuth client ${client.client} is left out: ${client.leftOut}`,
+      `OAuth client ${client.client} is quarantined: ${client.leftOut}`,
       leftOut.length === clients.length
-        ? 'No other client is left: no session can be created until this is mended.'
-        : 'Its calls go as the other clients. Mend it; it is tried again by itself.',
+        ? 'All clients are quarantined: no session can be created until this is corrected.'
+        : 'The other clients send its calls. Correct its secret or roles; it is retried automatically.',
       '#quota',
       'Show clients',
     );
@@ -68,8 +68,8 @@ export function things(overview) {
   if (failed > 0) {
     watch(
       'failed',
-      `${some(failed, 'request')} got an error in the last minute`,
-      'Each was told why. The same idempotency key may be used again once the cause is mended.',
+      `${some(failed, 'request')} failed in the last minute`,
+      'Each error response has the cause. When the cause is corrected, the same idempotency key can be used again.',
       '#errors',
       'Show errors',
     );
@@ -89,8 +89,8 @@ export function things(overview) {
   if (sessions.oldestUnfinishedSeconds > 60) {
     watch(
       'unfinished',
-      `the oldest unfinished session waits for ${duration(sessions.oldestUnfinishedSeconds)}`,
-      'Unfinished sessions are completed by themselves. If the time grows, look at the errors.',
+      `the oldest unfinished session has been waiting for ${duration(sessions.oldestUnfinishedSeconds)}`,
+      'Unfinished sessions are completed automatically. If the time grows, check the errors.',
       '#sessions',
       'Show sessions',
     );
@@ -98,8 +98,8 @@ export function things(overview) {
   if (outbox.oldestPendingSeconds > 300) {
     watch(
       'pending',
-      `the oldest event for the CRM waits for ${duration(outbox.oldestPendingSeconds)}`,
-      'It is tried again by itself. Look whether the receiver is up.',
+      `the oldest event for the CRM has been pending for ${duration(outbox.oldestPendingSeconds)}`,
+      'Delivery is retried automatically. Check whether the webhook endpoint is up.',
       '#outbox',
       'Show outbox',
     );
@@ -108,10 +108,10 @@ export function things(overview) {
     if (!client.leftOut && client.limitPerSecond && client.usedShare >= 0.95) {
       watch(
         `quota-${client.client}`,
-        `OAuth client ${client.client} uses ${percent(client.usedShare)} of its quota`,
-        'Sessions wait for room, so none is refused; they take longer.',
+        `OAuth client ${client.client} uses ${percent(client.usedShare)} of its rate limit`,
+        'Sessions wait for the rate limit, so none is rejected, but they take longer.',
         '#quota',
-        'Show quota',
+        'Show rate limit',
       );
     }
   }
@@ -119,7 +119,7 @@ export function things(overview) {
     watch(
       'audit',
       `the audit log is ${some(audit.behind, 'record')} behind`,
-      'It should catch up by itself. If it does not, look at the disk.',
+      'It catches up automatically. If it does not, check the disk.',
       '#audit',
       'Show audit log',
     );
@@ -133,10 +133,10 @@ export function assess(overview) {
   const acts = found.filter((thing) => thing.level === 'act');
   const list = (items) => items.map((thing) => thing.text).join('; ');
   if (acts.length > 0) {
-    const need = acts.length === 1 ? '1 thing needs you' : `${acts.length} things need you`;
+    const need = acts.length === 1 ? '1 problem requires action' : `${acts.length} problems require action`;
     return { level: 'act', sentence: `${need}: ${list(acts)}.`, things: found, traffic: traffic(overview) };
   }
   if (found.length > 0)
-    return { level: 'watch', sentence: `Nothing needs you, but watch: ${list(found)}.`, things: found, traffic: traffic(overview) };
-  return { level: 'ok', sentence: `All is well: ${traffic(overview)}.`, things: [], traffic: '' };
+    return { level: 'watch', sentence: `No action required. Warnings: ${list(found)}.`, things: found, traffic: traffic(overview) };
+  return { level: 'ok', sentence: `Healthy: ${traffic(overview)}.`, things: [], traffic: '' };
 }

@@ -3,7 +3,7 @@
 import { badge, byId, copyButton, h, icon, id, localHref, patch, problemBox, prose, setText, time } from './dom.js';
 import { count, milliseconds, offset, sessionState, unfinished } from './format.js';
 
-const STATUS = { ok: ['ok', 'ok'], retried: ['retried', 'tried again'], failed: ['bad', 'failed'], waiting: ['wait', 'waiting'] };
+const STATUS = { ok: ['ok', 'ok'], retried: ['retried', 'retried'], failed: ['bad', 'failed'], waiting: ['wait', 'waiting'] };
 
 /** `advice(code)`: cause and fix by the code of an error, if the service has told them. `closed`: the panel was closed. */
 export function createTimeline(api, signal, { advice, closed }) {
@@ -73,8 +73,8 @@ export function createTimeline(api, signal, { advice, closed }) {
       item.kind && item.kind !== item.title?.toLowerCase() && h('span', {}, item.kind),
       Number.isFinite(item.milliseconds) && h('span', {}, `took ${milliseconds(item.milliseconds)}`),
       record && h('span', {}, record),
-      item.correlationId && h('span', {}, 'correlation ', id(item.correlationId, 24), copyButton(item.correlationId, 'correlation id')),
-      item.eventId && h('span', {}, 'event ', id(item.eventId, 24), copyButton(item.eventId, 'event id')),
+      item.correlationId && h('span', {}, 'correlation ', id(item.correlationId, 24), copyButton(item.correlationId, 'correlation ID')),
+      item.eventId && h('span', {}, 'event ', id(item.eventId, 24), copyButton(item.eventId, 'event ID')),
     ];
     return h(
       'li',
@@ -114,7 +114,7 @@ export function createTimeline(api, signal, { advice, closed }) {
       const wait = byId('timeline-wait');
       wait.hidden = entries.length > 0;
       byId('timeline-happened').hidden = entries.length === 0;
-      setText(wait, 'Nothing is on record.');
+      setText(wait, 'No entries are recorded.');
       if (unfinished(session.state) || entries.some((item) => item.status === 'waiting')) timer = setTimeout(load, 3000);
     } catch (error) {
       if (signal.aborted || wanted !== shown) return;
@@ -128,7 +128,7 @@ export function createTimeline(api, signal, { advice, closed }) {
     for (const name of ['timeline-problem', 'timeline-session', 'timeline-entries']) patch(byId(name), []);
     setText(byId('timeline-heading'), 'Session');
     const wait = byId('timeline-wait');
-    setText(wait, 'Asking…');
+    setText(wait, 'Loading…');
     byId('timeline-happened').hidden = true;
     wait.hidden = false;
   }

@@ -25,7 +25,7 @@ use crate::{
 #[utoipa::path(
     get, path = "/v1/audit/checkpoint", tag = "audit", operation_id = "getCheckpoint",
     security(("apiKey" = ["sessions:read"])),
-    responses((status = 200, description = "The checkpoint of the log that is written", body = Checkpoint), AuthErrors, NotFoundErrors),
+    responses((status = 200, description = "Checkpoint of the current log", body = Checkpoint), AuthErrors, NotFoundErrors),
 )]
 pub(crate) async fn checkpoint(
     State(app): State<App>,
@@ -41,7 +41,7 @@ pub(crate) async fn checkpoint(
     let nothing = || {
         Problem::new(
             ErrorCode::NotFound,
-            "there are no records yet",
+            "the audit log has no records yet",
             "create a session first",
         )
     };
@@ -69,7 +69,8 @@ pub(crate) async fn checkpoint(
 #[utoipa::path(
     post, path = "/v1/audit:verify", tag = "audit", operation_id = "verifyAudit",
     security(("apiKey" = ["admin"])),
-    responses((status = 200, description = "All lines are as they were written", body = AuditProof), AuthErrors),
+    responses((status = 200,
+        description = "Result of the verification: no record was changed, removed or added", body = AuditProof), AuthErrors),
 )]
 pub(crate) async fn verify(
     State(app): State<App>,
@@ -97,8 +98,8 @@ pub(crate) async fn verify(
     let defect = |_| {
         Problem::new(
             ErrorCode::InternalError,
-            "the check ended early",
-            "ask again",
+            "the verification task failed",
+            "retry",
         )
     };
     let checked = checking
@@ -132,8 +133,7 @@ fn proven((log, checked): LogVerification) -> Result<ProvenLog, Problem> {
             })
         }
         Err(unproven) => {
-            let fix =
-                "keep the files as they are; docs/audit.md says how to find out what was changed";
+            let fix = "keep the files unchanged; docs/audit.md describes how to find the change";
             Err(Problem::new(
                 ErrorCode::AuditVerificationFailed,
                 display_chain(&unproven),

@@ -86,10 +86,16 @@ pub(crate) struct Summary {
 #[utoipa::path(
     post, path = "/v1/sessions:batch", tag = "sessions", operation_id = "createSessions",
     security(("apiKey" = ["sessions:write"])),
-    params(("Idempotency-Key" = Option<String>, Header, description = "The batch's name, from which rows without a key get theirs; without one, one is made and returned", min_length = 1, max_length = 255, example = "night-2026-11-23")),
-    request_body(content = String, content_type = "application/jsonl", description = "One `CreateSessionRequest` a line", example = "{\"guestId\":\"user-1\",\"queueId\":\"5e0c0000-0000-4000-8000-000000000001\"}\n"),
+    params(("Idempotency-Key" = Option<String>, Header,
+        description = "Name of the batch, from which idempotency keys of rows without one are \
+            derived. If absent, a name is generated and returned", min_length = 1, max_length = 255, example = "night-2026-11-23")),
+    request_body(content = String, content_type = "application/jsonl",
+        description = "One `CreateSessionRequest` per line", example = "{\"guestId\":\"user-1\",\"queueId\":\"5e0c0000-0000-4000-8000-000000000001\"}\n"),
     responses(
-        (status = 200, description = "Lines of `Session` with `row`, of `RowFailed`, and at last of `{\"summary\": Summary}`", content_type = "application/jsonl", body = String, headers(("Idempotency-Key" = String, description = "The batch's name, in quotes"))),
+        (status = 200,
+            description = "One line per row, `Session` with `row` or `RowFailed`; the last line \
+                is `{\"summary\": Summary}`", content_type = "application/jsonl", body = String, headers(("Idempotency-Key" = String,
+                description = "Name of the batch, as a quoted string"))),
         AuthErrors, BodyErrors,
     ),
 )]
@@ -111,8 +117,8 @@ pub(crate) async fn create_all(
     if app.shutdown_token().is_cancelled() {
         return Err(Problem::new(
             ErrorCode::ShuttingDown,
-            "the service is ending",
-            "send it again, under the same key",
+            "the service is shutting down",
+            "retry with the same idempotency key",
         )
         .retry_after(1));
     }
@@ -218,11 +224,11 @@ impl Reading {
                     .await
                 {
                     Some(begun) => begun.map(|begun| (request, begun)).map_err(|outage| {
-                        let detail = format!("{outage}: the row was not begun");
+                        let detail = format!("{outage}: the row was not started");
                         Problem::new(
                             ErrorCode::PlatformFailing,
                             detail,
-                            "send the batch again, under the same key",
+                            "send the batch again with the same idempotency key",
                         )
                         .retry_after(60)
                     }),
@@ -326,7 +332,7 @@ fn line(value: &impl Serialize) -> Bytes {
 const SILENCE: Duration = Duration::from_secs(60);
 
 #[derive(Debug, thiserror::Error)]
-#[error("no line came for {} s", SILENCE.as_secs())]
+#[error("no line was received for {} s", SILENCE.as_secs())]
 struct IdleTimeout;
 
 /// The lines of a request body, as they arrive.
@@ -393,15 +399,15 @@ fn too_long(too_long: TooLong) -> Problem {
     Problem::new(
         ErrorCode::PayloadTooLarge,
         too_long.to_string(),
-        "send one session a line, with a line break after each",
+        "send one session per line, with a line break after each",
     )
 }
 
 fn is_array() -> Problem {
-    let detail = "the batch is a JSON array: nothing after this line was read";
+    let detail = "the batch is a JSON array; the rest of the body was not read";
     Problem::new(
         ErrorCode::InvalidRequest,
         detail,
-        "send one JSON object a line, without brackets around them and commas between them",
+        "send one JSON object per line, without enclosing brackets and separating commas",
     )
 }

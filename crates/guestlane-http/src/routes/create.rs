@@ -46,26 +46,38 @@ const WAIT: Duration = Duration::from_secs(25);
     post, path = "/v1/sessions", tag = "sessions", operation_id = "createSession",
     security(("apiKey" = ["sessions:write"])),
     params(
-        ("Idempotency-Key" = Option<String>, Header, description = "The name of this wish, in quotes or bare; without one, one is made and returned", min_length = 1, max_length = 255, example = "order-2231-chat"),
-        ("Prefer" = Option<String>, Header, description = "`wait=n`: how many seconds the caller waits (25 if not said); `respond-async`: none (RFC 7240)", example = "wait=10"),
-        ("traceparent" = Option<String>, Header, description = "The caller's trace (W3C Trace Context): passed on to the platform and to the CRM", example = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
+        ("Idempotency-Key" = Option<String>, Header,
+            description = "Idempotency key of the session, quoted or unquoted. If absent, a key \
+                is generated and returned", min_length = 1, max_length = 255, example = "order-2231-chat"),
+        ("Prefer" = Option<String>, Header,
+            description = "`wait=n`: seconds to wait for the session (default 25); \
+                `respond-async`: do not wait (RFC 7240)", example = "wait=10"),
+        ("traceparent" = Option<String>, Header,
+            description = "Trace of the caller (W3C Trace Context), passed on to the platform and \
+                to the CRM", example = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
     ),
     request_body(content = CreateSessionRequest, example = json!({"guestId": "user-8842-xyz", "queueId": "5e0c0000-0000-4000-8000-000000000001", "attributes": {"source": "web-portal", "tier": "premium"}})),
     responses(
-        (status = 201, description = "It is open", body = Session, headers(
-            ("Location" = String, description = "Where it can be looked at"),
-            ("Idempotency-Key" = String, description = "Its key, in quotes"),
+        (status = 201, description = "The session is open", body = Session, headers(
+            ("Location" = String, description = "URL of the session"),
+            ("Idempotency-Key" = String,
+                description = "Idempotency key of the session, as a quoted string"),
         )),
-        (status = 200, description = "It was open already: nothing was done", body = Session, headers(
-            ("Location" = String, description = "Where it can be looked at"),
-            ("Idempotency-Key" = String, description = "Its key, in quotes"),
+        (status = 200, description = "The session was already open; nothing was done", body = Session, headers(
+            ("Location" = String, description = "URL of the session"),
+            ("Idempotency-Key" = String,
+                description = "Idempotency key of the session, as a quoted string"),
             ("Idempotency-Replayed" = String, description = "`true`"),
         )),
-        (status = 202, description = "It is recorded, and will be completed: look at it, or ask again under the same key", body = Session, headers(
-            ("Location" = String, description = "Where it can be looked at"),
-            ("Idempotency-Key" = String, description = "Its key, in quotes"),
-            ("Retry-After" = u64, description = "Seconds until it is worth asking again"),
-            ("Preference-Applied" = String, description = "What was preferred, where that ended the waiting"),
+        (status = 202,
+            description = "The session is recorded and will be completed. Read it, or retry with \
+                the same idempotency key", body = Session, headers(
+            ("Location" = String, description = "URL of the session"),
+            ("Idempotency-Key" = String,
+                description = "Idempotency key of the session, as a quoted string"),
+            ("Retry-After" = u64, description = "Seconds after which to retry"),
+            ("Preference-Applied" = String,
+                description = "The applied preference, if it ended the wait"),
         )),
         AuthErrors, BodyErrors, SessionRefused,
     ),
@@ -84,8 +96,8 @@ pub(crate) async fn create(
     if app.shutdown_token().is_cancelled() {
         return Err(Problem::new(
             ErrorCode::ShuttingDown,
-            "the service is ending",
-            "send it again, under the same key",
+            "the service is shutting down",
+            "retry with the same idempotency key",
         )
         .retry_after(1)
         .with_session_key(&request.key));
@@ -125,8 +137,8 @@ pub(crate) async fn create(
         Ok(Err(error)) => error_response(&app, error, &key).await,
         Err(_) => Err(Problem::new(
             ErrorCode::InternalError,
-            "the session's task ended early",
-            "ask again with the same key",
+            "the task of the session failed",
+            "retry with the same idempotency key",
         )
         .with_session_key(&key)),
     }
@@ -170,8 +182,8 @@ fn wish_with_key(
     match &wish.idempotency_key {
         Some(other) if other != key.as_str() => Err(ValidationError::new(
             "idempotencyKey",
-            "is another than the one in the header Idempotency-Key",
-            "send the key once: in the header",
+            "differs from the header Idempotency-Key",
+            "send the key in the header only",
         )),
         _ => Ok(CreateSessionRequest {
             idempotency_key: Some(key.to_string()),
@@ -181,11 +193,11 @@ fn wish_with_key(
 }
 
 fn overloaded(key: &IdempotencyKey) -> Problem {
-    let detail = "more sessions are under way than can be served soon; this request did nothing";
+    let detail = "more sessions are in flight than can be served soon; this request did nothing";
     Problem::new(
         ErrorCode::Overloaded,
         detail,
-        "send it again after so many seconds, under the same key",
+        "retry after the seconds in Retry-After, with the same idempotency key",
     )
     // Spread the retries of many clients over time.
     .retry_after(fastrand::u64(1..=3))

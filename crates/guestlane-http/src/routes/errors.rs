@@ -23,7 +23,7 @@ use crate::{
 #[utoipa::path(
     get, path = "/v1/errors", tag = "operation", operation_id = "getErrors",
     security(("apiKey" = ["sessions:read"])),
-    responses((status = 200, description = "The counts", body = ErrorRates), AuthErrors),
+    responses((status = 200, description = "Error counts", body = ErrorRates), AuthErrors),
 )]
 pub(crate) async fn errors(
     State(app): State<App>,
@@ -41,8 +41,8 @@ pub(crate) async fn page(PathId(code): PathId) -> Result<Response, Problem> {
     let nothing = || {
         Problem::new(
             ErrorCode::NotFound,
-            "there is no such kind of problem",
-            "/docs lists them",
+            "no problem has this code",
+            "/docs lists all codes",
         )
     };
     let code = ErrorCode::from_name(&code).ok_or_else(nothing)?;

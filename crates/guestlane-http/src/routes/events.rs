@@ -32,7 +32,7 @@ use crate::{
 #[utoipa::path(
     get, path = "/v1/overview", tag = "operation", operation_id = "getOverview",
     security(("apiKey" = ["sessions:read"])),
-    responses((status = 200, description = "As of the last second", body = Overview), AuthErrors),
+    responses((status = 200, description = "State of the service, sampled once per second", body = Overview), AuthErrors),
 )]
 pub(crate) async fn now(State(app): State<App>, who: Authenticated) -> Result<Response, Problem> {
     who.require_scope(Scope::SessionsRead)?;
@@ -46,7 +46,8 @@ pub(crate) async fn now(State(app): State<App>, who: Authenticated) -> Result<Re
 #[utoipa::path(
     get, path = "/v1/events", tag = "operation", operation_id = "streamEvents",
     security(("apiKey" = ["sessions:read"])),
-    responses((status = 200, description = "Until the service or the caller ends it", content_type = "text/event-stream", body = String), AuthErrors),
+    responses((status = 200,
+        description = "Event stream, which lasts until the service or the client closes it", content_type = "text/event-stream", body = String), AuthErrors),
 )]
 pub(crate) async fn stream(
     State(app): State<App>,

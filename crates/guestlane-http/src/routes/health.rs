@@ -36,7 +36,7 @@ const OK: Health = Health {
 /// Liveness probe
 #[utoipa::path(
     get, path = "/healthz", tag = "operation", operation_id = "getHealth", security(()),
-    responses((status = 200, description = "It does", body = Health)),
+    responses((status = 200, description = "The node accepts requests", body = Health)),
 )]
 pub(crate) async fn live() -> Response {
     json_response(StatusCode::OK, &OK)
@@ -49,20 +49,20 @@ pub(crate) async fn live() -> Response {
 /// service unready: it affects all instances alike.
 #[utoipa::path(
     get, path = "/readyz", tag = "operation", operation_id = "getReadiness", security(()),
-    responses((status = 200, description = "It does", body = Health), NotReady),
+    responses((status = 200, description = "The node accepts requests", body = Health), NotReady),
 )]
 pub(crate) async fn ready(State(app): State<App>) -> Result<Response, Problem> {
     readiness::check(&app).map_err(|unready| match unready {
         NotReadyReason::ShuttingDown => Problem::new(
             ErrorCode::ShuttingDown,
             unready.reason(),
-            "ask another instance",
+            "send the request to another node",
         )
         .retry_after(1),
         _ => Problem::new(
             ErrorCode::StoreFailed,
             unready.reason(),
-            "look into the log; docs/runbooks/store.md says what to do",
+            "read the log; docs/runbooks/store.md describes what to do",
         )
         .retry_after(1),
     })?;

@@ -21,7 +21,7 @@ const KEEP: Duration = Duration::from_secs(3600);
 /// whose last guest tokens have not expired yet.
 #[utoipa::path(
     get, path = "/.well-known/jwks.json", tag = "tokens", operation_id = "getKeys", security(()),
-    responses((status = 200, description = "The key set", content_type = "application/jwk-set+json", body = KeySet)),
+    responses((status = 200, description = "JWK set of the published signing keys", content_type = "application/jwk-set+json", body = KeySet)),
 )]
 pub(crate) async fn jwks(State(app): State<App>) -> Response {
     let set = app.engine().keyring().jwks(app.clock().now()).to_string();

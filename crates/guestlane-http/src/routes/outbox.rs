@@ -49,8 +49,8 @@ impl Which {
             let invalid = || {
                 ValidationError::new(
                     "cursor",
-                    "is no cursor",
-                    "send nextCursor of the page before",
+                    "is not a cursor",
+                    "send nextCursor of the previous page",
                 )
             };
             number.filter(|place| *place >= 0).ok_or_else(invalid)
@@ -102,8 +102,8 @@ pub(crate) async fn list(
 #[utoipa::path(
     post, path = "/v1/outbox/{id}:replay", tag = "crm", operation_id = "replayEvent",
     security(("apiKey" = ["admin"])),
-    params(("id" = String, Path, description = "The event's id", min_length = 1, max_length = 64, example = "msg_019ab1234567700080000123456789ab")),
-    responses((status = 202, description = "It is sent again", body = Replayed), AuthErrors, NotFoundErrors),
+    params(("id" = String, Path, description = "Event ID", min_length = 1, max_length = 64, example = "msg_019ab1234567700080000123456789ab")),
+    responses((status = 202, description = "The event is pending again", body = Replayed), AuthErrors, NotFoundErrors),
 )]
 pub(crate) async fn replay(
     State(app): State<App>,
@@ -112,7 +112,7 @@ pub(crate) async fn replay(
 ) -> Result<Response, Problem> {
     who.require_scope(Scope::Admin)?;
     let nothing = || {
-        let detail = "there is no such event, or its guest was erased";
+        let detail = "the event does not exist, or its guest was erased";
         Problem::new(ErrorCode::NotFound, detail, "`GET /v1/outbox` lists events").of_field("id")
     };
     let id = id.strip_suffix(":replay").ok_or_else(nothing)?;

@@ -41,7 +41,7 @@ fn asset(name: &str) -> Result<Response, Problem> {
     let nothing = || {
         Problem::new(
             ErrorCode::NotFound,
-            "there is no such page",
+            "the page does not exist",
             "the pages are / and /docs",
         )
     };

@@ -59,7 +59,7 @@ impl Which {
                 .map(session::SessionState::name)
                 .join(", ");
             session::SessionState::from_name(&name).ok_or_else(|| {
-                ValidationError::new("state", "is no state", format!("use one of {names}"))
+                ValidationError::new("state", "is not a state", format!("use one of {names}"))
             })
         };
         Ok(SessionFilter {
@@ -79,7 +79,7 @@ impl Which {
                 .transpose()
                 .map_err(|invalid| ValidationError {
                     field: "cursor".to_owned(),
-                    fix: "send nextCursor of the page before".to_owned(),
+                    fix: "send nextCursor of the previous page".to_owned(),
                     ..invalid
                 })?,
             limit: limit(self.limit)?,
@@ -125,7 +125,7 @@ pub(crate) fn limit(limit: Option<u32>) -> Result<u32, ValidationError> {
         Some(limit) if (1..=MOST).contains(&limit) => Ok(limit),
         Some(_) => Err(ValidationError::new(
             "limit",
-            "is out of bounds",
+            "is out of range",
             format!("use 1 to {MOST}"),
         )),
     }
@@ -140,7 +140,7 @@ pub(crate) fn limit(limit: Option<u32>) -> Result<u32, ValidationError> {
 #[utoipa::path(
     get, path = "/v1/sessions/{id}", tag = "sessions", operation_id = "getSession",
     security(("apiKey" = ["sessions:read"]), ("apiKey" = ["sessions:write"])),
-    params(("id" = String, Path, description = "The session's id", format = Uuid, min_length = 36, max_length = 36, example = "019ab123-4567-7000-8000-0123456789ab")),
+    params(("id" = String, Path, description = "Session ID", format = Uuid, min_length = 36, max_length = 36, example = "019ab123-4567-7000-8000-0123456789ab")),
     responses((status = 200, description = "The session", body = Session), AuthErrors, NotFoundErrors),
 )]
 pub(crate) async fn show(
@@ -165,8 +165,8 @@ pub(crate) async fn show(
 #[utoipa::path(
     get, path = "/v1/sessions/{id}/timeline", tag = "sessions", operation_id = "getSessionTimeline",
     security(("apiKey" = ["sessions:read"])),
-    params(("id" = String, Path, description = "The session's id", format = Uuid, min_length = 36, max_length = 36, example = "019ab123-4567-7000-8000-0123456789ab")),
-    responses((status = 200, description = "All that is known, oldest first", body = Timeline), AuthErrors, NotFoundErrors),
+    params(("id" = String, Path, description = "Session ID", format = Uuid, min_length = 36, max_length = 36, example = "019ab123-4567-7000-8000-0123456789ab")),
+    responses((status = 200, description = "Timeline of the session, oldest entry first", body = Timeline), AuthErrors, NotFoundErrors),
 )]
 pub(crate) async fn show_timeline(
     State(app): State<App>,
@@ -195,12 +195,12 @@ async fn session(app: &App, id: &str) -> Result<session::SessionRecord, Problem>
 /// The problem for a missing session and for a session of another owner. Both look the same, so
 /// that a caller does not learn of other owners' sessions.
 fn no_session() -> Problem {
-    let detail =
-        "there is no session of that id here: it may have been forgotten, or be in another store";
+    let detail = "no session with this ID exists in this store; it may have been deleted, or be in another \
+         store";
     Problem::new(
         ErrorCode::NotFound,
         detail,
-        "`GET /v1/sessions` lists those that are here",
+        "`GET /v1/sessions` lists the sessions of this store",
     )
     .of_field("id")
 }

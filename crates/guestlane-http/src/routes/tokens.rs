@@ -28,7 +28,7 @@ const MAX_TOKEN: usize = 16 * 1024;
     post, path = "/v1/tokens:verify", tag = "tokens", operation_id = "verifyToken",
     security(("apiKey" = ["tokens:verify"])),
     request_body = VerifyTokenRequest,
-    responses((status = 200, description = "The verdict: look at `valid`", body = VerifyTokenResponse), AuthErrors, BodyErrors),
+    responses((status = 200, description = "Result of the verification; see `valid`", body = VerifyTokenResponse), AuthErrors, BodyErrors),
 )]
 pub(crate) async fn verify(
     State(app): State<App>,

@@ -270,8 +270,8 @@ async fn while_the_platform_fails_a_session_is_recorded_and_the_same_key_complet
                 .get(&path)
                 .await
                 .body
-                .windows(16)
-                .any(|text| text == b"The CRM was told")
+                .windows(15)
+                .any(|text| text == b"Event delivered")
         })
         .await;
 }

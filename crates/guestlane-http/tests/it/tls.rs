@@ -199,7 +199,7 @@ async fn beyond_this_machine_only_with_a_key_and_with_tls() {
         .unwrap_err()
         .to_string();
     assert!(
-        refused.contains("no API key") && refused.contains("guestlane api-keys create"),
+        refused.contains("no valid API key") && refused.contains("guestlane api-keys create"),
         "{refused}"
     );
     assert!(bind(&world.engine, "127.0.0.1:0").await.is_ok());

@@ -61,98 +61,147 @@ macro_rules! settings {
 
 settings! {
     ORG_DOMAIN: "GENESYS_ORG_DOMAIN", "genesys.org_domain", None, false,
-        "The organization's domain, like acme.mygenesyscloud.com.";
+        "Domain of the organization, like acme.mygenesyscloud.com.";
     REGION: "GENESYS_REGION", "genesys.region", None, false,
-        "The region of the public platform: its domain, like mypurecloud.ie, or its AWS name, like eu-west-1. Of the official surfaces.";
+        "Region of the public platform: its domain, like mypurecloud.ie, or its AWS name, like \
+         eu-west-1. For web-messaging and open-messaging.";
     BASE_URL: "GENESYS_BASE_URL", "genesys.base_url", None, false,
-        "One origin for all calls in the place of https://GENESYS_ORG_DOMAIN or the region's hosts: the simulator, a gateway.";
-    LOGIN_URL: "GENESYS_LOGIN_URL", "genesys.login_url", None, false, "Where to sign in, in the place of https://login.GENESYS_REGION.";
-    API_URL: "GENESYS_API_URL", "genesys.api_url", None, false, "Where calls go, in the place of https://api.GENESYS_REGION.";
+        "Origin for all calls, such as a simulator or a gateway; replaces \
+         https://GENESYS_ORG_DOMAIN and the region's hosts.";
+    LOGIN_URL: "GENESYS_LOGIN_URL", "genesys.login_url", None, false,
+        "URL of the OAuth server; replaces https://login.GENESYS_REGION.";
+    API_URL: "GENESYS_API_URL", "genesys.api_url", None, false,
+        "URL of the platform API; replaces https://api.GENESYS_REGION.";
     WEBMESSAGING_URL: "GENESYS_WEBMESSAGING_URL", "genesys.webmessaging_url", None, false,
-        "Where the guest socket is, in the place of wss://webmessaging.GENESYS_REGION.";
+        "URL of the guest WebSocket; replaces wss://webmessaging.GENESYS_REGION.";
     CDN_URL: "GENESYS_CDN_URL", "genesys.cdn_url", None, false,
-        "Where configurations of deployments are, in the place of https://api-cdn.GENESYS_REGION.";
+        "URL of deployment configurations; replaces https://api-cdn.GENESYS_REGION.";
     CA_FILE: "GENESYS_CA_FILE", "genesys.ca_file", None, false,
-        "Certificates in PEM that the platform's must be signed by; by default those that the system believes.";
-    CLIENT_ID: "GENESYS_CLIENT_ID", "genesys.client_id", None, false, "The OAuth client's id; several, with spaces between, are used together, each with a quota of its own.";
-    CLIENT_SECRET: "GENESYS_CLIENT_SECRET", "genesys.client_secret", None, true, "The OAuth client's secret; several, with spaces between, in the order of the ids.";
-    CLIENT_SECRET_FILE: "GENESYS_CLIENT_SECRET_FILE", "genesys.client_secret_file", None, false, "A file that has GENESYS_CLIENT_SECRET.";
-    QUEUE_ID: "GENESYS_QUEUE_ID", "genesys.queue_id", None, false, "The queue of sessions that name none.";
-    WEBHOOK_URL: "CRM_WEBHOOK_URL", "crm.webhook_url", None, false, "URL of the CRM's webhook endpoint; several, separated by spaces, each receive every event; without it no event is sent.";
+        "PEM file of the certificate authorities that may sign the platform's certificate; by \
+         default the system's trusted roots.";
+    CLIENT_ID: "GENESYS_CLIENT_ID", "genesys.client_id", None, false,
+        "ID of the OAuth client; several, separated by spaces, are used as a pool, each with its \
+         own rate limit.";
+    CLIENT_SECRET: "GENESYS_CLIENT_SECRET", "genesys.client_secret", None, true,
+        "Secret of the OAuth client; several, separated by spaces, in the order of the IDs.";
+    CLIENT_SECRET_FILE: "GENESYS_CLIENT_SECRET_FILE", "genesys.client_secret_file", None, false,
+        "File that contains GENESYS_CLIENT_SECRET.";
+    QUEUE_ID: "GENESYS_QUEUE_ID", "genesys.queue_id", None, false,
+        "Default queue, for sessions that name none.";
+    WEBHOOK_URL: "CRM_WEBHOOK_URL", "crm.webhook_url", None, false,
+        "URL of the CRM's webhook endpoint; several, separated by spaces, each receive every \
+         event; without it, no event is sent.";
     WEBHOOK_SECRET: "CRM_WEBHOOK_SECRET", "crm.webhook_secret", None, true,
-        "What signs webhooks: a secret (whsec_…) for each address, with spaces between; NEW,OLD for one that is rotated. Without it they are made and kept (`guestlane outbox secret`).";
-    WEBHOOK_SECRET_FILE: "CRM_WEBHOOK_SECRET_FILE", "crm.webhook_secret_file", None, false, "A file that has CRM_WEBHOOK_SECRET.";
+        "Secrets that sign webhooks (whsec_…), one per endpoint, separated by spaces; NEW,OLD \
+         during a rotation. By default they are generated and kept in the store (`guestlane \
+         outbox secret`).";
+    WEBHOOK_SECRET_FILE: "CRM_WEBHOOK_SECRET_FILE", "crm.webhook_secret_file", None, false,
+        "File that contains CRM_WEBHOOK_SECRET.";
     ALLOW_PRIVATE: "CRM_ALLOW_PRIVATE_NETWORKS", "crm.allow_private_networks", Some("false"), false,
-        "Whether the CRM may be in a private network or on this machine.";
+        "Whether webhook endpoints may have private or loopback addresses.";
     CRM_CA_FILE: "CRM_CA_FILE", "crm.ca_file", None, false,
-        "Certificates in PEM that the CRM's must be signed by; by default those that the system believes.";
+        "PEM file of the certificate authorities that may sign the CRM's certificate; by default \
+         the system's trusted roots.";
     SURFACE: "GUESTLANE_SURFACE", "surface", Some("rest"), false,
-        "Which of the platform's APIs opens the conversation: rest, web-messaging or open-messaging.";
-    DEPLOYMENT_ID: "GENESYS_DEPLOYMENT_ID", "genesys.deployment_id", None, false, "The web deployment. Of web-messaging.";
+        "Platform API that opens the conversation: rest, web-messaging or open-messaging.";
+    DEPLOYMENT_ID: "GENESYS_DEPLOYMENT_ID", "genesys.deployment_id", None, false,
+        "ID of the web deployment. For web-messaging.";
     ORIGIN: "GENESYS_ORIGIN", "genesys.origin", None, false,
-        "The Origin that the deployment allows; by default that of the guest socket. Of web-messaging.";
-    INTEGRATION_ID: "GENESYS_INTEGRATION_ID", "genesys.integration_id", None, false, "The Open Messaging integration. Of open-messaging.";
+        "Origin header, which the deployment must allow; by default the origin of the guest \
+         WebSocket. For web-messaging.";
+    INTEGRATION_ID: "GENESYS_INTEGRATION_ID", "genesys.integration_id", None, false,
+        "ID of the Open Messaging integration. For open-messaging.";
     EXTERNAL_SOURCE_ID: "GENESYS_EXTERNAL_SOURCE_ID", "genesys.external_source_id", None, false,
-        "The external source in which a guest id is a contact's external id: without it, only e-mail or telephone keep a contact from being made twice.";
+        "ID of the external source in which a guest ID is a contact's external ID. Without it, \
+         only an e-mail address or a telephone number prevents a duplicate contact.";
     FIRST_MESSAGE: "GENESYS_FIRST_MESSAGE", "genesys.first_message", Some("Hello"), false,
-        "What the guest says first, which opens the conversation; join sends a Presence event instead. Of the official surfaces.";
+        "First message of the guest, which opens the conversation; join sends a Presence event \
+         instead. For web-messaging and open-messaging.";
     LINK_CONTACT: "GENESYS_LINK_CONTACT", "genesys.link_contact", Some("true"), false,
-        "Whether the contact is linked to the conversation: two calls. Of the official surfaces.";
+        "Whether the contact is linked to the conversation, which takes two calls. For \
+         web-messaging and open-messaging.";
     MOVE_TO_QUEUE: "GENESYS_MOVE_TO_QUEUE", "genesys.move_to_queue", Some("false"), false,
-        "Whether the conversation is moved to its queue, for inbound flows that do not read routingTarget. Of the official surfaces.";
+        "Whether the conversation is moved to its queue, for inbound flows that do not read \
+         routingTarget. For web-messaging and open-messaging.";
     SEND_GUEST_TOKEN: "GENESYS_SEND_GUEST_TOKEN", "genesys.send_guest_token", Some("false"), false,
-        "Whether the inbound flow gets the guest token as an attribute, where it fits into 2,048 bytes. Of the official surfaces.";
-    STATE_DIR: "GUESTLANE_STATE_DIR", "state_dir", Some(".guestlane"), false, "Where the store and the master key are.";
-    DATABASE_URL: "GUESTLANE_DATABASE_URL", "database_url", None, false, "The store, as sqlite:PATH, or as postgres://USER:PASSWORD@HOST:5432/DATABASE, which several machines share; by default a file in the state directory.";
-    DATABASE_URL_FILE: "GUESTLANE_DATABASE_URL_FILE", "database_url_file", None, false, "A file that has GUESTLANE_DATABASE_URL.";
+        "Whether the guest token is sent to the inbound flow as an attribute, if it fits into \
+         2,048 bytes. For web-messaging and open-messaging.";
+    STATE_DIR: "GUESTLANE_STATE_DIR", "state_dir", Some(".guestlane"), false,
+        "Directory of the store and the master key.";
+    DATABASE_URL: "GUESTLANE_DATABASE_URL", "database_url", None, false,
+        "URL of the store: sqlite:PATH, or postgres://USER:PASSWORD@HOST:5432/DATABASE, which \
+         several machines can share; by default a file in the state directory.";
+    DATABASE_URL_FILE: "GUESTLANE_DATABASE_URL_FILE", "database_url_file", None, false,
+        "File that contains GUESTLANE_DATABASE_URL.";
     AUDIT_LOG: "GUESTLANE_AUDIT_LOG", "audit_log", None, false,
-        "The audit log; by default audit/session-audit.jsonl, here or in the state directory that was chosen.";
+        "Path of the audit log; by default audit/session-audit.jsonl, in the working directory, \
+         or in the state directory if that is set.";
     AUDIT_GUEST_ID_MODE: "GUESTLANE_AUDIT_GUEST_ID_MODE", "audit.guest_id_mode", Some("plain"), false,
-        "How the audit log calls guests: plain, or pseudonym, which can be erased.";
+        "Form of guest IDs in the audit log: plain, or pseudonym, which can be erased.";
     AUDIT_MAX_FILE_SIZE: "GUESTLANE_AUDIT_MAX_FILE_SIZE", "audit.max_file_size", Some("64MiB"), false,
-        "How large a file of the audit log becomes before the next one is begun: like 64MiB, or off.";
+        "Size at which the audit log is rotated: like 64MiB, or off.";
     SESSION_RETENTION: "GUESTLANE_SESSION_RETENTION", "retention.sessions", Some("off"), false,
-        "How long sessions that are open or failed are kept, with their keys: like 72h or 30d, or off for ever. Audit records stay.";
+        "How long open and failed sessions are kept with their idempotency keys: like 72h or 30d; \
+         off keeps them forever. Audit records are not deleted.";
     SIGNING_KEY_PUBLISH_LEAD: "GUESTLANE_SIGNING_KEY_PUBLISH_LEAD", "signing_keys.publish_lead", Some("24h"), false,
-        "How long a signing key is published before it signs: at least as long as verifiers cache the key set.";
+        "How long a signing key is published before it signs. Choose at least the time for which \
+         verifiers cache the key set.";
     SIGNING_KEY_ROTATION_INTERVAL: "GUESTLANE_SIGNING_KEY_ROTATION_INTERVAL", "signing_keys.rotation_interval", Some("off"), false,
-        "How old the active signing key becomes before the next one takes over: like 30d, or off.";
+        "Age of the active signing key at which the next one replaces it: like 30d, or off.";
     LISTEN: "GUESTLANE_LISTEN", "serve.listen", Some("127.0.0.1:8971"), false,
-        "Where the service listens: an address and a port. Beyond this machine only with an API key and a certificate.";
+        "Address and port of the service. An address other than loopback requires an API key and \
+         TLS.";
     METRICS_LISTEN: "GUESTLANE_METRICS_LISTEN", "serve.metrics_listen", Some("127.0.0.1:8972"), false,
-        "Where the service's metrics are, without a key: an address and a port, or off.";
+        "Address and port of the service's metrics, which need no API key; or off.";
     METRICS_ALLOW_PUBLIC: "GUESTLANE_METRICS_ALLOW_PUBLIC", "serve.metrics_allow_public", Some("false"), false,
-        "Whether the metrics' listener may be beyond this machine: it has no key and no TLS.";
+        "Whether metrics may be served on an address other than loopback. They have neither \
+         authentication nor TLS.";
     TLS_CERT_FILE: "GUESTLANE_TLS_CERT_FILE", "serve.tls_cert_file", None, false,
-        "The service's certificate, in PEM, with those that lead to its authority; read again on SIGHUP and when it changes.";
-    TLS_KEY_FILE: "GUESTLANE_TLS_KEY_FILE", "serve.tls_key_file", None, false, "The private key of the service's certificate, in PEM.";
+        "PEM file of the service's certificate chain; reloaded on SIGHUP and when it changes.";
+    TLS_KEY_FILE: "GUESTLANE_TLS_KEY_FILE", "serve.tls_key_file", None, false,
+        "PEM file of the private key of the service's certificate.";
     TLS_TERMINATED_UPSTREAM: "GUESTLANE_TLS_TERMINATED_UPSTREAM", "serve.tls_terminated_upstream", Some("false"), false,
-        "Whether something in front of the service speaks TLS, so that it may listen beyond this machine without a certificate.";
+        "Whether a proxy in front of the service terminates TLS. The service may then listen \
+         beyond loopback without a certificate.";
     API_KEY_RATE_LIMIT: "GUESTLANE_API_KEY_RATE_LIMIT", "serve.api_key_rate_limit", Some("1000/s"), false,
-        "How many requests the service takes with one API key: N/s, N/min or off.";
+        "Rate limit of requests per API key: N/s, N/min or off.";
     MAX_CONCURRENT_SESSIONS: "GUESTLANE_MAX_CONCURRENT_SESSIONS", "serve.max_concurrent_sessions", Some("1024"), false,
-        "How many sessions the service has under way at once, at the most; how many it takes, follows the quota and the platform.";
+        "Maximum sessions in flight in the service; the actual number follows the rate limit and \
+         the platform's latency.";
     DRAIN_PERIOD: "GUESTLANE_DRAIN_PERIOD", "serve.drain_period", Some("5s"), false,
-        "How long the service goes on serving on SIGTERM, while its readiness fails already: like 5s, or off.";
+        "How long the service continues to serve after SIGTERM, while its readiness check fails: \
+         like 5s, or off.";
     OTLP_ENDPOINT: "GUESTLANE_OTLP_ENDPOINT", "traces.otlp_endpoint", None, false,
-        "Where traces go (OTLP over HTTP), like http://127.0.0.1:4318/v1/traces; without it none are collected.";
-    LOG_FORMAT: "GUESTLANE_LOG_FORMAT", "log.format", Some("text"), false, "How the log is written to standard error: text or json.";
+        "URL of the trace collector (OTLP over HTTP), like http://127.0.0.1:4318/v1/traces; \
+         without it, no traces are collected.";
+    LOG_FORMAT: "GUESTLANE_LOG_FORMAT", "log.format", Some("text"), false,
+        "Format of the log on standard error: text or json.";
     LOG_LEVEL: "GUESTLANE_LOG_LEVEL", "log.level", Some("warn"), false,
-        "How much the log says: error, warn, info or debug. The service says info by default.";
+        "Lowest level that is logged: error, warn, info or debug. The default of the service is \
+         info.";
     MASTER_KEY: "GUESTLANE_MASTER_KEY", "master_key", None, true,
-        "What the signing keys are encrypted with, base64 of 32 bytes; by default a file in the state directory.";
+        "Key that encrypts the secrets in the store, base64 of 32 bytes; by default a file in the \
+         state directory.";
     MASTER_KEY_PREVIOUS: "GUESTLANE_MASTER_KEY_PREVIOUS", "master_key_previous", None, true,
-        "A second master key, which opens what the other one does not, while one takes the place of the other; base64 of 32 bytes.";
-    MASTER_KEY_FILE: "GUESTLANE_MASTER_KEY_FILE", "master_key_file", None, false, "A file that has GUESTLANE_MASTER_KEY.";
+        "Previous master key during a rotation, base64 of 32 bytes. It decrypts secrets that \
+         GUESTLANE_MASTER_KEY does not.";
+    MASTER_KEY_FILE: "GUESTLANE_MASTER_KEY_FILE", "master_key_file", None, false,
+        "File that contains GUESTLANE_MASTER_KEY.";
     MASTER_KEY_PREVIOUS_FILE: "GUESTLANE_MASTER_KEY_PREVIOUS_FILE", "master_key_previous_file", None, false,
-        "A file that has GUESTLANE_MASTER_KEY_PREVIOUS.";
+        "File that contains GUESTLANE_MASTER_KEY_PREVIOUS.";
     PLATFORM_RATE_LIMIT: "GUESTLANE_PLATFORM_RATE_LIMIT", "platform_rate_limit", Some("100/s"), false,
-        "How many calls the platform allows each OAuth client: N/s, N/min or off; 300/min by default on the official surfaces.";
-    MAX_RETRIES: "GUESTLANE_MAX_RETRIES", "retry.max_retries", Some("3"), false, "How often a failed call is repeated.";
-    RETRY_INITIAL_BACKOFF: "GUESTLANE_RETRY_INITIAL_BACKOFF", "retry.initial_backoff", Some("1s"), false, "The shortest wait before a call is repeated.";
-    RETRY_MAX_BACKOFF: "GUESTLANE_RETRY_MAX_BACKOFF", "retry.max_backoff", Some("5s"), false, "The longest wait, unless the platform asks for more.";
-    ATTEMPT_TIMEOUT: "GUESTLANE_ATTEMPT_TIMEOUT", "attempt_timeout", Some("10s"), false, "How long one call may take.";
-    SESSION_TIMEOUT: "GUESTLANE_SESSION_TIMEOUT", "session_timeout", Some("60s"), false, "How long one session may take, repetitions and waits included.";
+        "Rate limit of the platform per OAuth client: N/s, N/min or off; 300/min by default on \
+         web-messaging and open-messaging.";
+    MAX_RETRIES: "GUESTLANE_MAX_RETRIES", "retry.max_retries", Some("3"), false,
+        "Maximum number of retries of a call.";
+    RETRY_INITIAL_BACKOFF: "GUESTLANE_RETRY_INITIAL_BACKOFF", "retry.initial_backoff", Some("1s"), false,
+        "Shortest backoff before a retry.";
+    RETRY_MAX_BACKOFF: "GUESTLANE_RETRY_MAX_BACKOFF", "retry.max_backoff", Some("5s"), false,
+        "Longest backoff before a retry; a longer Retry-After of the platform is honoured.";
+    ATTEMPT_TIMEOUT: "GUESTLANE_ATTEMPT_TIMEOUT", "attempt_timeout", Some("10s"), false,
+        "Timeout of one attempt of a call.";
+    SESSION_TIMEOUT: "GUESTLANE_SESSION_TIMEOUT", "session_timeout", Some("60s"), false,
+        "Timeout of one session, including retries and backoff.";
 }
 
 pub use service::{ServiceSettings, TlsFiles};
@@ -265,13 +314,13 @@ impl Settings {
                 }
                 (Some(_), None) => refused.push(ValidationError::new(
                     field,
-                    "is not a text, a number or true/false",
-                    "write it in quotes",
+                    "is not a string, a number or a boolean",
+                    "write the value in quotation marks",
                 )),
                 (None, _) => refused.push(ValidationError::new(
                     field,
-                    "is no setting",
-                    "`guestlane config show` lists all",
+                    "is not a setting",
+                    "remove it; `guestlane config show` lists all settings",
                 )),
             }
         }
@@ -513,7 +562,7 @@ impl<'a> Reader<'a> {
             refused: Vec::new(),
         };
         for env in &settings.quoted {
-            let fix = "write the value without them; only a shell and TOML remove quotation marks";
+            let fix = "remove the quotation marks; only a shell and TOML interpret them";
             reader.refuse(env, "has quotation marks around its value", fix);
         }
         reader
@@ -541,7 +590,10 @@ impl<'a> Reader<'a> {
         if parsed.is_none() {
             self.refuse(
                 env,
-                format!("`{}` cannot be used", shorten(&url::shown(env, &text))),
+                format!(
+                    "`{}` is not a valid value",
+                    shorten(&url::shown(env, &text))
+                ),
                 fix,
             );
         }
@@ -569,7 +621,7 @@ impl<'a> Reader<'a> {
             self.refuse(
                 RETRY_INITIAL_BACKOFF,
                 format!("is longer than {RETRY_MAX_BACKOFF}"),
-                "make it the shorter one",
+                "set it to at most that value",
             );
             return None;
         }
@@ -587,8 +639,8 @@ impl<'a> Reader<'a> {
             parse_days,
         )?;
         if keep.is_some_and(|keep| keep < MIN_RETENTION) {
-            let reason = "is shorter than 24h, for which the platform remembers an idempotency key: \
-                 one that is forgotten here before could make a guest twice";
+            let reason = "is shorter than 24h, the time for which the platform remembers an \
+                idempotency key: forgetting the key earlier here could create a duplicate session";
             self.refuse(
                 SESSION_RETENTION,
                 reason,
@@ -616,13 +668,14 @@ impl<'a> Reader<'a> {
                 self.refuse(
                     SIGNING_KEY_PUBLISH_LEAD,
                     error.to_string(),
-                    "write 1min or more; 24h, unless verifiers fetch the key set more often",
+                    "write at least 1min; use 24h unless verifiers fetch the key set more often",
                 );
                 None
             }
             Err(error @ InvalidRotationPolicy::RotationTooFrequent) => {
                 let fix = format!(
-                    "make it longer, like 30d, or off; or {SIGNING_KEY_PUBLISH_LEAD} shorter"
+                    "write a longer interval, like 30d, or off; or shorten \
+                     {SIGNING_KEY_PUBLISH_LEAD}"
                 );
                 self.refuse(SIGNING_KEY_ROTATION_INTERVAL, error.to_string(), &fix);
                 None
@@ -662,7 +715,8 @@ impl<'a> Reader<'a> {
             .as_ref()
             .map(|secret| EndpointKeys::given(secret, urls.len()))
         {
-            let fix = "leave it out to have secrets made and kept, or write one entry for each address, like whsec_NEW,whsec_OLD";
+            let fix = "unset it to use generated secrets, or write one entry per endpoint, like \
+                whsec_NEW,whsec_OLD";
             self.refuse(WEBHOOK_SECRET, error.to_string(), fix);
             return None;
         }
@@ -704,7 +758,7 @@ impl<'a> Reader<'a> {
             .map(|text| text.to_owned().into());
         if master_key.is_none() && master_key_previous.is_some() {
             let fix =
-                "set both, or leave it out: a key in a file has the previous one in a file, too";
+                "set both, or unset it: a master key in a file has its previous key in a file, too";
             self.refuse(
                 MASTER_KEY_PREVIOUS,
                 format!("is set without {MASTER_KEY}"),
@@ -1121,10 +1175,10 @@ mod tests {
         };
         assert!(
             refuse("[genesys]\nclinet_id = \"x\"")
-                .contains("genesys.clinet_id in g.toml: is no setting")
+                .contains("genesys.clinet_id in g.toml: is not a setting")
         );
         assert!(refuse("\nplatform_rate_limit = [").contains("line 2"));
-        assert!(refuse("platform_rate_limit = [1]").contains("is not a text"));
+        assert!(refuse("platform_rate_limit = [1]").contains("is not a string"));
     }
 
     #[test]

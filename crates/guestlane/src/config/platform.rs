@@ -39,7 +39,7 @@ impl Reader<'_> {
             _ => {
                 self.refuse(
                     SURFACE,
-                    format!("`{}` is no surface", shorten(&name)),
+                    format!("`{}` is not a surface", shorten(&name)),
                     "write rest, web-messaging or open-messaging",
                 );
                 None
@@ -79,7 +79,7 @@ impl Reader<'_> {
             }
             value
         };
-        let fix = "it is in Admin > Integrations > OAuth (grant type: client credentials)";
+        let fix = "copy it from Admin > Integrations > OAuth (grant type: client credentials)";
         let ids = required(self, CLIENT_ID, fix);
         let secrets = required(self, CLIENT_SECRET, fix);
         let trust = self.trust(CA_FILE);
@@ -98,12 +98,12 @@ impl Reader<'_> {
             ids.split_whitespace().collect(),
             secrets.split_whitespace().collect(),
         );
-        let fix = "write the ids with spaces between, and the secrets in the same order";
+        let fix = "write the IDs separated by spaces, and the secrets in the same order";
         if ids.len() != secrets.len() {
             let reason = format!(
-                "names {} of OAuth clients, and {CLIENT_ID} {}",
+                "has {} of OAuth clients, but {CLIENT_ID} has {}",
                 count(secrets.len(), "secret"),
-                count(ids.len(), "id")
+                count(ids.len(), "ID")
             );
             self.refuse(CLIENT_SECRET, reason, fix);
             return None;
@@ -116,8 +116,8 @@ impl Reader<'_> {
             {
                 self.refuse(
                     env,
-                    "has commas or semicolons between its values",
-                    "write spaces between them, and nothing else",
+                    "separates its values with commas or semicolons",
+                    "separate them with spaces only",
                 );
                 return None;
             }
@@ -129,8 +129,8 @@ impl Reader<'_> {
         {
             self.refuse(
                 CLIENT_ID,
-                format!("names `{}` twice", shorten(double)),
-                "name each OAuth client once: its quota is one",
+                format!("contains `{}` twice", shorten(double)),
+                "name each OAuth client once: a client has one rate limit",
             );
             return None;
         }
@@ -153,7 +153,7 @@ impl Reader<'_> {
         let Some(path) = self.settings.value(env).map(str::to_owned) else {
             return Some(TlsRoots::System);
         };
-        let fix = "name a file with the certificates of your authority in PEM";
+        let fix = "name a PEM file with the certificates of your certificate authority";
         let trust = TlsRoots::from_file(std::path::Path::new(&path))
             .map_err(|error| format!("`{}` {error}", shorten(&path)));
         let is_there = std::path::Path::new(&path).exists();
@@ -178,10 +178,10 @@ impl Reader<'_> {
                 self.refuse(
                     REGION,
                     format!(
-                        "`{}` is a host of a region",
+                        "`{}` is a host name, not a region",
                         shorten(&url::shown(REGION, &region))
                     ),
-                    &format!("leave out `{host}`"),
+                    &format!("remove `{host}`"),
                 );
                 return None;
             }
@@ -193,7 +193,7 @@ impl Reader<'_> {
                 self.refuse(
                     REGION,
                     format!(
-                        "`{}` is no region that is known, and no domain",
+                        "`{}` is neither a known region nor a domain",
                         shorten(&url::shown(REGION, &region))
                     ),
                     fix,
@@ -208,7 +208,7 @@ impl Reader<'_> {
                 self.refuse(
                     REGION,
                     format!(
-                        "`{}` has a character that no domain has",
+                        "`{}` has a character that is not allowed in a domain",
                         shorten(&url::shown(REGION, &region))
                     ),
                     fix,
@@ -298,7 +298,7 @@ impl Reader<'_> {
             .chars()
             .all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':'))
         {
-            Some("has a character that no domain has")
+            Some("has a character that is not allowed in a domain")
         } else {
             None
         };
@@ -357,8 +357,8 @@ impl Reader<'_> {
             if self.settings.value(SURFACE) == Some(Surface::NAMES[2]) {
                 self.refuse(
                     FIRST_MESSAGE,
-                    "`join` is an event that Open Messaging does not have",
-                    "write a text",
+                    "is `join`, an event that Open Messaging does not have",
+                    "write a text message",
                 );
                 return None;
             }
@@ -369,7 +369,7 @@ impl Reader<'_> {
             self.refuse(
                 FIRST_MESSAGE,
                 format!("has {length} characters"),
-                "the platform takes 4096: shorten it",
+                "shorten it: the platform accepts at most 4096 characters",
             );
             return None;
         }
@@ -399,11 +399,14 @@ impl Reader<'_> {
             .filter(|url| url.host().is_some() && url.origin().ascii_serialization() == origin);
         let header = whole.and_then(|_| HeaderValue::try_from(&origin).ok());
         if header.is_none() {
-            let reason = format!("`{}` is no origin", shorten(&url::shown(ORIGIN, &origin)));
+            let reason = format!(
+                "`{}` is not an origin",
+                shorten(&url::shown(ORIGIN, &origin))
+            );
             self.refuse(
                 ORIGIN,
                 reason,
-                "write it like https://www.example.com, as a browser would send it",
+                "write it as a browser sends it, like https://www.example.com",
             );
         }
         header

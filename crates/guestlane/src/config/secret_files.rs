@@ -21,7 +21,7 @@ const SECRET_FILES: [(&str, &str); 5] = [
 /// Largest size of a secret file, in bytes.
 const MAX_SECRET_FILE: u64 = 64 * 1024;
 
-const FIX: &str = "name a file that has the value alone";
+const FIX: &str = "name a file that contains only the value";
 
 impl Settings {
     /// Reads the secrets from their files, and checks that no file with a secret is accessible to
@@ -42,7 +42,7 @@ impl Settings {
                     refused.push(ValidationError::new(
                         file,
                         format!("is set, and {secret} is set, too"),
-                        "keep one of the two",
+                        "unset one of them",
                     ));
                     continue;
                 }
@@ -66,7 +66,7 @@ impl Settings {
                 Err(error) => {
                     let invalid = ValidationError::new(
                         file,
-                        format!("{} cannot be used: {error}", path.display()),
+                        format!("{} cannot be read: {error}", path.display()),
                         FIX,
                     );
                     refused.push(if error.kind() == io::ErrorKind::InvalidData {
@@ -109,7 +109,7 @@ fn read(path: &Path) -> io::Result<String> {
     let invalid = |reason: &str| io::Error::new(io::ErrorKind::InvalidData, reason.to_owned());
     let file = File::open(path)?;
     if !file.metadata()?.is_file() {
-        return Err(invalid("it is not a file"));
+        return Err(invalid("it is not a regular file"));
     }
     let mut text = String::new();
     let read = file.take(MAX_SECRET_FILE + 1).read_to_string(&mut text);

@@ -68,7 +68,8 @@ impl Settings {
             return Ok(None);
         };
         let checked = url::checked(text, url::Extent::WithQuery).map_err(|url::Fault { reason, fix }| {
-            let like = "write it like https://collector.example.com/v1/traces; plain http to this machine only";
+            let like = "write it like https://collector.example.com/v1/traces; http is allowed to \
+                loopback addresses only";
             reader.refuse(OTLP_ENDPOINT, reason, fix.unwrap_or(like));
         });
         let url = checked.ok();
@@ -97,8 +98,9 @@ impl Reader<'_> {
             && !public
         {
             let reason =
-                "is beyond this machine, and metrics are answered without a key and without TLS";
-            let fix = "listen on 127.0.0.1, or set GUESTLANE_METRICS_ALLOW_PUBLIC=true where a firewall lets only the scraper in";
+                "is not a loopback address, and metrics have neither authentication nor TLS";
+            let fix = "listen on 127.0.0.1, or set GUESTLANE_METRICS_ALLOW_PUBLIC=true if a \
+                firewall admits only the scraper";
             self.refuse(METRICS_LISTEN, reason, fix);
         }
         let key_rate = self.parsed(API_KEY_RATE_LIMIT, "write 1000/s, 300/min or off", |text| {
@@ -135,11 +137,14 @@ impl Reader<'_> {
             }),
             (None, None) => None,
             (Some(_), None) => {
-                self.missing(TLS_KEY_FILE, "name the private key of the certificate");
+                self.missing(TLS_KEY_FILE, "set it to the private key of the certificate");
                 None
             }
             (None, Some(_)) => {
-                self.missing(TLS_CERT_FILE, "name the certificate of the private key");
+                self.missing(
+                    TLS_CERT_FILE,
+                    "set it to the certificate of the private key",
+                );
                 None
             }
         };
@@ -149,9 +154,10 @@ impl Reader<'_> {
         }
         let (listen, behind_proxy) = (listen?, behind_proxy?);
         if !listen.ip().is_loopback() && tls.is_none() && !behind_proxy {
-            let reason =
-                "is beyond this machine, and without TLS, keys and guests could be read on the way";
-            let fix = "set GUESTLANE_TLS_CERT_FILE and GUESTLANE_TLS_KEY_FILE; or GUESTLANE_TLS_TERMINATED_UPSTREAM=true where a proxy speaks TLS";
+            let reason = "is not a loopback address, and without TLS the network could read API keys and \
+                 guest data";
+            let fix = "set GUESTLANE_TLS_CERT_FILE and GUESTLANE_TLS_KEY_FILE; or \
+                GUESTLANE_TLS_TERMINATED_UPSTREAM=true if a proxy terminates TLS";
             self.refuse(LISTEN, reason, fix);
         }
         Some(ServiceSettings {

@@ -39,9 +39,9 @@ pub(super) fn checked(text: &str, extent: Extent) -> Result<Url, Fault> {
             .iter()
             .any(|second| rest.contains(second))
     {
-        let fix = "write one space between addresses, and no comma or semicolon";
+        let fix = "separate URLs with one space, without commas or semicolons";
         return fault(
-            "has more than one address, or a comma or semicolon at its end",
+            "contains more than one URL, or ends with a comma or semicolon",
             Some(fix),
         );
     }
@@ -52,7 +52,7 @@ pub(super) fn checked(text: &str, extent: Extent) -> Result<Url, Fault> {
         .next()
         .is_some_and(|hierarchy| hierarchy.contains('@'))
     {
-        let fix = "leave out user name and password; write %40 for an @ that is part of the path";
+        let fix = "remove user name and password; write %40 for an @ that is part of the path";
         return fault(
             "has a user name or a password (@), which would not be sent",
             Some(fix),
@@ -64,20 +64,20 @@ pub(super) fn checked(text: &str, extent: Extent) -> Result<Url, Fault> {
     if url.fragment().is_some() {
         return fault(
             "has a fragment (#), which would not be sent",
-            Some("leave it out, or write %23 for a # that is part of the path"),
+            Some("remove it, or write %23 for a # that is part of the path"),
         );
     }
     if extent == Extent::Origin && url.query().is_some() {
         return fault(
             "has a query (?), which would not be sent",
-            Some("give only scheme, host, port and path"),
+            Some("write only scheme, host, port and path"),
         );
     }
     match url.scheme() {
         "https" if url.host().is_some() => Ok(url),
         "http" if is_loopback(&url) => Ok(url),
         "http" => fault(
-            "is plain http to another machine, which would show its content to the network",
+            "is plain http to another machine, so the network could read its content",
             Some("use https"),
         ),
         _ => fault("is not an https URL", None),
@@ -119,7 +119,7 @@ fn database(value: &str) -> String {
     match value.parse::<Database>() {
         Ok(Database::Sqlite(_)) => value.to_owned(),
         Ok(database) if database.to_string() == value => value.to_owned(),
-        Ok(database) => format!("{database} (and something hidden)"),
+        Ok(database) => format!("{database} (and a hidden part)"),
         Err(_) => HIDDEN.to_owned(),
     }
 }
@@ -129,7 +129,7 @@ fn webhook(value: &str) -> String {
     match checked(value, Extent::WithQuery) {
         Ok(mut url) if url.query().is_some() => {
             url.set_query(None);
-            format!("{url} (and something hidden)")
+            format!("{url} (and a hidden part)")
         }
         Ok(_) => value.to_owned(),
         Err(_) => HIDDEN.to_owned(),
@@ -169,10 +169,10 @@ mod tests {
             ("https://user:12/hunter2@crm.example/x", "user name"),
             ("https://@crm.example/x", "user name"),
             ("https://crm.example/x#hunter2", "fragment"),
-            ("https://crm.example/a,", "more than one address"),
+            ("https://crm.example/a,", "more than one URL"),
             (
                 "https://crm.example/a;http://crm.example/b",
-                "more than one address",
+                "more than one URL",
             ),
             ("http://crm.example/x", "plain http"),
             ("ftp://crm.example/x", "not an https URL"),
@@ -222,7 +222,7 @@ mod tests {
         );
         assert_eq!(
             shown(WEBHOOK_URL, "https://a.example/x?k=hunter2"),
-            "https://a.example/x (and something hidden)"
+            "https://a.example/x (and a hidden part)"
         );
         assert_eq!(
             shown(ORG_DOMAIN, "https://acme.example/"),

@@ -18,10 +18,10 @@ pub(super) async fn examine(settings: &Settings, clock: &Clock) -> Vec<Finding> 
     let crm = match settings.crm() {
         Ok(Some(crm)) => crm,
         Ok(None) => {
-            let fix = format!("set {WEBHOOK_URL}, if a CRM shall be told of sessions");
+            let fix = format!("set {WEBHOOK_URL} to send session events to a CRM");
             return vec![Finding::good("crm", "no webhook endpoint is configured").fix(fix)];
         }
-        Err(_) => return vec![Finding::skipped("crm", "its settings cannot be used")],
+        Err(_) => return vec![Finding::skipped("crm", "its settings are invalid")],
     };
     // Check all endpoints concurrently, so that the check takes as long as the slowest, which is
     // bounded.
@@ -48,9 +48,9 @@ async fn of_endpoint(
     match crm.connect().await {
         Ok(()) if url.scheme() == "https" => Finding::good(
             check,
-            "takes connections, and its certificate is trusted; no event was sent",
+            "accepts connections, and its certificate is trusted; no event was sent",
         ),
-        Ok(()) => Finding::good(check, "takes connections, without TLS; no event was sent"),
+        Ok(()) => Finding::good(check, "accepts connections, without TLS; no event was sent"),
         Err(error) => of_failure(check, &error),
     }
 }
@@ -59,10 +59,11 @@ fn of_failure(check: String, error: &NotConnected) -> Finding {
     let error = match error {
         NotConnected::TimedOut(_) => {
             let result = format!(
-                "opened no connection within {} s",
+                "accepted no connection within {} s",
                 ATTEMPT_TIMEOUT.as_secs()
             );
-            let fix = "check the firewall between this machine and the receiver, and that the port speaks TLS";
+            let fix = "check the firewall between this machine and the endpoint, and that the \
+                port speaks TLS";
             return waiting(Finding::bad(check, result), fix);
         }
         NotConnected::Failed(error) => &**error,
@@ -71,12 +72,10 @@ fn of_failure(check: String, error: &NotConnected) -> Finding {
     if text.contains(NOT_PUBLIC) {
         return Finding::bad(
             check,
-            "has an address in a private network or of this machine",
+            "has an address in a private network or a loopback address",
         )
-        .because("events are not sent into private networks unless that is allowed")
-        .fix(format!(
-            "set {ALLOW_PRIVATE}=true, if that is where your CRM is"
-        ));
+        .because("events are sent to private networks only if a setting allows it")
+        .fix(format!("set {ALLOW_PRIVATE}=true if your CRM is there"));
     }
     if let Some(failure) = tls_error::find(error) {
         return waiting(
@@ -85,27 +84,26 @@ fn of_failure(check: String, error: &NotConnected) -> Finding {
         );
     }
     if error.to_string().contains("dns error") {
-        return Finding::bad(check, format!("its name cannot be resolved: {text}"))
+        return Finding::bad(check, format!("its host name cannot be resolved: {text}"))
             .fix(format!("check {WEBHOOK_URL} and DNS"));
     }
     match io_kind(error) {
         Some(io::ErrorKind::ConnectionRefused) => {
-            let fix =
-                "start the CRM, or open the firewall; `guestlane outbox deliver` sends what waits";
+            let fix = "start the CRM, or open the firewall; `guestlane outbox deliver` sends pending \
+                 events";
             waiting(Finding::bad(check, "refuses connections"), fix)
         }
         Some(io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) => {
-            let fix =
-                format!("check the port in {WEBHOOK_URL}, and look into the receiver's own log");
+            let fix = format!("check the port in {WEBHOOK_URL}, and the endpoint's own log");
             waiting(
                 Finding::bad(check, "closed the connection during the TLS handshake"),
                 &fix,
             )
         }
         _ => {
-            let fix = "check the network between this machine and the receiver: routes, firewall";
+            let fix = "check the network between this machine and the endpoint: routes, firewall";
             waiting(
-                Finding::bad(check, format!("takes no connection: {text}")),
+                Finding::bad(check, format!("cannot be connected to: {text}")),
                 fix,
             )
         }
@@ -114,7 +112,7 @@ fn of_failure(check: String, error: &NotConnected) -> Finding {
 
 fn waiting(finding: Finding, fix: &str) -> Finding {
     finding
-        .because("events wait in the outbox meanwhile; sessions are created")
+        .because("events stay pending in the outbox; sessions are created")
         .fix(fix)
 }
 
@@ -123,29 +121,31 @@ fn waiting(finding: Finding, fix: &str) -> Finding {
 fn tls_fix(failure: &rustls::Error) -> String {
     let rustls::Error::InvalidCertificate(refused) = failure else {
         return format!(
-            "check the port and the scheme in {WEBHOOK_URL}, and look into the receiver's own log"
+            "check the port and the scheme in {WEBHOOK_URL}, and the endpoint's own log"
         );
     };
     match refused {
         CertificateError::UnknownIssuer | CertificateError::BadSignature => format!(
             "set {CRM_CA_FILE} to the authority's certificate (of a self-signed one: to itself), \
-             or let the receiver send its whole chain"
+             or configure the endpoint to send its whole chain"
         ),
         CertificateError::Other(other) if tls_error::is_ca_as_end_entity(other) => {
             format!(
-                "set {CRM_CA_FILE} to this very certificate, or give the receiver one that is no authority's"
+                "set {CRM_CA_FILE} to this certificate, or give the endpoint one that is not a CA \
+                 certificate"
             )
         }
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-            "renew the receiver's certificate, or set this machine's clock".to_owned()
+            "renew the endpoint's certificate, or correct this machine's clock".to_owned()
         }
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-            "set this machine's clock, or wait until the receiver's certificate is valid".to_owned()
+            "correct this machine's clock, or wait until the endpoint's certificate is valid"
+                .to_owned()
         }
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-            format!("correct the host in {WEBHOOK_URL}, or give the receiver a certificate for it")
+            format!("correct the host in {WEBHOOK_URL}, or give the endpoint a certificate for it")
         }
-        _ => "give the receiver another certificate".to_owned(),
+        _ => "give the endpoint another certificate".to_owned(),
     }
 }
 
@@ -274,13 +274,13 @@ mod tests {
                 expired,
                 true,
                 "it expired at 2002-01-01",
-                "renew the receiver's certificate",
+                "renew the endpoint's certificate",
             ),
             (
                 early,
                 true,
                 "it is not valid before 2901-01-01",
-                "set this machine's clock",
+                "correct this machine's clock",
             ),
             (
                 params("crm.example"),
@@ -394,7 +394,7 @@ mod tests {
         };
         assert!(
             found.outcome == CheckStatus::Failed
-                && found.result == "opened no connection within 3 s",
+                && found.result == "accepted no connection within 3 s",
             "{found:?}"
         );
     }

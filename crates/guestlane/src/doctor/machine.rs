@@ -63,7 +63,7 @@ fn room(check: &str, file: &Path) -> Finding {
         .find(|path| path.exists())
         .map(Path::to_owned)
     else {
-        return Finding::bad(check, format!("there is no {}", absolute.display()));
+        return Finding::bad(check, format!("{} does not exist", absolute.display()));
     };
     let writable = rustix::fs::access(
         &place,
@@ -74,13 +74,16 @@ fn room(check: &str, file: &Path) -> Finding {
             check,
             format!("{} cannot be written: {error}", place.display()),
         )
-        .fix("give this user the right to write there, or choose another place by --state-dir");
+        .fix("give this user write permission, or choose another directory with --state-dir");
     }
     match rustix::fs::statvfs(&place) {
         Ok(room) => of_room(check, place, room.f_bavail.saturating_mul(room.f_frsize)),
         Err(error) => Finding::warning(
             check,
-            format!("the room on {} is not known: {error}", place.display()),
+            format!(
+                "the free space on {} cannot be read: {error}",
+                place.display()
+            ),
         ),
     }
 }
@@ -93,7 +96,7 @@ fn exposed(home: &Path) -> Option<Finding> {
         home.display()
     );
     let finding = Finding::warning("state directory", result)
-        .because("its files are readable for their owner alone, but others can see or replace them")
+        .because("only the owner can read its files, but other users can list or replace them")
         .fix(format!("run `chmod o= {}`", home.display()));
     Some(finding)
 }
@@ -102,8 +105,8 @@ fn of_room(check: &str, place: PathBuf, free: u64) -> Finding {
     let result = format!("{} MiB free on {}", free >> 20, place.display());
     if free < LITTLE_ROOM {
         return Finding::warning(check, result)
-            .because("a full disk stops new sessions; none is lost")
-            .fix("make room, or choose another place by --state-dir");
+            .because("on a full disk no session can be created; existing sessions are not lost")
+            .fix("free disk space, or choose another directory with --state-dir");
     }
     Finding::good(check, result)
 }
@@ -117,12 +120,16 @@ async fn state(
     // Stop before a step that would migrate the store or create its keys: a check changes nothing.
     match Store::inspect(&places.database).await {
         Ok(None) => {
-            let result = format!("none yet; the first session makes {}", places.database);
+            let result = format!(
+                "does not exist yet; the first session creates {}",
+                places.database
+            );
             return vec![Finding::good("database", result)];
         }
         Ok(Some(StoreInfo { format, known, .. })) if format < known => {
             let result = format!(
-                "has format {format}; the next session brings it up to {known}, and older versions cannot use it then"
+                "has format {format}; the next session migrates it to {known}, which older \
+                 versions cannot open"
             );
             return vec![Finding::good("database", result)];
         }
@@ -131,7 +138,7 @@ async fn state(
         })) => {
             return vec![Finding::good(
                 "database",
-                "has no keys yet; the next session makes them",
+                "has no keys yet; the next session creates them",
             )];
         }
         Ok(Some(StoreInfo {
@@ -141,7 +148,7 @@ async fn state(
             let result = format!("belongs to the platform at {platform}");
             return vec![
                 Finding::bad("database", result)
-                    .fix("choose another state directory for this platform: --state-dir"),
+                    .fix("choose another state directory for this platform with --state-dir"),
             ];
         }
         // A file that cannot be opened is checked below, where it is opened as a command would open
@@ -184,24 +191,23 @@ async fn sessions(state: &Workspace) -> Finding {
     match state.store.unfinished().await {
         Ok(0) => Finding::good(
             "database",
-            "opens and takes a write, which was undone; no session is unfinished",
+            "opens and accepts a write, which was rolled back; no session is unfinished",
         ),
         Ok(n) => Finding::warning("database", format!("opens; {n} unfinished"))
             .fix("guestlane sessions resume"),
         Err(error) => Finding::bad("database", display_chain(&error))
-            .fix("check the disk and whether another process holds the database"),
+            .fix("check the disk, and whether another process locks the database"),
     }
 }
 
 async fn events(state: &Workspace) -> Finding {
     match state.store.pending_events().await {
-        Ok(0) => Finding::good("outbox", "no event waits"),
-        Ok(1) => Finding::warning("outbox", "1 event waits").fix("guestlane outbox deliver"),
-        Ok(n) => {
-            Finding::warning("outbox", format!("{n} events wait")).fix("guestlane outbox deliver")
-        }
+        Ok(0) => Finding::good("outbox", "no event is pending"),
+        Ok(1) => Finding::warning("outbox", "1 event is pending").fix("guestlane outbox deliver"),
+        Ok(n) => Finding::warning("outbox", format!("{n} events are pending"))
+            .fix("guestlane outbox deliver"),
         Err(error) => Finding::bad("outbox", display_chain(&error))
-            .fix("check the disk and whether another process holds the database"),
+            .fix("check the disk, and whether another process locks the database"),
     }
 }
 
@@ -218,9 +224,12 @@ async fn disabled(state: &Workspace, crm: Option<&WebhookConfig>) -> Vec<Finding
     };
     let finding = |endpoint: &Endpoint| {
         let since = endpoint.disabled_at?;
-        let result = format!("disabled since {since}: it answered 410 Gone, and its events wait");
+        let result = format!(
+            "disabled since {since} after it answered 410 Gone; its events stay \
+            pending"
+        );
         let fix = format!(
-            "guestlane outbox enable {}, once its address takes events again",
+            "run `guestlane outbox enable {}` once the endpoint accepts events again",
             endpoint.number
         );
         Some(Finding::warning(format!("webhook endpoint {}", endpoint.number), result).fix(fix))
@@ -244,10 +253,11 @@ fn key(state: &Workspace, clock: &Clock) -> Finding {
             next.kid, next.active_from
         ));
     } else if age > OLD_KEY {
-        let why = "a key that leaks is good for as long as it signs";
-        return Finding::warning("signing key", result)
-            .because(why)
-            .fix("guestlane signing-keys rotate, or set GUESTLANE_SIGNING_KEY_ROTATION_INTERVAL");
+        let why = "a leaked key stays usable as long as it signs";
+        return Finding::warning("signing key", result).because(why).fix(
+            "run `guestlane signing-keys rotate`, or set \
+                GUESTLANE_SIGNING_KEY_ROTATION_INTERVAL",
+        );
     }
     Finding::good("signing key", result)
 }

@@ -122,10 +122,7 @@ pub async fn run_checks(settings: &Settings, proxies: &[&str], clock: &Clock) ->
         }
         Err(Error::Settings(refused)) => {
             findings.extend(refused.into_iter().map(of_setting));
-            findings.push(Finding::skipped(
-                "platform",
-                "its settings are not complete",
-            ));
+            findings.push(Finding::skipped("platform", "its settings are incomplete"));
         }
         Err(error) => findings.push(Finding::bad("settings", error.to_string())),
     }
@@ -138,13 +135,13 @@ pub async fn run_checks(settings: &Settings, proxies: &[&str], clock: &Clock) ->
 
 fn of_unknown(unknown: &UnknownVariable) -> Finding {
     let fix = match unknown.nearest {
-        Some(nearest) => format!("rename it to {nearest}, if that is meant, or remove it"),
+        Some(nearest) => format!("rename it to {nearest} if that was intended, or remove it"),
         None => "remove it; `guestlane config show` lists all settings".to_owned(),
     };
     Finding::warning(
         "settings",
         format!(
-            "the environment variable {} is no setting, and has no effect",
+            "the environment variable {} is not a setting and has no effect",
             unknown.name
         ),
     )

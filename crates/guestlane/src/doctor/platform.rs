@@ -28,7 +28,8 @@ const PATIENCE: Duration = Duration::from_secs(15);
 const SKEW: (i64, i64) = (30, 240);
 
 /// Fix for a failure of the platform, which does not depend on settings.
-const AGAIN: &str = "the platform is failing or throttling: guestlane doctor, again in a minute; and check firewall and TLS";
+const AGAIN: &str = "the platform is failing or rate limiting: run `guestlane doctor` again in a \
+    minute; also check firewall and TLS";
 
 /// Statuses with which the platform answers a permitted call on an object that does not exist.
 const PERMISSION_GRANTED_STATUSES: [StatusCode; 3] = [
@@ -79,8 +80,8 @@ pub(super) async fn examine(
         .any(|finding| finding.outcome == CheckStatus::Failed && finding.check.starts_with(HOST))
     {
         findings.push(Finding::skipped(
-            "credentials and all behind them",
-            "a host cannot be reached",
+            "credentials and later checks",
+            "a host is unreachable",
         ));
         return findings;
     }
@@ -126,7 +127,11 @@ async fn as_client(look: &Probe<'_>, queue: Option<QueueId>) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (_, signed_in) in look.platform.check_credentials(look.deadline()).await {
         match signed_in {
-            Ok(()) => findings.push(Finding::good("credentials", "the OAuth client signs in")),
+            Ok(()) => findings.push(Finding::good(
+                "credentials",
+                "the OAuth client gets an access \
+                token",
+            )),
             Err(error) => {
                 let fix = "copy GENESYS_CLIENT_ID and GENESYS_CLIENT_SECRET from Admin > Integrations > OAuth (grant type: client credentials), and check the region";
                 findings.push(
@@ -137,7 +142,7 @@ async fn as_client(look: &Probe<'_>, queue: Option<QueueId>) -> Vec<Finding> {
                     }),
                 );
                 findings.push(Finding::skipped(
-                    "permissions, queue and quota",
+                    "permissions, queue and rate limit",
                     "no access token",
                 ));
                 return findings;
@@ -150,7 +155,8 @@ async fn as_client(look: &Probe<'_>, queue: Option<QueueId>) -> Vec<Finding> {
         findings.extend(look.permissions().await);
         findings.extend(look.external_source().await);
     } else {
-        let result = "not looked at: the surface rest has no call that changes nothing; it needs externalcontacts:create and conversations:messaging";
+        let result = "not checked: the surface rest has no read-only call; it needs \
+            externalcontacts:create and conversations:messaging";
         findings.push(Finding::new("permissions", CheckStatus::Skipped, result));
     }
     if let Surface::OpenMessaging { integration } = config.surface {
@@ -193,7 +199,7 @@ impl Probe<'_> {
             Ok(seen) => {
                 let mut findings = vec![Finding::good(
                     check,
-                    format!("{host} answers (HTTP {})", seen.status.as_u16()),
+                    format!("{host} responds (HTTP {})", seen.status.as_u16()),
                 )];
                 if name == "api" || name == "login" {
                     findings.extend(self.skew(name, &seen));
@@ -201,9 +207,10 @@ impl Probe<'_> {
                 findings
             }
             Err(error) => {
-                let fix = "check GENESYS_REGION (or GENESYS_ORG_DOMAIN, GENESYS_BASE_URL), DNS, firewall, proxy, and for a private certificate authority GENESYS_CA_FILE";
+                let fix = "check GENESYS_REGION (or GENESYS_ORG_DOMAIN, GENESYS_BASE_URL), DNS, \
+                    firewall and proxy; for a private certificate authority set GENESYS_CA_FILE";
                 vec![
-                    Finding::bad(check, format!("{host} cannot be reached"))
+                    Finding::bad(check, format!("{host} is unreachable"))
                         .because(error.redacted())
                         .fix(fix),
                 ]
@@ -231,10 +238,8 @@ impl Probe<'_> {
                 outcome,
                 format!("this machine is {} s {way} the platform", skew.abs()),
             )
-            .because(
-                "guest tokens live for five minutes, and webhook signatures are good for as long",
-            )
-            .fix("set this machine's clock: `timedatectl set-ntp true`")
+            .because("guest tokens and webhook signatures are valid for five minutes")
+            .fix("correct this machine's clock: `timedatectl set-ntp true`")
         })
     }
 
@@ -253,16 +258,19 @@ impl Probe<'_> {
                 let name = seen.body["name"].as_str().unwrap_or_default();
                 Finding::good(
                     check,
-                    format!("{id} is there: {}", guestlane_core::request::shorten(name)),
+                    format!("{id} exists: {}", guestlane_core::request::shorten(name)),
                 )
             }
             Ok(seen) if queue.is_none() && seen.status == StatusCode::NOT_FOUND => {
-                Finding::good(check, "queues can be looked up; none is set")
-                    .fix("set GENESYS_QUEUE_ID, or name a queue with each session")
+                Finding::good(check, "queues can be read; no default queue is set")
+                    .fix("set GENESYS_QUEUE_ID, or name a queue in each session request")
             }
             Ok(seen) if seen.status == StatusCode::NOT_FOUND => refused(check, &seen)
-                .because("no such queue, or the OAuth client may not see its division")
-                .fix("copy the id from Admin > Contact Center > Queues into GENESYS_QUEUE_ID"),
+                .because(
+                    "the queue does not exist, or the OAuth client has no access to its \
+                    division",
+                )
+                .fix("copy the ID from Admin > Contact Center > Queues into GENESYS_QUEUE_ID"),
             Ok(seen) if seen.status == StatusCode::FORBIDDEN => {
                 refused(check, &seen).fix(grant(Operation::Queue))
             }
@@ -304,7 +312,7 @@ impl Probe<'_> {
         let check = format!("permission to {operation}");
         let names = operation.permissions().join(" or ");
         let Some((method, path, body)) = harmless(operation, &self.config.cloud) else {
-            let result = format!("{names}: no call finds it out without creating something");
+            let result = format!("{names}: no call can check it without creating an object");
             return Finding::new(check, CheckStatus::Skipped, result);
         };
         let seen = match method {
@@ -330,9 +338,9 @@ impl Probe<'_> {
             Ok(seen) if is_failing(&seen) => Finding::new(
                 check,
                 CheckStatus::Skipped,
-                format!("not known: {}", response_excerpt(&seen)),
+                format!("unknown: {}", response_excerpt(&seen)),
             )
-            .fix("guestlane doctor, again in a minute")
+            .fix("run `guestlane doctor` again in a minute")
             .correlated(seen.correlation_id.as_deref()),
             Ok(seen) if seen.status == StatusCode::FORBIDDEN => {
                 refused(&check, &seen).fix(grant(operation))
@@ -346,7 +354,10 @@ impl Probe<'_> {
             Ok(seen) if seen.status == StatusCode::BAD_REQUEST => Finding::new(
                 check,
                 CheckStatus::Skipped,
-                format!("{names}: not known, {} came first", response_excerpt(&seen)),
+                format!(
+                    "{names}: unknown, because the request failed with {}",
+                    response_excerpt(&seen)
+                ),
             ),
             Ok(seen) => refused(&check, &seen),
             Err(error) => of_error(&check, &error),
@@ -357,9 +368,13 @@ impl Probe<'_> {
         let check = "external source";
         let Some(id) = self.config.cloud.external_source else {
             let finding = Finding::warning(check, "none is set")
-                .because("a guest without e-mail and telephone has nothing by which their contact is found again")
+                .because(
+                    "the contact of a guest without e-mail address and telephone number \
+                    cannot be found again",
+                )
                 .fix(
-                    "make a source in Admin > External Contacts > External Sources, and set GENESYS_EXTERNAL_SOURCE_ID to its id",
+                    "create a source in Admin > External Contacts > External Sources, and set \
+                     GENESYS_EXTERNAL_SOURCE_ID to its ID",
                 );
             return Some(finding);
         };
@@ -369,13 +384,20 @@ impl Probe<'_> {
                 Finding::bad(check, format!("{id} is not active"))
                     .fix("activate it in Admin > External Contacts > External Sources")
             }
-            Ok(seen) if seen.status.is_success() => Finding::good(check, format!("{id} is there")),
-            Ok(seen) if seen.status == StatusCode::FORBIDDEN => {
-                Finding::new(check, CheckStatus::Skipped, format!("not known: {}", response_excerpt(&seen)))
-                    .because("looking at it takes externalContacts:externalSource:view, which creating sessions does not")
-            }
-            Ok(seen) => refused(check, &seen)
-                .fix("copy the id from Admin > External Contacts > External Sources into GENESYS_EXTERNAL_SOURCE_ID"),
+            Ok(seen) if seen.status.is_success() => Finding::good(check, format!("{id} exists")),
+            Ok(seen) if seen.status == StatusCode::FORBIDDEN => Finding::new(
+                check,
+                CheckStatus::Skipped,
+                format!("unknown: {}", response_excerpt(&seen)),
+            )
+            .because(
+                "reading it needs externalContacts:externalSource:view, which \
+                        creating sessions does not need",
+            ),
+            Ok(seen) => refused(check, &seen).fix(
+                "copy the ID from Admin > External Contacts > External Sources into \
+                    GENESYS_EXTERNAL_SOURCE_ID",
+            ),
             Err(error) => of_error(check, &error),
         })
     }
@@ -393,7 +415,7 @@ impl Probe<'_> {
                         "the creation of {integration} is {}",
                         guestlane_core::request::shorten(created)
                     );
-                    Finding::bad(check, result).fix("look at it in Admin > Message > Platforms")
+                    Finding::bad(check, result).fix("open it in Admin > Message > Platforms")
                 } else if status == "Active" {
                     Finding::good(check, format!("{integration} is active"))
                 } else {
@@ -407,13 +429,14 @@ impl Probe<'_> {
             Ok(seen) if seen.status == StatusCode::FORBIDDEN => Finding::new(
                 check,
                 CheckStatus::Skipped,
-                format!("not known: {}", response_excerpt(&seen)),
+                format!("unknown: {}", response_excerpt(&seen)),
             )
             .because(
-                "looking at it takes messaging:integration:view, which creating sessions does not",
+                "reading it needs messaging:integration:view, which creating sessions does not \
+                 need",
             ),
             Ok(seen) => refused(check, &seen)
-                .fix("copy the id from Admin > Message > Platforms into GENESYS_INTEGRATION_ID"),
+                .fix("copy the ID from Admin > Message > Platforms into GENESYS_INTEGRATION_ID"),
             Err(error) => of_error(check, &error),
         }
     }
@@ -446,10 +469,11 @@ impl Probe<'_> {
                 );
             }
             Ok(seen) => {
-                let fix = "copy the id from Admin > Message > Messenger Deployments into GENESYS_DEPLOYMENT_ID, and check the region";
+                let fix = "copy the ID from Admin > Message > Messenger Deployments into \
+                    GENESYS_DEPLOYMENT_ID, and check the region";
                 findings.push(
                     refused("deployment", &seen)
-                        .because("the platform knows no such deployment in this region")
+                        .because("the deployment does not exist in this region")
                         .fix(fix),
                 );
                 return findings;
@@ -492,10 +516,10 @@ impl Probe<'_> {
                 let doubts =
                     findings.iter_mut().filter(|finding| finding.check == ORIGINS && finding.outcome == CheckStatus::Failed);
                 doubts.for_each(|finding| finding.outcome = CheckStatus::Warning);
-                Finding::good("guest socket", "opens; no session was begun")
+                Finding::good("guest WebSocket", "opens; no session was started")
             }
-            Err(CallError { cause, .. }) if cause.refusal().is_none() => of_error("guest socket", &cause).fix(AGAIN),
-            Err(CallError { cause, .. }) => of_error("guest socket", &cause)
+            Err(CallError { cause, .. }) if cause.refusal().is_none() => of_error("guest WebSocket", &cause).fix(AGAIN),
+            Err(CallError { cause, .. }) => of_error("guest WebSocket", &cause)
                 .fix(format!("allow the domain of {origin} in Admin > Message > Messenger Deployments, or set GENESYS_ORIGIN")),
         };
         findings.push(knocked);
@@ -503,7 +527,7 @@ impl Probe<'_> {
     }
 
     async fn quota(&self) -> Finding {
-        let check = "quota";
+        let check = "rate limit";
         let seen = match self
             .platform
             .probe_get(ApiPath::new("/api/v2/tokens/me"), self.deadline())
@@ -535,29 +559,40 @@ impl Probe<'_> {
             (Some(count), Some(allowed)) if allowed > 0 && count * 10 >= allowed * 9 => {
                 Finding::warning(
                     check,
-                    format!("{count} of {allowed} calls of this window are used"),
+                    format!("{count} of {allowed} calls of the current rate-limit window are used"),
                 )
-                .because("another program uses the same OAuth client, or this one did a moment ago")
+                .because(
+                    "another program uses the same OAuth client, or guestlane used it a \
+                    moment ago",
+                )
                 .fix("give guestlane an OAuth client of its own")
             }
             (_, Some(allowed)) if allowed > 0 && too_fast(allowed) => {
                 let result = format!(
-                    "guestlane's pace is {pace}, and the platform allows {allowed} calls in a window that lasts {left} s or longer"
+                    "guestlane's rate limit is {pace}, but the platform allows {allowed} calls in \
+                     a window of at least {left} s"
                 );
-                Finding::warning(check, result).because("calls beyond that are refused with 429 and wait").fix(
-                    "set GUESTLANE_PLATFORM_RATE_LIMIT to the limit in the organization's documents; docs/rate-limit.md has the public platform's",
-                )
+                Finding::warning(check, result)
+                    .because(
+                        "the platform answers further calls with \
+                    429, and they are delayed",
+                    )
+                    .fix(
+                        "set GUESTLANE_PLATFORM_RATE_LIMIT to the organization's rate limit; \
+                     docs/rate-limit.md has the public platform's",
+                    )
             }
             (Some(count), Some(allowed)) => {
-                let window = "how long a window is, the platform does not say";
+                let window = "the platform does not report the length of the window";
                 let result = format!(
-                    "{count} of {allowed} calls of this window are used; guestlane's pace is {pace}; {window}"
+                    "{count} of {allowed} calls of the current rate-limit window are used; \
+                     guestlane's rate limit is {pace}; {window}"
                 );
                 Finding::good(check, result)
             }
             _ => Finding::good(
                 check,
-                format!("the platform does not tell; guestlane's pace is {pace}"),
+                format!("the platform does not report it; guestlane's rate limit is {pace}"),
             ),
         }
     }
@@ -648,7 +683,8 @@ fn harmless(operation: Operation, cloud: &MessagingConfig) -> Option<(Method, Ap
 
 fn of_configuration(deployment: Uuid, body: &Value) -> Finding {
     let check = "deployment";
-    let fix = "set it to active, with Messenger and conversations enabled, in Admin > Message > Messenger Deployments";
+    let fix = "activate it, with Messenger and conversations enabled, in Admin > Message > \
+        Messenger Deployments";
     let status = body["status"].as_str().unwrap_or("Active");
     if status != "Active" {
         return Finding::bad(
@@ -665,9 +701,15 @@ fn of_configuration(deployment: Uuid, body: &Value) -> Finding {
     }
     if body["auth"]["enabled"] == json!(true) && body["auth"]["allowSessionUpgrade"] != json!(true)
     {
-        return Finding::warning(check, format!("{deployment} is active and asks guests to sign in"))
-            .because("guestlane begins sessions without a sign-in; whether this deployment takes them is not known")
-            .fix("try one session, or use a deployment without authentication");
+        return Finding::warning(
+            check,
+            format!(
+                "{deployment} is active and requires guests to \
+            sign in"
+            ),
+        )
+        .because("guestlane starts sessions without a sign-in; this deployment may reject them")
+        .fix("create one session as a test, or use a deployment without authentication");
     }
     Finding::good(check, format!("{deployment} is active"))
 }
@@ -709,13 +751,14 @@ fn of_domains(origin: &str, body: &Value) -> Finding {
         .collect::<Vec<_>>()
         .join(", ");
     Finding::bad(check, format!("{origin} is not among them: {shown}"))
-        .because("the guest socket refuses other origins with 403")
+        .because("the guest WebSocket refuses other origins with 403")
         .fix("set GENESYS_ORIGIN to one of them, like https://www.example.com, or allow its domain in Admin > Message > Messenger Deployments")
 }
 
 fn grant(operation: Operation) -> String {
     format!(
-        "give a role of the OAuth client {}, in the division concerned (Admin > Integrations > OAuth > Roles)",
+        "add {} to a role of the OAuth client, in the division concerned (Admin > Integrations > \
+         OAuth > Roles)",
         operation.permissions().join(" or ")
     )
 }

@@ -41,9 +41,12 @@ pub(super) async fn examine(settings: &Settings, clock: &Clock) -> Vec<Finding> 
 /// Returns a warning for an environment variable that names a proxy, because guestlane connects
 /// directly. The value is not shown, since it may contain a password.
 pub(super) fn unused_proxy(name: &str) -> Finding {
-    Finding::warning("proxy", format!("{name} is set and is not used"))
+    Finding::warning("proxy", format!("{name} is set but not used"))
         .because("guestlane connects directly to the platform, the CRM and the trace collector")
-        .fix("let the firewall pass these connections; where all of them are meant to go directly, unset the variable")
+        .fix(
+            "allow these connections in the firewall; if all of them are meant to be direct, \
+            unset the variable",
+        )
 }
 
 fn of_settings(error: Error) -> Vec<Finding> {
@@ -67,12 +70,20 @@ fn of_service(service: &ServiceSettings) -> Vec<Finding> {
 /// Binds the address for a moment.
 fn of_address(check: &str, setting: &str, address: SocketAddr) -> Finding {
     match TcpListener::bind(address) {
-        Ok(_) => Finding::good(check, format!("{address} can be listened on")),
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => Finding::warning(check, format!("{address} is in use"))
-            .because("another process listens there: while `guestlane serve` runs, that is the service itself")
-            .fix(format!("if it is another program, end it, or set {setting}")),
-        Err(error) => Finding::bad(check, format!("{address} cannot be listened on: {error}"))
-            .fix(format!("set {setting} to an address of this machine, and to a port from 1024 on")),
+        Ok(_) => Finding::good(check, format!("{address} is free")),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            Finding::warning(check, format!("{address} is in use"))
+                .because(
+                    "another process listens on it; while `guestlane serve` runs, that is the \
+                service itself",
+                )
+                .fix(format!(
+                    "if it is another program, stop it, or set {setting}"
+                ))
+        }
+        Err(error) => Finding::bad(check, format!("cannot listen on {address}: {error}")).fix(
+            format!("set {setting} to an address of this machine and a port of 1024 or higher"),
+        ),
     }
 }
 
@@ -96,10 +107,10 @@ fn of_tls(files: &TlsFiles) -> Finding {
     match chain() {
         Ok(count) => Finding::good(
             check,
-            format!("{count} in the chain, and the private key is that of the first"),
+            format!("{count} in the chain; the private key belongs to the first"),
         ),
         Err(reason) => Finding::bad(check, reason).fix(format!(
-            "name the chain by {TLS_CERT_FILE} and its private key by {TLS_KEY_FILE}, both in PEM"
+            "set {TLS_CERT_FILE} to the chain and {TLS_KEY_FILE} to its private key, both in PEM"
         )),
     }
 }
@@ -115,13 +126,13 @@ async fn of_collector(collector: &Url, clock: &Clock) -> Finding {
     let connecting =
         async { TcpStream::connect(resolver::lookup(&host, port).await?.as_slice()).await };
     let reason = match clock.timeout(CONNECT_TIMEOUT, connecting).await {
-        Ok(Ok(_)) => return Finding::good(check, "takes connections; no span was sent"),
+        Ok(Ok(_)) => return Finding::good(check, "accepts connections; no span was sent"),
         Ok(Err(error)) => error.to_string(),
         Err(late) => late.to_string(),
     };
-    Finding::warning(check, format!("takes no connection: {reason}"))
-        .because("spans are lost meanwhile; sessions are created")
-        .fix(format!("start the collector, or mend {OTLP_ENDPOINT}"))
+    Finding::warning(check, format!("cannot be connected to: {reason}"))
+        .because("spans are lost until it can be reached; sessions are created")
+        .fix(format!("start the collector, or correct {OTLP_ENDPOINT}"))
 }
 
 fn of_log(settings: &Settings) -> Vec<Finding> {
@@ -136,7 +147,7 @@ fn of_log(settings: &Settings) -> Vec<Finding> {
     });
     refused
         .map(|(setting, known)| {
-            Finding::bad("settings", format!("{setting} cannot be used"))
+            Finding::bad("settings", format!("{setting} is not a valid value"))
                 .fix(format!("write {}", known.join(" or ")))
         })
         .collect()

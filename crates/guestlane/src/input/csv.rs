@@ -63,9 +63,10 @@ impl Fault {
     /// What to do about the fault.
     pub fn fix(self) -> &'static str {
         match self {
-            Self::SpaceBeforeQuote => "remove the white space in front of the quotation mark",
+            Self::SpaceBeforeQuote => "remove the white space before the quotation mark",
             Self::QuoteInCell | Self::TextAfterQuote | Self::Backslash => {
-                "put the whole cell in quotation marks, and write each quotation mark inside it twice (RFC 4180)"
+                "enclose the whole cell in quotation marks, and double each quotation mark inside \
+                 it (RFC 4180)"
             }
             Self::OpenQuote | Self::LineBreak => {
                 "close or double the quotation mark; a cell cannot have a line break"
@@ -87,7 +88,7 @@ impl fmt::Display for Malformed {
         } = self;
         let what = match fault {
             Fault::SpaceBeforeQuote => {
-                format!("has white space in front of a quotation mark in column {column}")
+                format!("has white space before a quotation mark in column {column}")
             }
             Fault::QuoteInCell => format!(
                 "has a quotation mark inside a cell without quotation marks in column {column}"
@@ -96,14 +97,15 @@ impl fmt::Display for Malformed {
                 format!("has text after a closing quotation mark in column {column}")
             }
             Fault::Backslash => {
-                format!("has a quotation mark behind a backslash in column {column}")
+                format!("has a quotation mark after a backslash in column {column}")
             }
             Fault::OpenQuote => format!(
-                "takes the lines {first_line} to {last_line}: a quotation mark is not closed"
+                "spans the lines {first_line} to {last_line}: a quotation mark is not closed"
             ),
             Fault::LineBreak => {
                 format!(
-                    "takes the lines {first_line} to {last_line}: a cell in quotation marks has a line break"
+                    "spans the lines {first_line} to {last_line}: a quoted cell contains a line \
+                     break"
                 )
             }
             Fault::TooLong => format!("has more than {MAX_ROW_BYTES} bytes"),
@@ -111,17 +113,17 @@ impl fmt::Display for Malformed {
         };
         f.write_str(&what)?;
         match fault {
-            Fault::OpenQuote | Fault::LineBreak => f.write_str("; none of these lines was used"),
+            Fault::OpenQuote | Fault::LineBreak => f.write_str("; these lines were skipped"),
             _ if *rest && first_line < last_line => {
                 write!(
                     f,
-                    "; where the row ends cannot be told, so that none of the lines {first_line} to {last_line} was used"
+                    "; the end of the row is ambiguous, so the lines {first_line} to {last_line} \
+                     were skipped"
                 )
             }
-            _ if first_line < last_line => write!(
-                f,
-                "; none of the lines {first_line} to {last_line} was used"
-            ),
+            _ if first_line < last_line => {
+                write!(f, "; the lines {first_line} to {last_line} were skipped")
+            }
             _ => Ok(()),
         }
     }
@@ -495,7 +497,7 @@ mod tests {
         assert!(
             malformed
                 .to_string()
-                .ends_with("none of the lines 1 to 2 was used"),
+                .ends_with("the lines 1 to 2 were skipped"),
             "{malformed}"
         );
     }
@@ -521,7 +523,7 @@ mod tests {
         let malformed = rows(b"a,\"x").remove(0).cells.unwrap_err();
         assert_eq!(
             malformed.to_string(),
-            "takes the lines 1 to 1: a quotation mark is not closed; none of these lines was used"
+            "spans the lines 1 to 1: a quotation mark is not closed; these lines were skipped"
         );
         assert!(
             read("a,\"one\nb,\"two\"\nc,d")[0]

@@ -42,7 +42,8 @@ fn is_rounded(guest: &str) -> bool {
 }
 
 fn warn(global: &Global, place: rows::Place) {
-    let warning = "guestId looks like a number that a spreadsheet rounded; several guests may have become one";
+    let warning = "guestId looks like a number that a spreadsheet rounded; several guests may \
+        have the same guestId now";
     output::stderr_line(format!(
         "{place}: warning: {warning}; format the column as text and export it again"
     ));
@@ -97,7 +98,7 @@ pub(super) async fn run(
     } else {
         let rows = output::count(summary.rows, "row");
         output::stdout_line(format!(
-            "{rows}: {} good, {} bad; nothing was sent",
+            "{rows}: {} valid, {} invalid; nothing was sent",
             summary.good, summary.bad
         ));
     }

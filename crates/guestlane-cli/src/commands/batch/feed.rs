@@ -78,12 +78,13 @@ impl PauseReporter {
             PauseEvent::Paused(lasted) if !self.0 => {
                 self.0 = true;
                 output::stderr_line(format!(
-                    "The platform has not answered for {} s: no row begins until it does; it is asked every two seconds.",
+                    "The platform has not responded for {} s. No row starts until it responds; it \
+                     is probed every two seconds.",
                     lasted.as_secs()
                 ));
             }
             PauseEvent::Paused(_) => {}
-            PauseEvent::Resumed => output::stderr_line("The platform answers again."),
+            PauseEvent::Resumed => output::stderr_line("The platform responds again."),
         }
     }
 }

@@ -94,14 +94,14 @@ impl Headings {
     pub(super) fn row(&self, cells: Vec<String>) -> Result<CreateSessionRequest, ValidationError> {
         if cells.len() != self.0.len() {
             let reason = format!(
-                "has {} columns, and the heading has {}",
+                "has {} columns, but the heading has {}",
                 cells.len(),
                 self.0.len()
             );
             return Err(ValidationError::new(
                 "row",
                 reason,
-                "write as many columns as the heading has; a row may be cut off",
+                "write as many columns as the heading has; the row may be truncated",
             ));
         }
         let mut row = CreateSessionRequest::default();
@@ -122,8 +122,10 @@ impl Headings {
                 Column::Phone => row.phone = Some(value),
                 Column::Attribute(name) => row.attributes.push((name.clone(), value)),
                 Column::Unnamed => {
-                    let reason =
-                        format!("has a value in column {number}, and the heading names none there");
+                    let reason = format!(
+                        "has a value in column {number}, but the heading does not name \
+                            that column"
+                    );
                     return Err(ValidationError::new(
                         "row",
                         reason,

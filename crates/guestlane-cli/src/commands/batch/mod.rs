@@ -176,7 +176,7 @@ pub(crate) async fn run(global: &Global, args: &Batch) -> anyhow::Result<ExitCod
                 stop = Some(Stop::Interrupted);
                 input_exhausted = true;
                 feed.close();
-                output::stderr_line(format!("Finishing {}; once more Ctrl-C stops at once.", output::count(running.len() as u64, "session")));
+                output::stderr_line(format!("Finishing {}; press Ctrl-C again to stop at once.", output::count(running.len() as u64, "session")));
             }
             fed = feed.recv(), if !input_exhausted => match fed {
                 Some(FeedEvent::Row(row, begun)) => {
@@ -205,7 +205,7 @@ pub(crate) async fn run(global: &Global, args: &Batch) -> anyhow::Result<ExitCod
                 None => input_exhausted = true,
             },
             Some(ended) = running.join_next() => {
-                let (place, ended) = ended.context("a row's task ended badly")?;
+                let (place, ended) = ended.context("the task of a row failed")?;
                 failed.remove(&place.row());
                 match ended {
                     RowResult::Failed(ended) if !second && ended.0.advice().code.is_retryable() && failed.len() < MAX_RETRIED_ROWS => {
@@ -274,7 +274,7 @@ fn feed_again(
     let rows = failed.len() as u64;
     counts.begun -= rows;
     output::stderr_line(format!(
-        "{} failed for no fault of the row's: tried once more.",
+        "{} failed with a retryable error; retrying once.",
         output::count(rows, "row")
     ));
     let (sender, receiver) = mpsc::channel(failed.len());
@@ -324,7 +324,8 @@ fn tell(global: &Global, args: &Batch, summary: &Summary, stop: Option<Stop>, le
         output::json(summary);
     } else {
         output::stdout_line(format!(
-            "{}: {} opened, {} replayed, {} failed; {:.1} s, {:.0} rows/s, {} calls, {} throttled",
+            "{}: {} opened, {} replayed, {} failed; {:.1} s, {:.0} rows/s, {} calls, {} rate \
+             limited",
             output::count(summary.rows, "row"),
             summary.opened,
             summary.replayed,
@@ -337,7 +338,7 @@ fn tell(global: &Global, args: &Batch, summary: &Summary, stop: Option<Stop>, le
     }
     if left > 0 {
         output::stderr_line(format!(
-            "Stopped with {} under way; what they did is on record.",
+            "Stopped with {} in flight; their progress is recorded.",
             output::count(left as u64, "session")
         ));
     }
@@ -348,11 +349,12 @@ fn tell(global: &Global, args: &Batch, summary: &Summary, stop: Option<Stop>, le
     };
     match stop {
         Some(Stop::Interrupted) => output::stderr_line(format!(
-            "Interrupted. To go on, run {go_on} again: nothing is made twice."
+            "Interrupted. To continue, run {go_on} again; no session is created twice."
         )),
         Some(Stop::Outage(outage)) => {
             output::stderr_line(format!(
-                "error: {outage}: the other rows were not begun. Once it does, run {go_on} again."
+                "error: {outage}: the other rows were not started. When it responds again, run \
+                 {go_on} again."
             ));
         }
         None if summary.rows == 0 => {

@@ -108,10 +108,10 @@ impl Progress {
             .sum();
         let used: u64 = clients.iter().map(|client| u64::from(client.used)).sum();
         if let Some(percent) = (used * 100).checked_div(allowed) {
-            parts.push(format!("{percent} % of the quota"));
+            parts.push(format!("{percent} % of the rate limit"));
         }
         if counts.replayed > 0 {
-            parts.push(format!("{} were open before", counts.replayed));
+            parts.push(format!("{} already open", counts.replayed));
         }
         parts
     }

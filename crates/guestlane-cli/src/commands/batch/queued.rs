@@ -92,11 +92,11 @@ pub(crate) fn is_shared(settings: &Settings) -> anyhow::Result<()> {
     if settings.storage()?.database.is_shared() {
         return Ok(());
     }
-    let reason = "names no PostgreSQL database: batches that several processes work on are in one";
+    let reason = "names no PostgreSQL database, which batches for workers need";
     Err(ValidationError::new(
         DATABASE_URL,
         reason,
-        "set it to postgres://USER:PASSWORD@HOST:5432/DATABASE, the same for all",
+        "set it to postgres://USER:PASSWORD@HOST:5432/DATABASE, the same on all nodes",
     )
     .into())
 }
@@ -155,13 +155,14 @@ async fn cancel(
     if !confirmed.is_given() {
         let lines = [
             format!(
-                "batch {} of {}: {} would never begin.",
+                "batch {} of {}: {} would be cancelled.",
                 status.batch_id,
                 status.name,
                 output::count(status.waiting, "waiting row")
             ),
             format!(
-                "{} under way would be finished, and the sessions of {} that are open stay.",
+                "{} in flight would be finished, and the sessions of {} that are open would be \
+                 kept.",
                 output::count(status.running, "row"),
                 output::count(status.open, "row")
             ),
@@ -180,7 +181,7 @@ async fn cancel(
     let code = confirm::done(global, serde_json::to_value(&status)?, told(&status));
     if status.running > 0 {
         output::stderr_line(format!(
-            "note: {} under way; what was begun is ended",
+            "note: {} still in flight; they will be finished",
             output::count(status.running, "row")
         ));
     }
@@ -193,7 +194,7 @@ async fn known(state: &Workspace, id: &str) -> anyhow::Result<BatchStatus> {
     Ok(found.ok_or_else(|| {
         ValidationError::new(
             "ID",
-            format!("{id} is no batch of this store"),
+            format!("{id} is not a batch of this store"),
             "see `guestlane batch status`",
         )
     })?)
@@ -214,7 +215,10 @@ async fn results(state: &Workspace, status: BatchStatus) -> anyhow::Result<ExitC
     }
     let left = status.waiting + status.running;
     if left > 0 {
-        output::stderr_line(format!("note: {} not done yet", output::count(left, "row")));
+        output::stderr_line(format!(
+            "note: {} not finished yet",
+            output::count(left, "row")
+        ));
     }
     Ok(ExitCode::from(if status.failed == 0 {
         0
@@ -271,11 +275,12 @@ fn told(status: &BatchStatus) -> [String; 2] {
             if status.complete {
                 ""
             } else {
-                " (its rows are not all in)"
+                " (not all rows are stored yet)"
             }
         ),
         format!(
-            "{rows}: {waiting} waiting, {running} running, {open} open ({replayed} were open before), {failed} failed, {cancelled} cancelled"
+            "{rows}: {waiting} waiting, {running} running, {open} open ({replayed} replayed), \
+             {failed} failed, {cancelled} cancelled"
         ),
     ]
 }
@@ -286,7 +291,7 @@ fn tell_all(global: &Global, batches: &[BatchStatus]) {
         return;
     }
     if batches.is_empty() {
-        output::stderr_line("no batch was enqueued; see `guestlane batch enqueue FILE`");
+        output::stderr_line("No batch exists; see `guestlane batch enqueue FILE`.");
     }
     batches.iter().for_each(|status| tell(global, status));
 }

@@ -140,7 +140,7 @@ fn continue_file(path: &Path, input: &Path) -> Result<(File, Known), ValidationE
         invalid(
             path,
             format!("cannot be written: {error}"),
-            "name a file in a directory that can be written",
+            "name a file in a writable directory",
         )
     };
     let directory = path
@@ -160,7 +160,7 @@ fn continue_file(path: &Path, input: &Path) -> Result<(File, Known), ValidationE
             return Err(invalid(
                 path,
                 format!("cannot be read: {error}"),
-                "name a file that can",
+                "name a readable file",
             ));
         }
     }
@@ -174,24 +174,24 @@ fn continue_file(path: &Path, input: &Path) -> Result<(File, Known), ValidationE
 fn check(old: &File, path: &Path, input: &Path) -> Result<(), ValidationError> {
     let metadata = old
         .metadata()
-        .map_err(|error| invalid(path, error, "name a file that can be read"))?;
+        .map_err(|error| invalid(path, error, "name a readable file"))?;
     if !metadata.is_file() {
         return Err(invalid(
             path,
             "is not a regular file",
-            "name a file, or leave --output away and use --json",
+            "name a file, or omit --output and use --json",
         ));
     }
     let same = fs::metadata(input)
         .is_ok_and(|input| (input.dev(), input.ino()) == (metadata.dev(), metadata.ino()));
     if same {
-        return Err(invalid(path, "is the input itself", "name another file"));
+        return Err(invalid(path, "is the input file", "name another file"));
     }
     old.try_lock().map_err(|_| {
         invalid(
             path,
             "is being written by another batch",
-            "wait for that one to end",
+            "wait until that batch has ended",
         )
     })
 }
@@ -201,7 +201,7 @@ fn keep(old: File, path: &Path, new: &mut File, known: &mut Known) -> Result<(),
         invalid(
             path,
             format!("cannot be copied: {error}"),
-            "make room on the disk",
+            "free disk space",
         )
     };
     let mut new = BufWriter::new(new);
@@ -230,7 +230,7 @@ fn keep(old: File, path: &Path, new: &mut File, known: &mut Known) -> Result<(),
             Err(_) => {
                 return Err(invalid(
                     path,
-                    "is not a result file of a batch, and would be lost",
+                    "is not a result file of a batch and would be overwritten",
                     "name another file",
                 ));
             }

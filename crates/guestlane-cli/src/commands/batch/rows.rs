@@ -156,7 +156,8 @@ pub(super) fn read(
             read_json(source, &common, &sender)
         })),
         Some(b'[') => {
-            let fix = "write one JSON object a line, without brackets around them and commas between them";
+            let fix = "write one JSON object per line, without enclosing brackets and separating \
+                commas";
             return Err(ValidationError::new(
                 "FILE",
                 format!("{} is a JSON array", path.display()),

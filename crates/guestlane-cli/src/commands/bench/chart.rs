@@ -75,7 +75,7 @@ pub(super) fn latencies(reports: &[Report]) -> String {
         ));
     }
     line(format_args!(
-        r##"<text x="{:.1}" y="{:.1}" text-anchor="middle" fill="#444">so many of the sessions are no slower</text>"##,
+        r##"<text x="{:.1}" y="{:.1}" text-anchor="middle" fill="#444">share of sessions at or below this latency</text>"##,
         (LEFT + WIDTH - RIGHT) / 2.0,
         HEIGHT - 22.0
     ));

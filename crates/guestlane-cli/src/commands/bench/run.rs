@@ -42,7 +42,7 @@ pub(super) struct Plan {
 impl Plan {
     pub(super) fn whole() -> Self {
         Self {
-            name: "durable, audited, CRM told",
+            name: "durable, audited, with CRM",
             crm: true,
             guarantees: BenchOverrides::default(),
         }

@@ -120,24 +120,22 @@ pub(super) async fn run(
         run.attribute_bytes, run.attribute_bytes_allowed
     ));
     output::stdout_line(format!(
-        "Quota: {} for the session.",
+        "Rate limit: the session costs {}.",
         output::count(run.quota_cost as u64, "call")
     ));
     match &run.contact {
         Some(Contact::Would(UpsertPreview::Create)) => {
-            output::stdout_line("Contact: there is none yet, it would be made.")
+            output::stdout_line("Contact: it does not exist and would be created.")
         }
         Some(Contact::Would(UpsertPreview::Update { id })) => {
             let id = id
                 .as_deref()
                 .map(|id| format!(" {}", output::printable(id)))
                 .unwrap_or_default();
-            output::stdout_line(format!(
-                "Contact: it is there{id}, and would be brought up to date."
-            ));
+            output::stdout_line(format!("Contact: it exists{id} and would be updated."));
         }
         Some(Contact::Unknown { unknown }) => output::stderr_line(format!(
-            "note: the platform could not be asked about the contact: {unknown}"
+            "note: the contact could not be looked up on the platform: {unknown}"
         )),
         None => {}
     }
@@ -242,9 +240,9 @@ fn calls(config: &EngineConfig, request: &SessionRequest, token: &GuestToken) ->
                 None,
             );
             let note = if prefetched {
-                "only if the platform did not tell the conversation at once"
+                "only if the previous response has no conversation ID"
             } else {
-                "until the platform knows the message"
+                "repeated until the message is visible"
             };
             calls.push(Call {
                 note: Some(note),
@@ -264,7 +262,8 @@ fn contact_call(
 ) -> Call {
     let (identifiers, contact) = (cloud.identifiers(request), cloud.contact(request));
     if identifiers.is_empty() {
-        let note = "unless an earlier session of the guest knows the contact; without GENESYS_EXTERNAL_SOURCE_ID, e-mail or telephone nothing identifies it";
+        let note = "unless an earlier session of the guest has the contact ID; without \
+            GENESYS_EXTERNAL_SOURCE_ID, e-mail or telephone nothing identifies the contact";
         let create = call(
             "POST",
             "/api/v2/externalcontacts/contacts",
@@ -334,7 +333,7 @@ fn first_message(
                 url: socket.clone(),
                 idempotency_key: None,
                 body: None,
-                note: Some("no call of the quota"),
+                note: Some("does not count against the rate limit"),
                 costs: false,
             };
             vec![
@@ -346,7 +345,7 @@ fn first_message(
                         time: None,
                         channel: None,
                     },
-                    Some("after a crash or a lost answer, the history is read first"),
+                    Some("after a crash or a lost response, the history is read first"),
                 ),
             ]
         }
@@ -379,7 +378,7 @@ fn arrangements(
             "/api/v2/conversations/{conversationId}/participants/{participantId}/replace/queue";
         let body = to_raw_value(&json!({"queueId": request.queue.to_string()})).ok();
         calls.push(Call {
-            note: Some("unless it is there already"),
+            note: Some("unless it is already in that queue"),
             ..call("POST", path, body)
         });
     }

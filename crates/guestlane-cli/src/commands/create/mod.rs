@@ -30,7 +30,8 @@ pub(crate) async fn run(global: &Global, args: &Create) -> anyhow::Result<ExitCo
             show(&opened, global.json, args.show_token);
             if output::data_was_lost() {
                 output::stderr_line(format!(
-                    "The session is open. To see it again: guestlane create … --idempotency-key '{key}'"
+                    "The session is open. To show it again: guestlane create … --idempotency-key \
+                     '{key}'"
                 ));
             }
             ExitCode::SUCCESS
@@ -78,7 +79,7 @@ fn show(opened: &CreatedSession, json: bool, show_token: bool) {
     }
     let session = &opened.session;
     let how = if opened.replayed {
-        "was open already"
+        "was already open"
     } else {
         "is open"
     };
@@ -107,13 +108,16 @@ fn show(opened: &CreatedSession, json: bool, show_token: bool) {
         ("key", session.request.key.to_string()),
         // A replay makes no call, so the latency shown is that of the first request.
         if opened.replayed {
-            ("latency", format!("{latency}, when it was created"))
+            ("latency", format!("{latency} (at its creation)"))
         } else {
             ("latency", latency)
         },
     ];
     if let Some(end) = session.guest_session_expires_at {
-        rows.push(("guest session", format!("ends {end} if nothing is said")));
+        rows.push((
+            "guest session",
+            format!("expires at {end} without messages"),
+        ));
     }
     if show_token {
         rows.push(("guest token", opened.guest_token.expose().to_owned()));
@@ -126,8 +130,8 @@ fn show(opened: &CreatedSession, json: bool, show_token: bool) {
     }
     if session.contact_id_lost {
         output::stderr_line(
-            "note: no contact is linked: the answer to its creation was lost, and nothing identifies it; \
-             an external source (GENESYS_EXTERNAL_SOURCE_ID), --email or --phone would",
+            "note: no contact is linked, because the response to its creation was lost and \
+             nothing identifies it; set GENESYS_EXTERNAL_SOURCE_ID, or give --email or --phone",
         );
     }
     for (name, value) in rows {

@@ -131,12 +131,13 @@ pub(crate) async fn run(global: &Global, args: &Demo) -> anyhow::Result<ExitCode
 
     if !global.json {
         output::stdout_line(format!(
-            "{} guests arrive. The platform and the CRM are simulated at {}.",
+            "Creating sessions for {} guests. The platform and the CRM are simulated at {}.",
             guests.len(),
             simulator.base_url()
         ));
         output::stdout_line(format!(
-            "The answer to conversation {lost} is lost after the platform has opened it.\n"
+            "The response to the request for conversation {lost} is lost after the platform has \
+             opened the conversation.\n"
         ));
     }
     let created = create_all(&engine, &guests).await;
@@ -154,7 +155,8 @@ pub(crate) async fn run(global: &Global, args: &Demo) -> anyhow::Result<ExitCode
         tell(&queues, &created, &state);
         match &proven {
             Ok(checkpoint) => output::stdout_line(format!(
-                "The audit log has {} records, as they were written: {}\nCheck it again: guestlane audit verify --state-dir {}",
+                "The audit log has {} records, as they were written: {}\nVerify it again: \
+                 guestlane audit verify --state-dir {}",
                 checkpoint.size,
                 audit_log.display(),
                 directory.display()
@@ -222,24 +224,25 @@ fn what_is_wrong(
     let wishes = wishes(guests);
     if (state.contacts, state.conversations) != (wishes, wishes) {
         wrong.push(format!(
-            "{wishes} sessions were asked for; there are {} contacts and {} conversations",
+            "{wishes} sessions were requested, but the platform has {} contacts and {} \
+             conversations",
             state.contacts, state.conversations
         ));
     }
     if state.crm.events != wishes {
         wrong.push(format!(
-            "the CRM knows {} of {wishes} sessions",
+            "the CRM received events of {} of {wishes} sessions",
             state.crm.events
         ));
     }
     if state.crm.bad_signature > 0 {
         wrong.push(format!(
-            "the CRM refused {} signatures",
+            "the CRM rejected {} signatures",
             state.crm.bad_signature
         ));
     }
     if !state.faults.contains_key("answer-lost") {
-        wrong.push("no answer was lost: the demo shows nothing".to_owned());
+        wrong.push("no response was lost, so the demo shows nothing".to_owned());
     }
     wrong
 }
@@ -255,7 +258,7 @@ fn tell(queues: &[Queue], created: &[Result<CreatedSession, Error>], state: &Sna
         .map(|opened| {
             let session = &opened.session;
             let calls = if session.attempts > 2 {
-                format!("{} calls: one answer lost", session.attempts)
+                format!("{} calls: one response lost", session.attempts)
             } else {
                 "2 calls".to_owned()
             };
@@ -292,19 +295,19 @@ fn tell(queues: &[Queue], created: &[Result<CreatedSession, Error>], state: &Sna
     ));
     let twice = &state.duplicates;
     output::stdout_line(format!(
-        "\nThe platform counts {} contacts and {} conversations of {} guests: {} guests exist twice.",
+        "\nThe platform has {} contacts and {} conversations of {} guests: {} duplicate guests.",
         state.contacts,
         state.conversations,
         state.guests,
         twice.guests.len()
     ));
     output::stdout_line(format!(
-        "Answers lost after the work was done: {}. Access tokens asked for: {}.",
+        "Responses lost after the platform acted: {}. Access tokens issued: {}.",
         state.faults.get("answer-lost").copied().unwrap_or(0),
         state.tokens_issued
     ));
     output::stdout_line(format!(
-        "The CRM was told of {} sessions, and refused {} signatures.",
+        "The CRM received events of {} sessions and rejected {} signatures.",
         state.crm.events, state.crm.bad_signature
     ));
 }
@@ -358,7 +361,7 @@ fn read_guests(path: Option<&Path>, queues: &[Queue]) -> anyhow::Result<Vec<Sess
     if guests.is_empty() {
         return Err(ValidationError::new(
             "--guests",
-            "has no guests",
+            "contains no guests",
             "write at least one row under guest_id,queue",
         )
         .into());
@@ -373,7 +376,7 @@ fn guest(
 ) -> Result<SessionRequest, ValidationError> {
     if headings.len() != cells.len() {
         let reason = format!(
-            "has {} columns, and the heading has {}",
+            "has {} columns, but the heading has {}",
             cells.len(),
             headings.len()
         );
@@ -395,7 +398,7 @@ fn guest(
     let unknown = || {
         ValidationError::new(
             "queue",
-            format!("`{}` is no queue of the demo", output::printable(wanted)),
+            format!("`{}` is not a queue of the demo", output::printable(wanted)),
             format!("use one of {}", names.join(", ")),
         )
     };

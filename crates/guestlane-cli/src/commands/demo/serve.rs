@@ -51,11 +51,11 @@ pub(super) async fn run(
     guests: Vec<SessionRequest>,
 ) -> anyhow::Result<ExitCode> {
     if !listen.ip().is_loopback() {
-        let reason = "is beyond this machine, and a demo speaks no TLS";
+        let reason = "is not a loopback address, and the demo does not support TLS";
         return Err(ValidationError::new(
             "--listen",
             reason,
-            "use an address of this machine, like 127.0.0.1:8971",
+            "use a loopback address, like 127.0.0.1:8971",
         )
         .into());
     }
@@ -85,11 +85,12 @@ pub(super) async fn run(
         );
     } else {
         output::stdout_line(format!(
-            "Guests arrive, and things go wrong, until you interrupt it. Look at:\n\n  {address}/#key={}\n",
+            "Guests arrive and faults are injected until you press Ctrl-C. Open:\n\n  \
+             {address}/#key={}\n",
             key.expose()
         ));
         output::stdout_line(format!(
-            "The key is this demo's alone. Its state is in {}.",
+            "The key is valid for this demo only. The state of the demo is in {}.",
             directory.display()
         ));
     }
@@ -113,7 +114,8 @@ pub(super) async fn run(
         );
     } else {
         output::stdout_line(format!(
-            "\nThe platform counts {} conversations of {} guests: {twice} guests exist twice. Answers lost after the work was done: {}.",
+            "\nThe platform has {} conversations of {} guests: {twice} duplicate guests. \
+             Responses lost after the platform acted: {}.",
             state.conversations,
             state.guests,
             state.faults.get("answer-lost").copied().unwrap_or(0)
@@ -122,11 +124,12 @@ pub(super) async fn run(
             let were = if unfinished == 1 { "was" } else { "were" };
             let sessions = output::count(unfinished, "session");
             output::stdout_line(format!(
-                "{sessions} {were} under way when the demo ended, and {were} on record: a service would finish them."
+                "{sessions} {were} in flight when the demo ended and {were} recorded; a service \
+                 would finish them."
             ));
         }
         output::stdout_line(format!(
-            "Check the audit log: guestlane audit verify --state-dir {}",
+            "Verify the audit log: guestlane audit verify --state-dir {}",
             directory.display()
         ));
     }

@@ -19,7 +19,8 @@ pub(super) fn note_of_disabled(endpoints: &[Arc<Endpoint>]) -> bool {
         if let Some(since) = endpoint.disabled_at {
             let number = endpoint.number;
             output::stderr_line(format!(
-                "note: endpoint {number} answered 410 Gone and is disabled since {since}; its events wait until `guestlane outbox enable {number}`"
+                "note: endpoint {number} answered 410 Gone and is disabled since {since}; its \
+                 events stay pending until `guestlane outbox enable {number}`"
             ));
         }
     }
@@ -36,7 +37,8 @@ pub(super) async fn enable(global: &Global, number: u32) -> anyhow::Result<ExitC
         output::json(&json!({"endpoint": number, "wasDisabled": was_disabled}));
     } else if was_disabled {
         output::stdout_line(format!(
-            "Endpoint {number} is enabled again. `guestlane outbox deliver` sends what waits now."
+            "Endpoint {number} is enabled again. `guestlane outbox deliver` sends its pending \
+             events now."
         ));
     } else {
         output::stdout_line(format!("Endpoint {number} is not disabled."));
@@ -63,7 +65,7 @@ pub(super) async fn secret(
             return Err(ValidationError::new(
                 "--endpoint",
                 reason,
-                "name the one whose key is rotated, counted from 1",
+                "give the number of the endpoint whose key is rotated, counted from 1",
             )
             .into());
         }
@@ -87,7 +89,10 @@ pub(super) async fn secret(
         .filter(|endpoint| numbers.contains(&endpoint.number))
         .collect();
     if shown.is_empty() {
-        let reason = format!("is no endpoint: there are {}", endpoints.count());
+        let reason = format!(
+            "is not an endpoint: CRM_WEBHOOK_URL names {}",
+            endpoints.count()
+        );
         return Err(ValidationError::new(
             "--endpoint",
             reason,
@@ -101,7 +106,8 @@ pub(super) async fn secret(
         .for_each(|endpoint| show(global, endpoint, kind, many));
     if rotate.is_some() && !global.json {
         output::stderr_line(
-            "A running service signs with it within a second. Give it to the receiver before the one before ends.",
+            "A running service signs with it within a second. Give it to the receiver before the \
+             previous one expires.",
         );
     }
     Ok(ExitCode::SUCCESS)
@@ -132,7 +138,7 @@ fn show(global: &Global, endpoint: &Endpoint, kind: KeyKind, many: bool) {
     });
     if let Some(until) = until {
         output::stderr_line(format!(
-            "note: endpoint {}: the one before signs, too, until {until}",
+            "note: endpoint {}: the previous one also signs until {until}",
             endpoint.number
         ));
     }

@@ -68,7 +68,7 @@ async fn list(global: &Global, state: Option<&str>, limit: u32) -> anyhow::Resul
         let invalid = || {
             ValidationError::new(
                 "--state",
-                format!("`{name}` is no state"),
+                format!("`{name}` is not a state"),
                 "use pending, delivered, dead or erased",
             )
         };
@@ -93,7 +93,7 @@ async fn list(global: &Global, state: Option<&str>, limit: u32) -> anyhow::Resul
             .iter()
             .for_each(|delivery| output::json(&as_json(delivery)));
     } else if events.is_empty() {
-        output::stderr_line("There are no such events.");
+        output::stderr_line("No matching events.");
     } else {
         let row = |delivery: &Delivery| {
             vec![
@@ -123,7 +123,7 @@ async fn list(global: &Global, state: Option<&str>, limit: u32) -> anyhow::Resul
 fn unknown() -> ValidationError {
     ValidationError::new(
         "ID",
-        "is no event of this store",
+        "is not an event of this store",
         "see `guestlane outbox list`",
     )
 }
@@ -155,7 +155,7 @@ async fn deliver(global: &Global) -> anyhow::Result<ExitCode> {
         ValidationError::new(
             "CRM_WEBHOOK_URL",
             "is missing",
-            "set it to where the CRM takes events",
+            "set it to the URL of the CRM's webhook endpoint",
         )
     };
     let crm = settings.crm()?.ok_or_else(missing)?;
@@ -175,7 +175,7 @@ async fn deliver(global: &Global) -> anyhow::Result<ExitCode> {
     {
         let wait = due.since(clock.now());
         output::stderr_line(format!(
-            "Waiting {:.0} s for events that another process held.",
+            "Waiting {:.0} s for events that another process claimed.",
             wait.as_secs_f32().ceil()
         ));
         clock.sleep(wait).await;
@@ -185,7 +185,7 @@ async fn deliver(global: &Global) -> anyhow::Result<ExitCode> {
     let nobodys = state.store.pending_events_after(receivers_count).await?;
     if nobodys > 0 {
         output::stderr_line(format!(
-            "note: {} for a receiver that CRM_WEBHOOK_URL does not name any more",
+            "note: {} for an endpoint that is no longer in CRM_WEBHOOK_URL",
             output::count(nobodys, "event")
         ));
     }
@@ -200,7 +200,7 @@ async fn deliver(global: &Global) -> anyhow::Result<ExitCode> {
             round.delivered, round.failed, round.dead
         ));
         if round.failed + round.dead > 0 {
-            output::stderr_line("`guestlane outbox list` tells why.");
+            output::stderr_line("`guestlane outbox list` shows the errors.");
         }
     }
     let waits = disabled && left > nobodys;
@@ -225,19 +225,20 @@ async fn replay(
         let gone = || {
             ValidationError::new(
                 "ID",
-                "is an event of a guest who was erased",
+                "is an event of an erased guest",
                 "there is nothing left to send",
             )
         };
         return Err(if erased { gone() } else { unknown() }.into());
     }
     if count == 0 {
-        output::stderr_line("There are no such events.");
+        output::stderr_line("No matching events.");
         return Ok(confirm::done(global, json!({"events": 0}), []));
     }
     if !confirmed.is_given() {
         let line = format!(
-            "{} would be sent again, with the same id and the same body. Events that were delivered stay delivered at their receivers.",
+            "{} would be sent again, with the same ID and the same body. Endpoints that have \
+             already received an event receive it again.",
             output::count(count, "event")
         );
         return Ok(confirm::preview(global, json!({"events": count}), [line]));
@@ -246,7 +247,7 @@ async fn replay(
     let are = if pending == 1 { "is" } else { "are" };
     let events = output::count(pending as u64, "event");
     let line = format!(
-        "{events} {are} pending again; `guestlane outbox deliver` sends what is pending now."
+        "{events} {are} pending again; `guestlane outbox deliver` sends pending events now."
     );
     Ok(confirm::done(global, json!({"events": pending}), [line]))
 }
@@ -264,7 +265,7 @@ fn which(
         let invalid = |_| {
             ValidationError::new(
                 flag,
-                format!("`{}` is no time", output::printable(text)),
+                format!("`{}` is not a time", output::printable(text)),
                 "write it like 2026-11-22T15:00:00Z",
             )
         };
@@ -287,7 +288,7 @@ fn which(
         return Err(ValidationError::new(
             "--until",
             "is not after --since",
-            "name the earlier time by --since",
+            "give the earlier time as --since",
         ));
     }
     Ok(ReplayFilter::Written {
