@@ -430,7 +430,7 @@ pub(crate) enum Sessions {
         /// Only sessions of this guest
         #[arg(long, value_name = "ID")]
         guest: Option<String>,
-        /// Only sessions in this state: admitted, contact_created, open, failed, parked, needs_attention
+        /// Only sessions in this state: admitted, contact_ready, message_sent, conversation_found, open, failed, parked, needs_attention
         #[arg(long, value_name = "STATE")]
         state: Option<String>,
         /// Maximum number of results

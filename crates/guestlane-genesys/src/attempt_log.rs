@@ -1,8 +1,6 @@
-//! Attempt log of a session, and the trace context on whose behalf its calls are made. Both are
-//! task-local, like the [priority](crate::Priority).
+//! Attempt log of a session, and the trace context on whose behalf its calls are made.
 
 use std::{
-    future::Future,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -15,10 +13,6 @@ use crate::{
     foreign::CorrelationId,
 };
 use guestlane_runtime::{Timestamp, TraceParent};
-
-tokio::task_local! {
-    static CURRENT: AttemptLog;
-}
 
 /// One attempt at a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,7 +37,7 @@ pub struct AttemptLog(Arc<Mutex<Inner>>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    recorded: watch::Sender<Option<Uuid>>,
+    admitted: watch::Sender<Option<Uuid>>,
     parent: Option<TraceParent>,
     sent: Option<Sent>,
     attempts: Vec<Attempt>,
@@ -69,16 +63,6 @@ impl AttemptLog {
         })))
     }
 
-    /// Runs `work` and records its attempts in this log.
-    pub async fn scope<F: Future>(self, work: F) -> F::Output {
-        CURRENT.scope(self, work).await
-    }
-
-    /// Returns the attempt log of the current task, if there is one.
-    pub fn current() -> Option<Self> {
-        CURRENT.try_with(Self::clone).ok()
-    }
-
     /// Returns the trace of the session.
     pub fn parent(&self) -> Option<TraceParent> {
         self.inner().parent
@@ -86,12 +70,12 @@ impl AttemptLog {
 
     /// Marks the session as stored under this ID.
     pub fn mark_admitted(&self, session: Uuid) {
-        self.inner().recorded.send_replace(Some(session));
+        self.inner().admitted.send_replace(Some(session));
     }
 
     /// Returns a receiver that is notified once the session is stored.
     pub fn admitted(&self) -> watch::Receiver<Option<Uuid>> {
-        self.inner().recorded.subscribe()
+        self.inner().admitted.subscribe()
     }
 
     /// Returns the attempts since the last call and removes them.
@@ -104,41 +88,26 @@ impl AttemptLog {
         self.inner().attempts.last().cloned()
     }
 
-    fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Returns the trace of the current task's calls.
-pub(crate) fn parent() -> Option<TraceParent> {
-    CURRENT.try_with(AttemptLog::parent).ok().flatten()
-}
-
-/// Records that a request is being sent.
-pub(crate) fn sent(at: Timestamp) {
-    let _ = CURRENT.try_with(|trail| {
-        trail.inner().sent = Some(Sent {
+    /// Records that a request is being sent.
+    pub(crate) fn sent(&self, at: Timestamp) {
+        self.inner().sent = Some(Sent {
             at,
             ..Sent::default()
-        })
-    });
-}
+        });
+    }
 
-/// Records that the response arrived.
-pub(crate) fn answered(status: u16, correlation_id: impl FnOnce() -> Option<CorrelationId>) {
-    let _ = CURRENT.try_with(|trail| {
-        if let Some(sent) = &mut trail.inner().sent {
-            (sent.status, sent.correlation_id) = (Some(status), correlation_id());
+    /// Records that the response arrived.
+    pub(crate) fn answered(&self, status: u16, correlation_id: Option<CorrelationId>) {
+        if let Some(sent) = &mut self.inner().sent {
+            (sent.status, sent.correlation_id) = (Some(status), correlation_id);
         }
-    });
-}
+    }
 
-/// Records the end of an attempt.
-pub(crate) fn ended(operation: Operation, now: Timestamp, error: Option<&AttemptError>) {
-    let _ = CURRENT.try_with(|trail| {
-        let mut inner = trail.inner();
+    /// Records the end of an attempt.
+    pub(crate) fn ended(&self, operation: Operation, now: Timestamp, error: Option<&AttemptError>) {
+        let mut inner = self.inner();
         let sent = inner.sent.take();
-        if inner.attempts.len() == AttemptLog::CAPACITY {
+        if inner.attempts.len() == Self::CAPACITY {
             inner.attempts.remove(0);
         }
         let at = sent.as_ref().map_or(now, |sent| sent.at);
@@ -155,35 +124,34 @@ pub(crate) fn ended(operation: Operation, now: Timestamp, error: Option<&Attempt
             failure,
             correlation_id,
         });
-    });
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn the_last_attempts_are_kept() {
-        let trail = AttemptLog::default();
+    #[test]
+    fn the_last_attempts_are_kept() {
+        let log = AttemptLog::default();
         let at = |second: i64| Timestamp::from_unix_micros(second * 1_000_000);
-        let noted = trail.clone();
-        noted
-            .scope(async {
-                for second in 0..40 {
-                    sent(at(second));
-                    answered(200, || CorrelationId::new(&format!("c-{second}")));
-                    ended(Operation::Contact, at(second + 1), None);
-                }
-                ended(
-                    Operation::Queue,
-                    at(50),
-                    Some(&AttemptError::RateLimitTimeout),
-                );
-            })
-            .await;
-        let attempts = trail.drain();
+        for second in 0..40 {
+            log.sent(at(second));
+            log.answered(200, CorrelationId::new(&format!("c-{second}")));
+            log.ended(Operation::Contact, at(second + 1), None);
+        }
+        log.ended(
+            Operation::Queue,
+            at(50),
+            Some(&AttemptError::RateLimitTimeout),
+        );
+        let attempts = log.drain();
         assert_eq!(
-            (attempts.len(), trail.drain().len()),
+            (attempts.len(), log.drain().len()),
             (AttemptLog::CAPACITY, 0)
         );
         let [.., contact, queue] = attempts.as_slice() else {

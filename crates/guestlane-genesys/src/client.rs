@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 
 use crate::{
-    attempt_log,
+    call_context::CallContext,
     client_metrics::ClientMetrics,
     coordinator::Coordinator,
     error::{AttemptError, CallError, Operation},
@@ -25,7 +25,7 @@ use crate::{
     token_source::TokenSource,
 };
 use guestlane_runtime::{
-    Clock, FailPoints, Timestamp, TlsRoots,
+    Clock, FailPoints, TlsRoots,
     http_client::{HttpClient, HttpResponse, NoTlsRoots},
     trace_context,
 };
@@ -278,10 +278,10 @@ impl GenesysClient {
     pub(crate) async fn call<T: DeserializeOwned>(
         &self,
         call: &RequestSpec,
-        deadline: Timestamp,
+        context: &CallContext,
     ) -> Result<Completed<T>, CallError> {
-        self.repeat(call.operation, call.repeat, deadline, || async {
-            self.attempt(call, deadline).await?.json()
+        self.repeat(call.operation, call.repeat, context, || async {
+            self.attempt(call, context).await?.json()
         })
         .await
     }
@@ -290,13 +290,13 @@ impl GenesysClient {
     pub(crate) async fn call_with_status<T: DeserializeOwned>(
         &self,
         call: &RequestSpec,
-        deadline: Timestamp,
+        context: &CallContext,
     ) -> Result<Completed<(StatusCode, T)>, CallError> {
         let attempt = || async {
-            let answer = self.attempt(call, deadline).await?;
+            let answer = self.attempt(call, context).await?;
             Ok((answer.status, answer.json()?))
         };
-        self.repeat(call.operation, call.repeat, deadline, attempt)
+        self.repeat(call.operation, call.repeat, context, attempt)
             .await
     }
 
@@ -304,10 +304,10 @@ impl GenesysClient {
     pub(crate) async fn call_no_body(
         &self,
         call: &RequestSpec,
-        deadline: Timestamp,
+        context: &CallContext,
     ) -> Result<Completed<()>, CallError> {
-        self.repeat(call.operation, call.repeat, deadline, || async {
-            self.attempt(call, deadline).await.map(drop)
+        self.repeat(call.operation, call.repeat, context, || async {
+            self.attempt(call, context).await.map(drop)
         })
         .await
     }
@@ -317,13 +317,13 @@ impl GenesysClient {
         &self,
         call: &RequestSpec,
         there: impl Fn(T) -> Option<U>,
-        deadline: Timestamp,
+        context: &CallContext,
     ) -> Result<Completed<U>, CallError> {
         let attempt = || async {
-            let answer = self.attempt(call, deadline).await?;
+            let answer = self.attempt(call, context).await?;
             there(answer.json()?).ok_or_else(|| AttemptError::NotReady(answer.refusal()))
         };
-        self.repeat(call.operation, call.repeat, deadline, attempt)
+        self.repeat(call.operation, call.repeat, context, attempt)
             .await
     }
 
@@ -332,23 +332,23 @@ impl GenesysClient {
         &self,
         operation: Operation,
         repeat: RetrySafety,
-        deadline: Timestamp,
+        context: &CallContext,
         attempt: impl FnMut() -> F,
     ) -> Result<Completed<T>, CallError> {
-        retry::execute(&self.shared, deadline, operation, repeat, attempt).await
+        retry::execute(&self.shared, context, operation, repeat, attempt).await
     }
 
     /// Fetches an access token for each OAuth client that has no valid one, and returns each result
     /// with the client ID.
     pub async fn check_credentials(
         &self,
-        deadline: Timestamp,
+        context: &CallContext,
     ) -> Vec<(String, Result<(), AttemptError>)> {
         let clients = self.pool.clients().iter();
         let signed_in = clients.map(async |client| {
             (
                 client.client_id().to_owned(),
-                client.token(deadline).await.map(drop),
+                client.token(context).await.map(drop),
             )
         });
         futures_util::future::join_all(signed_in).await
@@ -358,13 +358,10 @@ impl GenesysClient {
     async fn attempt(
         &self,
         call: &RequestSpec,
-        deadline: Timestamp,
+        context: &CallContext,
     ) -> Result<HttpResponse, AttemptError> {
-        let turn = self
-            .pool
-            .turn(call.operation, &call.tried, deadline)
-            .await?;
-        let answer = self.send(call, &turn, deadline).await?;
+        let turn = self.pool.turn(call.operation, &call.tried, context).await?;
+        let answer = self.send(call, &turn, context).await?;
         let answer =
             answer.error_for_status(self.shared.clock.now(), call.idempotency_key.is_some());
         if answer.is_ok() {
@@ -433,20 +430,17 @@ impl GenesysClient {
     pub(crate) async fn send_unchecked(
         &self,
         call: &RequestSpec,
-        deadline: Timestamp,
+        context: &CallContext,
     ) -> Result<HttpResponse, AttemptError> {
-        let turn = self
-            .pool
-            .turn(call.operation, &call.tried, deadline)
-            .await?;
-        self.send(call, &turn, deadline).await
+        let turn = self.pool.turn(call.operation, &call.tried, context).await?;
+        self.send(call, &turn, context).await
     }
 
     async fn send(
         &self,
         call: &RequestSpec,
         turn: &Permit,
-        deadline: Timestamp,
+        context: &CallContext,
     ) -> Result<HttpResponse, AttemptError> {
         let mut request = Request::builder()
             .method(call.method.clone())
@@ -459,7 +453,7 @@ impl GenesysClient {
                 HeaderValue::from_static("application/json"),
             );
         }
-        if let Some(parent) = trace_context::current().or_else(attempt_log::parent) {
+        if let Some(parent) = trace_context::current().or_else(|| context.attempts.parent()) {
             request = request.header("traceparent", parent.to_string());
         }
         if let Some(key) = &call.idempotency_key {
@@ -469,7 +463,7 @@ impl GenesysClient {
             .body(Full::new(call.body.clone()))
             .map_err(|error| AttemptError::NotSent(error.to_string()))?;
 
-        let left = deadline.since(self.shared.clock.now());
+        let left = context.deadline.since(self.shared.clock.now());
         let Ok(_room) = self
             .shared
             .clock
@@ -478,11 +472,11 @@ impl GenesysClient {
         else {
             return Err(AttemptError::RateLimitTimeout);
         };
-        attempt_log::sent(self.shared.clock.now());
+        context.attempts.sent(self.shared.clock.now());
         let sent_at = self.shared.clock.monotonic();
         self.shared.stats.sent();
-        let _under_way = self.shared.pulse.call();
-        let answer = self.transport.send(request, deadline).await;
+        let _in_flight = self.shared.pulse.call(context.priority);
+        let answer = self.transport.send(request, context.deadline).await;
         let took = self.shared.clock.monotonic().since(sent_at);
         self.shared.stats.timed(
             call.operation,
@@ -491,7 +485,9 @@ impl GenesysClient {
         );
         let answer = answer?;
         self.shared.pulse.answered(call.operation, took);
-        attempt_log::answered(answer.status.as_u16(), || answer.correlation_id());
+        context
+            .attempts
+            .answered(answer.status.as_u16(), answer.correlation_id());
         if let Some(told) = answer.rate_limit_headers() {
             self.pool.observed(turn, call.operation, told);
         }

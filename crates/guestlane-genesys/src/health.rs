@@ -200,13 +200,13 @@ impl PlatformHealth {
     }
 
     /// Counts a call in flight until the guard is dropped.
-    pub(crate) fn call(&self) -> InFlightGuard<'_> {
-        InFlightGuard::new(self, self.under_way.of(Priority::current()))
+    pub(crate) fn call(&self, priority: Priority) -> InFlightGuard<'_> {
+        InFlightGuard::new(self, self.under_way.of(priority))
     }
 
     /// Counts a call in backoff until the guard is dropped.
-    pub(crate) fn rest(&self) -> InFlightGuard<'_> {
-        InFlightGuard::new(self, self.resting.of(Priority::current()))
+    pub(crate) fn rest(&self, priority: Priority) -> InFlightGuard<'_> {
+        InFlightGuard::new(self, self.resting.of(priority))
     }
 
     /// Records the latency of a response of any status.

@@ -13,6 +13,7 @@
 
 mod attempt_log;
 mod base_url;
+mod call_context;
 mod client;
 mod client_metrics;
 mod coordinator;
@@ -36,6 +37,7 @@ mod token_source;
 
 pub use attempt_log::{Attempt, AttemptLog};
 pub use base_url::{BaseUrl, InvalidBaseUrl, is_loopback};
+pub use call_context::CallContext;
 pub use client::{CallPolicy, Credentials, GenesysClient, OAuthClient, TokenRequestAuth};
 pub use client_metrics::{ClientMetrics, ErrorCounts, LatencySample};
 pub use coordinator::{Coordinator, IssuedToken, QuotaLease, QuotaRequest, TokenLookup};

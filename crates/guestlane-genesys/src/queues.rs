@@ -4,11 +4,11 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
+    call_context::CallContext,
     client::{GenesysClient, RequestSpec, RetrySafety},
     error::{CallError, Operation},
     foreign::{ApiPath, lenient},
 };
-use guestlane_runtime::Timestamp;
 
 /// A queue, with the fields that are used here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,7 +26,7 @@ impl GenesysClient {
     /// # Errors
     ///
     /// A queue that does not exist is an error with status 404 ([`CallError::is_not_found`]).
-    pub async fn queue(&self, id: Uuid, deadline: Timestamp) -> Result<Queue, CallError> {
+    pub async fn queue(&self, id: Uuid, context: &CallContext) -> Result<Queue, CallError> {
         /// The status alone shows that the queue exists; no field of the response is required.
         #[derive(Deserialize)]
         struct Found {
@@ -38,7 +38,7 @@ impl GenesysClient {
             ApiPath::new("/api/v2/routing/queues").segment(id),
             RetrySafety::Idempotent,
         );
-        let Found { name } = self.call(&call, deadline).await?.value;
+        let Found { name } = self.call(&call, context).await?.value;
         Ok(Queue { id, name })
     }
 }

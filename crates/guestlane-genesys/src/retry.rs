@@ -5,7 +5,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 use tracing::{Instrument, Span, debug, field::Empty, info_span};
 
 use crate::{
-    attempt_log::{self, AttemptLog},
+    call_context::CallContext,
     client::RetrySafety,
     client_metrics::ClientMetrics,
     error::{AttemptError, CallError, Operation, RetryAction},
@@ -13,7 +13,7 @@ use crate::{
     health::PlatformHealth,
     retry_budget::RetryBudget,
 };
-use guestlane_runtime::{Clock, FailPoint, FailPoints, Timestamp, trace_context};
+use guestlane_runtime::{Clock, FailPoint, FailPoints, trace_context};
 
 /// How often and how soon a call is retried (requirement R8, docs/requirements.md).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -163,7 +163,7 @@ pub struct Completed<T> {
 /// token.
 pub(crate) async fn execute<T, F>(
     shared: &RetryContext,
-    deadline: Timestamp,
+    context: &CallContext,
     operation: Operation,
     repeat: RetrySafety,
     mut attempt: impl FnMut() -> F,
@@ -174,7 +174,7 @@ where
     let started = shared.clock.now();
     // Measure with the monotonic clock, so that a change of the wall clock does not extend the
     // deadline.
-    let end = shared.clock.monotonic() + deadline.since(started);
+    let end = shared.clock.monotonic() + context.deadline.since(started);
     let mut free = UncountedAttempts::default();
     let mut may_exist = false;
     let mut tries = 0;
@@ -198,14 +198,16 @@ where
         let error = match attempt().instrument(span.clone()).await {
             Ok(value) => {
                 shared.pulse.record_success();
-                attempt_log::ended(operation, shared.clock.now(), None);
-                record_on_span(&span, None);
+                context.attempts.ended(operation, shared.clock.now(), None);
+                record_on_span(&span, context, None);
                 return Ok(Completed { value, tries });
             }
             Err(error) => error,
         };
-        attempt_log::ended(operation, shared.clock.now(), Some(&error));
-        record_on_span(&span, Some(&error));
+        context
+            .attempts
+            .ended(operation, shared.clock.now(), Some(&error));
+        record_on_span(&span, context, Some(&error));
         drop(span);
         let left = end.since(shared.clock.monotonic());
         match &error {
@@ -243,12 +245,12 @@ where
         match decision {
             RetryDecision::Backoff(wait) => {
                 free.unpaid += u32::from(error.costs_no_retry());
-                let _resting = shared.pulse.rest();
+                let _resting = shared.pulse.rest(context.priority);
                 shared.clock.sleep(wait).await;
             }
             RetryDecision::Poll(wait) => {
                 free.polls += 1;
-                let _resting = shared.pulse.rest();
+                let _resting = shared.pulse.rest(context.priority);
                 shared.clock.sleep(wait).await;
             }
             RetryDecision::RetryNow => free.renewed = true,
@@ -268,11 +270,11 @@ where
 }
 
 /// Records the result of an attempt on its trace span.
-fn record_on_span(span: &Span, error: Option<&AttemptError>) {
+fn record_on_span(span: &Span, context: &CallContext, error: Option<&AttemptError>) {
     if span.is_disabled() {
         return;
     }
-    if let Some(attempt) = AttemptLog::current().and_then(|trail| trail.last()) {
+    if let Some(attempt) = context.attempts.last() {
         if let Some(status) = attempt.status {
             span.record("http.response.status_code", status);
         }

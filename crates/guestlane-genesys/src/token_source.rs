@@ -21,6 +21,7 @@ use tokio::sync::Mutex;
 use tracing::{debug, warn};
 
 use crate::{
+    call_context::CallContext,
     client::{Credentials, OAuthClient, RetrySafety, TokenRequestAuth},
     coordinator::{Coordinator, IssuedToken, TokenLookup},
     error::{AttemptError, CallError, ErrorResponse, Operation},
@@ -234,18 +235,18 @@ impl TokenSource {
     /// none.
     pub(crate) async fn token(
         self: &Arc<Self>,
-        deadline: Timestamp,
+        context: &CallContext,
     ) -> Result<Arc<AccessToken>, AttemptError> {
         let now = self.shared.clock.now();
         match self.current.load_full() {
             Some(token) if token.is_usable_at(now) => {
                 if token.should_refresh(now) {
-                    self.spawn_refresh(deadline);
+                    self.spawn_refresh(context);
                 }
                 Ok(token)
             }
             _ => self
-                .refresh_single_flight(None, deadline)
+                .refresh_single_flight(None, context)
                 .await
                 .map_err(|failed| AttemptError::AuthenticationFailed(Box::new(failed.cause))),
         }
@@ -266,14 +267,16 @@ impl TokenSource {
         }
     }
 
-    fn spawn_refresh(self: &Arc<Self>, deadline: Timestamp) {
+    fn spawn_refresh(self: &Arc<Self>, context: &CallContext) {
         if self.renewing.swap(true, Ordering::AcqRel) {
             return;
         }
         let source = Arc::clone(self);
+        // The refresh serves calls of every session, so no session's log records it.
+        let context = CallContext::until(context.deadline);
         tokio::spawn(async move {
             let old = source.current.load_full();
-            if let Err(error) = source.refresh_single_flight(old.as_ref(), deadline).await {
+            if let Err(error) = source.refresh_single_flight(old.as_ref(), &context).await {
                 warn!(%error, cause = error.cause.redacted(), "failed to refresh the access token before its expiry; retrying with the next call");
             }
             source.renewing.store(false, Ordering::Release);
@@ -285,7 +288,7 @@ impl TokenSource {
     async fn refresh_single_flight(
         &self,
         old: Option<&Arc<AccessToken>>,
-        deadline: Timestamp,
+        context: &CallContext,
     ) -> Result<Arc<AccessToken>, CallError> {
         let seen = self.asked.load(Ordering::Acquire);
         let mut failure = self.asking.lock().await;
@@ -301,7 +304,7 @@ impl TokenSource {
         {
             return Ok(token);
         }
-        let asked = self.refresh_or_wait_for_peer(old, deadline).await;
+        let asked = self.refresh_or_wait_for_peer(old, context).await;
         self.asked.fetch_add(1, Ordering::Release);
         match asked {
             Ok(token) => {
@@ -321,15 +324,15 @@ impl TokenSource {
     async fn refresh_or_wait_for_peer(
         &self,
         old: Option<&Arc<AccessToken>>,
-        deadline: Timestamp,
+        context: &CallContext,
     ) -> Result<AccessToken, CallError> {
         let Some(fleet) = self.fleet.get() else {
-            return Ok(self.fetch_token_with_retries(deadline).await?.0);
+            return Ok(self.fetch_token_with_retries(context).await?.0);
         };
         let clock = &self.shared.clock;
         let discarded = Some(self.discarded.load(Ordering::Acquire)).filter(|number| *number > 0);
         let not = old.and_then(|old| old.number).max(discarded);
-        while clock.now() < deadline {
+        while clock.now() < context.deadline {
             let credential = self.credential.load_full();
             match fleet.token(&credential.shared_name, not).await {
                 Ok(TokenLookup::Cached {
@@ -349,7 +352,7 @@ impl TokenSource {
                 Ok(TokenLookup::RefreshingElsewhere) => clock.sleep(PEER_REFRESH_POLL).await,
                 Ok(TokenLookup::RefreshHere) => {
                     return self
-                        .refresh_and_publish(fleet.as_ref(), &credential.shared_name, deadline)
+                        .refresh_and_publish(fleet.as_ref(), &credential.shared_name, context)
                         .await;
                 }
                 Err(error) => {
@@ -357,7 +360,7 @@ impl TokenSource {
                         error,
                         "failed to read the shared access token; fetching one for this process only"
                     );
-                    return Ok(self.fetch_token_with_retries(deadline).await?.0);
+                    return Ok(self.fetch_token_with_retries(context).await?.0);
                 }
             }
         }
@@ -373,9 +376,9 @@ impl TokenSource {
         &self,
         fleet: &dyn Coordinator,
         shared_name: &str,
-        deadline: Timestamp,
+        context: &CallContext,
     ) -> Result<AccessToken, CallError> {
-        match self.fetch_token_with_retries(deadline).await {
+        match self.fetch_token_with_retries(context).await {
             Ok((token, new)) => {
                 let number = fleet.publish_token(shared_name, new).await;
                 let number = number.inspect_err(|error| {
@@ -403,14 +406,14 @@ impl TokenSource {
 
     async fn fetch_token_with_retries(
         &self,
-        deadline: Timestamp,
+        context: &CallContext,
     ) -> Result<(AccessToken, IssuedToken), CallError> {
         let asked = retry::execute(
             &self.shared,
-            deadline,
+            context,
             Operation::Token,
             RetrySafety::Idempotent,
-            || self.request(deadline),
+            || self.request(context),
         )
         .await?;
         self.shared.fail_points.hit(FailPoint::SignedIn).await;
@@ -419,7 +422,7 @@ impl TokenSource {
 
     async fn request(
         &self,
-        deadline: Timestamp,
+        context: &CallContext,
     ) -> Result<(AccessToken, IssuedToken), AttemptError> {
         let credential = self.credential.load_full();
         let body = Bytes::copy_from_slice(credential.form.expose_secret().as_bytes());
@@ -434,9 +437,9 @@ impl TokenSource {
             .map_err(|error| AttemptError::NotSent(error.to_string()))?;
         self.shared.stats.sent();
         self.shared.stats.token_requested();
-        let _under_way = self.shared.pulse.call();
+        let _in_flight = self.shared.pulse.call(context.priority);
         let asked_at = self.shared.clock.now();
-        let answer = self.transport.send(request, deadline).await?;
+        let answer = self.transport.send(request, context.deadline).await?;
         let answer = answer
             .error_for_status(self.shared.clock.now(), false)
             .map_err(|error| match error {

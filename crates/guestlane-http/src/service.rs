@@ -11,7 +11,7 @@ use std::{
 
 use arc_swap::{ArcSwap, Guard};
 use guestlane::{
-    Error, SessionEngine, admission_control::AdmissionController, config::ServiceSettings,
+    Error, SessionEngine, Workers, admission_control::AdmissionController, config::ServiceSettings,
     error::ErrorCode,
 };
 use guestlane_core::{
@@ -149,7 +149,7 @@ impl Service {
     /// platform probes, write probes and sampling.
     pub async fn work(self: Arc<Self>) {
         tokio::join!(
-            Arc::clone(&self.engine).run_background_tasks(),
+            Workers::new(Arc::clone(&self.engine)).run(),
             self.look_at_keys(),
             self.note_used_keys(),
             self.look_at_platform(),

@@ -49,7 +49,7 @@ fn of(
         )
     }));
     entries.extend(records.iter().filter_map(of_record));
-    if let Some(opened_at) = session.opened_at {
+    if let Some(opened_at) = session.opened_at() {
         entries.push(plain(opened_at, "opened", "Open", EntryStatus::Ok));
     }
     if let Some(failure) = &session.failure

@@ -1,6 +1,6 @@
 //! A session as a row, with the same columns in both databases.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::LazyLock, time::Duration};
 
 use guestlane_genesys::PlatformId;
 use guestlane_runtime::Timestamp;
@@ -16,52 +16,116 @@ use guestlane_core::{
     token::TokenIdentity,
 };
 
-/// All columns except the fingerprint and the calls, in the order of the fields of [`SessionRow`].
-pub(super) const COLUMNS: &str = "id, idempotency_key, guest_id, queue_id, attributes, state, token_kid, token_jti, token_iat, \
-     contact_id, conversation_id, attempts, epoch, admitted_at, step_started_at, due_at, opened_at, latency_us, failure_code, failure_message, outcome_unknown, \
-     surface, surface_target_id, guest_session, guest_session_expires_at, message_id, contact_id_lost, contact_details, contact_without_identifier, traceparent, owner";
+/// When a column of the table `session` is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Written {
+    /// At admission only.
+    Insert,
+    /// By transitions only.
+    Update,
+    /// At admission and by transitions.
+    Both,
+}
+
+impl Written {
+    /// Whether a statement of the kind `statement` writes the column.
+    pub(super) fn in_statement(self, statement: Self) -> bool {
+        self == Self::Both || self == statement
+    }
+}
+
+/// A column of the table `session`.
+#[derive(Debug)]
+pub(super) struct Column {
+    pub(super) name: &'static str,
+    /// The type in PostgreSQL.
+    pub(super) pg_type: &'static str,
+    pub(super) written: Written,
+}
+
+/// Calls the macro `$with` with all columns that are read, in their order. Every statement and
+/// every parameter list is generated from this table.
+macro_rules! session_columns {
+    ($with:ident) => {
+        $with! {
+            id: Uuid, "uuid", Insert;
+            idempotency_key: String, "text", Insert;
+            owner: String, "text", Insert;
+            guest_id: String, "text", Insert;
+            queue_id: Uuid, "uuid", Insert;
+            attributes: String, "text", Insert;
+            contact_details: Option<String>, "text", Insert;
+            state: String, "text", Both;
+            token_kid: String, "text", Both;
+            token_jti: Uuid, "uuid", Both;
+            token_iat: i64, "bigint", Both;
+            contact_id: Option<String>, "text", Update;
+            contact_without_identifier: bool, "boolean", Insert;
+            contact_id_lost: bool, "boolean", Update;
+            message_id: Option<String>, "text", Update;
+            conversation_id: Option<String>, "text", Update;
+            guest_session_expires_at: Option<i64>, "bigint", Update;
+            attempts: i64, "bigint", Both;
+            epoch: i64, "bigint", Both;
+            admitted_at: i64, "bigint", Insert;
+            step_started_at: i64, "bigint", Both;
+            outcome_unknown: bool, "boolean", Both;
+            lease_expires_at: Option<i64>, "bigint", Both;
+            next_attempt_at: Option<i64>, "bigint", Both;
+            ended_at: Option<i64>, "bigint", Update;
+            latency_us: Option<i64>, "bigint", Update;
+            failure_code: Option<String>, "text", Update;
+            failure_message: Option<String>, "text", Update;
+            surface: String, "text", Insert;
+            surface_target_id: Option<Uuid>, "uuid", Insert;
+            guest_session: Option<Vec<u8>>, "bytea", Insert;
+            traceparent: Option<String>, "text", Insert;
+        }
+    };
+}
+pub(super) use session_columns;
+
+macro_rules! define_row {
+    ($($name:ident: $type:ty, $pg_type:literal, $written:ident;)*) => {
+        /// A session as it is stored. Times are microseconds since the Unix epoch.
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub(super) struct SessionRow {
+            $(pub(super) $name: $type,)*
+        }
+
+        /// All columns that are read: not the fingerprint, the calls, and the time of the last
+        /// transition.
+        const COLUMNS: &[Column] = &[$(Column {
+            name: stringify!($name),
+            pg_type: $pg_type,
+            written: Written::$written,
+        }),*];
+    };
+}
+session_columns!(define_row);
+
+/// Returns the columns that a statement of this kind writes.
+pub(super) fn written_columns(statement: Written) -> impl Iterator<Item = &'static Column> {
+    COLUMNS
+        .iter()
+        .filter(move |column| column.written.in_statement(statement))
+}
+
+/// The list of the columns of [`SessionRow`], for `SELECT`.
+pub(super) static SELECTED: LazyLock<String> = LazyLock::new(|| {
+    let names: Vec<_> = COLUMNS.iter().map(|column| column.name).collect();
+    names.join(", ")
+});
+
+/// When an unfinished session is due. It must equal the expression of the partial index word by
+/// word.
+pub(super) const DUE_AT: &str = "coalesce(next_attempt_at, lease_expires_at)";
 
 /// Condition for unfinished sessions
 /// ([`SessionState::is_unfinished`](crate::session::SessionState::is_unfinished)). It must equal
 /// the condition of the partial index word by word.
 pub(super) const UNFINISHED: &str =
     "state != 'open' AND state != 'failed' AND state != 'needs_attention'";
-
-/// A session as it is stored. Times are microseconds since the Unix epoch.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct SessionRow {
-    pub(super) id: Uuid,
-    pub(super) idempotency_key: String,
-    pub(super) guest_id: String,
-    pub(super) queue_id: Uuid,
-    pub(super) attributes: String,
-    pub(super) state: String,
-    pub(super) token_kid: String,
-    pub(super) token_jti: Uuid,
-    pub(super) token_iat: i64,
-    pub(super) contact_id: Option<String>,
-    pub(super) conversation_id: Option<String>,
-    pub(super) attempts: u32,
-    pub(super) epoch: u32,
-    pub(super) admitted_at: i64,
-    pub(super) step_started_at: i64,
-    pub(super) due_at: i64,
-    pub(super) opened_at: Option<i64>,
-    pub(super) latency_us: Option<i64>,
-    pub(super) failure_code: Option<String>,
-    pub(super) failure_message: Option<String>,
-    pub(super) outcome_unknown: bool,
-    pub(super) surface: String,
-    pub(super) surface_target_id: Option<Uuid>,
-    pub(super) guest_session: Option<Vec<u8>>,
-    pub(super) guest_session_expires_at: Option<i64>,
-    pub(super) message_id: Option<String>,
-    pub(super) contact_id_lost: bool,
-    pub(super) contact_details: Option<String>,
-    pub(super) contact_without_identifier: bool,
-    pub(super) traceparent: Option<String>,
-    pub(super) owner: String,
-}
 
 impl SessionRow {
     pub(super) fn of(session: &SessionRecord) -> Result<Self, StoreError> {
@@ -74,7 +138,7 @@ impl SessionRow {
             SurfaceBinding::OpenMessaging { integration } => (Some(*integration), None),
         };
         let contact_details = match &request.contact_details {
-            nobody if nobody.is_empty() => None,
+            details if details.is_empty() => None,
             contact_details => Some(
                 serde_json::to_string(contact_details)
                     .map_err(|_| StoreError::Row("contact_details"))?,
@@ -94,17 +158,18 @@ impl SessionRow {
             token_iat: session.token.issued_at,
             contact_id: session.contact_id.as_deref().map(str::to_owned),
             conversation_id: session.conversation_id.as_deref().map(str::to_owned),
-            attempts: session.attempts,
-            epoch: session.epoch,
+            attempts: session.attempts.into(),
+            epoch: session.epoch.into(),
             admitted_at: session.admitted_at.unix_micros(),
             step_started_at: session.step_started_at.unix_micros(),
-            due_at: session.due_at.unix_micros(),
-            opened_at: session.opened_at.map(Timestamp::unix_micros),
+            lease_expires_at: session.lease_expires_at.map(Timestamp::unix_micros),
+            next_attempt_at: session.next_attempt_at.map(Timestamp::unix_micros),
+            ended_at: session.ended_at.map(Timestamp::unix_micros),
             latency_us: session
                 .latency
                 .map(|latency| i64::try_from(latency.as_micros()).unwrap_or(i64::MAX)),
-            failure_code: failure.as_ref().map(|failure| failure.code.clone()),
-            failure_message: failure.map(|failure| failure.message),
+            failure_code: failure.as_ref().map(|failure| without_nul(&failure.code)),
+            failure_message: failure.map(|failure| without_nul(&failure.message)),
             outcome_unknown: session.outcome_unknown,
             surface: session.surface_binding.surface().name().to_owned(),
             surface_target_id,
@@ -160,14 +225,15 @@ impl SessionRow {
             message_id: self.message_id.map(PlatformId::from_store),
             conversation_id: self.conversation_id.map(PlatformId::from_store),
             guest_session_expires_at: self.guest_session_expires_at.map(time),
-            attempts: self.attempts,
-            epoch: self.epoch,
+            attempts: u32::try_from(self.attempts).map_err(|_| StoreError::Row("attempts"))?,
+            epoch: u32::try_from(self.epoch).map_err(|_| StoreError::Row("epoch"))?,
             admitted_at: time(self.admitted_at),
             step_started_at: time(self.step_started_at),
             outcome_unknown: self.outcome_unknown,
             recovered: false,
-            due_at: time(self.due_at),
-            opened_at: self.opened_at.map(time),
+            lease_expires_at: self.lease_expires_at.map(time),
+            next_attempt_at: self.next_attempt_at.map(time),
+            ended_at: self.ended_at.map(time),
             latency: self
                 .latency_us
                 .map(|micros| Duration::from_micros(micros.unsigned_abs())),
@@ -178,6 +244,12 @@ impl SessionRow {
             }),
         })
     }
+}
+
+/// Replaces NUL characters, which PostgreSQL cannot store in a text. Only text from the platform can
+/// contain them.
+pub(super) fn without_nul(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
 }
 
 fn surface_binding(

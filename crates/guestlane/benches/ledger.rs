@@ -172,7 +172,7 @@ async fn write(store: &Store, asked: Instant) -> Writes {
     };
     let after = session
         .clone()
-        .contact_created(Some(Uuid::new_v4().into()), 1, clock.now())
+        .contact_ready(Some(Uuid::new_v4().into()), 1, clock.now())
         .unwrap();
     let session = store
         .commit_transition(step(&session, after, None, Vec::new()))
@@ -307,8 +307,9 @@ fn fill(path: &Path, sessions: u64) {
                 ("conversation_id", "?7"),
                 ("admitted_at", "?5"),
                 ("step_started_at", "?5"),
-                ("due_at", "?5"),
-                ("opened_at", "iif(?8 = 'open', ?5, NULL)"),
+                ("lease_expires_at", "NULL"),
+                ("next_attempt_at", "NULL"),
+                ("ended_at", "?5"),
                 ("latency_us", "iif(?8 = 'open', ?9, NULL)"),
                 ("state", "?8"),
                 ("failure_code", "iif(?8 = 'open', NULL, 'refused')"),

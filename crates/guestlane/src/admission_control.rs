@@ -132,7 +132,7 @@ impl AdmissionController {
     /// a second keep the rate limit used.
     fn rows(&self) -> (usize, bool) {
         const MOST: f64 = 64.0;
-        let quota = self.engine.platform.calls_in_a_second();
+        let quota = self.engine.saga.platform.calls_in_a_second();
         (
             quota.map_or(MOST, |calls| (calls / 5.0).clamp(4.0, MOST)) as usize,
             quota.is_some(),
@@ -150,7 +150,7 @@ impl AdmissionController {
         } else {
             2.0
         };
-        match self.engine.platform.calls_in_a_second() {
+        match self.engine.saga.platform.calls_in_a_second() {
             Some(calls) => QueueLimits {
                 for_long: (calls / calls_each / 4.0).max(4.0) as usize,
                 in_a_burst: (calls / calls_each * 2.0).max(8.0) as usize,
@@ -170,18 +170,18 @@ impl AdmissionController {
     /// Counts a session that begins. Returns `None` if so many sessions are waiting that it would
     /// wait long; the caller must shed the request.
     pub fn try_acquire(&self) -> Option<Permit> {
-        let pulse = self.engine.platform.pulse();
+        let pulse = self.engine.saga.platform.pulse();
         let mut begun = self.begun();
         let elsewhere = pulse.awaiting_response(Priority::Interactive);
         // Without a rate limit, the concurrency limit shows how many calls the platform takes.
         // Calls beyond it are waiting, so they count as ready.
-        let paced = self.engine.platform.calls_in_a_second().is_some();
+        let paced = self.engine.saga.platform.calls_in_a_second().is_some();
         let ready = begun.saturating_sub(if paced {
             elsewhere
         } else {
             elsewhere.min(pulse.limit())
         });
-        let now = self.engine.clock.monotonic();
+        let now = self.engine.clock().monotonic();
         if !self
             .crowd
             .lock()
@@ -221,7 +221,7 @@ impl AdmissionController {
     ) -> Result<Permit, PlatformOutage> {
         let mut held = false;
         loop {
-            let pulse = self.engine.platform.pulse();
+            let pulse = self.engine.saga.platform.pulse();
             if let Some(lasted) = pulse.open_for() {
                 if lasted > Self::PATIENCE || !pulse.ever_succeeded() {
                     return Err(PlatformOutage(lasted));
@@ -229,7 +229,7 @@ impl AdmissionController {
                 held = true;
                 holding(PauseEvent::Paused(lasted));
                 self.engine
-                    .clock
+                    .clock()
                     .sleep(Self::PROBE_INTERVAL.mul_f64(0.5 + fastrand::f64() / 2.0))
                     .await;
                 if pulse.open_for().is_some() {

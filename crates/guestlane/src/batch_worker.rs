@@ -14,6 +14,8 @@ use tokio::{
 };
 use tracing::{info, warn};
 
+use guestlane_genesys::{AttemptLog, Priority};
+
 use crate::{admission_control::AdmissionController, engine::SessionEngine, error::Error};
 use guestlane_core::session::LEASE_RENEW_INTERVAL;
 use guestlane_runtime::text::display_chain;
@@ -162,7 +164,7 @@ impl BatchWorker {
             .await?;
         self.held().extend(taken.iter().map(|row| row.place));
         if !taken.is_empty() {
-            self.engine.fail_points.hit(FailPoint::RowsTaken).await;
+            self.engine.saga.fail_points.hit(FailPoint::RowsTaken).await;
         }
         Ok(taken)
     }
@@ -181,7 +183,14 @@ impl BatchWorker {
 
     async fn create(&self, row: ClaimedRow) {
         let created = match row.request {
-            Ok(request) => Box::pin(self.engine.create_in_background(request)).await,
+            Ok(request) => {
+                Box::pin(self.engine.create_with(
+                    request,
+                    Priority::Background,
+                    AttemptLog::default(),
+                ))
+                .await
+            }
             Err(error) => Err(error.into()),
         };
         let end = match created {
@@ -229,7 +238,7 @@ async fn complete_rows(
         while let Ok(next) = ends.try_recv() {
             ended.push(next);
         }
-        engine.fail_points.hit(FailPoint::RowsEnded).await;
+        engine.saga.fail_points.hit(FailPoint::RowsEnded).await;
         let places: Vec<_> = ended.iter().map(|(place, _)| *place).collect();
         if let Err(error) = engine
             .store()

@@ -109,7 +109,7 @@ impl SessionEngine {
     /// # Errors
     /// Returns an error if the key cannot be generated, sealed or stored.
     pub async fn rotate_if_due(&self) -> Result<bool, Error> {
-        let now = self.clock.now();
+        let now = self.saga.clock.now();
         let keys = self.keyring().list(now);
         let active = keys
             .iter()
@@ -119,8 +119,13 @@ impl SessionEngine {
         if waits || !active.is_some_and(|since| self.key_schedule.is_due(since, now)) {
             return Ok(false);
         }
-        let made =
-            generate_next_key(&self.store, &self.master, self.key_schedule, &self.clock).await?;
+        let made = generate_next_key(
+            &self.saga.store,
+            &self.saga.master,
+            self.key_schedule,
+            &self.saga.clock,
+        )
+        .await?;
         Ok(matches!(made, NextKey::Generated(_)))
     }
 
@@ -134,7 +139,7 @@ impl SessionEngine {
                     "failed to create the next signing key; retrying",
                 );
             }
-            self.clock.sleep(ROTATION_TICK).await;
+            self.saga.clock.sleep(ROTATION_TICK).await;
         }
     }
 }

@@ -74,8 +74,6 @@ pub mod config;
 pub mod doctor;
 mod engine;
 pub mod error;
-mod executor;
-mod failure;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod input;
@@ -86,15 +84,15 @@ mod master_key_rotation;
 pub mod messaging;
 mod metrics;
 pub mod outbox;
+mod recovery;
 mod reload;
 mod retention;
-mod steps;
-mod tenant_binding;
+mod saga;
+mod workers;
 mod workspace;
 
-pub use engine::{EngineConfig, SessionEngine, WebhookConfig};
+pub use engine::{CreatedSession, EngineConfig, SessionEngine, WebhookConfig};
 pub use error::Error;
-pub use executor::CreatedSession;
 pub use guestlane_genesys::{
     Attempt, AttemptLog, BaseUrl, CallPolicy, ClientMetrics, ClientUsage, Credentials, Endpoints,
     ErrorCounts, LatencySample, OAuthClient, Priority, Rate, RetryPolicy, TokenRequestAuth,
@@ -111,4 +109,5 @@ pub use master_key_rotation::{
 pub use metrics::{FailureCount, SessionMetrics};
 pub use reload::Reloaded;
 pub use retention::MIN_RETENTION;
+pub use workers::Workers;
 pub use workspace::{StorageConfig, Workspace};

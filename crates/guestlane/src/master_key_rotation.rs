@@ -348,12 +348,12 @@ impl SessionEngine {
     /// store. Seals of other processes are counted up to a minute late. One key may seal at most
     /// [`MasterKey::MAX_SEALS`] values.
     pub fn master_key_seals(&self) -> u64 {
-        self.counted_seals.load(Ordering::Relaxed) + self.master.uncounted_seals()
+        self.counted_seals.load(Ordering::Relaxed) + self.saga.master.uncounted_seals()
     }
 
     /// Adds this process's seals to the count in the store.
     pub(crate) async fn count_seals(&self) {
-        if let Some(sum) = count_seals(&self.store, &self.master).await {
+        if let Some(sum) = count_seals(&self.saga.store, &self.saga.master).await {
             self.counted_seals.store(sum, Ordering::Relaxed);
         }
     }
@@ -361,7 +361,7 @@ impl SessionEngine {
     /// Runs [`count_seals`](Self::count_seals) every minute; never returns.
     pub(crate) async fn keep_counting_seals(&self) {
         loop {
-            self.clock.sleep(COUNT_INTERVAL).await;
+            self.saga.clock.sleep(COUNT_INTERVAL).await;
             self.count_seals().await;
         }
     }

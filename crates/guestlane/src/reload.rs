@@ -77,6 +77,7 @@ impl SessionEngine {
 
     async fn take_secrets(&self, config: &EngineConfig) -> Result<Reloaded, Error> {
         let webhook = self
+            .saga
             .outbox
             .as_ref()
             .map(|outbox| outbox.other_keys(config.crm.as_ref()))
@@ -84,7 +85,7 @@ impl SessionEngine {
             .flatten();
         let login = self.other_login(&config.places.database)?;
         let master = config.places.master_key_in_use()?;
-        let master = Some(master).filter(|new| !self.master.has_keys_of(new));
+        let master = Some(master).filter(|new| !self.saga.master.has_keys_of(new));
         let mut reloaded = Reloaded {
             client_secrets: 0,
             webhook_secret: webhook.is_some(),
@@ -144,8 +145,8 @@ impl SessionEngine {
         let found = tried
             .await
             .map_err(|error| refused(format!("cannot be used: {}", display_chain(&error))))?;
-        let found = found.filter(|found| self.store.is_home_of(found));
-        let masters = [Some(&*self.master), master];
+        let found = found.filter(|found| self.saga.store.is_home_of(found));
+        let masters = [Some(&*self.saga.master), master];
         let opened = |found: KeptSecret| {
             masters
                 .into_iter()
@@ -170,16 +171,16 @@ impl SessionEngine {
         webhook: Option<GivenKeys>,
     ) -> Result<(), Error> {
         if let Some(master) = master {
-            expect_opens_all(&self.store, master)
+            expect_opens_all(&self.saga.store, master)
                 .await
                 .map_err(refused_master_key)?;
         }
-        if let (Some(outbox), Some(webhook)) = (&self.outbox, webhook) {
+        if let (Some(outbox), Some(webhook)) = (&self.saga.outbox, webhook) {
             outbox.use_keys(webhook).await?;
         }
         if let Some(master) = master {
             self.count_seals().await; // Store the count of the previous key first.
-            self.master.take_keys_of(master);
+            self.saga.master.take_keys_of(master);
             self.count_seals().await;
         }
         Ok(())

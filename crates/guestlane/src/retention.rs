@@ -31,18 +31,23 @@ impl SessionEngine {
     /// Returns an error if the store fails.
     pub async fn prune(&self) -> Result<Pruned, StoreError> {
         let mut sum = Pruned::default();
-        let Some(until) = self.store.advance_retention(self.keep_sessions).await? else {
+        let Some(until) = self
+            .saga
+            .store
+            .advance_retention(self.keep_sessions)
+            .await?
+        else {
             return Ok(sum);
         };
-        while self.store.prune_batches(until).await? > 0 {
-            self.clock.sleep(BATCH_PAUSE).await;
+        while self.saga.store.prune_batches(until).await? > 0 {
+            self.saga.clock.sleep(BATCH_PAUSE).await;
         }
         loop {
-            sum += self.store.prune(sum.next, until, BATCH_SIZE).await?;
+            sum += self.saga.store.prune(sum.next, until, BATCH_SIZE).await?;
             if sum.next.is_none() {
                 return Ok(sum);
             }
-            self.clock.sleep(BATCH_PAUSE).await;
+            self.saga.clock.sleep(BATCH_PAUSE).await;
         }
     }
 
@@ -62,7 +67,7 @@ impl SessionEngine {
                     "retention failed; retrying in five minutes",
                 ),
             }
-            self.clock.sleep(IDLE_INTERVAL).await;
+            self.saga.clock.sleep(IDLE_INTERVAL).await;
         }
     }
 }

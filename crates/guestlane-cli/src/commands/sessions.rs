@@ -271,21 +271,24 @@ async fn resume(global: &Global, id: Option<&str>) -> anyhow::Result<ExitCode> {
                 return Err(guestlane::Error::needs_attention(&session).into());
             }
             session::SessionState::Admitted
-            | session::SessionState::ContactCreated
+            | session::SessionState::ContactReady
+            | session::SessionState::MessageSent
+            | session::SessionState::ConversationFound
             | session::SessionState::Failed
             | session::SessionState::Parked => {
                 // A killed process holds its session until the lease expires, so wait for one
                 // lease.
                 let give_up_at = clock.now() + session::LEASE_TTL;
-                if session.is_leased(clock.now()) && session.due_at <= give_up_at {
+                let blocked_until = session.blocked_until().unwrap_or(clock.now());
+                if session.is_blocked(clock.now()) && blocked_until <= give_up_at {
                     output::stderr_line("Waiting for the lease of another process to expire.");
-                    clock.sleep_until(session.due_at).await;
+                    clock.sleep_until(blocked_until).await;
                 }
                 match engine.store().claim(id, clock.now()).await? {
                     Some(session) => tell(&engine.resume(session).await),
                     None => tell(&Err(guestlane::Error::InProgress {
                         session: id,
-                        retry_at: session.due_at,
+                        retry_at: blocked_until,
                     })),
                 }
             }
@@ -330,10 +333,10 @@ async fn resume_all(
             .into_iter()
             .filter(|session| !tried.contains(&session.id))
             .collect();
-        let next_due = left.iter().map(|session| session.due_at).min();
+        let next_due = left.iter().filter_map(SessionRecord::due_at).min();
         let (free, held): (Vec<_>, Vec<_>) = left
             .into_iter()
-            .partition(|session| !session.is_leased(clock.now()));
+            .partition(|session| !session.is_blocked(clock.now()));
         if free.is_empty() {
             match next_due {
                 Some(due) if due <= give_up_at => {

@@ -1,6 +1,7 @@
 //! The durable record of every session: its state, its lease and its legal transitions.
 
 mod lease;
+pub mod plan;
 mod record;
 mod state;
 mod surface_binding;

@@ -132,11 +132,13 @@ pub struct SessionRecord {
     /// Whether the session was claimed while unfinished. Its first caller is gone and still expects
     /// completion. Known during the lease; not stored.
     pub recovered: bool,
-    /// When another worker may claim the session: the end of the lease, of the `Retry-After` wait,
-    /// or of the backoff.
-    pub due_at: Timestamp,
-    /// When the conversation was opened.
-    pub opened_at: Option<Timestamp>,
+    /// When the lease expires, while a worker runs the saga. Without renewal another worker may then
+    /// claim the session.
+    pub lease_expires_at: Option<Timestamp>,
+    /// When the next run of the saga is due: the end of a backoff or of a `Retry-After` wait.
+    pub next_attempt_at: Option<Timestamp>,
+    /// When the session became open, failed, or needs attention.
+    pub ended_at: Option<Timestamp>,
     /// Time from the caller's request to the conversation. It starts at admission if the caller is
     /// gone.
     pub latency: Option<Duration>,
@@ -194,27 +196,49 @@ impl SessionRecord {
             step_started_at: now,
             outcome_unknown: false,
             recovered: false,
-            due_at: now + LEASE_TTL,
-            opened_at: None,
+            lease_expires_at: Some(now + LEASE_TTL),
+            next_attempt_at: None,
+            ended_at: None,
             latency: None,
             failure: None,
             trace,
         }
     }
 
+    /// Returns until when another worker must leave the session alone: the end of the lease, or of a
+    /// `Retry-After` wait. A session in backoff is not blocked: a caller that presents its idempotency
+    /// key may claim it.
+    pub fn blocked_until(&self) -> Option<Timestamp> {
+        match self.state {
+            SessionState::Parked => self.next_attempt_at,
+            SessionState::Admitted
+            | SessionState::ContactReady
+            | SessionState::MessageSent
+            | SessionState::ConversationFound => self.lease_expires_at,
+            SessionState::Open | SessionState::Failed | SessionState::NeedsAttention => None,
+        }
+    }
+
     /// Whether another worker must leave the session alone at `now`.
     ///
-    /// A parked session is blocked until its `Retry-After` wait ends. A session in backoff is not
-    /// blocked: a caller that presents its idempotency key may claim it. An expiry beyond
-    /// `LEASE_TTL + MAX_CLOCK_SKEW` was written before the wall clock moved backwards; the lease is
-    /// treated as expired.
-    pub fn is_leased(&self, now: Timestamp) -> bool {
-        let waits = self.due_at > now;
-        match (self.state, &self.failure) {
-            (SessionState::Parked, _) => waits,
-            (_, Some(_)) => false,
-            (_, None) => waits && self.due_at <= now + LEASE_TTL + MAX_CLOCK_SKEW,
-        }
+    /// An expiry beyond `LEASE_TTL + MAX_CLOCK_SKEW` was written before the wall clock moved
+    /// backwards; the lease is treated as expired.
+    pub fn is_blocked(&self, now: Timestamp) -> bool {
+        let is_lease = self.state != SessionState::Parked;
+        self.blocked_until().is_some_and(|until| {
+            until > now && !(is_lease && until > now + LEASE_TTL + MAX_CLOCK_SKEW)
+        })
+    }
+
+    /// Returns when a worker resumes the session without a request: at the end of the lease, the
+    /// backoff, or the `Retry-After` wait.
+    pub fn due_at(&self) -> Option<Timestamp> {
+        self.next_attempt_at.or(self.lease_expires_at)
+    }
+
+    /// Returns when the conversation was opened.
+    pub fn opened_at(&self) -> Option<Timestamp> {
+        self.ended_at.filter(|_| self.state == SessionState::Open)
     }
 
     /// Whether the guest of this session was erased. An erased session cannot be resumed.
@@ -232,15 +256,21 @@ impl SessionRecord {
         match self.state {
             SessionState::Open => Availability::Completed,
             SessionState::NeedsAttention => Availability::NeedsAttention,
-            SessionState::Admitted | SessionState::ContactCreated | SessionState::Parked
-                if self.is_leased(now) =>
+            SessionState::Admitted
+            | SessionState::ContactReady
+            | SessionState::MessageSent
+            | SessionState::ConversationFound
+            | SessionState::Parked
+                if self.is_blocked(now) =>
             {
                 Availability::Unavailable
             }
             // The cause of a refusal may be corrected by now, and a caller does not wait for the
             // backoff. The claim raises the epoch, which fences off the previous worker.
             SessionState::Admitted
-            | SessionState::ContactCreated
+            | SessionState::ContactReady
+            | SessionState::MessageSent
+            | SessionState::ConversationFound
             | SessionState::Parked
             | SessionState::Failed => Availability::Claimable,
         }
@@ -252,20 +282,12 @@ impl SessionRecord {
     /// After the first message was accepted, no later step can create a duplicate. A session
     /// without a conversation still expires, so that an operator looks at it.
     pub fn is_past_idempotency_window(&self, now: Timestamp) -> bool {
-        let life = match (
-            &self.surface_binding,
-            &self.message_id,
-            &self.conversation_id,
-        ) {
-            (
-                SurfaceBinding::WebMessaging { .. } | SurfaceBinding::OpenMessaging { .. },
-                Some(_),
-                Some(_),
-            ) => return false,
+        let life = match (&self.surface_binding, self.resumed_state()) {
+            (_, SessionState::ConversationFound) => return false,
             // The same sender reaches the same conversation only while that is active, and an agent
             // may end it.
-            (SurfaceBinding::OpenMessaging { .. }, None, _)
-                if self.outcome_unknown && self.state == SessionState::ContactCreated =>
+            (SurfaceBinding::OpenMessaging { .. }, SessionState::ContactReady)
+                if self.outcome_unknown && self.state == SessionState::ContactReady =>
             {
                 Self::OPEN_MESSAGE_DEDUP_WINDOW
             }
@@ -288,26 +310,62 @@ impl SessionRecord {
             || self.message_id.is_some()
     }
 
+    /// Returns the active state that corresponds to what is known to exist on the platform. A parked
+    /// or failed session returns to it when it is claimed.
+    fn resumed_state(&self) -> SessionState {
+        let has_contact = self.contact_id.is_some() || self.contact_id_lost;
+        match (&self.message_id, &self.conversation_id) {
+            (Some(_), Some(_)) => SessionState::ConversationFound,
+            (Some(_), None) => SessionState::MessageSent,
+            (None, _) if has_contact => SessionState::ContactReady,
+            (None, _) => SessionState::Admitted,
+        }
+    }
+
     fn step(mut self, step: Transition) -> Result<Self, IllegalTransition> {
-        self.state = self
-            .state
-            .apply(step, self.contact_id.is_some() || self.contact_id_lost)?;
+        self.state = self.state.apply(step, self.resumed_state())?;
         Ok(self)
     }
 
-    /// Records the created contact. Without an ID, a contact may exist that cannot be found.
+    /// Extends the lease, and ends a backoff or wait.
+    fn leased(self, now: Timestamp) -> Self {
+        Self {
+            lease_expires_at: Some(now + LEASE_TTL),
+            next_attempt_at: None,
+            ..self
+        }
+    }
+
+    /// Gives up the lease until the next attempt.
+    fn waiting(self, until: Timestamp) -> Self {
+        Self {
+            lease_expires_at: None,
+            next_attempt_at: Some(until),
+            ..self
+        }
+    }
+
+    /// Ends the lease: no worker resumes the session by itself.
+    fn ended(self, now: Timestamp) -> Self {
+        Self {
+            lease_expires_at: None,
+            next_attempt_at: None,
+            ended_at: Some(now),
+            ..self
+        }
+    }
+
+    /// Records the contact that was created or found. Without an ID, a contact may exist that cannot be found.
     ///
     /// # Errors
     /// Returns [`IllegalTransition`] if the present state does not allow the transition.
-    pub fn contact_created(
+    pub fn contact_ready(
         self,
         contact_id: Option<PlatformId>,
         tries: u32,
         now: Timestamp,
     ) -> Result<Self, IllegalTransition> {
-        let next = self
-            .step(Transition::ContactCreated)?
-            .start_step(tries, now);
+        let next = self.step(Transition::ContactReady)?.start_step(tries, now);
         Ok(Self {
             contact_id_lost: contact_id.is_none(),
             contact_id,
@@ -330,12 +388,15 @@ impl SessionRecord {
         now: Timestamp,
     ) -> Result<Self, IllegalTransition> {
         let next = self.step(Transition::MessageSent)?.start_step(tries, now);
-        Ok(Self {
+        let sent = Self {
             message_id: Some(message_id),
-            conversation_id,
             guest_session_expires_at,
             ..next
-        })
+        };
+        match conversation_id {
+            Some(conversation_id) => sent.conversation_found(conversation_id, 0, now),
+            None => Ok(sent),
+        }
     }
 
     /// Records the conversation of the first message.
@@ -369,8 +430,7 @@ impl SessionRecord {
         Ok(Self {
             contact_id: None,
             contact_id_lost: true,
-            due_at: now + LEASE_TTL,
-            ..next
+            ..next.leased(now)
         })
     }
 
@@ -390,8 +450,7 @@ impl SessionRecord {
             contact_id: Some(contact_id),
             contact_id_lost: false,
             attempts,
-            due_at: now + LEASE_TTL,
-            ..next
+            ..next.leased(now)
         })
     }
 
@@ -403,9 +462,8 @@ impl SessionRecord {
             step_started_at: now,
             outcome_unknown: false,
             recovered: false,
-            due_at: now + LEASE_TTL,
             failure: None,
-            ..self
+            ..self.leased(now)
         }
     }
 
@@ -426,11 +484,10 @@ impl SessionRecord {
         Ok(Self {
             conversation_id: Some(conversation_id),
             attempts,
-            opened_at: Some(now),
             latency,
             outcome_unknown: false,
             failure: None,
-            ..next
+            ..next.ended(now)
         })
     }
 
@@ -472,7 +529,7 @@ impl SessionRecord {
             ..self
         };
         match setback {
-            StepFailure::Rejected { .. } if ends => session.refused(failure, tries),
+            StepFailure::Rejected { .. } if ends => session.refused(failure, tries, now),
             StepFailure::RetryAfter(wait) => session.parked(failure, tries, now + wait),
             StepFailure::Rejected { .. } | StepFailure::BackedOff => {
                 session.backed_off(failure, tries, now)
@@ -484,12 +541,17 @@ impl SessionRecord {
     ///
     /// # Errors
     /// Returns [`IllegalTransition`] if the present state does not allow the transition.
-    pub fn refused(self, failure: Failure, tries: u32) -> Result<Self, IllegalTransition> {
+    pub fn refused(
+        self,
+        failure: Failure,
+        tries: u32,
+        now: Timestamp,
+    ) -> Result<Self, IllegalTransition> {
         let next = self.step(Transition::Rejected)?;
         Ok(Self {
             attempts: next.attempts + tries,
             failure: Some(failure),
-            ..next
+            ..next.ended(now)
         })
     }
 
@@ -510,8 +572,7 @@ impl SessionRecord {
         Ok(Self {
             attempts: next.attempts + tries,
             failure: Some(failure),
-            due_at: until,
-            ..next
+            ..next.waiting(until)
         })
     }
 
@@ -527,14 +588,13 @@ impl SessionRecord {
         now: Timestamp,
     ) -> Result<Self, IllegalTransition> {
         let next = self.step(Transition::BackedOff)?;
-        let rest = Self::BASE_BACKOFF
+        let backoff = Self::BASE_BACKOFF
             .saturating_mul(1 << next.epoch.saturating_sub(1).min(8))
             .min(Self::MAX_BACKOFF);
         Ok(Self {
             attempts: next.attempts + tries,
             failure: Some(failure),
-            due_at: now + rest,
-            ..next
+            ..next.waiting(now + backoff)
         })
     }
 
@@ -552,8 +612,7 @@ impl SessionRecord {
         Ok(Self {
             token,
             attempts: next.attempts + tries,
-            due_at: now + LEASE_TTL,
-            ..next
+            ..next.leased(now)
         })
     }
 
@@ -575,11 +634,11 @@ impl SessionRecord {
         Ok(Self {
             recovered: owed,
             epoch: next.epoch + 1,
-            due_at: now + LEASE_TTL,
+            ended_at: None,
             failure: None,
             outcome_unknown: uncertain,
             step_started_at,
-            ..next
+            ..next.leased(now)
         })
     }
 
@@ -587,12 +646,12 @@ impl SessionRecord {
     ///
     /// # Errors
     /// Returns [`IllegalTransition`] if the present state does not allow the transition.
-    pub fn expired(self, failure: Failure) -> Result<Self, IllegalTransition> {
+    pub fn expired(self, failure: Failure, now: Timestamp) -> Result<Self, IllegalTransition> {
         let next = self.step(Transition::Expired)?;
         Ok(Self {
             epoch: next.epoch + 1,
             failure: Some(failure),
-            ..next
+            ..next.ended(now)
         })
     }
 }

@@ -4,12 +4,20 @@
 use std::fmt;
 
 /// State of a session's saga.
+///
+/// The first four are active: a worker that holds the lease runs the next step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum SessionState {
     /// The idempotency key is taken. Nothing is known to exist on the platform.
     Admitted,
-    /// The contact exists.
-    ContactCreated,
+    /// The contact exists, or may exist without a known ID.
+    ContactReady,
+    /// The platform accepted the guest's first message; its conversation is not known yet. Only on
+    /// `web-messaging` and `open-messaging`.
+    MessageSent,
+    /// The conversation of the first message is known; its contact and queue are not set yet. Only
+    /// on `web-messaging` and `open-messaging`.
+    ConversationFound,
     /// The conversation exists; the saga is complete.
     Open,
     /// The platform refused. The same idempotency key may try again once the cause is corrected.
@@ -24,8 +32,8 @@ pub enum SessionState {
 /// What changes a session's state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Transition {
-    /// The platform created the contact.
-    ContactCreated,
+    /// The platform created or found the contact, or may have created one whose ID is unknown.
+    ContactReady,
     /// The platform accepted the guest's first message; its conversation is not known yet.
     MessageSent,
     /// The first message's conversation is known; the contact is not linked and the queue not
@@ -51,9 +59,11 @@ pub enum Transition {
 
 impl SessionState {
     /// All states.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::Admitted,
-        Self::ContactCreated,
+        Self::ContactReady,
+        Self::MessageSent,
+        Self::ConversationFound,
         Self::Open,
         Self::Failed,
         Self::Parked,
@@ -62,49 +72,51 @@ impl SessionState {
 
     /// Returns the state after `step`. This table has all legal transitions.
     ///
-    /// `has_contact` decides to which state a parked or failed session returns.
+    /// `resumed` is the state to which a claimed session returns that was parked or had failed.
     ///
     /// # Errors
     /// Returns [`IllegalTransition`] if the table has no entry for this state and step.
     #[deny(clippy::wildcard_enum_match_arm)]
-    pub fn apply(self, step: Transition, has_contact: bool) -> Result<Self, IllegalTransition> {
-        let resumed = if has_contact {
-            Self::ContactCreated
-        } else {
-            Self::Admitted
-        };
+    pub fn apply(self, step: Transition, resumed: Self) -> Result<Self, IllegalTransition> {
         Ok(match (self, step) {
-            (Self::Admitted, Transition::ContactCreated) => Self::ContactCreated,
-            (Self::ContactCreated, Transition::Opened) => Self::Open,
+            (Self::Admitted, Transition::ContactReady) => Self::ContactReady,
+            (Self::ContactReady, Transition::MessageSent) => Self::MessageSent,
+            (Self::MessageSent, Transition::ConversationFound) => Self::ConversationFound,
+            (Self::ConversationFound, Transition::ContactReplaced) => self,
+            (Self::ContactReady | Self::ConversationFound, Transition::Opened) => Self::Open,
 
+            // After the first message a refusal cannot undo the session, so it is tried again.
+            (Self::Admitted | Self::ContactReady, Transition::Rejected) => Self::Failed,
             (
-                Self::ContactCreated,
-                Transition::MessageSent
-                | Transition::ConversationFound
-                | Transition::ContactReplaced,
-            ) => self,
-
-            (Self::Admitted | Self::ContactCreated, Transition::Rejected) => Self::Failed,
-            (Self::Admitted | Self::ContactCreated, Transition::Parked) => Self::Parked,
+                Self::Admitted | Self::ContactReady | Self::MessageSent | Self::ConversationFound,
+                Transition::Parked,
+            ) => Self::Parked,
             (
-                Self::Admitted | Self::ContactCreated,
+                Self::Admitted | Self::ContactReady | Self::MessageSent | Self::ConversationFound,
                 Transition::BackedOff | Transition::TokenReissued | Transition::Claimed,
             ) => self,
 
             (Self::Parked | Self::Failed, Transition::Claimed) => resumed,
             (
-                Self::Admitted | Self::ContactCreated | Self::Parked | Self::Failed,
+                Self::Admitted
+                | Self::ContactReady
+                | Self::MessageSent
+                | Self::ConversationFound
+                | Self::Parked
+                | Self::Failed,
                 Transition::Expired,
             ) => Self::NeedsAttention,
 
             (
                 Self::Admitted
-                | Self::ContactCreated
+                | Self::ContactReady
+                | Self::MessageSent
+                | Self::ConversationFound
                 | Self::Open
                 | Self::Failed
                 | Self::Parked
                 | Self::NeedsAttention,
-                Transition::ContactCreated
+                Transition::ContactReady
                 | Transition::MessageSent
                 | Transition::ConversationFound
                 | Transition::ContactReplaced
@@ -119,16 +131,28 @@ impl SessionState {
         })
     }
 
+    /// Whether the saga can run its next step in this state.
+    pub fn is_active(self) -> bool {
+        match self {
+            Self::Admitted | Self::ContactReady | Self::MessageSent | Self::ConversationFound => {
+                true
+            }
+            Self::Open | Self::Failed | Self::Parked | Self::NeedsAttention => false,
+        }
+    }
+
     /// Whether a worker must resume the session without a request from a caller.
     pub fn is_unfinished(self) -> bool {
-        matches!(self, Self::Admitted | Self::ContactCreated | Self::Parked)
+        self.is_active() || self == Self::Parked
     }
 
     /// Returns the state's name in the store, in documents and in output.
     pub fn name(self) -> &'static str {
         match self {
             Self::Admitted => "admitted",
-            Self::ContactCreated => "contact_created",
+            Self::ContactReady => "contact_ready",
+            Self::MessageSent => "message_sent",
+            Self::ConversationFound => "conversation_found",
             Self::Open => "open",
             Self::Failed => "failed",
             Self::Parked => "parked",
@@ -162,8 +186,8 @@ pub struct IllegalTransition {
 mod tests {
     use super::*;
 
-    const MOVES: [Transition; 11] = [
-        Transition::ContactCreated,
+    const TRANSITIONS: [Transition; 11] = [
+        Transition::ContactReady,
         Transition::MessageSent,
         Transition::ConversationFound,
         Transition::ContactReplaced,
@@ -176,41 +200,60 @@ mod tests {
         Transition::Expired,
     ];
 
+    fn all_targets(state: SessionState) -> Vec<(Transition, SessionState)> {
+        let resumed = SessionState::ALL
+            .into_iter()
+            .filter(|state| state.is_active());
+        resumed
+            .flat_map(|resumed| {
+                TRANSITIONS
+                    .into_iter()
+                    .filter_map(move |step| Some((step, state.apply(step, resumed).ok()?)))
+            })
+            .collect()
+    }
+
     #[test]
     fn nothing_leaves_open_or_needs_attention() {
         for state in [SessionState::Open, SessionState::NeedsAttention] {
-            for step in MOVES {
-                assert!(state.apply(step, true).is_err(), "{state} {step:?}");
+            assert_eq!(all_targets(state), [], "{state}");
+        }
+    }
+
+    #[test]
+    fn only_a_ready_contact_or_a_found_conversation_leads_to_open() {
+        let to_open: Vec<_> = SessionState::ALL
+            .into_iter()
+            .filter(|state| {
+                all_targets(*state)
+                    .iter()
+                    .any(|(_, after)| *after == SessionState::Open)
+            })
+            .collect();
+        assert_eq!(
+            to_open,
+            [SessionState::ContactReady, SessionState::ConversationFound]
+        );
+    }
+
+    #[test]
+    fn an_active_state_only_advances() {
+        let order = |state| SessionState::ALL.iter().position(|other| *other == state);
+        for state in SessionState::ALL
+            .into_iter()
+            .filter(|state| state.is_active())
+        {
+            for (step, after) in all_targets(state) {
+                assert!(order(after) >= order(state), "{state} {step:?} {after}");
             }
         }
     }
 
     #[test]
-    fn a_conversation_follows_a_contact_and_nothing_else() {
-        let to_open: Vec<_> = SessionState::ALL
-            .into_iter()
-            .filter(|state| {
-                MOVES
-                    .iter()
-                    .any(|step| state.apply(*step, true) == Ok(SessionState::Open))
-            })
-            .collect();
-        assert_eq!(to_open, [SessionState::ContactCreated]);
-    }
-
-    #[test]
-    fn a_session_with_a_contact_never_goes_back_to_making_one() {
-        for state in [
-            SessionState::ContactCreated,
-            SessionState::Parked,
-            SessionState::Failed,
-        ] {
-            for step in MOVES {
-                assert_ne!(
-                    state.apply(step, true),
-                    Ok(SessionState::Admitted),
-                    "{state} {step:?}"
-                );
+    fn a_session_whose_message_was_sent_never_fails() {
+        for state in [SessionState::MessageSent, SessionState::ConversationFound] {
+            for (step, after) in all_targets(state) {
+                assert_ne!(after, SessionState::Failed, "{state} {step:?}");
             }
         }
     }

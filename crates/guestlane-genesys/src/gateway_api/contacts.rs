@@ -7,13 +7,13 @@ use http::Method;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    call_context::CallContext,
     client::{GenesysClient, RequestSpec, RetrySafety},
     error::{CallError, Operation},
     foreign::{ApiPath, PlatformId},
     rate_limit::ExcludedClients,
     retry::Completed,
 };
-use guestlane_runtime::Timestamp;
 
 /// Request to create the guest's contact.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,7 +86,7 @@ impl GenesysClient {
         &self,
         contact: &CreateContactRequest<'_>,
         idempotency_key: String,
-        deadline: Timestamp,
+        context: &CallContext,
     ) -> Result<Completed<CreatedResource>, CallError> {
         let call = RequestSpec {
             operation: Operation::Contact,
@@ -97,7 +97,7 @@ impl GenesysClient {
             repeat: RetrySafety::Idempotent,
             tried: ExcludedClients::default(),
         };
-        self.call(&call, deadline).await
+        self.call(&call, context).await
     }
 }
 

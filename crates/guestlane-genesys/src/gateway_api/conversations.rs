@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
+    call_context::CallContext,
     client::{GenesysClient, RequestSpec, RetrySafety},
     error::{CallError, Operation},
     foreign::ApiPath,
@@ -16,7 +17,6 @@ use crate::{
     rate_limit::ExcludedClients,
     retry::Completed,
 };
-use guestlane_runtime::Timestamp;
 
 /// Request to open a messaging conversation in a queue.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,7 +77,7 @@ impl GenesysClient {
         &self,
         conversation: &NewConversation<'_>,
         idempotency_key: String,
-        deadline: Timestamp,
+        context: &CallContext,
     ) -> Result<Completed<CreatedResource>, CallError> {
         let call = RequestSpec {
             operation: Operation::OpenConversation,
@@ -88,7 +88,7 @@ impl GenesysClient {
             repeat: RetrySafety::Idempotent,
             tried: ExcludedClients::default(),
         };
-        self.call(&call, deadline).await
+        self.call(&call, context).await
     }
 }
 

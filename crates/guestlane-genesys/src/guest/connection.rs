@@ -29,7 +29,7 @@ use super::{
     },
 };
 use crate::{
-    attempt_log,
+    call_context::CallContext,
     client::GenesysClient,
     client_metrics::ClientMetrics,
     error::{AttemptError, ErrorResponse},
@@ -38,7 +38,7 @@ use crate::{
     response::{PlatformResponse, bounded},
 };
 use guestlane_runtime::{
-    Clock, Timestamp,
+    Clock,
     http_client::{MAX_RESPONSE_BYTES, Upgrade},
     text::{clean, one_line},
 };
@@ -70,7 +70,7 @@ impl GenesysClient {
         deployment: Uuid,
         origin: &HeaderValue,
         token: &SessionToken,
-        deadline: Timestamp,
+        context: &CallContext,
     ) -> Result<GuestSocket, AttemptError> {
         let key = generate_key();
         let request = Request::get(
@@ -85,12 +85,12 @@ impl GenesysClient {
         .header(header::ORIGIN, origin)
         .body(Full::<Bytes>::default())
         .map_err(|error| AttemptError::NotSent(error.to_string()))?;
-        attempt_log::sent(self.clock().now());
+        context.attempts.sent(self.clock().now());
         self.stats().sent();
-        let _under_way = self.pulse().call();
+        let _in_flight = self.pulse().call(context.priority);
         let upgraded = match self
             .transport()
-            .upgrade(request, deadline)
+            .upgrade(request, context.deadline)
             .await
             .map_err(|error| not_sent(error.into()))?
         {
@@ -145,14 +145,14 @@ impl GuestSocket {
     pub(crate) async fn configure(
         &mut self,
         deployment: Uuid,
-        deadline: Timestamp,
+        context: &CallContext,
     ) -> Result<SessionResponse, AttemptError> {
         let configure = Configure {
             deployment_id: deployment.to_string(),
             ..Configure::default()
         };
         let answer = self
-            .request(Action::ConfigureSession(configure), deadline)
+            .request(Action::ConfigureSession(configure), context)
             .await?;
         match answer.body {
             Body::Session(session) if session.connected => Ok(session),
@@ -161,8 +161,8 @@ impl GuestSocket {
     }
 
     /// Requests the JWT that grants access to the history.
-    pub(crate) async fn jwt(&mut self, deadline: Timestamp) -> Result<Jwt, AttemptError> {
-        match self.request(Action::GetJwt {}, deadline).await?.body {
+    pub(crate) async fn jwt(&mut self, context: &CallContext) -> Result<Jwt, AttemptError> {
+        match self.request(Action::GetJwt {}, context).await?.body {
             Body::Jwt(jwt) => Ok(jwt),
             other => Err(unexpected(other.class())),
         }
@@ -173,14 +173,14 @@ impl GuestSocket {
     pub(crate) async fn send_message(
         &mut self,
         message: Message,
-        deadline: Timestamp,
+        context: &CallContext,
     ) -> Result<PlatformId, AttemptError> {
         let action = Action::OnMessage {
             message: Box::new(message),
             time: None,
             channel: None,
         };
-        match self.request(action, deadline).await?.body {
+        match self.request(action, context).await?.body {
             Body::Structured(echo) if echo.direction == Some(Direction::Inbound) => echo
                 .id
                 .ok_or_else(|| lost("the acknowledgement has no usable message ID")),
@@ -206,9 +206,9 @@ impl GuestSocket {
     async fn request(
         &mut self,
         action: Action,
-        deadline: Timestamp,
+        context: &CallContext,
     ) -> Result<ServerFrame, AttemptError> {
-        let limit = self.limit.min(deadline.since(self.clock.now()));
+        let limit = self.limit.min(context.deadline.since(self.clock.now()));
         if limit.is_zero() {
             return Err(AttemptError::NotSent("the deadline has passed".to_owned()));
         }
@@ -217,7 +217,7 @@ impl GuestSocket {
         let _busy = clock.pause_auto_advance();
         self.stats.sent();
         let pulse = Arc::clone(&self.pulse);
-        let _under_way = pulse.call();
+        let _in_flight = pulse.call(context.priority);
         let answer = clock
             .timeout(limit, self.exchange(action, &tracing_id))
             .await;

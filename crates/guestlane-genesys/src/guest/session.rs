@@ -17,6 +17,7 @@ use super::{
     frame::{Jwt, SessionToken},
 };
 use crate::{
+    call_context::CallContext,
     client::{GenesysClient, RetrySafety},
     error::{AttemptError, CallError, Operation},
     foreign::{PlatformId, lenient},
@@ -87,13 +88,13 @@ impl GenesysClient {
         &self,
         guest: &GuestSession,
         message: &Message,
-        deadline: Timestamp,
+        context: &CallContext,
     ) -> Result<Completed<MessageAccepted>, CallError> {
         self.repeat(
             Operation::FirstMessage,
             RetrySafety::Idempotent,
-            deadline,
-            || self.first_message(guest, message, deadline),
+            context,
+            || self.first_message(guest, message, context),
         )
         .await
     }
@@ -102,13 +103,13 @@ impl GenesysClient {
         &self,
         guest: &GuestSession,
         message: &Message,
-        deadline: Timestamp,
+        context: &CallContext,
     ) -> Result<MessageAccepted, AttemptError> {
         let mut connection = self
-            .connect_guest(guest.deployment, &guest.origin, &guest.token, deadline)
+            .connect_guest(guest.deployment, &guest.origin, &guest.token, context)
             .await?;
         self.fail_points().hit(FailPoint::GuestConnected).await;
-        let session = connection.configure(guest.deployment, deadline).await?;
+        let session = connection.configure(guest.deployment, context).await?;
         self.fail_points().hit(FailPoint::GuestConfigured).await;
         let expires_at = session
             .expiration_date
@@ -125,11 +126,11 @@ impl GenesysClient {
             }
             None
         } else {
-            let jwt = connection.jwt(deadline).await?;
-            match self.first_in_history(&jwt, &guest.origin, deadline).await? {
+            let jwt = connection.jwt(context).await?;
+            match self.first_in_history(&jwt, &guest.origin, context).await? {
                 None => {
                     self.clock().sleep(HISTORY_POLL_INTERVAL).await;
-                    self.first_in_history(&jwt, &guest.origin, deadline).await?
+                    self.first_in_history(&jwt, &guest.origin, context).await?
                 }
                 found => found,
             }
@@ -139,7 +140,7 @@ impl GenesysClient {
                 debug!("the history already has the first message; not sending it again");
                 id
             }
-            None => connection.send_message(message.clone(), deadline).await?,
+            None => connection.send_message(message.clone(), context).await?,
         };
         connection.close().await;
         Ok(MessageAccepted {
@@ -153,16 +154,14 @@ impl GenesysClient {
         &self,
         jwt: &Jwt,
         origin: &HeaderValue,
-        deadline: Timestamp,
+        context: &CallContext,
     ) -> Result<Option<PlatformId>, AttemptError> {
         let mut bearer = HeaderValue::try_from(format!("bearer {}", jwt.jwt)).map_err(|_| {
             AttemptError::NotSent("the JWT for the history cannot be sent in a header".to_owned())
         })?;
         bearer.set_sensitive(true);
         for page in 1..=PAGES {
-            let messages = self
-                .page_of_history(page, &bearer, origin, deadline)
-                .await?;
+            let messages = self.page_of_history(page, &bearer, origin, context).await?;
             let whole = messages.len() == PAGE;
             let said = messages
                 .into_iter()
@@ -184,7 +183,7 @@ impl GenesysClient {
         page: usize,
         bearer: &HeaderValue,
         origin: &HeaderValue,
-        deadline: Timestamp,
+        context: &CallContext,
     ) -> Result<Vec<Value>, AttemptError> {
         let path = format!("/api/v2/webmessaging/messages?pageNumber={page}&pageSize={PAGE}");
         let request = Request::get(self.hosts().api.route(&path))
@@ -194,8 +193,8 @@ impl GenesysClient {
             .body(Full::<Bytes>::default())
             .map_err(|error| AttemptError::NotSent(error.to_string()))?;
         self.stats().sent();
-        let _under_way = self.pulse().call();
-        let answer = self.transport().send(request, deadline).await?;
+        let _in_flight = self.pulse().call(context.priority);
+        let answer = self.transport().send(request, context.deadline).await?;
         let history: History = answer
             .error_for_status(self.clock().now(), false)
             .map_err(with_jwt_context)?

@@ -5,13 +5,13 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
+    call_context::CallContext,
     client::{GenesysClient, RequestSpec, RetrySafety},
     error::{CallError, Operation},
     foreign::{ApiPath, PlatformId, lenient},
     gateway_api::contacts::{CreatedResource, to_json},
     retry::Completed,
 };
-use guestlane_runtime::Timestamp;
 
 /// A contact, with the fields that this client sets. The platform requires no field.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -146,7 +146,7 @@ impl GenesysClient {
         &self,
         identifiers: &[ContactIdentifier],
         contact: &ExternalContact,
-        deadline: Timestamp,
+        context: &CallContext,
     ) -> Result<Completed<CreatedResource>, CallError> {
         let body = to_json(&UpsertContactRequest::upsert(identifiers, contact));
         let call = RequestSpec::post(
@@ -155,14 +155,14 @@ impl GenesysClient {
             body,
             RetrySafety::Idempotent,
         );
-        let failed = match self.call(&call, deadline).await {
+        let failed = match self.call(&call, context).await {
             Err(failed) if failed.is_conflict() => failed,
             done => return done,
         };
         let Some(first) = identifiers.first() else {
             return Err(failed);
         };
-        match self.find_contact(first, deadline).await {
+        match self.find_contact(first, context).await {
             Ok(found) => Ok(Completed {
                 tries: failed.tries + found.tries,
                 ..found
@@ -181,7 +181,7 @@ impl GenesysClient {
         &self,
         identifiers: &[ContactIdentifier],
         contact: &ExternalContact,
-        deadline: Timestamp,
+        context: &CallContext,
     ) -> Result<UpsertPreview, CallError> {
         #[derive(Deserialize)]
         struct Preview {
@@ -197,7 +197,7 @@ impl GenesysClient {
             RetrySafety::Idempotent,
         );
         let (status, preview) = self
-            .call_with_status::<Preview>(&call, deadline)
+            .call_with_status::<Preview>(&call, context)
             .await?
             .value;
         Ok(if status == http::StatusCode::CREATED {
@@ -215,7 +215,7 @@ impl GenesysClient {
     pub async fn find_contact(
         &self,
         identifier: &ContactIdentifier,
-        deadline: Timestamp,
+        context: &CallContext,
     ) -> Result<Completed<CreatedResource>, CallError> {
         let path = ApiPath::new("/api/v2/externalcontacts/identifierlookup/contacts");
         let call = RequestSpec::post(
@@ -224,7 +224,7 @@ impl GenesysClient {
             to_json(identifier),
             RetrySafety::Idempotent,
         );
-        self.call(&call, deadline).await
+        self.call(&call, context).await
     }
 
     /// Creates a contact without identifiers. An unknown outcome is not retried, because a second
@@ -236,7 +236,7 @@ impl GenesysClient {
     pub async fn create_contact(
         &self,
         contact: &ExternalContact,
-        deadline: Timestamp,
+        context: &CallContext,
     ) -> Result<Completed<CreatedResource>, CallError> {
         let call = RequestSpec::post(
             Operation::CreateContact,
@@ -244,7 +244,7 @@ impl GenesysClient {
             to_json(contact),
             RetrySafety::NotIfOutcomeUnknown,
         );
-        self.call(&call, deadline).await
+        self.call(&call, context).await
     }
 
     /// Links a contact to a conversation. The call is idempotent; the platform links asynchronously
@@ -258,7 +258,7 @@ impl GenesysClient {
         contact_id: &PlatformId,
         conversation_id: &PlatformId,
         communication_id: &PlatformId,
-        deadline: Timestamp,
+        context: &CallContext,
     ) -> Result<Completed<()>, CallError> {
         let link = Link {
             external_contact_id: contact_id,
@@ -276,6 +276,6 @@ impl GenesysClient {
                 RetrySafety::Idempotent,
             )
         };
-        self.call_no_body(&call, deadline).await
+        self.call_no_body(&call, context).await
     }
 }

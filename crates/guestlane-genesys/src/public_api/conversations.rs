@@ -5,13 +5,13 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
+    call_context::CallContext,
     client::{GenesysClient, RequestSpec, RetrySafety},
     error::{CallError, Operation},
     foreign::{ApiPath, PlatformId, lenient, lenient_list, optional_id},
     gateway_api::contacts::to_json,
     retry::Completed,
 };
-use guestlane_runtime::Timestamp;
 
 /// The fields that are used of a message (`MessageData`).
 #[derive(Debug, Clone, Deserialize)]
@@ -164,7 +164,7 @@ impl GenesysClient {
     pub async fn find_conversation_by_message(
         &self,
         message_id: &PlatformId,
-        deadline: Timestamp,
+        context: &CallContext,
     ) -> Result<Completed<PlatformId>, CallError> {
         let path = ApiPath::new("/api/v2/conversations/messages")
             .segment(message_id)
@@ -173,7 +173,7 @@ impl GenesysClient {
         self.poll_until(
             &call,
             |details: MessageDetails| details.conversation_id,
-            deadline,
+            context,
         )
         .await
     }
@@ -188,7 +188,7 @@ impl GenesysClient {
         &self,
         id: &PlatformId,
         held: bool,
-        deadline: Timestamp,
+        context: &CallContext,
     ) -> Result<Completed<Conversation>, CallError> {
         let path = ApiPath::new("/api/v2/conversations").segment(id);
         let call = RequestSpec::get(Operation::Conversation, path, RetrySafety::PollUntilVisible);
@@ -208,7 +208,7 @@ impl GenesysClient {
             let held = !held || (someone && !nameless) || conversation.has_ended();
             (held && conversation.guest_communication().is_some()).then_some(conversation)
         };
-        self.poll_until(&call, there, deadline).await
+        self.poll_until(&call, there, context).await
     }
 
     /// Moves a conversation from `participant_id` to a queue. An unknown outcome is not retried;
@@ -222,7 +222,7 @@ impl GenesysClient {
         conversation_id: &PlatformId,
         participant_id: &PlatformId,
         queue: Uuid,
-        deadline: Timestamp,
+        context: &CallContext,
     ) -> Result<Completed<()>, CallError> {
         #[derive(Serialize)]
         #[serde(rename_all = "camelCase")]
@@ -241,7 +241,7 @@ impl GenesysClient {
             body,
             RetrySafety::NotIfOutcomeUnknown,
         );
-        self.call_no_body(&call, deadline).await
+        self.call_no_body(&call, context).await
     }
 }
 

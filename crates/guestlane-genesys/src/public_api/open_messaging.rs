@@ -6,13 +6,13 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
+    call_context::CallContext,
     client::{GenesysClient, RequestSpec, RetrySafety},
     error::{CallError, Operation},
     foreign::{ApiPath, PlatformId, lenient},
     gateway_api::contacts::to_json,
     retry::Completed,
 };
-use guestlane_runtime::Timestamp;
 
 /// An inbound message of a guest.
 #[derive(Clone, PartialEq, Eq, Serialize)]
@@ -86,7 +86,7 @@ impl GenesysClient {
         &self,
         integration: Uuid,
         message: &InboundMessage<'_>,
-        deadline: Timestamp,
+        context: &CallContext,
     ) -> Result<Completed<AcceptedMessage>, CallError> {
         let path = ApiPath::new("/api/v2/conversations/messages")
             .segment(integration)
@@ -97,6 +97,6 @@ impl GenesysClient {
             to_json(message),
             RetrySafety::Idempotent,
         );
-        self.call(&call, deadline).await
+        self.call(&call, context).await
     }
 }

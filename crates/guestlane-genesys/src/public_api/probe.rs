@@ -13,13 +13,14 @@ use uuid::Uuid;
 
 use crate::{
     base_url::BaseUrl,
+    call_context::CallContext,
     client::{GenesysClient, RequestSpec, RetrySafety},
     error::{AttemptError, CallError, Operation},
     foreign::{ApiPath, CorrelationId, ErrorCode, PlatformId, Sentence, optional_id},
     rate_limit::ExcludedClients,
     response::PlatformResponse,
 };
-use guestlane_runtime::{Timestamp, http_client::HttpResponse, text::one_line};
+use guestlane_runtime::{http_client::HttpResponse, text::one_line};
 
 /// The response to a probe request.
 #[derive(Debug, Clone)]
@@ -67,13 +68,13 @@ impl GenesysClient {
     /// Fails if no client can authenticate, or if a request fails for another reason.
     pub async fn fetch_organizations(
         &self,
-        deadline: Timestamp,
+        context: &CallContext,
     ) -> Result<Vec<(String, Option<PlatformId>)>, CallError> {
         let clients = self.clients();
         let ask = clients
             .iter()
             .enumerate()
-            .map(async |(n, client)| (n, client, self.organization(n, deadline).await));
+            .map(async |(n, client)| (n, client, self.organization(n, context).await));
         let mut organizations = Vec::new();
         let mut first_failure = None;
         for (n, client, answer) in futures_util::future::join_all(ask).await {
@@ -100,7 +101,7 @@ impl GenesysClient {
     async fn organization(
         &self,
         client: usize,
-        deadline: Timestamp,
+        context: &CallContext,
     ) -> Result<Option<PlatformId>, CallError> {
         #[derive(Default, Deserialize)]
         #[serde(default)]
@@ -130,7 +131,7 @@ impl GenesysClient {
                 )
             })
         };
-        match self.call::<TokenInfo>(&call, deadline).await {
+        match self.call::<TokenInfo>(&call, context).await {
             Ok(done) => Ok(done
                 .value
                 .organization
@@ -149,11 +150,11 @@ impl GenesysClient {
     pub async fn probe_get(
         &self,
         path: ApiPath,
-        deadline: Timestamp,
+        context: &CallContext,
     ) -> Result<ProbeResponse, AttemptError> {
         let call = RequestSpec::get(Operation::Probe, path, RetrySafety::NotIfOutcomeUnknown);
         Ok(ProbeResponse::new(
-            &self.send_unchecked(&call, deadline).await?,
+            &self.send_unchecked(&call, context).await?,
         ))
     }
 
@@ -167,7 +168,7 @@ impl GenesysClient {
         method: Method,
         path: ApiPath,
         body: &Value,
-        deadline: Timestamp,
+        context: &CallContext,
     ) -> Result<ProbeResponse, AttemptError> {
         let body = Bytes::from(body.to_string());
         let call = RequestSpec {
@@ -180,7 +181,7 @@ impl GenesysClient {
             )
         };
         Ok(ProbeResponse::new(
-            &self.send_unchecked(&call, deadline).await?,
+            &self.send_unchecked(&call, context).await?,
         ))
     }
 
@@ -193,14 +194,14 @@ impl GenesysClient {
         &self,
         base: &BaseUrl,
         path: &ApiPath,
-        deadline: Timestamp,
+        context: &CallContext,
     ) -> Result<ProbeResponse, AttemptError> {
         let request = Request::get(base.route(path.as_str()))
             .header(header::ACCEPT, "application/json")
             .body(Full::<Bytes>::default())
             .map_err(|error| AttemptError::NotSent(error.to_string()))?;
         Ok(ProbeResponse::new(
-            &self.transport().send(request, deadline).await?,
+            &self.transport().send(request, context.deadline).await?,
         ))
     }
 
@@ -214,17 +215,17 @@ impl GenesysClient {
         &self,
         deployment: Uuid,
         origin: &http::HeaderValue,
-        deadline: Timestamp,
+        context: &CallContext,
     ) -> Result<(), CallError> {
         let token = crate::guest::frame::SessionToken::generate();
         let knock = || async {
-            self.connect_guest(deployment, origin, &token, deadline)
+            self.connect_guest(deployment, origin, &token, context)
                 .await?
                 .close()
                 .await;
             Ok(())
         };
-        self.repeat(Operation::Probe, RetrySafety::Idempotent, deadline, knock)
+        self.repeat(Operation::Probe, RetrySafety::Idempotent, context, knock)
             .await
             .map(|done| done.value)
     }

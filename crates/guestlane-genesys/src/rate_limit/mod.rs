@@ -22,6 +22,7 @@ use tokio::sync::{Notify, oneshot};
 use tracing::warn;
 
 use crate::{
+    call_context::CallContext,
     coordinator::Coordinator,
     error::{AttemptError, Operation},
     priority::Priority,
@@ -243,15 +244,15 @@ impl ClientPool {
         self: &Arc<Self>,
         operation: Operation,
         tried: &ExcludedClients,
-        deadline: Timestamp,
+        context: &CallContext,
     ) -> Result<Permit, AttemptError> {
         loop {
-            let (client, taken) = match self.next(operation, tried, deadline).await? {
+            let (client, taken) = match self.next(operation, tried, context).await? {
                 Dispatch::Permit(client) => (client, true),
                 Dispatch::RefreshToken(client) => (client, false),
                 Dispatch::Recheck => continue,
             };
-            let Some(token) = self.sign_in(client, tried, deadline).await? else {
+            let Some(token) = self.sign_in(client, tried, context).await? else {
                 continue;
             };
             let now = self.clock.monotonic();
@@ -277,9 +278,9 @@ impl ClientPool {
         &self,
         client: usize,
         tried: &ExcludedClients,
-        deadline: Timestamp,
+        context: &CallContext,
     ) -> Result<Option<Arc<AccessToken>>, AttemptError> {
-        let error = match self.clients[client].token(deadline).await {
+        let error = match self.clients[client].token(context).await {
             Ok(token) => return Ok(Some(token)),
             Err(error) => error,
         };
@@ -300,9 +301,9 @@ impl ClientPool {
         self: &Arc<Self>,
         operation: Operation,
         tried: &ExcludedClients,
-        deadline: Timestamp,
+        context: &CallContext,
     ) -> Result<Dispatch, AttemptError> {
-        let left = deadline.since(self.clock.now());
+        let left = context.deadline.since(self.clock.now());
         let (go, gone) = oneshot::channel();
         {
             let ready = self.ready();
@@ -330,7 +331,7 @@ impl ClientPool {
             };
             turns
                 .waiting
-                .entry((Priority::current(), operation, out))
+                .entry((context.priority, operation, out))
                 .or_default()
                 .push_back(waiter);
             if !std::mem::replace(&mut turns.served, true) {
@@ -376,10 +377,8 @@ impl ClientPool {
     fn sign_in_soon(self: &Arc<Self>, client: usize) {
         let pool = Arc::clone(self);
         tokio::spawn(async move {
-            if let Err(error) = pool.clients[client]
-                .token(pool.clock.now() + Duration::from_secs(30))
-                .await
-            {
+            let context = CallContext::until(pool.clock.now() + Duration::from_secs(30));
+            if let Err(error) = pool.clients[client].token(&context).await {
                 pool.quarantine_if_rejected(client, &error);
             }
             pool.turns().books[client].signing_in = false;
@@ -561,7 +560,7 @@ impl Schedule {
         loop {
             self.waiting.retain(|_, queue| {
                 while queue.front().is_some_and(|waiter| waiter.go.is_closed()) {
-                    queue.pop_front(); // its deadline passed, or its caller dropped the call
+                    queue.pop_front(); // its context passed, or its caller dropped the call
                 }
                 !queue.is_empty()
             });

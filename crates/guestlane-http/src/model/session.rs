@@ -13,8 +13,14 @@ use utoipa::ToSchema;
 pub enum SessionState {
     /// The session is stored; the next step creates the contact.
     Admitted,
-    /// The contact exists; the next step opens the conversation.
-    ContactCreated,
+    /// The contact exists; the next step opens the conversation, or sends the first message.
+    ContactReady,
+    /// The platform accepted the first message; its conversation is not known yet. Only on
+    /// `web-messaging` and `open-messaging`.
+    MessageSent,
+    /// The conversation is known; its contact and queue are not set yet. Only on `web-messaging` and
+    /// `open-messaging`.
+    ConversationFound,
     /// The conversation is in its queue.
     Open,
     /// The platform refused the session. The same idempotency key can be used again once the cause
@@ -31,7 +37,9 @@ impl From<session::SessionState> for SessionState {
     fn from(state: session::SessionState) -> Self {
         match state {
             session::SessionState::Admitted => Self::Admitted,
-            session::SessionState::ContactCreated => Self::ContactCreated,
+            session::SessionState::ContactReady => Self::ContactReady,
+            session::SessionState::MessageSent => Self::MessageSent,
+            session::SessionState::ConversationFound => Self::ConversationFound,
             session::SessionState::Open => Self::Open,
             session::SessionState::Failed => Self::Failed,
             session::SessionState::Parked => Self::Parked,
@@ -195,7 +203,7 @@ impl Session {
                 .latency
                 .map(|latency| latency.as_micros() as f64 / 1000.0),
             admitted_at: session.admitted_at,
-            opened_at: session.opened_at,
+            opened_at: session.opened_at(),
             error: session.failure.as_ref().map(|failure| SessionFailure {
                 code: failure.code.clone(),
                 message: failure.message.clone(),

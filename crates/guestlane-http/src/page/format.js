@@ -92,7 +92,9 @@ export function shorten(text, most = 15) {
 
 const STATES = {
   admitted: ['admitted', 'begun'],
-  contact_created: ['contact created', 'half'],
+  contact_ready: ['contact ready', 'half'],
+  message_sent: ['message sent', 'half'],
+  conversation_found: ['conversation found', 'half'],
   open: ['open', 'ok'],
   failed: ['failed', 'bad'],
   parked: ['parked', 'wait'],
@@ -105,4 +107,6 @@ export function sessionState(name) {
   return { text, icon };
 }
 
-export const unfinished = (name) => name === 'admitted' || name === 'contact_created' || name === 'parked';
+const UNFINISHED = ['admitted', 'contact_ready', 'message_sent', 'conversation_found', 'parked'];
+
+export const unfinished = (name) => UNFINISHED.includes(name);

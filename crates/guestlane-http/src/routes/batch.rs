@@ -10,7 +10,7 @@ use axum::{
 use bytes::Bytes;
 use futures_util::StreamExt;
 use guestlane::{
-    AttemptLog,
+    AttemptLog, Priority,
     admission_control::Permit,
     error::ErrorCode,
     input::{
@@ -277,11 +277,12 @@ impl Reading {
         begun: Permit,
         place: ResponseSlot,
     ) -> impl Future<Output = RowOutcome> + use<> {
-        let (app, trail) = (Arc::clone(&self.app), AttemptLog::of(self.trace));
+        let (app, attempts) = (Arc::clone(&self.app), AttemptLog::of(self.trace));
         async move {
             let key = request.key.clone();
-            let created = trail
-                .scope(app.engine().create_in_background(request))
+            let created = app
+                .engine()
+                .create_with(request, Priority::Background, attempts)
                 .await;
             drop(begun);
             match created {

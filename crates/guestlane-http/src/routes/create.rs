@@ -8,7 +8,7 @@ use axum::{
     response::Response,
 };
 use guestlane::{
-    AttemptLog, CreatedSession, Error, SessionEngine,
+    AttemptLog, CreatedSession, Error, Priority, SessionEngine,
     admission_control::Permit,
     error::{ErrorCode, SessionOutcome},
 };
@@ -106,8 +106,8 @@ pub(crate) async fn create(
         .interactive_gate()
         .try_acquire()
         .ok_or_else(|| overloaded(&request.key))?;
-    let trail = AttemptLog::of(trace_context::current().or_else(|| traceparent(&headers)));
-    let recorded = trail.admitted();
+    let attempts = AttemptLog::of(trace_context::current().or_else(|| traceparent(&headers)));
+    let recorded = attempts.admitted();
     let preference = wait(&headers).map(|preference| preference.at_most(app.engine().deadline()));
     let wait = preference
         .as_ref()
@@ -116,9 +116,9 @@ pub(crate) async fn create(
         });
     let key = request.key.clone();
     // A separate task finishes the session even if the client disconnects.
-    let mut creating = app
-        .tasks()
-        .spawn(create_detached(Arc::clone(app.engine()), request, trail, begun).in_current_span());
+    let mut creating = app.tasks().spawn(
+        create_detached(Arc::clone(app.engine()), request, attempts, begun).in_current_span(),
+    );
     let ended = match app.clock().timeout(wait, &mut creating).await {
         Ok(ended) => ended,
         // The wait is over. A session that is not recorded yet cannot be looked up, so the response
@@ -163,11 +163,13 @@ async fn wait_until_admitted(
 async fn create_detached(
     engine: Arc<SessionEngine>,
     request: SessionRequest,
-    trail: AttemptLog,
+    attempts: AttemptLog,
     begun: Permit,
 ) -> Result<CreatedSession, Error> {
     let _begun = begun;
-    trail.scope(engine.create(request)).await
+    engine
+        .create_with(request, Priority::Interactive, attempts)
+        .await
 }
 
 /// Moves the idempotency key from the header into the request. A different key in the body is an

@@ -13,6 +13,7 @@ use super::{
     migrations,
     rows::{self, as_i64, small},
 };
+use crate::row::SELECTED;
 use crate::{
     StoreError,
     batch::{
@@ -260,7 +261,7 @@ impl Postgres {
         after: u64,
         limit: u32,
     ) -> Result<Vec<RowResult>, StoreError> {
-        let columns: Vec<String> = rows::COLUMNS
+        let columns: Vec<String> = SELECTED
             .split(',')
             .map(|column| format!("session.{}", column.trim()))
             .collect();

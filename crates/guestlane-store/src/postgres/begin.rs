@@ -5,6 +5,7 @@ use guestlane_genesys::ErrorCounts;
 use guestlane_runtime::Timestamp;
 
 use super::{Postgres, rows, writer::WriteOp};
+use crate::row::SELECTED;
 use crate::{
     BeginOutcome, Committed, StoreError,
     begin::{ExistingKey, verdict},
@@ -45,7 +46,7 @@ impl Postgres {
                 // decision then holds until the commit.
                 let sql = format!(
                     "SELECT {} FROM session WHERE idempotency_key = $1 AND owner = $2 FOR UPDATE",
-                    rows::COLUMNS
+                    *SELECTED
                 );
                 let Some(row) = tx.query_opt(&sql, &[&key.as_str(), &key.owner().as_str()])? else {
                     return Ok(None);
@@ -67,7 +68,7 @@ impl Postgres {
                     } => {
                         rows::update(tx, &after, before.epoch, now)?;
                         if anew {
-                            rows::set_way(tx, &after)?;
+                            rows::update_surface_binding(tx, &after)?;
                         }
                         records.push(AuditRecord::for_session(
                             &after,
@@ -100,7 +101,7 @@ impl Postgres {
             .ask(move |connection| {
                 let sql = format!(
                     "SELECT {} FROM session WHERE idempotency_key = $1 AND owner = $2",
-                    rows::COLUMNS
+                    *SELECTED
                 );
                 connection
                     .query_opt(&sql, &[&key.as_str(), &key.owner().as_str()])?

@@ -359,7 +359,7 @@ impl Connection {
 
     /// Like [`pipeline`](Self::pipeline), for the rest of a transaction. It never reconnects,
     /// because only the connection that began the transaction can continue it.
-    pub(super) fn go_on(&mut self, steps: &[Step<'_>]) -> DbResult<Vec<Vec<Row>>> {
+    pub(super) fn updates(&mut self, steps: &[Step<'_>]) -> DbResult<Vec<Vec<Row>>> {
         self.in_transaction = true;
         let answers = self.ensure_open().and_then(|()| self.send_all(steps));
         self.in_transaction = false;

@@ -9,7 +9,7 @@ CREATE TABLE session (
     queue_id                   uuid    NOT NULL,
     attributes                 text    NOT NULL,          -- JSON object
     contact_details            text,                      -- JSON object: names, e-mail, telephone
-    state                      text    NOT NULL CHECK (state IN ('admitted', 'contact_created', 'open', 'failed', 'parked', 'needs_attention')),
+    state                      text    NOT NULL CHECK (state IN ('admitted', 'contact_ready', 'message_sent', 'conversation_found', 'open', 'failed', 'parked', 'needs_attention')),
     token_kid                  text    NOT NULL,
     token_jti                  uuid    NOT NULL,
     token_iat                  bigint  NOT NULL,          -- seconds
@@ -23,8 +23,9 @@ CREATE TABLE session (
     admitted_at                bigint  NOT NULL,
     step_started_at            bigint  NOT NULL,
     outcome_unknown            boolean NOT NULL,          -- the present step may have taken effect
-    due_at                     bigint  NOT NULL,          -- end of the lease, of the parking, or of the backoff
-    opened_at                  bigint,
+    lease_expires_at           bigint,                     -- while a process runs the saga
+    next_attempt_at            bigint,                     -- end of a backoff or of a Retry-After wait
+    ended_at                   bigint,                     -- opened, failed, or needs attention
     latency_us                 bigint,
     failure_code               text,
     failure_message            text,
@@ -38,7 +39,7 @@ CREATE TABLE session (
     UNIQUE (idempotency_key, owner)
 ) WITH (fillfactor = 80);                                 -- a session changes twice while it is young; its page has room for the new row versions
 
-CREATE INDEX session_unfinished ON session (due_at) WHERE state <> 'open' AND state <> 'failed' AND state <> 'needs_attention';
+CREATE INDEX session_unfinished ON session (coalesce(next_attempt_at, lease_expires_at)) WHERE state <> 'open' AND state <> 'failed' AND state <> 'needs_attention';
 CREATE INDEX session_guest ON session (guest_id);
 CREATE INDEX session_ended ON session (state, id) WHERE state = 'failed' OR state = 'needs_attention';
 

@@ -1,15 +1,18 @@
 //! Sessions as rows of PostgreSQL: single rows, and many rows as arrays by column.
 
+use std::sync::LazyLock;
+
 use guestlane_genesys::Attempt;
 use guestlane_runtime::Timestamp;
 use tokio_postgres::{Row, types::ToSql};
 use uuid::Uuid;
 
 use super::connection::{Connection, DbResult};
-use crate::{StoreError, calls, row::SessionRow};
+use crate::{
+    StoreError, calls,
+    row::{SessionRow, Written, session_columns, without_nul, written_columns},
+};
 use guestlane_core::session::SessionRecord;
-
-pub(super) use crate::row::COLUMNS;
 
 /// Reads a `bigint` column as a `u32`.
 pub(super) fn small(row: &Row, index: usize) -> DbResult<u32> {
@@ -22,157 +25,139 @@ pub(super) fn as_i64(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-pub(super) fn read(row: &Row) -> DbResult<SessionRecord> {
-    SessionRow {
-        id: row.try_get(0)?,
-        idempotency_key: row.try_get(1)?,
-        guest_id: row.try_get(2)?,
-        queue_id: row.try_get(3)?,
-        attributes: row.try_get(4)?,
-        state: row.try_get(5)?,
-        token_kid: row.try_get(6)?,
-        token_jti: row.try_get(7)?,
-        token_iat: row.try_get(8)?,
-        contact_id: row.try_get(9)?,
-        conversation_id: row.try_get(10)?,
-        attempts: small(row, 11)?,
-        epoch: small(row, 12)?,
-        admitted_at: row.try_get(13)?,
-        step_started_at: row.try_get(14)?,
-        due_at: row.try_get(15)?,
-        opened_at: row.try_get(16)?,
-        latency_us: row.try_get(17)?,
-        failure_code: row.try_get(18)?,
-        failure_message: row.try_get(19)?,
-        outcome_unknown: row.try_get(20)?,
-        surface: row.try_get(21)?,
-        surface_target_id: row.try_get(22)?,
-        guest_session: row.try_get(23)?,
-        guest_session_expires_at: row.try_get(24)?,
-        message_id: row.try_get(25)?,
-        contact_id_lost: row.try_get(26)?,
-        contact_details: row.try_get(27)?,
-        contact_without_identifier: row.try_get(28)?,
-        traceparent: row.try_get(29)?,
-        owner: row.try_get(30)?,
-    }
-    .into_session()
-}
-
-/// Replaces NUL characters, which PostgreSQL cannot store in a text. Only text from the platform
-/// can contain them.
-fn text(text: String) -> String {
-    if text.contains('\0') {
-        text.replace('\0', "\u{fffd}")
-    } else {
-        text
-    }
-}
-
-/// Defines a struct of arrays by column, so that one statement writes many rows.
-macro_rules! columns {
-    ($(#[$about:meta])* $name:ident { $($column:ident: $type:ty),+ $(,)? }) => {
-        $(#[$about])*
-        #[derive(Default)]
-        pub(super) struct $name {
-            $($column: Vec<$type>,)+
+macro_rules! define_access {
+    ($($name:ident: $type:ty, $pg_type:literal, $written:ident;)*) => {
+        pub(super) fn read(row: &Row) -> DbResult<SessionRecord> {
+            let mut index = 0..;
+            let mut next = || index.next().unwrap_or_default();
+            SessionRow {
+                $($name: row.try_get(next())?,)*
+            }
+            .into_session()
         }
 
-        impl $name {
-            /// Returns the arrays in the order of their declaration.
-            pub(super) fn params(&self) -> Vec<&(dyn ToSql + Sync)> {
-                vec![$(&self.$column),+]
+        /// Rows as arrays by column, so that one statement writes many rows.
+        #[derive(Default)]
+        struct Arrays {
+            $($name: Vec<$type>,)*
+        }
+
+        impl Arrays {
+            fn push(&mut self, row: SessionRow) {
+                $(self.$name.push(row.$name);)*
+            }
+
+            /// Returns the arrays that a statement of this kind writes, in the order of its
+            /// columns.
+            fn params(&self, statement: Written) -> Vec<&(dyn ToSql + Sync)> {
+                let mut params: Vec<&(dyn ToSql + Sync)> = Vec::with_capacity(40);
+                $(if Written::$written.in_statement(statement) {
+                    params.push(&self.$name);
+                })*
+                params
             }
         }
     };
 }
+session_columns!(define_access);
 
-columns! {
-    /// New sessions, as arrays by column.
-    NewSessions {
-        id: Uuid, idempotency_key: String, fingerprint: Vec<u8>, guest_id: String, queue_id: Uuid, attributes: String, state: String,
-        token_kid: String, token_jti: Uuid, token_iat: i64, attempts: i64, epoch: i64, admitted_at: i64, step_started_at: i64, due_at: i64,
-        outcome_unknown: bool, surface: String, surface_target_id: Option<Uuid>, guest_session: Option<Vec<u8>>, contact_details: Option<String>, contact_without_identifier: bool,
-        traceparent: Option<String>, owner: String, recorded_at: i64,
-    }
+/// Returns `unnest($1::type[], …) AS t (name, …)` for the columns of a statement and `others`.
+fn unnest(statement: Written, others: &[(&str, &str)]) -> String {
+    let columns: Vec<_> = written_columns(statement)
+        .map(|column| (column.name, column.pg_type))
+        .chain(others.iter().copied())
+        .collect();
+    let arrays: Vec<_> = (1..)
+        .zip(&columns)
+        .map(|(number, (_, pg_type))| format!("${number}::{pg_type}[]"))
+        .collect();
+    let names: Vec<_> = columns.iter().map(|(name, _)| *name).collect();
+    format!("unnest({}) AS t ({})", arrays.join(", "), names.join(", "))
 }
 
+/// New sessions. The statement inserts them and returns the IDs of those that were inserted. A
+/// session whose idempotency key and owner exist is left out.
+#[derive(Default)]
+pub(super) struct NewSessions {
+    rows: Arrays,
+    fingerprint: Vec<Vec<u8>>,
+    recorded_at: Vec<i64>,
+}
+
+static INSERT: LazyLock<String> = LazyLock::new(|| {
+    let names: String = written_columns(Written::Insert)
+        .map(|column| format!("{}, ", column.name))
+        .collect();
+    let others = [("fingerprint", "bytea"), ("recorded_at", "bigint")];
+    format!(
+        "INSERT INTO session ({names}fingerprint, recorded_at) SELECT * FROM {} \
+         ON CONFLICT (idempotency_key, owner) DO NOTHING RETURNING id",
+        unnest(Written::Insert, &others)
+    )
+});
+
 impl NewSessions {
-    /// Inserts the sessions and returns the IDs of those that were inserted. A session whose
-    /// idempotency key and owner exist is left out. The statement names the columns and the types
-    /// of the arrays.
-    pub(super) const INSERT: &str = "INSERT INTO session (id, idempotency_key, fingerprint, guest_id, queue_id, attributes, state, token_kid, \
-         token_jti, token_iat, attempts, epoch, admitted_at, step_started_at, due_at, outcome_unknown, surface, surface_target_id, guest_session, contact_details, contact_without_identifier, \
-         traceparent, owner, recorded_at) SELECT * FROM unnest($1::uuid[], $2::text[], $3::bytea[], $4::text[], $5::uuid[], $6::text[], $7::text[], $8::text[], \
-         $9::uuid[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[], $16::boolean[], $17::text[], \
-         $18::uuid[], $19::bytea[], $20::text[], $21::boolean[], $22::text[], $23::text[], $24::bigint[]) AS t (id, idempotency_key, fingerprint, guest_id, queue_id, attributes, state, \
-         token_kid, token_jti, token_iat, attempts, epoch, admitted_at, step_started_at, due_at, outcome_unknown, surface, surface_target_id, guest_session, contact_details, \
-         contact_without_identifier, traceparent, owner, recorded_at) \
-         ON CONFLICT (idempotency_key, owner) DO NOTHING RETURNING id";
+    pub(super) fn statement() -> &'static str {
+        &INSERT
+    }
 
     pub(super) fn push(&mut self, session: &SessionRecord, now: Timestamp) -> DbResult<()> {
-        let row = SessionRow::of(session)?;
-        self.id.push(row.id);
-        self.idempotency_key.push(row.idempotency_key);
+        self.rows.push(SessionRow::of(session)?);
         self.fingerprint
             .push(session.request.fingerprint().to_vec());
-        self.guest_id.push(row.guest_id);
-        self.queue_id.push(row.queue_id);
-        self.attributes.push(row.attributes);
-        self.state.push(row.state);
-        self.token_kid.push(row.token_kid);
-        self.token_jti.push(row.token_jti);
-        self.token_iat.push(row.token_iat);
-        self.attempts.push(row.attempts.into());
-        self.epoch.push(row.epoch.into());
-        self.admitted_at.push(row.admitted_at);
-        self.step_started_at.push(row.step_started_at);
-        self.due_at.push(row.due_at);
-        self.outcome_unknown.push(row.outcome_unknown);
-        self.surface.push(row.surface);
-        self.surface_target_id.push(row.surface_target_id);
-        self.guest_session.push(row.guest_session);
-        self.contact_details.push(row.contact_details);
-        self.contact_without_identifier
-            .push(row.contact_without_identifier);
-        self.traceparent.push(row.traceparent);
-        self.owner.push(row.owner);
         self.recorded_at.push(now.unix_micros());
         Ok(())
     }
 
+    pub(super) fn params(&self) -> Vec<&(dyn ToSql + Sync)> {
+        let mut params = self.rows.params(Written::Insert);
+        params.extend([&self.fingerprint as &(dyn ToSql + Sync), &self.recorded_at]);
+        params
+    }
+
     pub(super) fn len(&self) -> usize {
-        self.id.len()
+        self.recorded_at.len()
     }
 }
 
-columns! {
-    /// Updates of sessions, as arrays by column. An update applies only if the session's epoch is
-    /// still `before`.
-    GoneOn {
-        id: Uuid, before: i64, state: String, token_kid: String, token_jti: Uuid, token_iat: i64, contact_id: Option<String>,
-        conversation_id: Option<String>, attempts: i64, epoch: i64, step_started_at: i64, due_at: i64, opened_at: Option<i64>,
-        latency_us: Option<i64>, failure_code: Option<String>, failure_message: Option<String>, outcome_unknown: bool, message_id: Option<String>,
-        contact_id_lost: bool, guest_session_expires_at: Option<i64>, calls: String, most: i32, recorded_at: i64,
-    }
+/// Updates of sessions: all that a transition changes. An update applies only if the session's epoch
+/// is still `before`; the statement returns the ID and `before` of each session that it updated.
+///
+/// The surface binding is not part of it. A node that claimed the session before a master key
+/// rotation would otherwise write a guest session token that is sealed under the previous key.
+#[derive(Default)]
+pub(super) struct SessionUpdates {
+    rows: Arrays,
+    id: Vec<Uuid>,
+    before: Vec<i64>,
+    calls: Vec<String>,
+    max_calls: Vec<i32>,
+    recorded_at: Vec<i64>,
 }
 
-impl GoneOn {
-    /// Writes all that a transition changes. The surface binding is not part of it. A node that
-    /// claimed the session before a master key rotation would otherwise write a guest session token
-    /// that is sealed under the previous key.
-    pub(super) const UPDATE: &str = "UPDATE session SET state = t.state, token_kid = t.token_kid, token_jti = t.token_jti, \
-         token_iat = t.token_iat, contact_id = t.contact_id, conversation_id = t.conversation_id, attempts = t.attempts, epoch = t.epoch, \
-         step_started_at = t.step_started_at, due_at = t.due_at, opened_at = t.opened_at, latency_us = t.latency_us, failure_code = t.failure_code, \
-         failure_message = t.failure_message, outcome_unknown = t.outcome_unknown, message_id = t.message_id, contact_id_lost = t.contact_id_lost, \
-         guest_session_expires_at = t.guest_session_expires_at, \
-         calls = CASE WHEN octet_length(session.calls) < t.most THEN session.calls || t.calls ELSE session.calls END, \
-         recorded_at = t.recorded_at FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::uuid[], $6::bigint[], $7::text[], $8::text[], $9::bigint[], \
-         $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::text[], $16::text[], $17::boolean[], $18::text[], \
-         $19::boolean[], $20::bigint[], $21::text[], $22::integer[], $23::bigint[]) \
-         AS t (id, before, state, token_kid, token_jti, token_iat, contact_id, conversation_id, attempts, epoch, step_started_at, due_at, opened_at, \
-         latency_us, failure_code, failure_message, outcome_unknown, message_id, contact_id_lost, guest_session_expires_at, calls, most, \
-         recorded_at) WHERE session.id = t.id AND session.epoch = t.before RETURNING session.id, t.before";
+static UPDATE: LazyLock<String> = LazyLock::new(|| {
+    let assignments: String = written_columns(Written::Update)
+        .map(|column| format!("{0} = t.{0}, ", column.name))
+        .collect();
+    let others = [
+        ("id", "uuid"),
+        ("before", "bigint"),
+        ("calls", "text"),
+        ("max_calls", "integer"),
+        ("recorded_at", "bigint"),
+    ];
+    format!(
+        "UPDATE session SET {assignments}calls = CASE WHEN octet_length(session.calls) < t.max_calls \
+         THEN session.calls || t.calls ELSE session.calls END, recorded_at = t.recorded_at \
+         FROM {} WHERE session.id = t.id AND session.epoch = t.before RETURNING session.id, t.before",
+        unnest(Written::Update, &others)
+    )
+});
+
+impl SessionUpdates {
+    pub(super) fn statement() -> &'static str {
+        &UPDATE
+    }
 
     pub(super) fn push(
         &mut self,
@@ -181,33 +166,26 @@ impl GoneOn {
         attempts: &[Attempt],
         now: Timestamp,
     ) -> DbResult<()> {
-        let row = SessionRow::of(session)?;
-        self.id.push(row.id);
+        self.rows.push(SessionRow::of(session)?);
+        self.id.push(session.id.0);
         self.before.push(before.into());
-        self.state.push(row.state);
-        self.token_kid.push(row.token_kid);
-        self.token_jti.push(row.token_jti);
-        self.token_iat.push(row.token_iat);
-        self.contact_id.push(row.contact_id.map(text));
-        self.conversation_id.push(row.conversation_id.map(text));
-        self.attempts.push(row.attempts.into());
-        self.epoch.push(row.epoch.into());
-        self.step_started_at.push(row.step_started_at);
-        self.due_at.push(row.due_at);
-        self.opened_at.push(row.opened_at);
-        self.latency_us.push(row.latency_us);
-        self.failure_code.push(row.failure_code.map(text));
-        self.failure_message.push(row.failure_message.map(text));
-        self.outcome_unknown.push(row.outcome_unknown);
-        self.message_id.push(row.message_id.map(text));
-        self.contact_id_lost.push(row.contact_id_lost);
-        self.guest_session_expires_at
-            .push(row.guest_session_expires_at);
-        self.calls.push(text(calls::lines(attempts)));
-        self.most
+        self.calls.push(without_nul(&calls::lines(attempts)));
+        self.max_calls
             .push(i32::try_from(calls::MAX_BYTES).unwrap_or(i32::MAX));
         self.recorded_at.push(now.unix_micros());
         Ok(())
+    }
+
+    pub(super) fn params(&self) -> Vec<&(dyn ToSql + Sync)> {
+        let mut params = self.rows.params(Written::Update);
+        params.extend([
+            &self.id as &(dyn ToSql + Sync),
+            &self.before,
+            &self.calls,
+            &self.max_calls,
+            &self.recorded_at,
+        ]);
+        params
     }
 
     pub(super) fn len(&self) -> usize {
@@ -222,20 +200,19 @@ pub(super) fn update(
     before: u32,
     now: Timestamp,
 ) -> DbResult<()> {
-    let mut gone_on = GoneOn::default();
-    gone_on.push(session, before, &[], now)?;
-    let updated = tx.execute(GoneOn::UPDATE, &gone_on.params())?;
-    if updated == 1 {
-        Ok(())
-    } else {
-        Err(StoreError::LeaseLost)
+    let mut updates = SessionUpdates::default();
+    updates.push(session, before, &[], now)?;
+    match tx.execute(SessionUpdates::statement(), &updates.params())? {
+        1 => Ok(()),
+        _ => Err(StoreError::LeaseLost),
     }
 }
 
 /// Updates the surface binding of a session that restarts under the present settings.
-pub(super) fn set_way(tx: &mut Connection, session: &SessionRecord) -> DbResult<()> {
+pub(super) fn update_surface_binding(tx: &mut Connection, session: &SessionRecord) -> DbResult<()> {
     let row = SessionRow::of(session)?;
-    let sql = "UPDATE session SET surface = $2, surface_target_id = $3, guest_session = $4, contact_without_identifier = $5 WHERE id = $1";
+    let sql = "UPDATE session SET surface = $2, surface_target_id = $3, guest_session = $4, \
+               contact_without_identifier = $5 WHERE id = $1";
     tx.execute(
         sql,
         &[

@@ -10,7 +10,8 @@ use super::{
     writer::{UpdateSession, WriteOp},
 };
 use crate::{
-    CommitRequest, CommitResult, Committed, SessionFilter, SessionPage, StoreError, row::UNFINISHED,
+    CommitRequest, CommitResult, Committed, SessionFilter, SessionPage, StoreError,
+    row::{DUE_AT, SELECTED, UNFINISHED},
 };
 use guestlane_core::{
     request::GuestId,
@@ -73,8 +74,9 @@ impl Postgres {
             .map(|(id, epoch)| (id.0, i64::from(epoch)))
             .unzip();
         let until = (now + LEASE_TTL).unix_micros();
-        let sql = "UPDATE session SET due_at = $3 FROM unnest($1::uuid[], $2::bigint[]) AS t (id, epoch) \
-             WHERE session.id = t.id AND session.epoch = t.epoch AND failure_code IS NULL AND state IN ('admitted', 'contact_created')";
+        let sql = "UPDATE session SET lease_expires_at = $3 \
+             FROM unnest($1::uuid[], $2::bigint[]) AS t (id, epoch) \
+             WHERE session.id = t.id AND session.epoch = t.epoch AND lease_expires_at IS NOT NULL";
         self.urgent
             .ask(move |connection| connection.execute(sql, &[&ids, &epochs, &until]).map(drop))
             .await
@@ -98,10 +100,10 @@ impl Postgres {
                 // moved backwards; treat it as expired. `SKIP LOCKED` leaves out sessions that
                 // another process is claiming.
                 let sql = format!(
-                    "SELECT {} FROM session WHERE {UNFINISHED} AND (due_at <= $1 \
-                     OR (state <> 'parked' AND due_at > CASE WHEN failure_code IS NULL THEN $2::bigint ELSE $3 END)) \
-                     ORDER BY due_at LIMIT $4 FOR UPDATE SKIP LOCKED",
-                    rows::COLUMNS
+                    "SELECT {} FROM session WHERE {UNFINISHED} AND ({DUE_AT} <= $1 OR (state <> 'parked' AND \
+                     {DUE_AT} > CASE WHEN lease_expires_at IS NULL THEN $3::bigint ELSE $2 END)) \
+                     ORDER BY {DUE_AT} LIMIT $4 FOR UPDATE SKIP LOCKED",
+                    *SELECTED
                 );
                 let due = select(tx, &sql, &[now_, lease, rest, &i64::from(limit)])?;
                 take(tx, due, now)
@@ -116,12 +118,9 @@ impl Postgres {
     ) -> Result<Option<SessionRecord>, StoreError> {
         self.workers
             .write(move |tx| {
-                let sql = format!(
-                    "SELECT {} FROM session WHERE id = $1 FOR UPDATE",
-                    rows::COLUMNS
-                );
+                let sql = format!("SELECT {} FROM session WHERE id = $1 FOR UPDATE", *SELECTED);
                 let mut found = select(tx, &sql, &[&id.0])?;
-                found.retain(|session| !session.is_leased(now) && !session.is_erased());
+                found.retain(|session| !session.is_blocked(now) && !session.is_erased());
                 Ok(take(tx, found, now)?.pop())
             })
             .await
@@ -142,7 +141,7 @@ impl Postgres {
     }
 
     pub(crate) async fn session(&self, id: SessionId) -> Result<Option<SessionRecord>, StoreError> {
-        let sql = format!("SELECT {} FROM session WHERE id = $1", rows::COLUMNS);
+        let sql = format!("SELECT {} FROM session WHERE id = $1", *SELECTED);
         self.workers
             .ask(move |connection| {
                 connection
@@ -180,7 +179,7 @@ impl Postgres {
                 let sql = format!(
                     "SELECT {} FROM session WHERE {of_guest} AND {in_state} AND ($2::uuid IS NULL OR queue_id = $2) AND id < $3 \
                      AND id >= $4 ORDER BY id DESC LIMIT $5",
-                    rows::COLUMNS
+                    *SELECTED
                 );
                 let from = last.unwrap_or_default();
                 let sessions = select(connection, &sql, &[guest, &queue, &before, &from, &i64::from(*limit)])?;
@@ -196,8 +195,8 @@ impl Postgres {
         limit: u32,
     ) -> Result<Vec<SessionRecord>, StoreError> {
         let sql = format!(
-            "SELECT {} FROM session WHERE {UNFINISHED} ORDER BY due_at LIMIT $1",
-            rows::COLUMNS
+            "SELECT {} FROM session WHERE {UNFINISHED} ORDER BY {DUE_AT} LIMIT $1",
+            *SELECTED
         );
         self.workers
             .ask(move |connection| select(connection, &sql, &[&i64::from(limit)]))
@@ -218,16 +217,16 @@ fn take(
     sessions: Vec<SessionRecord>,
     now: Timestamp,
 ) -> DbResult<Vec<SessionRecord>> {
-    let mut gone_on = rows::GoneOn::default();
+    let mut updates = rows::SessionUpdates::default();
     let mut taken = Vec::with_capacity(sessions.len());
     for session in sessions {
         let epoch = session.epoch;
         let after = session.claimed(now)?;
-        gone_on.push(&after, epoch, &[], now)?;
+        updates.push(&after, epoch, &[], now)?;
         taken.push(after);
     }
     if !taken.is_empty() {
-        tx.execute(rows::GoneOn::UPDATE, &gone_on.params())?;
+        tx.execute(rows::SessionUpdates::statement(), &updates.params())?;
     }
     Ok(taken)
 }

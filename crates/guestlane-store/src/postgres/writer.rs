@@ -22,7 +22,7 @@ use super::{
     guests,
     log::{Log, NodeIdentity, number_of, open_logs, state},
     migrations,
-    rows::{GoneOn, NewSessions, as_i64},
+    rows::{NewSessions, SessionUpdates, as_i64},
 };
 use crate::{
     AuditSettings, BenchOverrides, Committed, GuestIdMode, PostgresUrl, RestoreOutcome, StoreError,
@@ -382,18 +382,18 @@ impl WriterThread {
         let sealed = self.seal(plan.entries.iter().copied(), names)?;
         self.fail_points.hit_blocking(FailPoint::RowsWritten);
         self.fail_points.hit_blocking(FailPoint::RecordsWritten);
-        let admitted = guarded(NewSessions::INSERT, 25);
-        let gone_on = guarded(GoneOn::UPDATE, 24);
-        let (admit, go_on) = (plan.admit.len() as i64, plan.go_on.len() as i64);
-        let (mut admit_params, mut go_on_params) = (plan.admit.params(), plan.go_on.params());
-        admit_params.push(&admit);
-        go_on_params.push(&go_on);
+        let (inserts, updates) = (plan.inserts.len() as i64, plan.updates.len() as i64);
+        let (mut insert_params, mut update_params) = (plan.inserts.params(), plan.updates.params());
+        insert_params.push(&inserts);
+        update_params.push(&updates);
+        let insert = guarded(NewSessions::statement(), insert_params.len());
+        let update = guarded(SessionUpdates::statement(), update_params.len());
         let mut steps = vec![Step::Plain("BEGIN")];
-        if admit > 0 {
-            steps.push(Step::Query(&admitted, &admit_params));
+        if inserts > 0 {
+            steps.push(Step::Query(&insert, &insert_params));
         }
-        if go_on > 0 {
-            steps.push(Step::Query(&gone_on, &go_on_params));
+        if updates > 0 {
+            steps.push(Step::Query(&update, &update_params));
         }
         self.finish(steps, &plan, sealed, kept)
     }
@@ -407,22 +407,22 @@ impl WriterThread {
         kept: &mut Vec<WriteResult>,
     ) -> DbResult<()> {
         let plan = Plan::of(writes, self.clock.now(), |_| true)?;
-        let (admit, go_on) = (plan.admit.params(), plan.go_on.params());
+        let (inserts, updates) = (plan.inserts.params(), plan.updates.params());
         let first = [
             Step::Plain("BEGIN"),
-            Step::Query(NewSessions::INSERT, &admit),
-            Step::Query(GoneOn::UPDATE, &go_on),
+            Step::Query(NewSessions::statement(), &inserts),
+            Step::Query(SessionUpdates::statement(), &updates),
         ];
         let answers = self.connection.pipeline(&first);
         let answers = answers.inspect_err(|_| self.connection.discard())?;
         let admitted: HashSet<Uuid> = answers[1].iter().map(|row| row.get(0)).collect();
-        let gone_on: HashSet<(Uuid, i64)> = answers[2]
+        let updated: HashSet<(Uuid, i64)> = answers[2]
             .iter()
             .map(|row| (row.get(0), row.get(1)))
             .collect();
         let done = |write: &WriteOp| match write {
             WriteOp::Insert(session, _) => admitted.contains(&session.id.0),
-            WriteOp::Update(step) => gone_on.contains(&(step.after.id.0, step.before.into())),
+            WriteOp::Update(step) => updated.contains(&(step.after.id.0, step.before.into())),
             WriteOp::RecordDelivery(_) | WriteOp::AppendRecord(..) => true,
         };
         let plan = Plan::of(writes, self.clock.now(), done)?;
@@ -500,7 +500,7 @@ impl WriterThread {
         steps.push(Step::Query(ADVANCE_LOG, &advanced));
         steps.push(Step::Plain("COMMIT"));
         let answers = if goes_on {
-            self.connection.go_on(&steps)
+            self.connection.updates(&steps)
         } else {
             self.connection.pipeline(&steps)
         };
@@ -847,15 +847,15 @@ const ADVANCE_LOG: &str = "WITH done AS (UPDATE audit_log SET size = $4, frontie
 
 /// Wraps a statement so that it fails unless it affects the number of rows in parameter `wanted`,
 /// the last one.
-fn guarded(sql: &str, wanted: u32) -> String {
+fn guarded(sql: &str, wanted: usize) -> String {
     format!("WITH done AS ({sql}) SELECT expect_row_count(count(*), ${wanted}) FROM done")
 }
 
 /// The rows of all writes, as arrays by column.
 #[derive(Default)]
 struct Plan<'a> {
-    admit: NewSessions,
-    go_on: GoneOn,
+    inserts: NewSessions,
+    updates: SessionUpdates,
     events: NewEvents,
     /// The events of each write.
     events_of: Vec<&'a [Event]>,
@@ -877,11 +877,11 @@ impl<'a> Plan<'a> {
             match write {
                 _ if !done(write) => {}
                 WriteOp::Insert(session, entry) => {
-                    plan.admit.push(session, now)?;
+                    plan.inserts.push(session, now)?;
                     plan.entries.push(entry);
                 }
                 WriteOp::Update(step) => {
-                    plan.go_on
+                    plan.updates
                         .push(&step.after, step.before, &step.calls, now)?;
                     plan.entries.extend(&step.audit);
                     plan.count(&step.errors);

@@ -5,6 +5,7 @@ use guestlane_runtime::Timestamp;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::{Sqlite, Tx, rows};
+use crate::row::SELECTED;
 use crate::{
     BeginOutcome, Committed, StoreError,
     begin::{ExistingKey, verdict},
@@ -67,7 +68,7 @@ fn admit(
         } => {
             rows::update(tx, &after, before.epoch, &[])?;
             if anew {
-                rows::set_way(tx, &after)?;
+                rows::update_surface_binding(tx, &after)?;
             }
             tx.record(AuditRecord::for_session(
                 &after,
@@ -87,7 +88,7 @@ fn by_key(
 ) -> Result<Option<SessionRecord>, StoreError> {
     let mut statement = connection.prepare_cached(&format!(
         "SELECT {} FROM session WHERE idempotency_key = ?1 AND owner = ?2",
-        rows::COLUMNS
+        *SELECTED
     ))?;
     statement
         .query_row([key.as_str(), key.owner().as_str()], |row| {

@@ -13,7 +13,8 @@ CREATE TABLE session (
     attributes                 TEXT    NOT NULL,           -- JSON object
     contact_details            TEXT,                       -- JSON object: names, e-mail, telephone
     state                      TEXT    NOT NULL CHECK (
-        state = 'admitted' OR state = 'contact_created' OR state = 'open' OR state = 'failed' OR state = 'parked' OR state = 'needs_attention'
+        state = 'admitted' OR state = 'contact_ready' OR state = 'message_sent' OR state = 'conversation_found'
+        OR state = 'open' OR state = 'failed' OR state = 'parked' OR state = 'needs_attention'
     ),
     token_kid                  TEXT    NOT NULL,
     token_jti                  BLOB    NOT NULL,
@@ -28,8 +29,9 @@ CREATE TABLE session (
     admitted_at                INTEGER NOT NULL,
     step_started_at            INTEGER NOT NULL,
     outcome_unknown            INTEGER NOT NULL,           -- the present step may have taken effect
-    due_at                     INTEGER NOT NULL,           -- end of the lease, of the parking, or of the backoff
-    opened_at                  INTEGER,
+    lease_expires_at           INTEGER,                    -- while a process runs the saga
+    next_attempt_at            INTEGER,                    -- end of a backoff or of a Retry-After wait
+    ended_at                   INTEGER,                    -- opened, failed, or needs attention
     latency_us                 INTEGER,
     failure_code               TEXT,
     failure_message            TEXT,
@@ -42,7 +44,7 @@ CREATE TABLE session (
     recorded_at                INTEGER NOT NULL,           -- trusted time of the last transition: retention counts from it
     UNIQUE (idempotency_key, owner)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX session_unfinished ON session (due_at) WHERE state != 'open' AND state != 'failed' AND state != 'needs_attention';
+CREATE INDEX session_unfinished ON session (coalesce(next_attempt_at, lease_expires_at)) WHERE state != 'open' AND state != 'failed' AND state != 'needs_attention';
 CREATE INDEX session_guest ON session (guest_id);
 CREATE INDEX session_ended ON session (state, id) WHERE state = 'failed' OR state = 'needs_attention';
 

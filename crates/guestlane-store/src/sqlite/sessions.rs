@@ -5,7 +5,8 @@ use rusqlite::{Connection, OptionalExtension, params, types::Value};
 
 use super::{Sqlite, Tx, counters, deliveries, rows};
 use crate::{
-    CommitRequest, CommitResult, Committed, SessionFilter, SessionPage, StoreError, row::UNFINISHED,
+    CommitRequest, CommitResult, Committed, SessionFilter, SessionPage, StoreError,
+    row::{DUE_AT, SELECTED, UNFINISHED},
 };
 use guestlane_core::{
     request::GuestId,
@@ -57,11 +58,15 @@ impl Sqlite {
     ) -> Result<(), StoreError> {
         let renewed = self.writer.run(move |connection| {
             let mut statement = connection.prepare_cached(
-                "UPDATE session SET due_at = ?3 WHERE id = ?1 AND epoch = ?2 AND failure_code IS NULL \
-                 AND (state = 'admitted' OR state = 'contact_created')",
+                "UPDATE session SET lease_expires_at = ?3 \
+                 WHERE id = ?1 AND epoch = ?2 AND lease_expires_at IS NOT NULL",
             )?;
             for (id, epoch) in leases {
-                statement.execute(params![id.0.into_bytes(), epoch, (now + LEASE_TTL).unix_micros()])?;
+                statement.execute(params![
+                    id.0.into_bytes(),
+                    epoch,
+                    (now + LEASE_TTL).unix_micros()
+                ])?;
             }
             Ok(())
         });
@@ -77,9 +82,9 @@ impl Sqlite {
             // An expiry beyond the longest lease or backoff plus `MAX_CLOCK_SKEW` was written
             // before the wall clock moved backwards. Claim such a session.
             let sql = format!(
-                "SELECT {} FROM session WHERE {UNFINISHED} AND (due_at <= ?1 \
-                 OR (state != 'parked' AND due_at > iif(failure_code IS NULL, ?2, ?3))) ORDER BY due_at LIMIT ?4",
-                rows::COLUMNS
+                "SELECT {} FROM session WHERE {UNFINISHED} AND ({DUE_AT} <= ?1 OR (state != 'parked' \
+                 AND {DUE_AT} > iif(lease_expires_at IS NULL, ?3, ?2))) ORDER BY {DUE_AT} LIMIT ?4",
+                *SELECTED
             );
             let moments = [now, now + LEASE_TTL + MAX_CLOCK_SKEW, now + SessionRecord::MAX_BACKOFF + MAX_CLOCK_SKEW]
                 .map(|moment| Value::from(moment.unix_micros()));
@@ -98,7 +103,7 @@ impl Sqlite {
         let taken = self
             .writer
             .run(move |connection| match by_id(connection, id)? {
-                Some(session) if !session.is_leased(now) && !session.is_erased() => {
+                Some(session) if !session.is_blocked(now) && !session.is_erased() => {
                     take(connection, session, now).map(Some)
                 }
                 _ => Ok(None),
@@ -154,7 +159,7 @@ impl Sqlite {
                 let sql = format!(
                     "SELECT {} FROM session WHERE {of_guest} AND {in_state} AND (?2 IS NULL OR queue_id = ?2) AND id < ?3 \
                      AND id >= ?4 ORDER BY {by} DESC LIMIT ?5",
-                    rows::COLUMNS
+                    *SELECTED
                 );
                 let parameters = [
                     Value::from(guest),
@@ -179,8 +184,8 @@ impl Sqlite {
         self.reader
             .read(move |connection| {
                 let sql = format!(
-                    "SELECT {} FROM session WHERE {UNFINISHED} ORDER BY due_at LIMIT ?1",
-                    rows::COLUMNS
+                    "SELECT {} FROM session WHERE {UNFINISHED} ORDER BY {DUE_AT} LIMIT ?1",
+                    *SELECTED
                 );
                 select(connection, &sql, &[Value::from(limit)])
             })
@@ -212,10 +217,8 @@ pub(super) fn take(
 }
 
 fn by_id(connection: &Connection, id: SessionId) -> Result<Option<SessionRecord>, StoreError> {
-    let mut statement = connection.prepare_cached(&format!(
-        "SELECT {} FROM session WHERE id = ?1",
-        rows::COLUMNS
-    ))?;
+    let mut statement =
+        connection.prepare_cached(&format!("SELECT {} FROM session WHERE id = ?1", *SELECTED))?;
     statement
         .query_row([id.0.into_bytes()], |row| Ok(rows::read(row)))
         .optional()?

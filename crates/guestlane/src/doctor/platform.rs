@@ -4,10 +4,10 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use guestlane_genesys::{
-    ApiPath, AttemptError, BaseUrl, CallError, CorrelationId, Credentials, GenesysClient,
-    Operation, ProbeResponse,
+    ApiPath, AttemptError, BaseUrl, CallContext, CallError, CorrelationId, Credentials,
+    GenesysClient, Operation, ProbeResponse,
 };
-use guestlane_runtime::{Clock, FailPoints, Timestamp};
+use guestlane_runtime::{Clock, FailPoints};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -125,7 +125,7 @@ pub(super) async fn examine(
 /// Checks what one OAuth client may do.
 async fn as_client(look: &Probe<'_>, queue: Option<QueueId>) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for (_, signed_in) in look.platform.check_credentials(look.deadline()).await {
+    for (_, signed_in) in look.platform.check_credentials(&look.context()).await {
         match signed_in {
             Ok(()) => findings.push(Finding::good(
                 "credentials",
@@ -167,8 +167,8 @@ async fn as_client(look: &Probe<'_>, queue: Option<QueueId>) -> Vec<Finding> {
 }
 
 impl Probe<'_> {
-    fn deadline(&self) -> Timestamp {
-        self.clock.now() + PATIENCE
+    fn context(&self) -> CallContext {
+        CallContext::until(self.clock.now() + PATIENCE)
     }
 
     /// Checks DNS, TLS and a response of each host, with any status, and compares the clocks.
@@ -193,7 +193,7 @@ impl Probe<'_> {
         let check = format!("{HOST} {name}");
         match self
             .platform
-            .probe_unauthenticated(host, &ApiPath::new("/"), self.deadline())
+            .probe_unauthenticated(host, &ApiPath::new("/"), &self.context())
             .await
         {
             Ok(seen) => {
@@ -250,7 +250,7 @@ impl Probe<'_> {
             .platform
             .probe_get(
                 ApiPath::new("/api/v2/routing/queues").segment(id),
-                self.deadline(),
+                &self.context(),
             )
             .await
         {
@@ -316,10 +316,10 @@ impl Probe<'_> {
             return Finding::new(check, CheckStatus::Skipped, result);
         };
         let seen = match method {
-            Method::GET => self.platform.probe_get(path, self.deadline()).await,
+            Method::GET => self.platform.probe_get(path, &self.context()).await,
             method => {
                 self.platform
-                    .probe(method, path, &body, self.deadline())
+                    .probe(method, path, &body, &self.context())
                     .await
             }
         };
@@ -379,7 +379,7 @@ impl Probe<'_> {
             return Some(finding);
         };
         let path = ApiPath::new("/api/v2/externalcontacts/externalsources").segment(id);
-        Some(match self.platform.probe_get(path, self.deadline()).await {
+        Some(match self.platform.probe_get(path, &self.context()).await {
             Ok(seen) if seen.status.is_success() && seen.body["active"] == json!(false) => {
                 Finding::bad(check, format!("{id} is not active"))
                     .fix("activate it in Admin > External Contacts > External Sources")
@@ -406,7 +406,7 @@ impl Probe<'_> {
         let check = "integration";
         let path =
             ApiPath::new("/api/v2/conversations/messaging/integrations/open").segment(integration);
-        match self.platform.probe_get(path, self.deadline()).await {
+        match self.platform.probe_get(path, &self.context()).await {
             Ok(seen) if seen.status.is_success() => {
                 let status = seen.body["status"].as_str().unwrap_or("Active");
                 let created = seen.body["createStatus"].as_str().unwrap_or("Completed");
@@ -453,7 +453,7 @@ impl Probe<'_> {
         let mut findings = Vec::new();
         match self
             .platform
-            .probe_unauthenticated(cdn, &path("config.json"), self.deadline())
+            .probe_unauthenticated(cdn, &path("config.json"), &self.context())
             .await
         {
             Ok(seen) if seen.status.is_success() => {
@@ -492,7 +492,7 @@ impl Probe<'_> {
         let origin = self.config.cloud.origin.to_str().unwrap_or_default();
         match self
             .platform
-            .probe_unauthenticated(cdn, &path("domains.json"), self.deadline())
+            .probe_unauthenticated(cdn, &path("domains.json"), &self.context())
             .await
         {
             Ok(seen) if seen.status.is_success() => findings.push(of_domains(origin, &seen.body)),
@@ -507,7 +507,7 @@ impl Probe<'_> {
         }
         let knocked = self
             .platform
-            .probe_guest_socket(deployment, &self.config.cloud.origin, self.deadline())
+            .probe_guest_socket(deployment, &self.config.cloud.origin, &self.context())
             .await;
         let knocked = match knocked {
             Ok(()) => {
@@ -530,7 +530,7 @@ impl Probe<'_> {
         let check = "rate limit";
         let seen = match self
             .platform
-            .probe_get(ApiPath::new("/api/v2/tokens/me"), self.deadline())
+            .probe_get(ApiPath::new("/api/v2/tokens/me"), &self.context())
             .await
         {
             Ok(seen) => seen,

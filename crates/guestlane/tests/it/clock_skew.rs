@@ -88,7 +88,7 @@ async fn what_a_killed_process_left_behind_is_taken_up_within_5_seconds_of_the_n
         let engine = world.engine().await;
         let started = lane_time(&world);
         let id = engine.store().unfinished_sessions(1).await.unwrap()[0].id;
-        let working = tokio::spawn(Arc::clone(&engine).run_background_tasks());
+        let working = tokio::spawn(guestlane::Workers::new(std::sync::Arc::clone(&engine)).run());
         // The session is not open, because the platform refused its token's time, but it was
         // claimed.
         while engine.store().session(id).await.unwrap().unwrap().epoch == 1 {

@@ -350,7 +350,7 @@ async fn a_wait_beyond_an_hour_is_an_hour() {
             .await
             .unwrap()
             .unwrap();
-        let waits = session.due_at.since(world.clock.now()).as_secs();
+        let waits = session.due_at().unwrap().since(world.clock.now()).as_secs();
         assert!(
             session.state == SessionState::Parked && (wait - 5..=wait + 5).contains(&waits),
             "{fault}: {waits} s"

@@ -424,7 +424,7 @@ async fn seals_are_counted_across_processes_and_begin_anew_with_a_new_key() {
         resealed.total(),
         "under the new key"
     );
-    let working = tokio::spawn(Arc::clone(&engine).run_background_tasks());
+    let working = tokio::spawn(guestlane::Workers::new(std::sync::Arc::clone(&engine)).run());
     engine.create(request("eve")).await.unwrap();
     let expected = engine.master_key_seals();
     assert!(expected > resealed.total());

@@ -15,6 +15,7 @@ use std::{
 use guestlane_core::{
     session::{
         Availability, Failure, LEASE_TTL, SessionRecord, SessionState, StepFailure, SurfaceBinding,
+        plan,
     },
     token::TokenIdentity,
 };
@@ -205,11 +206,9 @@ impl Model {
             Actor::Asking => self.ask(index, into),
             Actor::Idle => {
                 // Like the store's claim: the session must be unfinished and due.
-                if let Some(row) = self
-                    .row
-                    .as_ref()
-                    .filter(|row| row.state.is_unfinished() && row.due_at <= self.now)
-                {
+                if let Some(row) = self.row.as_ref().filter(|row| {
+                    row.state.is_unfinished() && row.due_at().is_some_and(|due| due <= self.now)
+                }) {
                     self.take_up(index, row, into);
                 }
             }
@@ -257,19 +256,20 @@ impl Model {
             after: Box::new(after),
         };
         if session.is_past_idempotency_window(self.now) {
-            into.push(self.with(index, hold(session.clone().expired(failure()).unwrap())));
+            into.push(self.with(
+                index,
+                hold(session.clone().expired(failure(), self.now).unwrap()),
+            ));
             return;
         }
-        let step = match (
-            &session.contact_id,
-            &session.message_id,
-            &session.conversation_id,
-        ) {
-            (None, ..) => Step::Contact,
-            _ if !self.is_official() => Step::Conversation,
-            (_, None, _) => Step::Message,
-            (_, _, None) => Step::Find,
-            _ => Step::Arrange,
+        let step = match plan::next_step(session).unwrap() {
+            plan::Step::CreateContact | plan::Step::UpsertContact => Step::Contact,
+            plan::Step::OpenConversation => Step::Conversation,
+            plan::Step::SendGuestMessage { .. } | plan::Step::SendInboundMessage { .. } => {
+                Step::Message
+            }
+            plan::Step::FindConversation { .. } => Step::Find,
+            plan::Step::LinkAndRoute { .. } => Step::Arrange,
         };
         let done = match step {
             Step::Message => {
@@ -290,7 +290,7 @@ impl Model {
             Step::Contact => {
                 session
                     .clone()
-                    .contact_created(Some("contact".parse().unwrap()), 1, self.now)
+                    .contact_ready(Some("contact".parse().unwrap()), 1, self.now)
             }
             Step::Conversation => {
                 session
@@ -536,7 +536,14 @@ fn key_of(session: Option<&SessionRecord>, key: &mut Vec<u8>) {
     key.extend(flags.map(u8::from));
     key.extend(session.epoch.to_le_bytes());
     key.extend(session.step_started_at.unix_micros().to_le_bytes());
-    key.extend(session.due_at.unix_micros().to_le_bytes());
+    let times = [
+        session.lease_expires_at,
+        session.next_attempt_at,
+        session.ended_at,
+    ];
+    for time in times {
+        key.extend(time.map_or(0, Timestamp::unix_micros).to_le_bytes());
+    }
 }
 
 /// Visits every reachable state and returns the number of states.

@@ -936,7 +936,7 @@ async fn what_a_guest_has_said_is_never_given_up() {
     let id = error.session().unwrap();
     assert_eq!(
         engine.store().session(id).await.unwrap().unwrap().state,
-        session::SessionState::ContactCreated,
+        session::SessionState::MessageSent,
         "it is completed later"
     );
     world.faults(&[]);

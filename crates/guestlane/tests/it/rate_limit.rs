@@ -53,7 +53,11 @@ async fn batch(engine: &Arc<SessionEngine>, rows: usize) -> usize {
         running.spawn(async move {
             let _begun = begun;
             engine
-                .create_in_background(request(&format!("guest-{n}")))
+                .create_with(
+                    request(&format!("guest-{n}")),
+                    guestlane::Priority::Background,
+                    guestlane::AttemptLog::default(),
+                )
                 .await
         });
     }
@@ -134,7 +138,11 @@ async fn two_programs_on_one_oauth_client_share_its_quota_and_neither_loses_a_gu
             let engine = Arc::clone(&engine);
             async move {
                 engine
-                    .create_in_background(request(&format!("{name}-{n}")))
+                    .create_with(
+                        request(&format!("{name}-{n}")),
+                        guestlane::Priority::Background,
+                        guestlane::AttemptLog::default(),
+                    )
                     .await
                     .is_ok()
             }
@@ -390,7 +398,7 @@ async fn with_the_platform_failing_every_call_for_10_minutes_the_load_on_it_is_a
     const RATE: u32 = 10;
     let world = World::new().await;
     let engine = world.engine().await;
-    let working = tokio::spawn(Arc::clone(&engine).run_background_tasks());
+    let working = tokio::spawn(guestlane::Workers::new(std::sync::Arc::clone(&engine)).run());
     let calls = || {
         world
             .sim
@@ -424,7 +432,7 @@ async fn ten_seconds_after_an_outage_of_5_minutes_a_batch_is_at_95_percent_of_it
  {
     let world = world(1, "100/s").await;
     let engine = world.engine().await;
-    let working = tokio::spawn(Arc::clone(&engine).run_background_tasks());
+    let working = tokio::spawn(guestlane::Workers::new(std::sync::Arc::clone(&engine)).run());
     let rows = tokio::spawn({
         let engine = Arc::clone(&engine);
         async move { batch(&engine, 3000).await }

@@ -201,7 +201,7 @@ async fn work_finishes_what_was_left_behind_without_being_asked() {
         .unwrap_err()
         .session()
         .unwrap();
-    let working = tokio::spawn(std::sync::Arc::clone(&engine).run_background_tasks());
+    let working = tokio::spawn(guestlane::Workers::new(std::sync::Arc::clone(&engine)).run());
     while engine.store().session(id).await.unwrap().unwrap().state != SessionState::Open {
         world.clock().sleep(Duration::from_secs(1)).await;
     }

@@ -266,7 +266,7 @@ async fn work_forgets_without_being_asked() {
     let world = world().await;
     let engine = world.engine().await;
     done(&engine, "ann").await;
-    let working = tokio::spawn(Arc::clone(&engine).run_background_tasks());
+    let working = tokio::spawn(guestlane::Workers::new(std::sync::Arc::clone(&engine)).run());
     world.clock().sleep(Duration::from_secs(5)).await;
     assert_eq!(guests(&engine).await, ["ann"]);
     world.clock.advance(24 * HOUR);
@@ -305,7 +305,7 @@ async fn write(store: &Store, world: &World, guest: usize) {
     };
     let after = session
         .clone()
-        .contact_created(Some("contact".parse().unwrap()), 1, now)
+        .contact_ready(Some("contact".parse().unwrap()), 1, now)
         .unwrap();
     let session = store
         .commit_transition(step(&session, after, None, Vec::new()))

@@ -177,7 +177,7 @@ async fn on_a_schedule_each_key_is_published_in_time_and_signs_when_the_one_befo
     let mut world = World::new().await;
     world.config.keys = RotationPolicy::new(2 * MINUTE, Some(10 * MINUTE)).unwrap();
     let engine = world.engine().await;
-    let working = tokio::spawn(std::sync::Arc::clone(&engine).run_background_tasks());
+    let working = tokio::spawn(guestlane::Workers::new(std::sync::Arc::clone(&engine)).run());
     world.clock().sleep(35 * MINUTE).await;
     working.abort();
     let list = world.state().await.keyring.list(world.clock.now());

@@ -229,7 +229,7 @@ async fn what_a_driver_writes_is_not_undone_by_whoever_takes_it_for_dead() {
     world.clock.advance(Duration::from_secs(5)); // the owner's lease has expired
     let url = world.postgres.clone().unwrap();
     // The owner's transaction lasts for half a second of real time.
-    let open = "BEGIN; UPDATE session SET state = 'open', conversation_id = 'c', opened_at = admitted_at; SELECT pg_sleep(0.5); COMMIT";
+    let open = "BEGIN; UPDATE session SET state = 'open', conversation_id = 'c', ended_at = admitted_at, lease_expires_at = NULL; SELECT pg_sleep(0.5); COMMIT";
     let writing = tokio::task::spawn_blocking(move || guestlane_test_postgres::execute(&url, open));
     let locked = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
     while guestlane_test_postgres::column(world.postgres.as_ref().unwrap(), locked)[0] == "0" {

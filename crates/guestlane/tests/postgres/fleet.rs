@@ -135,8 +135,13 @@ async fn four_processes_never_send_more_than_the_quota_of_one() {
     }));
     let engines = engines.await;
     let waves = engines.iter().enumerate().map(|(n, engine)| async move {
-        let wishes = (0..60)
-            .map(|guest| engine.create_in_background(request(&format!("guest-{n}-{guest}"))));
+        let wishes = (0..60).map(|guest| {
+            engine.create_with(
+                request(&format!("guest-{n}-{guest}")),
+                guestlane::Priority::Background,
+                guestlane::AttemptLog::default(),
+            )
+        });
         join_all(wishes)
             .await
             .iter()

@@ -13,7 +13,7 @@ use std::{collections::BTreeMap, path::Path, process::ExitCode, sync::Arc};
 
 use anyhow::Context;
 use guestlane::{
-    CreatedSession, SessionEngine,
+    AttemptLog, CreatedSession, Priority, SessionEngine, Workers,
     admission_control::{AdmissionController, PlatformOutage},
     config::{PLATFORM_RATE_LIMIT, QUEUE_ID},
 };
@@ -128,7 +128,7 @@ pub(crate) async fn run(global: &Global, args: &Batch) -> anyhow::Result<ExitCod
     let clock = Clock::system();
     let engine = SessionEngine::open(config, clock.clone()).await?;
     let mut results = Results::open(args.output.as_deref(), args.file(), global.json)?;
-    let working = tokio::spawn(Arc::clone(&engine).run_background_tasks());
+    let working = tokio::spawn(Workers::new(Arc::clone(&engine)).run());
     let started = clock.monotonic();
     let intake = AdmissionController::new(
         Arc::clone(&engine),
@@ -260,7 +260,14 @@ pub(crate) async fn run(global: &Global, args: &Batch) -> anyhow::Result<ExitCod
 }
 
 async fn create(engine: &SessionEngine, row: Row) -> (Place, RowResult) {
-    match engine.create_in_background(row.request.clone()).await {
+    match engine
+        .create_with(
+            row.request.clone(),
+            Priority::Background,
+            AttemptLog::default(),
+        )
+        .await
+    {
         Ok(opened) => (row.place, RowResult::Opened(Box::new(opened))),
         Err(error) => (row.place, RowResult::Failed(Box::new((error, row)))),
     }

@@ -9,8 +9,8 @@ use std::{
 
 use anyhow::Context;
 use guestlane::{
-    CallPolicy, Credentials, Endpoints, EngineConfig, OAuthClient, Rate, SessionEngine,
-    StorageConfig, TokenRequestAuth, WebhookConfig,
+    AttemptLog, CallPolicy, Credentials, Endpoints, EngineConfig, OAuthClient, Priority, Rate,
+    SessionEngine, StorageConfig, TokenRequestAuth, WebhookConfig, Workers,
     admission_control::{AdmissionController, Permit},
     messaging::MessagingConfig,
 };
@@ -214,7 +214,7 @@ pub(super) async fn run(
         clock.clone(),
     )
     .await?;
-    let working = tokio::spawn(Arc::clone(&engine).run_background_tasks());
+    let working = tokio::spawn(Workers::new(Arc::clone(&engine)).run());
     let intake = AdmissionController::new(
         Arc::clone(&engine),
         args.concurrency
@@ -244,7 +244,9 @@ pub(super) async fn run(
         };
         let (engine, clock, wish) = (Arc::clone(&engine), clock.clone(), wish(n, queue)?);
         running.spawn(async move {
-            let created = engine.create_in_background(wish).await;
+            let created = engine
+                .create_with(wish, Priority::Background, AttemptLog::default())
+                .await;
             drop(begun);
             created.is_ok().then(|| clock.monotonic().since(asked_at))
         });

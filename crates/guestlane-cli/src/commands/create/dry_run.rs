@@ -8,7 +8,8 @@ use guestlane_core::{
     token::{GuestToken, SealedSigningKey},
 };
 use guestlane_genesys::{
-    CreateContactRequest, GenesysClient, NewConversation, UpsertContactRequest, UpsertPreview,
+    CallContext, CreateContactRequest, GenesysClient, NewConversation, UpsertContactRequest,
+    UpsertPreview,
     guest::{
         event::attribute_bytes,
         frame::{Action, ClientFrame, Configure, SessionToken},
@@ -149,7 +150,7 @@ async fn contact(config: &EngineConfig, request: &SessionRequest) -> Option<Cont
         return None;
     }
     let clock = Clock::system();
-    let deadline = clock.now() + config.deadline;
+    let context = CallContext::until(clock.now() + config.deadline);
     let asked = async {
         let platform = GenesysClient::new(
             &config.credentials,
@@ -159,7 +160,7 @@ async fn contact(config: &EngineConfig, request: &SessionRequest) -> Option<Cont
         )?;
         Ok::<_, anyhow::Error>(
             platform
-                .dry_run_upsert_contact(&identifiers, &config.cloud.contact(request), deadline)
+                .dry_run_upsert_contact(&identifiers, &config.cloud.contact(request), &context)
                 .await?,
         )
     };

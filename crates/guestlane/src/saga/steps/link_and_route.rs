@@ -7,13 +7,17 @@
 
 use std::time::Duration;
 
+use crate::saga::{
+    executor::{SagaExecutor, SagaRun},
+    failure::StepError,
+};
+
 use guestlane_genesys::{CallError, Conversation, PlatformId};
-use guestlane_runtime::{FailPoint, Timestamp};
+use guestlane_runtime::FailPoint;
 use tracing::warn;
 use uuid::Uuid;
 
-use super::StepError;
-use crate::{engine::SessionEngine, error::Error};
+use crate::error::Error;
 use guestlane_core::session::SessionRecord;
 use guestlane_store::StoreError;
 
@@ -24,21 +28,21 @@ const SETTLES_WITHIN: Duration = Duration::from_secs(2);
 /// without a link.
 const CONTACT_SETTLES_WITHIN: Duration = Duration::from_secs(300);
 
-impl SessionEngine {
+impl SagaExecutor {
     /// Links the contact to the conversation.
     ///
     /// If the platform no longer has the contact, the method links a replacement, once. If that
     /// also fails, the session opens without a link. Returns the session as stored now, and the
     /// number of calls so far.
-    pub(super) async fn link_or_replace(
+    pub(in crate::saga) async fn link_or_replace(
         &self,
         session: SessionRecord,
         contact: &PlatformId,
         conversation: &Conversation,
         tries: u32,
-        deadline: Timestamp,
+        run: &SagaRun,
     ) -> Result<(SessionRecord, u32), StepError> {
-        let first = match self.link(contact, conversation, deadline).await {
+        let first = match self.link(contact, conversation, run).await {
             Ok(linked) => return Ok((session, tries + linked)),
             Err(failed) if failed.is_not_found() => failed,
             Err(failed) => return Err(failed.into()),
@@ -49,11 +53,11 @@ impl SessionEngine {
         self.clock.sleep(SETTLES_WITHIN).await;
         let again = self
             .platform
-            .conversation(&conversation.id, false, deadline)
+            .conversation(&conversation.id, false, &run.call)
             .await?;
         let tries = tries + first.tries + again.tries;
         let conversation = &again.value;
-        let failed = match self.link(contact, conversation, deadline).await {
+        let failed = match self.link(contact, conversation, run).await {
             Ok(linked) => return Ok((session, tries + linked)),
             Err(failed) if failed.is_not_found() => failed,
             Err(failed) => return Err(failed.into()),
@@ -71,11 +75,11 @@ impl SessionEngine {
             warn!(session = %session.id, "the platform does not find the session's contact; opening the session without a link");
             return Ok((session, tries));
         }
-        let (session, tries) = self.replace_contact(session, tries, deadline).await?;
+        let (session, tries) = self.replace_contact(session, tries, run).await?;
         let Some(contact) = &session.contact_id else {
             return Ok((session, tries));
         };
-        match self.link(contact, conversation, deadline).await {
+        match self.link(contact, conversation, run).await {
             Ok(linked) => Ok((session, tries + linked)),
             Err(failed) if failed.is_not_found() => {
                 warn!(session = %session.id, "the platform does not find the new contact either; opening the session without a link");
@@ -91,19 +95,19 @@ impl SessionEngine {
         &self,
         session: SessionRecord,
         tries: u32,
-        deadline: Timestamp,
+        run: &SagaRun,
     ) -> Result<(SessionRecord, u32), StepError> {
         warn!(session = %session.id, "the platform no longer has the guest's contact; replacing it with another one");
         let lost = session.clone().contact_lost(self.clock.now())?;
-        let session = self.record(&session, lost).await?;
+        let session = self.record(&session, lost, run).await?;
         self.fail_points.hit(FailPoint::ContactForgotten).await;
-        let (request, contact) = (&session.request, self.cloud.contact(&session.request));
-        let identifiers = self.cloud.identifiers(request);
+        let (request, contact) = (&session.request, self.messaging.contact(&session.request));
+        let identifiers = self.messaging.identifiers(request);
         let made = if identifiers.is_empty() {
-            self.platform.create_contact(&contact, deadline).await
+            self.platform.create_contact(&contact, &run.call).await
         } else {
             self.platform
-                .upsert_contact(&identifiers, &contact, deadline)
+                .upsert_contact(&identifiers, &contact, &run.call)
                 .await
         };
         match made {
@@ -114,7 +118,7 @@ impl SessionEngine {
                     done.tries,
                     self.clock.now(),
                 )?;
-                Ok((self.record(&session, replaced).await?, tries))
+                Ok((self.record(&session, replaced, run).await?, tries))
             }
             Err(failed) => {
                 let error = failed.to_string();
@@ -128,8 +132,9 @@ impl SessionEngine {
         &self,
         before: &SessionRecord,
         after: SessionRecord,
+        run: &SagaRun,
     ) -> Result<SessionRecord, StepError> {
-        let transition = self.transition(before, after, None);
+        let transition = self.transition(before, after, None, run);
         self.commit(transition).await.map_err(|error| match error {
             Error::Store(error) => StepError::Store(error),
             other => StepError::Store(StoreError::Commit(other.to_string())),
@@ -140,12 +145,12 @@ impl SessionEngine {
         &self,
         contact: &PlatformId,
         conversation: &Conversation,
-        deadline: Timestamp,
+        run: &SagaRun,
     ) -> Result<u32, CallError> {
         match conversation.guest_communication() {
             Some(communication) if !conversation.is_linked_to(contact) => Ok(self
                 .platform
-                .link_contact(contact, &conversation.id, communication, deadline)
+                .link_contact(contact, &conversation.id, communication, &run.call)
                 .await?
                 .tries),
             _ => Ok(0),
@@ -154,17 +159,17 @@ impl SessionEngine {
 
     /// Moves the conversation to the session's queue. If the queue no longer exists, the
     /// conversation stays where it is.
-    pub(super) async fn move_if_queue_exists(
+    pub(in crate::saga) async fn move_if_queue_exists(
         &self,
         session: &SessionRecord,
         conversation: &Conversation,
-        deadline: Timestamp,
+        run: &SagaRun,
     ) -> Result<u32, StepError> {
         let queue = session.request.queue;
-        match self.move_to_queue(queue.0, conversation, deadline).await {
+        match self.move_to_queue(queue.0, conversation, run).await {
             Err(failed) if failed.is_not_found() => {
-                self.forget_queue(queue);
-                match self.platform.queue(queue.0, deadline).await {
+                self.queues.remove(queue);
+                match self.platform.queue(queue.0, &run.call).await {
                     Err(gone) if gone.is_not_found() => {
                         warn!(session = %session.id, %queue, "the queue no longer exists; leaving the conversation where the flow put it");
                         Ok(failed.tries + gone.tries)
@@ -180,7 +185,7 @@ impl SessionEngine {
         &self,
         queue: Uuid,
         conversation: &Conversation,
-        deadline: Timestamp,
+        run: &SagaRun,
     ) -> Result<u32, CallError> {
         let holder = conversation
             .routing_participant()
@@ -189,7 +194,7 @@ impl SessionEngine {
             _ if conversation.has_visited_queue(queue) => Ok(0),
             Some(holder) => Ok(self
                 .platform
-                .move_to_queue(&conversation.id, holder, queue, deadline)
+                .move_to_queue(&conversation.id, holder, queue, &run.call)
                 .await?
                 .tries),
             None => Ok(0), // the conversation has ended, so there is nothing to move

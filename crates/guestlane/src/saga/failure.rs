@@ -1,25 +1,83 @@
 //! What a failed step does to a session: the state that is stored, and the error that is returned.
 
-use guestlane_genesys::ErrorResponse;
+use guestlane_genesys::{AttemptError, CallError, ErrorResponse};
 use guestlane_runtime::FailPoint;
 
-use crate::{
-    engine::SessionEngine,
-    error::{Error, SessionOutcome},
-    steps::StepError,
-};
+use super::executor::{SagaExecutor, SagaRun};
+use crate::error::{Error, SessionOutcome};
 use guestlane_core::{
     audit::Status,
-    request::SessionRequest,
-    session::{Failure, SessionRecord, StepFailure},
+    session::{Failure, IllegalTransition, SessionRecord, StepFailure},
+    token::MasterKeyError,
 };
+use guestlane_store::StoreError;
 
-impl SessionEngine {
+/// Why a step failed.
+pub(crate) enum StepError {
+    /// The platform call failed after its retries.
+    Call(CallError),
+    /// A store operation failed.
+    Store(StoreError),
+    /// The guest session token cannot be decrypted.
+    MasterKey(MasterKeyError),
+    /// A transition that the state table does not allow, which is a defect in this product.
+    Transition(IllegalTransition),
+}
+
+impl StepError {
+    pub(crate) fn tries(&self) -> u32 {
+        match self {
+            Self::Call(failed) => failed.tries,
+            Self::Store(_) | Self::MasterKey(_) | Self::Transition(_) => 0,
+        }
+    }
+
+    /// Whether the platform refused the guest token, for any reason.
+    pub(crate) fn is_of_guest_token(&self) -> bool {
+        match self {
+            Self::Call(failed) => {
+                matches!(&failed.cause, AttemptError::Rejected(refusal) if refusal.is_guest_token())
+            }
+            Self::Store(_) | Self::MasterKey(_) | Self::Transition(_) => false,
+        }
+    }
+
+    /// Whether the platform refused the guest token as expired.
+    pub(crate) fn is_of_expired_token(&self) -> bool {
+        match self {
+            Self::Call(failed) => {
+                matches!(&failed.cause, AttemptError::Rejected(refusal) if refusal.is_expired_guest_token())
+            }
+            Self::Store(_) | Self::MasterKey(_) | Self::Transition(_) => false,
+        }
+    }
+}
+
+impl From<CallError> for StepError {
+    fn from(failed: CallError) -> Self {
+        Self::Call(failed)
+    }
+}
+
+impl From<StoreError> for StepError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<IllegalTransition> for StepError {
+    fn from(illegal: IllegalTransition) -> Self {
+        Self::Transition(illegal)
+    }
+}
+
+impl SagaExecutor {
     /// Stores how a step failed, and returns the error for the caller.
     pub(crate) async fn record_failure(
         &self,
         session: SessionRecord,
         failed: StepError,
+        run: &SagaRun,
     ) -> Result<Error, Error> {
         let failed = match failed {
             StepError::Call(failed) => failed,
@@ -35,7 +93,7 @@ impl SessionEngine {
         if over && (session.outcome_unknown || failed.may_exist) {
             // The guest may have written in the conversation that ended. A retry would send that
             // message again, in a second conversation.
-            return self.mark_needs_attention(session).await;
+            return self.mark_needs_attention(session, run).await;
         }
         let now = self.clock.now();
         let setback = match (failed.cause.refusal(), failed.wait) {
@@ -61,7 +119,7 @@ impl SessionEngine {
         };
         let before = session.clone();
         let after = session.apply_failure(setback, failed.may_exist, failure, failed.tries, now)?;
-        self.commit(self.transition(&before, after, Some(Status::Failed)))
+        self.commit(self.transition(&before, after, Some(Status::Failed), run))
             .await?;
         Ok(error)
     }
@@ -69,24 +127,16 @@ impl SessionEngine {
     pub(crate) async fn mark_needs_attention(
         &self,
         session: SessionRecord,
+        run: &SagaRun,
     ) -> Result<Error, Error> {
         let failure = Failure {
             code: "needs_attention".to_owned(),
             message: "the outcome on the platform can no longer be determined".to_owned(),
         };
         let error = Error::needs_attention(&session);
-        let after = session.clone().expired(failure)?;
-        self.commit(self.transition(&session, after, Some(Status::Failed)))
+        let after = session.clone().expired(failure, self.clock.now())?;
+        self.commit(self.transition(&session, after, Some(Status::Failed), run))
             .await?;
         Ok(error)
-    }
-}
-
-pub(crate) fn key_reuse_error(known: &SessionRecord, request: &SessionRequest) -> Error {
-    let fields = known.request.differences(request);
-    Error::IdempotencyKeyReused {
-        key: request.key.clone(),
-        fields,
-        session: known.id,
     }
 }

@@ -4,34 +4,34 @@
 //! No call of the public platform takes an `Idempotency-Key`. Each step says what keeps it from
 //! taking effect twice.
 
-use guestlane_genesys::{
-    AcceptedMessage, CallError, Completed, ExternalContact, GuestSession, Operation, PlatformId,
+use crate::saga::{
+    executor::{SagaExecutor, SagaRun},
+    failure::StepError,
 };
-use guestlane_runtime::{FailPoint, Timestamp};
+use guestlane_genesys::{
+    CallError, Completed, ExternalContact, GuestSession, Operation, PlatformId,
+};
+use guestlane_runtime::FailPoint;
 use tracing::warn;
 use uuid::Uuid;
 
-use super::StepError;
-use crate::{engine::SessionEngine, workspace::open_guest_session};
-use guestlane_core::{
-    session::{SessionRecord, SurfaceBinding},
-    token::GuestToken,
-};
+use crate::workspace::open_guest_session;
+use guestlane_core::{session::SessionRecord, token::GuestToken};
 use guestlane_store::CommitRequest;
 
-impl SessionEngine {
+impl SagaExecutor {
     /// Finds or creates the guest's contact.
     ///
     /// An identifier belongs to one contact, so the upsert can be repeated. Without identifiers,
     /// the guest's contact of an earlier session is used. If there is none, a contact is created,
     /// and not again after a lost response.
-    pub(super) async fn upsert_contact(
+    pub(in crate::saga) async fn upsert_contact(
         &self,
         session: &SessionRecord,
-        deadline: Timestamp,
+        run: &SagaRun,
     ) -> Result<CommitRequest, StepError> {
-        let (request, contact) = (&session.request, self.cloud.contact(&session.request));
-        let identifiers = self.cloud.identifiers(request);
+        let (request, contact) = (&session.request, self.messaging.contact(&session.request));
+        let identifiers = self.messaging.identifiers(request);
         let (contact_id, tries) = if session.contact_without_identifier && session.outcome_unknown {
             // An identifier known by now was not part of the lost create, so an upsert could
             // duplicate it.
@@ -39,12 +39,12 @@ impl SessionEngine {
         } else if !identifiers.is_empty() {
             let done = match self
                 .platform
-                .upsert_contact(&identifiers, &contact, deadline)
+                .upsert_contact(&identifiers, &contact, &run.call)
                 .await
             {
                 // Another contact has the e-mail address or the telephone number. The external ID
                 // decides which contact is the guest's, so the upsert is repeated without the two.
-                Err(failed) if failed.is_conflict() && self.cloud.external_source.is_some() => {
+                Err(failed) if failed.is_conflict() && self.messaging.external_source.is_some() => {
                     let unshared = ExternalContact {
                         personal_email: None,
                         cell_phone: None,
@@ -52,7 +52,7 @@ impl SessionEngine {
                     };
                     let done = self
                         .platform
-                        .upsert_contact(&identifiers, &unshared, deadline)
+                        .upsert_contact(&identifiers, &unshared, &run.call)
                         .await?;
                     Completed {
                         tries: failed.tries + done.tries,
@@ -69,7 +69,7 @@ impl SessionEngine {
         {
             (Some(PlatformId::from_store(known)), 0)
         } else {
-            match self.platform.create_contact(&contact, deadline).await {
+            match self.platform.create_contact(&contact, &run.call).await {
                 Ok(done) => (Some(done.value.id), done.tries),
                 Err(failed) if failed.may_exist => (None, failed.tries),
                 Err(failed) => return Err(failed.into()),
@@ -78,143 +78,129 @@ impl SessionEngine {
         self.fail_points.hit(FailPoint::ContactMade).await;
         let after = session
             .clone()
-            .contact_created(contact_id, tries, self.clock.now())?;
-        Ok(self.transition(session, after, None))
+            .contact_ready(contact_id, tries, self.clock.now())?;
+        Ok(self.transition(session, after, None, run))
     }
 
-    /// Sends the guest's first message, upon which the platform opens the conversation.
+    /// Sends the guest's first message over the guest WebSocket, upon which the platform opens the
+    /// conversation.
     ///
-    /// The guest session token and the sender are recorded at admission. Each repetition uses the
-    /// same ones and reaches the same conversation.
-    pub(super) async fn send_first_message(
+    /// The guest session token is recorded at admission. Each repetition uses the same one, and
+    /// reaches the same conversation.
+    pub(in crate::saga) async fn send_guest_message(
         &self,
         session: &SessionRecord,
+        deployment: Uuid,
         token: &GuestToken,
-        deadline: Timestamp,
+        run: &SagaRun,
     ) -> Result<CommitRequest, StepError> {
-        let (message_id, conversation_id, ends, tries) = match &session.surface_binding {
-            SurfaceBinding::OpenMessaging { integration } => {
-                let done = self
-                    .send_inbound(session, *integration, token, deadline)
-                    .await?;
-                (done.value.id, done.value.conversation_id, None, done.tries)
-            }
-            SurfaceBinding::WebMessaging { .. } | SurfaceBinding::Rest => {
-                let guest = self.guest_session(session)?;
-                let message = self.cloud.first_message(&session.request, token);
-                let done = self
-                    .platform
-                    .send_first_message(&guest, &message, deadline)
-                    .await?;
-                (
-                    done.value.message_id,
-                    None,
-                    done.value.expires_at,
-                    done.tries,
-                )
-            }
+        let erased = || CallError::not_sent(Operation::FirstMessage, "the guest was erased");
+        let guest = GuestSession {
+            deployment,
+            origin: self.messaging.origin.clone(),
+            token: open_guest_session(&self.master, session)
+                .map_err(StepError::MasterKey)?
+                .ok_or_else(erased)?,
+            may_have_begun: session.outcome_unknown.then_some(session.step_started_at),
         };
+        let message = self.messaging.first_message(&session.request, token);
+        let done = self
+            .platform
+            .send_first_message(&guest, &message, &run.call)
+            .await?;
         self.fail_points.hit(FailPoint::MessageSent).await;
         let after = session.clone().message_sent(
-            message_id,
-            conversation_id,
-            ends,
-            tries,
+            done.value.message_id,
+            None,
+            done.value.expires_at,
+            done.tries,
             self.clock.now(),
         )?;
-        Ok(self.transition(session, after, None))
+        Ok(self.transition(session, after, None, run))
     }
 
-    fn guest_session(&self, session: &SessionRecord) -> Result<GuestSession, StepError> {
-        let lost = || {
-            StepError::Call(CallError::not_sent(
-                Operation::FirstMessage,
-                "the guest was erased",
-            ))
-        };
-        let SurfaceBinding::WebMessaging { deployment, .. } = session.surface_binding else {
-            return Err(lost());
-        };
-        let token = open_guest_session(&self.master, session)
-            .map_err(StepError::MasterKey)?
-            .ok_or_else(lost)?;
-        let may_have_begun = session.outcome_unknown.then_some(session.step_started_at);
-        Ok(GuestSession {
-            deployment,
-            origin: self.cloud.origin.clone(),
-            token,
-            may_have_begun,
-        })
-    }
-
-    async fn send_inbound(
+    /// Sends the guest's first message by Open Messaging, upon which the platform opens the
+    /// conversation. The response may name the conversation.
+    ///
+    /// The session ID is the ID of sender and message. Each repetition uses the same IDs, and
+    /// reaches the same conversation.
+    pub(in crate::saga) async fn send_inbound_message(
         &self,
         session: &SessionRecord,
         integration: Uuid,
         token: &GuestToken,
-        deadline: Timestamp,
-    ) -> Result<Completed<AcceptedMessage>, CallError> {
-        let message = self.cloud.inbound_message(
+        run: &SagaRun,
+    ) -> Result<CommitRequest, StepError> {
+        let message = self.messaging.inbound_message(
             &session.request,
             token,
             &session.id.to_string(),
             &session.admitted_at.to_millis(),
         );
-        self.platform
-            .send_inbound_message(integration, &message, deadline)
-            .await
+        let done = self
+            .platform
+            .send_inbound_message(integration, &message, &run.call)
+            .await?;
+        self.fail_points.hit(FailPoint::MessageSent).await;
+        let after = session.clone().message_sent(
+            done.value.id,
+            done.value.conversation_id,
+            None,
+            done.tries,
+            self.clock.now(),
+        )?;
+        Ok(self.transition(session, after, None, run))
     }
 
     /// Polls for the conversation of the first message until the platform knows it. The step only
     /// reads.
-    pub(super) async fn find_conversation(
+    pub(in crate::saga) async fn find_conversation(
         &self,
         session: &SessionRecord,
         message_id: &PlatformId,
-        deadline: Timestamp,
+        run: &SagaRun,
     ) -> Result<CommitRequest, StepError> {
         let done = self
             .platform
-            .find_conversation_by_message(message_id, deadline)
+            .find_conversation_by_message(message_id, &run.call)
             .await?;
         self.fail_points.hit(FailPoint::ConversationFound).await;
         let after = session
             .clone()
             .conversation_found(done.value, done.tries, self.clock.now())?;
-        Ok(self.transition(session, after, None))
+        Ok(self.transition(session, after, None, run))
     }
 
     /// Links the contact and moves the conversation to its queue, as far as configured and not
     /// done.
     ///
     /// Each action is preceded by a read, so that a repetition does nothing twice.
-    pub(super) async fn link_and_route(
+    pub(in crate::saga) async fn link_and_route(
         &self,
         session: &SessionRecord,
         conversation_id: &PlatformId,
-        since: Timestamp,
-        deadline: Timestamp,
+        run: &SagaRun,
     ) -> Result<CommitRequest, StepError> {
         let contact = session
             .contact_id
             .as_ref()
-            .filter(|_| self.cloud.link_contact);
+            .filter(|_| self.messaging.link_contact);
         let mut session = session.clone();
         let mut tries = 0;
-        if contact.is_some() || self.cloud.move_to_queue {
+        if contact.is_some() || self.messaging.move_to_queue {
             let done = self
                 .platform
-                .conversation(conversation_id, self.cloud.move_to_queue, deadline)
+                .conversation(conversation_id, self.messaging.move_to_queue, &run.call)
                 .await?;
             tries += done.tries;
             if let Some(contact) = contact {
                 (session, tries) = self
-                    .link_or_replace(session.clone(), contact, &done.value, tries, deadline)
+                    .link_or_replace(session.clone(), contact, &done.value, tries, run)
                     .await?;
                 self.fail_points.hit(FailPoint::ContactLinked).await;
             }
             let queue = session.request.queue.0;
-            if !self.cloud.move_to_queue
+            if !self.messaging.move_to_queue
                 && done
                     .value
                     .current_queue()
@@ -226,14 +212,14 @@ impl SessionEngine {
                      GENESYS_MOVE_TO_QUEUE=true moves conversations"
                 );
             }
-            if self.cloud.move_to_queue {
+            if self.messaging.move_to_queue {
                 tries += self
-                    .move_if_queue_exists(&session, &done.value, deadline)
+                    .move_if_queue_exists(&session, &done.value, run)
                     .await?;
                 self.fail_points.hit(FailPoint::QueueReached).await;
             }
         }
         self.fail_points.hit(FailPoint::ConversationOpened).await;
-        self.complete(&session, conversation_id.clone(), tries, since)
+        self.complete(&session, conversation_id.clone(), tries, run)
     }
 }

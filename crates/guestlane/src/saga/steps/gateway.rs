@@ -1,20 +1,22 @@
 //! The two steps of the surface `rest`: contact and conversation. Each sends an `Idempotency-Key`.
 
+use crate::saga::{
+    executor::{SagaExecutor, SagaRun},
+    failure::StepError,
+};
 use guestlane_genesys::{CreateContactRequest, NewConversation};
-use guestlane_runtime::{FailPoint, Timestamp};
+use guestlane_runtime::FailPoint;
 
-use super::StepError;
-use crate::engine::SessionEngine;
 use guestlane_core::{session::SessionRecord, token::GuestToken};
 use guestlane_store::CommitRequest;
 
-impl SessionEngine {
+impl SagaExecutor {
     /// Creates the contact: step A (requirement R4, docs/requirements.md).
-    pub(super) async fn create_contact(
+    pub(in crate::saga) async fn create_contact(
         &self,
         session: &SessionRecord,
         token: &GuestToken,
-        deadline: Timestamp,
+        run: &SagaRun,
     ) -> Result<CommitRequest, StepError> {
         let request = &session.request;
         let contact = CreateContactRequest::new(
@@ -25,23 +27,22 @@ impl SessionEngine {
         let key = format!("{}-contact", request.key.platform_key());
         let done = self
             .platform
-            .register_contact(&contact, key, deadline)
+            .register_contact(&contact, key, &run.call)
             .await?;
         let after =
             session
                 .clone()
-                .contact_created(Some(done.value.id), done.tries, self.clock.now())?;
+                .contact_ready(Some(done.value.id), done.tries, self.clock.now())?;
         self.fail_points.hit(FailPoint::ContactMade).await;
-        Ok(self.transition(session, after, None))
+        Ok(self.transition(session, after, None, run))
     }
 
     /// Opens the conversation: step B (requirement R5, docs/requirements.md).
-    pub(super) async fn open_conversation(
+    pub(in crate::saga) async fn open_conversation(
         &self,
         session: &SessionRecord,
         token: &GuestToken,
-        since: Timestamp,
-        deadline: Timestamp,
+        run: &SagaRun,
     ) -> Result<CommitRequest, StepError> {
         let request = &session.request;
         let conversation =
@@ -49,9 +50,9 @@ impl SessionEngine {
         let key = format!("{}-conversation", request.key.platform_key());
         let done = self
             .platform
-            .open_conversation(&conversation, key, deadline)
+            .open_conversation(&conversation, key, &run.call)
             .await?;
         self.fail_points.hit(FailPoint::ConversationOpened).await;
-        self.complete(session, done.value.id, done.tries, since)
+        self.complete(session, done.value.id, done.tries, run)
     }
 }

@@ -2,41 +2,61 @@
 //! its organizations. Only the platform can say that the contacts and conversations of the store
 //! are in this one.
 
-use guestlane_genesys::{CallError, OAuthClient};
-use guestlane_runtime::{FailPoint, Timestamp};
+use guestlane_genesys::{BaseUrl, CallContext, CallError, OAuthClient};
+use guestlane_runtime::FailPoint;
+use tokio::sync::OnceCell;
 use tracing::warn;
 
-use crate::{
-    engine::SessionEngine,
-    error::{Error, SessionOutcome},
-};
+use super::SessionEngine;
+use crate::error::{Error, SessionOutcome};
 use guestlane_core::request::{ValidationError, shorten};
+
+/// The organization to which the store belongs, and the OAuth clients that must belong to it.
+#[derive(Debug)]
+pub(crate) struct OrganizationBinding {
+    api: BaseUrl,
+    /// IDs of the OAuth clients; see [`client_set_key`].
+    client_ids: String,
+    checked: OnceCell<()>,
+}
+
+impl OrganizationBinding {
+    pub(crate) fn new(api: BaseUrl, clients: &[OAuthClient]) -> Self {
+        Self {
+            api,
+            client_ids: client_set_key(clients),
+            checked: OnceCell::new(),
+        }
+    }
+}
 
 impl SessionEngine {
     /// Checks that the OAuth clients belong to the organization of the store, and rejects another
     /// one. The platform is called once for each set of clients that the store is used with. On the
     /// surface `rest`, the origin identifies the organization, and there is no call.
-    pub(crate) async fn check_organization(&self, deadline: Timestamp) -> Result<(), Error> {
+    pub(crate) async fn check_organization(&self, context: &CallContext) -> Result<(), Error> {
         if !self.surface.is_public_api() {
             return Ok(());
         }
         self.organization
-            .get_or_try_init(|| self.fetch_organization(deadline))
+            .checked
+            .get_or_try_init(|| self.fetch_organization(context))
             .await
             .map(drop)
     }
 
-    async fn fetch_organization(&self, deadline: Timestamp) -> Result<(), Error> {
-        let known = self.store.organization().await?;
+    async fn fetch_organization(&self, context: &CallContext) -> Result<(), Error> {
+        let known = self.saga.store.organization().await?;
         if known
             .as_ref()
-            .is_some_and(|(client, _)| *client == self.client_ids)
+            .is_some_and(|(client, _)| *client == self.organization.client_ids)
         {
             return Ok(());
         }
         let answers = self
+            .saga
             .platform
-            .fetch_organizations(deadline)
+            .fetch_organizations(context)
             .await
             .map_err(unanswered)?;
         let clients = join(answers.iter().map(|(client, _)| client.as_str()));
@@ -57,8 +77,9 @@ impl SessionEngine {
                 fix,
             )]));
         }
-        self.store
-            .get_or_insert_platform(self.api.as_str().to_owned())
+        self.saga
+            .store
+            .get_or_insert_platform(self.organization.api.as_str().to_owned())
             .await?;
         let Some(id) = id else {
             warn!(
@@ -81,15 +102,21 @@ impl SessionEngine {
                 fix,
             )]));
         }
-        self.store.set_organization(clients, id.to_string()).await?;
-        self.fail_points.hit(FailPoint::OrganizationStored).await;
+        self.saga
+            .store
+            .set_organization(clients, id.to_string())
+            .await?;
+        self.saga
+            .fail_points
+            .hit(FailPoint::OrganizationStored)
+            .await;
         Ok(())
     }
 }
 
 /// The set of checked clients as the store remembers it: sorted IDs, separated by spaces, which no
 /// ID contains.
-pub(crate) fn client_set_key(clients: &[OAuthClient]) -> String {
+fn client_set_key(clients: &[OAuthClient]) -> String {
     join(clients.iter().map(|client| client.id.as_str()))
 }
 

@@ -1,0 +1,49 @@
+//! Settings of the engine.
+
+use std::time::Duration;
+
+use guestlane_core::{surface::Surface, token::RotationPolicy};
+use guestlane_genesys::{CallPolicy, Credentials};
+use guestlane_runtime::{TlsRoots, ssrf::EgressPolicy};
+use secrecy::SecretString;
+use url::Url;
+
+use crate::{messaging::MessagingConfig, workspace::StorageConfig};
+
+/// Settings of the outbox: where webhooks go, and how they are signed.
+#[derive(Debug, Clone)]
+pub struct WebhookConfig {
+    /// URLs of the endpoints. Each event is sent to each of them.
+    pub urls: Vec<Url>,
+    /// Signing keys in the format of `CRM_WEBHOOK_SECRET`: one entry for all endpoints, or one
+    /// entry for each, separated by spaces. If `None`, the store generates and keeps a secret for
+    /// each endpoint.
+    pub secret: Option<SecretString>,
+    /// Networks that webhooks may reach (protection against SSRF).
+    pub networks: EgressPolicy,
+    /// Root certificates that are trusted for the endpoints.
+    pub trust: TlsRoots,
+}
+
+/// Settings of a [`SessionEngine`].
+#[derive(Debug, Clone)]
+pub struct EngineConfig {
+    /// Hosts of the platform, and the OAuth clients that sign in there.
+    pub credentials: Credentials,
+    /// Timeouts and retries of calls to the platform.
+    pub patience: CallPolicy,
+    /// Time limit of one call of [`SessionEngine::create`].
+    pub deadline: Duration,
+    /// API of the platform that opens conversations.
+    pub surface: Surface,
+    /// Settings that only the surfaces of the public platform use.
+    pub cloud: MessagingConfig,
+    /// Places of the store, the audit log and the master key.
+    pub places: StorageConfig,
+    /// How long completed sessions are kept. `None` keeps them without limit.
+    pub keep_sessions: Option<Duration>,
+    /// When signing keys are rotated.
+    pub keys: RotationPolicy,
+    /// Webhooks. `None` disables the outbox.
+    pub crm: Option<WebhookConfig>,
+}
