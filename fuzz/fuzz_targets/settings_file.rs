@@ -1,4 +1,4 @@
 //! Fuzzes a settings file.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|text: &str| guestlane::fuzzing::settings_file(text));
+libfuzzer_sys::fuzz_target!(|text: &str| guestlane_cli::fuzzing::settings_file(text));

@@ -2,10 +2,8 @@
 
 use std::{io::IsTerminal, sync::OnceLock};
 
-use guestlane::{
-    Error,
-    config::{LOG_FORMAT, LOG_LEVEL, Settings, ValueSource},
-};
+use guestlane::Error;
+use guestlane_cli::config::{LOG_FORMAT, LOG_LEVEL, Settings, ValueSource};
 use guestlane_runtime::trace_context;
 use tracing_subscriber::{
     EnvFilter, Layer, Registry,

@@ -4,10 +4,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use guestlane::{
-    Error,
-    config::{OTLP_ENDPOINT, Settings},
-};
+use guestlane::Error;
+use guestlane_cli::config::{OTLP_ENDPOINT, Settings};
 use guestlane_core::request::ValidationError;
 use guestlane_runtime::http_client::HttpClient;
 use guestlane_runtime::{

@@ -7,10 +7,8 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use guestlane::{
-    Error,
-    config::{SETTINGS, STATE_DIR, Settings},
-};
+use guestlane::Error;
+use guestlane_cli::config::{SETTINGS, STATE_DIR, Settings};
 use guestlane_core::request::ValidationError;
 
 use crate::args::Global;

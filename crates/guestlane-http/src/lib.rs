@@ -25,9 +25,11 @@ mod sampler;
 mod security_headers;
 pub mod server;
 mod service;
+mod settings;
 mod timeline;
 
 pub use extract::{MAX_BODY, MAX_DEPTH};
 pub use problem::Problem;
 pub use service::Service;
+pub use settings::{ServiceSettings, TlsFiles};
 pub use timeline::timeline;

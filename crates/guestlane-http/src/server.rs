@@ -7,12 +7,12 @@ use std::{
     time::Duration,
 };
 
+use crate::{ServiceSettings, TlsFiles};
 use axum_server::{
     Handle, Server as AxumServer,
     accept::DefaultAcceptor,
     tls_rustls::{RustlsAcceptor, RustlsConfig},
 };
-use guestlane::config::{ServiceSettings, TlsFiles};
 use guestlane_core::request::ValidationError;
 use guestlane_runtime::{pem, tls_error};
 use hyper_util::rt::TokioTimer;

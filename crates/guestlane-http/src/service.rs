@@ -9,10 +9,10 @@ use std::{
     time::Duration,
 };
 
+use crate::ServiceSettings;
 use arc_swap::{ArcSwap, Guard};
 use guestlane::{
-    Error, SessionEngine, Workers, admission_control::AdmissionController, config::ServiceSettings,
-    error::ErrorCode,
+    Error, SessionEngine, Workers, admission_control::AdmissionController, error::ErrorCode,
 };
 use guestlane_core::{
     api_key::{ApiKeyHasher, ApiKeySet},

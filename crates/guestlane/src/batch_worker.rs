@@ -16,7 +16,7 @@ use tracing::{info, warn};
 
 use guestlane_genesys::{AttemptLog, Priority};
 
-use crate::{admission_control::AdmissionController, engine::SessionEngine, error::Error};
+use crate::{Error, admission_control::AdmissionController, engine::SessionEngine};
 use guestlane_core::session::LEASE_RENEW_INTERVAL;
 use guestlane_runtime::text::display_chain;
 use guestlane_store::{

@@ -1,58 +1,17 @@
-//! Entry points for `fuzz/`: they parse files and settings as the product does. Not part of the
+//! Entry points for `fuzz/`: they parse files as the product does. Not part of the
 //! API.
 
-use std::{path::Path, sync::OnceLock};
+use std::sync::OnceLock;
 
 use guestlane_runtime::Timestamp;
 use secrecy::SecretString;
 
-use crate::config::{SETTINGS, Settings};
 use guestlane_core::{
     session_proof::SessionProof,
     token::{Keyring, MasterKey, SealedSigningKey, TokenError, decode},
 };
 use guestlane_store::Database;
 use guestlane_tlog::{Checkpoint, NoteSigner, VerifierKey, continued_by, verify};
-
-/// Parses a settings file.
-pub fn settings_file(text: &str) {
-    let mut settings = Settings::default();
-    if settings.add_file(Path::new("fuzz.toml"), text).is_ok() {
-        read_all(&settings);
-    }
-}
-
-/// Parses settings from the environment, one `NAME=value` in each line.
-pub fn environment(text: &str) {
-    let mut settings = Settings::default();
-    settings.add_environment(|name| {
-        let values = text.lines().filter_map(|line| line.split_once('='));
-        values
-            .into_iter()
-            .find(|(found, _)| *found == name)
-            .map(|(_, value)| value.to_owned())
-    });
-    read_all(&settings);
-}
-
-fn read_all(settings: &Settings) {
-    let _ = (
-        settings.engine(true),
-        settings.crm(),
-        settings.service(),
-        settings.traces(),
-        settings.storage(),
-    );
-    let _ = (
-        settings.quota(),
-        settings.key_schedule(),
-        settings.surface(),
-        settings.default_queue(),
-    );
-    SETTINGS
-        .iter()
-        .for_each(|setting| drop(settings.display_value(setting)));
-}
 
 /// Parses `GUESTLANE_DATABASE_URL`, and formats it as it is shown, without its password.
 pub fn database_url(text: &str) {

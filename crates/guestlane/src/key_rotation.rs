@@ -7,11 +7,7 @@ use arc_swap::ArcSwap;
 use guestlane_runtime::{Clock, FailPoint, Timestamp};
 use tracing::info;
 
-use crate::{
-    engine::SessionEngine,
-    error::Error,
-    workspace::{Workspace, count_seals},
-};
+use crate::{Error, Workspace, engine::SessionEngine, workspace::count_seals};
 use guestlane_core::{
     request::ValidationError,
     token::{

@@ -70,8 +70,6 @@
 
 pub mod admission_control;
 pub mod batch_worker;
-pub mod config;
-pub mod doctor;
 mod engine;
 pub mod error;
 #[doc(hidden)]

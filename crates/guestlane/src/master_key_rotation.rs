@@ -14,10 +14,10 @@ use guestlane_runtime::{Clock, FailPoint};
 use serde::Serialize;
 
 use crate::{
+    Error, StorageConfig, Workspace,
     engine::SessionEngine,
-    error::Error,
     master_key_file,
-    workspace::{GUEST_SESSION, StorageConfig, Workspace, count_seals},
+    workspace::{GUEST_SESSION, count_seals},
 };
 use guestlane_core::{
     audit::ChangeAction,

@@ -11,7 +11,10 @@ use std::{
 use guestlane_genesys::{ClientMetrics, ErrorCounts};
 use guestlane_runtime::{Histogram, HistogramSnapshot, Timestamp};
 
-use crate::error::{Diagnosis, Error, ErrorCode};
+use crate::{
+    Error,
+    error::{Diagnosis, ErrorCode},
+};
 use guestlane_core::session::SessionRecord;
 
 /// Upper bounds of the histogram of session latency, in seconds. Each is about a fifth larger than

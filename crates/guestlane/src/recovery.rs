@@ -8,8 +8,8 @@ use guestlane_runtime::FailPoint;
 use tracing::warn;
 
 use crate::{
+    Error,
     engine::{CreatedSession, SessionEngine},
-    error::Error,
 };
 
 /// How often the recovery worker looks for abandoned sessions.

@@ -1,12 +1,8 @@
 //! Reload of secrets in a running process: all changed secrets are replaced, or none.
 
 use crate::{
-    config::{CLIENT_SECRET, DATABASE_URL, MASTER_KEY, WEBHOOK_SECRET},
-    engine::{EngineConfig, SessionEngine},
-    error::Error,
-    master_key_rotation::expect_opens_all,
-    outbox::GivenKeys,
-    workspace::AUDIT_KEY,
+    EngineConfig, Error, engine::SessionEngine, master_key_rotation::expect_opens_all,
+    outbox::GivenKeys, workspace::AUDIT_KEY,
 };
 use guestlane_core::{
     request::ValidationError,
@@ -15,6 +11,12 @@ use guestlane_core::{
 use guestlane_runtime::text::display_chain;
 use guestlane_store::{Database, KeptSecret, PostgresUrl, Store};
 use guestlane_tlog::NoteSigner;
+
+/// Names of the settings that have the secrets, as errors name them.
+const CLIENT_SECRET: &str = "GENESYS_CLIENT_SECRET";
+const DATABASE_URL: &str = "GUESTLANE_DATABASE_URL";
+const MASTER_KEY: &str = "GUESTLANE_MASTER_KEY";
+const WEBHOOK_SECRET: &str = "CRM_WEBHOOK_SECRET";
 
 /// The secrets that [`SessionEngine::reload`] replaced because they had changed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

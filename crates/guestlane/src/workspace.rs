@@ -13,7 +13,7 @@ use secrecy::SecretString;
 use tracing::{info, warn};
 use zeroize::Zeroizing;
 
-use crate::{error::Error, master_key_file};
+use crate::{Error, master_key_file};
 use guestlane_core::{
     api_key::ApiKeyHasher,
     request::ValidationError,

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use guestlane::config::SETTINGS;
+use guestlane_cli::config::SETTINGS;
 use serde_json::json;
 
 use crate::{

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use guestlane::doctor::{self, CheckStatus};
+use guestlane_cli::doctor::{self, CheckStatus};
 use guestlane_runtime::Clock;
 
 use crate::{args::Global, output, settings};

@@ -25,7 +25,8 @@ pub(crate) mod worker;
 use std::{io::Read, process::ExitCode, time::Duration};
 
 use clap::CommandFactory;
-use guestlane::{Rate, SessionEngine, Workspace, config::parse_span};
+use guestlane::{Rate, SessionEngine, Workspace};
+use guestlane_cli::config::parse_span;
 use guestlane_core::request::{Attributes, ValidationError};
 use guestlane_runtime::Clock;
 use guestlane_runtime::text::without_bom_str;

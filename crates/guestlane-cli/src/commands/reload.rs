@@ -2,7 +2,8 @@
 
 use std::{io, sync::Arc};
 
-use guestlane::{Reloaded, SessionEngine, config::Settings};
+use guestlane::{Reloaded, SessionEngine};
+use guestlane_cli::config::Settings;
 use guestlane_genesys::Rate;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};

@@ -3,12 +3,8 @@
 use std::{process::ExitCode, sync::Arc};
 
 use futures_util::FutureExt;
-use guestlane::{
-    SessionEngine,
-    admission_control::AdmissionController,
-    batch_worker::BatchWorker,
-    config::{self, Settings},
-};
+use guestlane::{SessionEngine, admission_control::AdmissionController, batch_worker::BatchWorker};
+use guestlane_cli::config::{self, Settings};
 use guestlane_http::{
     Service,
     server::{BindError, Server},

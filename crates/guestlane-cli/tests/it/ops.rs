@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use guestlane::config::{SETTINGS, Settings};
+use guestlane_cli::config::{SETTINGS, Settings};
 use serde_json::Value;
 
 use crate::harness::run_in;

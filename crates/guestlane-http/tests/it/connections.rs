@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use guestlane::config::ServiceSettings;
+use guestlane_http::ServiceSettings;
 use guestlane_runtime::{Clock, ManualClock};
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Empty};

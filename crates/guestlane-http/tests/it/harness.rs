@@ -9,14 +9,14 @@ use std::{
 use bytes::Bytes;
 use guestlane::{
     CallPolicy, Credentials, Endpoints, EngineConfig, OAuthClient, RetryPolicy, SessionEngine,
-    StorageConfig, TokenRequestAuth, WebhookConfig, config::ServiceSettings,
-    messaging::MessagingConfig,
+    StorageConfig, TokenRequestAuth, WebhookConfig, messaging::MessagingConfig,
 };
 use guestlane_core::{
     api_key::{ApiKey, Scope, Scopes, StoredApiKey},
     surface::Surface,
     token::RotationPolicy,
 };
+use guestlane_http::ServiceSettings;
 use guestlane_http::{Service, server::Server};
 use guestlane_runtime::http_client::{HttpClient, HttpResponse};
 use guestlane_runtime::{Clock, ManualClock, TlsRoots, ssrf::EgressPolicy};

@@ -3,10 +3,9 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use guestlane::{
-    SessionEngine,
-    config::{Settings, TlsFiles},
-};
+use guestlane::SessionEngine;
+use guestlane_cli::config::Settings;
+use guestlane_http::TlsFiles;
 use guestlane_http::{
     Service,
     server::{BindError, Server},

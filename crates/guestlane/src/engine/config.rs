@@ -8,7 +8,7 @@ use guestlane_runtime::{TlsRoots, ssrf::EgressPolicy};
 use secrecy::SecretString;
 use url::Url;
 
-use crate::{messaging::MessagingConfig, workspace::StorageConfig};
+use crate::{StorageConfig, messaging::MessagingConfig};
 
 /// Settings of the outbox: where webhooks go, and how they are signed.
 #[derive(Debug, Clone)]

@@ -19,7 +19,8 @@ use tracing::{Instrument, Span, field::Empty, info_span};
 
 use super::SessionEngine;
 use crate::{
-    error::{Error, SessionOutcome},
+    Error,
+    error::SessionOutcome,
     messaging,
     saga::SagaRun,
     workspace::{new_guest_session, open_guest_session},

@@ -33,13 +33,13 @@ use organization::OrganizationBinding;
 use queues::QueueCache;
 
 use crate::{
-    error::Error,
+    Error, Workspace,
     key_rotation::KeyringCache,
     lease_registry::LeaseRegistry,
     metrics::{ErrorCounters, SessionMetrics},
     outbox::Outbox,
     saga::SagaExecutor,
-    workspace::{Workspace, api_key_hash},
+    workspace::api_key_hash,
 };
 
 /// Creates, resumes and looks up sessions. One engine lives as long as its process.

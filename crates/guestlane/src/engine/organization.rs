@@ -8,7 +8,7 @@ use tokio::sync::OnceCell;
 use tracing::warn;
 
 use super::SessionEngine;
-use crate::error::{Error, SessionOutcome};
+use crate::{Error, error::SessionOutcome};
 use guestlane_core::request::{ValidationError, shorten};
 
 /// The organization to which the store belongs, and the OAuth clients that must belong to it.

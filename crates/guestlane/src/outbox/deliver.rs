@@ -20,11 +20,11 @@ use guestlane_runtime::ssrf::{EgressPolicy, SsrfGuardResolver};
 use guestlane_store::DeliveryOutcome;
 
 /// Error message for an address that the egress policy forbids.
-pub(crate) const NOT_PUBLIC: &str =
+pub const NOT_PUBLIC: &str =
     "the address is in a private network (CRM_ALLOW_PRIVATE_NETWORKS=true allows it)";
 
 /// Timeout of a delivery (requirement R10, docs/requirements.md).
-pub(crate) const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
+pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Longest wait that an endpoint's `Retry-After` can set. The guest's later events wait behind this
 /// one.
@@ -166,7 +166,7 @@ impl WebhookEndpoint {
     ///
     /// # Errors
     /// Returns [`NotConnected`] if a delivery would get no response, for the same reason.
-    pub(crate) async fn connect(&self) -> Result<(), NotConnected> {
+    pub async fn connect(&self) -> Result<(), NotConnected> {
         let failed = |error: io::Error| NotConnected::Failed(error.into());
         if !self.may_connect() {
             return Err(failed(io::Error::new(

@@ -10,11 +10,7 @@ use tracing::warn;
 use url::Url;
 
 use super::keys::{EndpointKeys, InvalidKeys, KeyKind};
-use crate::{
-    engine::WebhookConfig,
-    error::Error,
-    workspace::{Workspace, count_seals},
-};
+use crate::{Error, WebhookConfig, Workspace, workspace::count_seals};
 use guestlane_core::{
     audit::{AuditRecord, ChangeAction},
     request::ValidationError,
@@ -426,7 +422,7 @@ mod tests {
     use guestlane_runtime::{Clock, ManualClock, TlsRoots};
 
     use super::*;
-    use crate::workspace::StorageConfig;
+    use crate::StorageConfig;
     use guestlane_runtime::ssrf::EgressPolicy;
 
     const NOW: Timestamp = Timestamp::from_unix_micros(1_795_361_029_000_000);

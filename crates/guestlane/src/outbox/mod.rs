@@ -7,7 +7,7 @@ mod sign;
 mod worker;
 
 pub use deliver::WebhookEndpoint;
-pub(crate) use deliver::{ATTEMPT_TIMEOUT, NOT_PUBLIC};
+pub use deliver::{ATTEMPT_TIMEOUT, NOT_PUBLIC};
 pub(crate) use endpoints::GivenKeys;
 pub use endpoints::{Endpoint, Endpoints, MAX_OVERLAP};
 pub use keys::{EndpointKeys, InvalidKeys, KeyKind};

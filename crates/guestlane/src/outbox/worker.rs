@@ -19,7 +19,7 @@ use super::{
     deliver::{ATTEMPT_TIMEOUT, Tried, WebhookEndpoint},
     endpoints::{Endpoint, Endpoints, GivenKeys},
 };
-use crate::{engine::WebhookConfig, error::Error, workspace::Workspace};
+use crate::{Error, WebhookConfig, Workspace};
 use guestlane_core::event::Event;
 use guestlane_core::session::SessionRecord;
 use guestlane_runtime::text::display_chain;

@@ -18,8 +18,8 @@ use tracing::{Instrument, Span, field::Empty, info_span};
 
 use super::{failure::StepError, guest_token::token_is_fresh};
 use crate::{
+    Error,
     engine::{CreatedSession, queues::QueueCache},
-    error::Error,
     key_rotation::KeyringCache,
     lease_registry::LeaseRegistry,
     messaging::MessagingConfig,

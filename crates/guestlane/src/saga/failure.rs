@@ -4,7 +4,7 @@ use guestlane_genesys::{AttemptError, CallError, ErrorResponse};
 use guestlane_runtime::FailPoint;
 
 use super::executor::{SagaExecutor, SagaRun};
-use crate::error::{Error, SessionOutcome};
+use crate::{Error, error::SessionOutcome};
 use guestlane_core::{
     audit::Status,
     session::{Failure, IllegalTransition, SessionRecord, StepFailure},

@@ -9,7 +9,7 @@ use guestlane_genesys::Category;
 use guestlane_runtime::{FailPoint, Timestamp};
 
 use super::executor::{SagaExecutor, SagaRun};
-use crate::error::Error;
+use crate::Error;
 
 impl SagaExecutor {
     /// Signs the guest token, for the first time or again.

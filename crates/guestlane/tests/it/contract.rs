@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use guestlane::{config::Settings, doctor};
+use guestlane_cli::{config::Settings, doctor};
 use guestlane_core::{
     request::{ContactDetails, SessionRequest},
     surface::Surface,

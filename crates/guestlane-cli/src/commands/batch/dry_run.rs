@@ -3,7 +3,7 @@
 use guestlane::messaging;
 use std::process::ExitCode;
 
-use guestlane::config::Settings;
+use guestlane_cli::config::Settings;
 use guestlane_core::request::QueueId;
 use serde::Serialize;
 use serde_json::json;

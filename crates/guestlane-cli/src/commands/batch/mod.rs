@@ -15,8 +15,8 @@ use anyhow::Context;
 use guestlane::{
     AttemptLog, CreatedSession, Priority, SessionEngine, Workers,
     admission_control::{AdmissionController, PlatformOutage},
-    config::{PLATFORM_RATE_LIMIT, QUEUE_ID},
 };
+use guestlane_cli::config::{PLATFORM_RATE_LIMIT, QUEUE_ID};
 use guestlane_core::request::check_visible;
 use guestlane_runtime::Clock;
 use serde::Serialize;

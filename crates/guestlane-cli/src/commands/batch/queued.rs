@@ -3,11 +3,8 @@
 
 use std::{path::Path, process::ExitCode};
 
-use guestlane::{
-    Workspace,
-    config::{DATABASE_URL, Settings},
-    messaging,
-};
+use guestlane::{Workspace, messaging};
+use guestlane_cli::config::{DATABASE_URL, Settings};
 use guestlane_core::request::ValidationError;
 use guestlane_http::model::Session as SessionJson;
 use guestlane_runtime::Clock;

@@ -4,7 +4,8 @@ mod dry_run;
 
 use std::process::ExitCode;
 
-use guestlane::{CreatedSession, SessionEngine, config::Settings};
+use guestlane::{CreatedSession, SessionEngine};
+use guestlane_cli::config::Settings;
 use guestlane_core::request::{ContactDetails, IdempotencyKey, QueueId, SessionRequest};
 use guestlane_http::model::Session as SessionJson;
 use guestlane_runtime::Clock;

@@ -11,13 +11,14 @@ use std::{
     time::Duration,
 };
 
-use guestlane::{SessionEngine, config::ServiceSettings};
+use guestlane::SessionEngine;
 use guestlane_core::{
     api_key::{ApiKey, Scope, Scopes, StoredApiKey},
     request::{
         Attributes, ContactDetails, IdempotencyKey, QueueId, SessionRequest, ValidationError,
     },
 };
+use guestlane_http::ServiceSettings;
 use guestlane_http::{Service, server::Server};
 use guestlane_runtime::Clock;
 use serde_json::json;

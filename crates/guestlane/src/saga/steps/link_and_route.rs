@@ -17,7 +17,7 @@ use guestlane_runtime::FailPoint;
 use tracing::warn;
 use uuid::Uuid;
 
-use crate::error::Error;
+use crate::Error;
 use guestlane_core::session::SessionRecord;
 use guestlane_store::StoreError;
 

@@ -1,6 +1,6 @@
 //! Settings of the HTTP service.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
 use ::url::Url;
 use guestlane_genesys::Rate;
@@ -10,40 +10,12 @@ use super::{
     OTLP_ENDPOINT, Reader, Settings, TLS_CERT_FILE, TLS_KEY_FILE, TLS_TERMINATED_UPSTREAM,
     parse_duration, url,
 };
-use crate::error::Error;
+use guestlane::Error;
+use guestlane_http::{ServiceSettings, TlsFiles};
 use guestlane_runtime::durable_fs::expect_private;
 
 /// Longest drain period, so that a stopping process does stop.
 const MAX_DRAIN: Duration = Duration::from_secs(300);
-
-/// Paths of a certificate and its private key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TlsFiles {
-    /// Certificate chain in PEM.
-    pub cert: PathBuf,
-    /// Private key in PEM.
-    pub key: PathBuf,
-}
-
-/// Addresses, TLS and limits of the service.
-#[derive(Debug, Clone)]
-pub struct ServiceSettings {
-    /// Address on which the service listens.
-    pub listen: SocketAddr,
-    /// Address on which metrics are served. `None` disables them.
-    pub metrics: Option<SocketAddr>,
-    /// Certificate and key. `None` disables TLS.
-    pub tls: Option<TlsFiles>,
-    /// Rate limit of requests for each API key. `None` means no limit.
-    pub key_rate: Option<Rate>,
-    /// Largest number of sessions in flight.
-    pub max_sessions: usize,
-    /// Whether a proxy in front of the service terminates TLS, and names callers in
-    /// `X-Forwarded-For`.
-    pub behind_proxy: bool,
-    /// How long the service continues to serve after its readiness check has begun to fail.
-    pub drain: Duration,
-}
 
 impl Settings {
     /// Settings of the service.

@@ -9,10 +9,8 @@ mod service;
 use guestlane_runtime::Clock;
 use serde::Serialize;
 
-use crate::{
-    config::{Settings, UnknownVariable},
-    error::Error,
-};
+use crate::config::{Settings, UnknownVariable};
+use guestlane::Error;
 use guestlane_core::request::ValidationError;
 
 /// Result of a check.

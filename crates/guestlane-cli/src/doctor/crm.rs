@@ -8,10 +8,8 @@ use rustls::CertificateError;
 use url::Url;
 
 use super::Finding;
-use crate::{
-    config::{ALLOW_PRIVATE, CRM_CA_FILE, Settings, WEBHOOK_URL},
-    outbox::{ATTEMPT_TIMEOUT, NOT_PUBLIC, WebhookEndpoint},
-};
+use crate::config::{ALLOW_PRIVATE, CRM_CA_FILE, Settings, WEBHOOK_URL};
+use guestlane::outbox::{ATTEMPT_TIMEOUT, NOT_PUBLIC, WebhookEndpoint};
 use guestlane_runtime::ssrf::EgressPolicy;
 
 pub(super) async fn examine(settings: &Settings, clock: &Clock) -> Vec<Finding> {

@@ -8,12 +8,10 @@ use std::{
 use guestlane_runtime::Clock;
 
 use super::Finding;
-use crate::{
-    config::Settings,
-    engine::WebhookConfig,
-    error::Error,
+use crate::config::Settings;
+use guestlane::{
+    Error, StorageConfig, WebhookConfig, Workspace,
     outbox::{Endpoint, Endpoints},
-    workspace::{StorageConfig, Workspace},
 };
 use guestlane_core::token::KeyState;
 use guestlane_runtime::durable_fs;

@@ -18,12 +18,8 @@ use guestlane_genesys::{CallPolicy, Rate, RetryPolicy};
 use guestlane_runtime::FailPoints;
 use secrecy::SecretString;
 
-use crate::{
-    engine::{EngineConfig, WebhookConfig},
-    error::Error,
-    outbox::EndpointKeys,
-    retention::MIN_RETENTION,
-    workspace::StorageConfig,
+use guestlane::{
+    EngineConfig, Error, MIN_RETENTION, StorageConfig, WebhookConfig, outbox::EndpointKeys,
 };
 use guestlane_core::{
     request::{QueueId, ValidationError, shorten},
@@ -204,7 +200,6 @@ settings! {
         "Timeout of one session, including retries and backoff.";
 }
 
-pub use service::{ServiceSettings, TlsFiles};
 pub use unknown::UnknownVariable;
 
 /// Source of a value.
@@ -480,7 +475,7 @@ impl Settings {
         reader.finish(schedule)
     }
 
-    /// All settings of a [`SessionEngine`](crate::SessionEngine). `needs_queue` makes the queue
+    /// All settings of a [`SessionEngine`](guestlane::SessionEngine). `needs_queue` makes the queue
     /// mandatory, for a caller that names none itself.
     ///
     /// # Errors

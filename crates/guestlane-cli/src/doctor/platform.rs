@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{CheckStatus, Finding};
-use crate::{engine::EngineConfig, messaging::MessagingConfig};
+use guestlane::{EngineConfig, messaging::MessagingConfig};
 use guestlane_core::{
     request::{QueueId, shorten},
     surface::Surface,

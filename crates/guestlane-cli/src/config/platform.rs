@@ -9,7 +9,7 @@ use http::HeaderValue;
 use uuid::Uuid;
 
 use super::*;
-use crate::messaging::{FirstMessage, MessagingConfig};
+use guestlane::messaging::{FirstMessage, MessagingConfig};
 use guestlane_core::surface::Surface;
 
 fn count(number: usize, one: &str) -> String {

@@ -13,13 +13,12 @@ use tokio::net::TcpStream;
 use url::Url;
 
 use super::Finding;
-use crate::{
-    config::{
-        LISTEN, LOG_FORMAT, LOG_LEVEL, METRICS_LISTEN, OTLP_ENDPOINT, ServiceSettings, Settings,
-        TLS_CERT_FILE, TLS_KEY_FILE, TlsFiles,
-    },
-    error::Error,
+use crate::config::{
+    LISTEN, LOG_FORMAT, LOG_LEVEL, METRICS_LISTEN, OTLP_ENDPOINT, Settings, TLS_CERT_FILE,
+    TLS_KEY_FILE,
 };
+use guestlane::Error;
+use guestlane_http::{ServiceSettings, TlsFiles};
 
 /// How long the trace collector may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
