@@ -1,5 +1,6 @@
 //! Error reports and exit codes.
 
+use guestlane_http::error_pages;
 use std::process::ExitCode;
 
 use guestlane::{Error, error::ErrorCode};
@@ -46,7 +47,7 @@ impl From<&Error> for ErrorJson {
     fn from(error: &Error) -> Self {
         let advice = error.advice();
         Self {
-            page: Some(advice.code.page_path()),
+            page: Some(error_pages::page_path(advice.code)),
             code: advice.code.name().to_owned(),
             message: display_chain(error),
             field: error.field().map(str::to_owned),
@@ -71,7 +72,7 @@ impl ErrorJson {
         } = failure.clone();
         let known = ErrorCode::from_name(&code);
         Self {
-            page: known.map(ErrorCode::page_path),
+            page: known.map(error_pages::page_path),
             retryable: known.is_some_and(ErrorCode::is_retryable),
             code,
             message,

@@ -7,6 +7,7 @@
 mod accept;
 mod auth;
 mod connections;
+pub mod error_pages;
 mod extract;
 #[doc(hidden)]
 pub mod fuzzing;

@@ -14,7 +14,7 @@ use utoipa::{
     },
 };
 
-use crate::{model::CreateSessionRequest, problem::Problem, routes::batch};
+use crate::{error_pages, model::CreateSessionRequest, problem::Problem, routes::batch};
 
 /// What all routes have in common.
 #[derive(OpenApi)]
@@ -98,7 +98,7 @@ responses! {
 fn problem(status: u16) -> RefOr<Response> {
     let kinds: Vec<_> = ErrorCode::ALL
         .iter()
-        .filter(|code| code.status() == status)
+        .filter(|code| error_pages::status(**code) == status)
         .map(|code| format!("`{code}`: {}", code.title()))
         .collect();
     let content = ContentBuilder::new()

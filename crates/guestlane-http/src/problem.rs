@@ -1,5 +1,6 @@
 //! Error responses as problem details (RFC 9457).
 
+use crate::error_pages;
 use axum::{
     body::Body,
     response::{IntoResponse, Response},
@@ -97,11 +98,11 @@ impl Problem {
     pub fn new(code: ErrorCode, detail: impl Into<String>, fix: impl Into<String>) -> Self {
         let detail = bounded(detail.into(), MAX_TEXT);
         Self {
-            page: code.page_path(),
+            page: error_pages::page_path(code),
             title: code.title(),
-            status: code.status(),
+            status: error_pages::status(code),
             code: code.name(),
-            cause: bounded(code.cause(), MAX_TEXT),
+            cause: bounded(error_pages::cause(code), MAX_TEXT),
             detail,
             field: None,
             fields: Vec::new(),
@@ -173,7 +174,7 @@ impl Problem {
         // A cause that repeats the detail is replaced by the general cause of the code.
         let cause =
             Some(advice.cause_for_caller()).filter(|cause| !detail.contains(cause.as_str()));
-        let cause = cause.unwrap_or_else(|| advice.code.cause());
+        let cause = cause.unwrap_or_else(|| error_pages::cause(advice.code));
         Self {
             cause: bounded(cause, MAX_TEXT),
             field: error

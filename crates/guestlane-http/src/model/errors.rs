@@ -1,5 +1,6 @@
 //! JSON models of error counts (requirement R12, docs/requirements.md).
 
+use crate::error_pages;
 use guestlane::{ErrorCounts, FailureCount as CameUp, error::ErrorCode};
 use guestlane_runtime::Timestamp;
 use serde::Serialize;
@@ -74,7 +75,7 @@ impl RecentError {
     pub(crate) fn new(code: ErrorCode, problem: CameUp) -> Self {
         Self {
             code: code.name(),
-            page: code.page_path(),
+            page: error_pages::page_path(code),
             title: code.title(),
             count: problem.count,
             last_at: problem.last_at,

@@ -10,6 +10,7 @@ use http::{StatusCode, header};
 
 use crate::{
     auth::Authenticated,
+    error_pages,
     extract::{PathId, json_response},
     model::ErrorRates,
     openapi::AuthErrors,
@@ -48,7 +49,7 @@ pub(crate) async fn page(PathId(code): PathId) -> Result<Response, Problem> {
     let code = ErrorCode::from_name(&code).ok_or_else(nothing)?;
     Ok((
         [(header::CONTENT_TYPE, "text/markdown; charset=utf-8")],
-        code.page(),
+        error_pages::page(code),
     )
         .into_response())
 }

@@ -69,7 +69,14 @@ async fn every_schema_has_bounds_a_description_and_an_example() {
 async fn each_kind_of_problem_leads_to_its_page() {
     let world = World::new().await;
     for code in ErrorCode::ALL {
-        let page = world.send(Method::GET, &code.page_path(), &[], "").await;
+        let page = world
+            .send(
+                Method::GET,
+                &guestlane_http::error_pages::page_path(*code),
+                &[],
+                "",
+            )
+            .await;
         let text = String::from_utf8(page.body.to_vec()).unwrap();
         assert!(
             page.status == 200 && text.starts_with(&format!("# {}", code.title())),
