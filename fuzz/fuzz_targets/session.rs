@@ -3,9 +3,9 @@
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|text: &[u8]| {
-    let plain = guestlane_http::fuzzing::session(text);
+    let plain = guestlane_server::fuzzing::session(text);
     if !text.starts_with(b"\xef\xbb\xbf") {
-        let marked = guestlane_http::fuzzing::session(&[b"\xef\xbb\xbf", text].concat());
+        let marked = guestlane_server::fuzzing::session(&[b"\xef\xbb\xbf", text].concat());
         // The idempotency key of a row without one depends on the row's content alone.
         assert_eq!(plain, marked);
     }

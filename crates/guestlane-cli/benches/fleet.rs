@@ -24,7 +24,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use guestlane_test_postgres::{Proxy, Server, column, schema_in};
+use guestlane_testkit::{Proxy, Server, column, schema_in};
 use nix::{
     sys::{
         resource::{UsageWho, getrusage},

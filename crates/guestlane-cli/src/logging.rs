@@ -21,10 +21,10 @@ static LEVEL: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
 fn filter(level: &str, verbose: u8) -> EnvFilter {
     let ours = match verbose {
         0 => level.to_owned(),
-        1 => "info,guestlane=debug,guestlane_genesys=debug,guestlane_http=debug,guestlane_sim=info"
+        1 => "info,guestlane=debug,guestlane_genesys=debug,guestlane_server=debug,guestlane_sim=info"
             .to_owned(),
         _ => {
-            "info,guestlane=trace,guestlane_genesys=trace,guestlane_http=trace,guestlane_sim=debug"
+            "info,guestlane=trace,guestlane_genesys=trace,guestlane_server=trace,guestlane_sim=debug"
                 .to_owned()
         }
     };

@@ -1,6 +1,6 @@
 //! Error reports and exit codes.
 
-use guestlane_http::error_pages;
+use guestlane_server::error_pages;
 use std::process::ExitCode;
 
 use guestlane::{Error, error::ErrorCode};

@@ -5,11 +5,11 @@ use std::{process::ExitCode, sync::Arc};
 use futures_util::FutureExt;
 use guestlane::{SessionEngine, admission_control::AdmissionController, batch_worker::BatchWorker};
 use guestlane_cli::config::{self, Settings};
-use guestlane_http::{
+use guestlane_runtime::Clock;
+use guestlane_server::{
     Service,
     server::{BindError, Server},
 };
-use guestlane_runtime::Clock;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 

@@ -8,8 +8,8 @@ use guestlane_core::{
     request::ValidationError,
     session::{self, SessionId, SessionRecord},
 };
-use guestlane_http::model::{Entry, Session as SessionJson};
 use guestlane_runtime::Clock;
+use guestlane_server::model::{Entry, Session as SessionJson};
 use guestlane_store::{SessionFilter, Store};
 
 use super::{close, open_state_read_only};
@@ -190,7 +190,7 @@ async fn show(global: &Global, id: &str, show_token: bool) -> anyhow::Result<Exi
 async fn timeline(global: &Global, id: &str) -> anyhow::Result<ExitCode> {
     let store = open_state_read_only(global).await?.store;
     let session = find(&store, id).await?;
-    let timeline = guestlane_http::timeline(&store, &session).await?;
+    let timeline = guestlane_server::timeline(&store, &session).await?;
     if global.json {
         output::json(&timeline);
         return Ok(ExitCode::SUCCESS);

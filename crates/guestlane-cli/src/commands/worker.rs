@@ -4,8 +4,8 @@ use std::{net::SocketAddr, process::ExitCode, sync::Arc};
 
 use guestlane::{SessionEngine, admission_control::AdmissionController, batch_worker::BatchWorker};
 use guestlane_cli::config::{METRICS_LISTEN, PLATFORM_RATE_LIMIT, Settings};
-use guestlane_http::{Service, server::MetricsServer};
 use guestlane_runtime::Clock;
+use guestlane_server::{Service, server::MetricsServer};
 use serde_json::json;
 
 use super::{

@@ -11,8 +11,8 @@ use super::{
     parse_duration, url,
 };
 use guestlane::Error;
-use guestlane_http::{ServiceSettings, TlsFiles};
 use guestlane_runtime::durable_fs::expect_private;
+use guestlane_server::{ServiceSettings, TlsFiles};
 
 /// Longest drain period, so that a stopping process does stop.
 const MAX_DRAIN: Duration = Duration::from_secs(300);

@@ -18,7 +18,7 @@ use crate::config::{
     TLS_KEY_FILE,
 };
 use guestlane::Error;
-use guestlane_http::{ServiceSettings, TlsFiles};
+use guestlane_server::{ServiceSettings, TlsFiles};
 
 /// How long the trace collector may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);

@@ -175,7 +175,7 @@ fn a_move_and_a_batch_are_given_up_once_that_was_confirmed() {
         marks() == 0
     });
 
-    let database = guestlane_test_postgres::new_schema();
+    let database = guestlane_testkit::new_schema();
     let shared = [
         ("GUESTLANE_DATABASE_URL", database.as_str()),
         ("GUESTLANE_STATE_DIR", "shared"),

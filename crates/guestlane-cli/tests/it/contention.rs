@@ -3,7 +3,7 @@
 
 use std::{collections::HashSet, io::Write, net::TcpStream, sync::mpsc, thread};
 
-use guestlane_test_postgres::{Server, TableLock, column, schema_in};
+use guestlane_testkit::{Server, TableLock, column, schema_in};
 use serde_json::json;
 
 use crate::{

@@ -2,7 +2,7 @@
 
 use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt, path::Path};
 
-use guestlane_test_postgres::{Server, execute, schema_in};
+use guestlane_testkit::{Server, execute, schema_in};
 use nix::sys::signal::Signal;
 use serde_json::json;
 
@@ -428,7 +428,7 @@ fn an_outage_of_a_webhook_receiver_is_one_line_however_many_events_wait() {
 fn a_startup_parameter_that_a_pool_refuses_is_told_with_its_fix() {
     let office = Office::open(&["--rate-limit", "off"]);
     let server = Server::start();
-    let pool = guestlane_test_postgres::Pool::before(&server, "session");
+    let pool = guestlane_testkit::Pool::before(&server, "session");
     let url = format!("{}?options=-csearch_path%3Dpublic", pool.url());
     let refused = run(
         &office,

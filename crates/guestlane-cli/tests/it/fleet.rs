@@ -16,7 +16,7 @@ use std::{
 };
 
 use guestlane_runtime::{Clock, Timestamp};
-use guestlane_test_postgres::{Pool, Proxy, Server, column, schema_in};
+use guestlane_testkit::{Pool, Proxy, Server, column, schema_in};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,

@@ -826,7 +826,7 @@ fn of_request_of_many(served: &Served, key: &str, text: &[u8]) -> Outcome {
 #[test]
 fn the_same_bytes_mean_the_same_at_every_entrance() {
     let office = Office::open(&[]);
-    let database = guestlane_test_postgres::new_schema();
+    let database = guestlane_testkit::new_schema();
     let key = office.api_key("sessions:write");
     let served = office.serve(&[], &[]);
     let long = format!(

@@ -7,7 +7,7 @@ use std::{
     process::Command,
 };
 
-use guestlane_test_postgres::{Proxy, Server, schema_in};
+use guestlane_testkit::{Proxy, Server, schema_in};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
@@ -260,7 +260,7 @@ fn a_database_that_takes_no_writes_makes_an_idle_node_unready() {
     let served = office.serve(&[], &[("GUESTLANE_DATABASE_URL", &url)]);
     until_ready_is(&served, 200);
     let alter = |sql: &str| {
-        guestlane_test_postgres::execute(&url, sql);
+        guestlane_testkit::execute(&url, sql);
     };
     alter(
         "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'could not extend file: No space left on device' USING ERRCODE = '53100'; END $$",

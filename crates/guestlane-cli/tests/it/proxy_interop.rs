@@ -9,7 +9,7 @@ use std::{
     thread,
 };
 
-use guestlane_test_postgres::{Server, schema_in};
+use guestlane_testkit::{Server, schema_in};
 use nix::sys::signal::Signal;
 use serde_json::json;
 

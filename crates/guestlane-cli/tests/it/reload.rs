@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, thread, time::Duration};
 
-use guestlane_test_postgres::{Server, execute, schema_in};
+use guestlane_testkit::{Server, execute, schema_in};
 use nix::sys::signal::Signal;
 use serde_json::json;
 

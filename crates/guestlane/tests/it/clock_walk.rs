@@ -191,10 +191,10 @@ impl Walk {
     /// Asserts that every pending event and batch row still refers to an existing session.
     fn assert_nothing_dangles(&self) {
         if let Some(url) = &self.world.postgres {
-            let count = |sql: &str| guestlane_test_postgres::column(url, sql)[0].clone();
+            let count = |sql: &str| guestlane_testkit::column(url, sql)[0].clone();
             let events = "SELECT count(*) FROM outbox WHERE state IN ('pending', 'dead') AND session_id NOT IN (SELECT id FROM session)";
             assert_eq!(count(events), "0");
-            let keys = guestlane_test_postgres::column(
+            let keys = guestlane_testkit::column(
                 url,
                 "SELECT idempotency_key FROM batch_row WHERE state IN ('waiting', 'running') \
                  AND idempotency_key NOT IN (SELECT idempotency_key FROM session)",

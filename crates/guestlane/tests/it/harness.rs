@@ -68,7 +68,7 @@ impl World {
         let sim = Simulator::start(options).await.unwrap();
         let directory = tempfile::tempdir().unwrap();
         let mut places = StorageConfig::in_directory(directory.path());
-        let postgres = (crate::STORE == Kept::InPostgres).then(guestlane_test_postgres::new_schema);
+        let postgres = (crate::STORE == Kept::InPostgres).then(guestlane_testkit::new_schema);
         if let Some(url) = &postgres {
             places.database = url.parse().unwrap();
         }
@@ -231,9 +231,7 @@ impl World {
                 .unwrap()
                 .execute_batch(sql)
                 .unwrap(),
-            (Database::Postgres(_), url) => {
-                guestlane_test_postgres::execute(url.as_ref().unwrap(), sql)
-            }
+            (Database::Postgres(_), url) => guestlane_testkit::execute(url.as_ref().unwrap(), sql),
         }
     }
 
@@ -244,13 +242,10 @@ impl World {
             (Database::Postgres(_), url) => {
                 let url = url.as_ref().unwrap();
                 let tables = "SELECT table_name FROM information_schema.tables WHERE table_schema = current_schema()";
-                let tables = guestlane_test_postgres::column(url, tables);
+                let tables = guestlane_testkit::column(url, tables);
                 assert!(tables.len() > 10, "{tables:?}");
                 let rows = |table: &String| {
-                    guestlane_test_postgres::column(
-                        url,
-                        &format!("SELECT t::text FROM {table} AS t"),
-                    )
+                    guestlane_testkit::column(url, &format!("SELECT t::text FROM {table} AS t"))
                 };
                 tables
                     .iter()
@@ -266,7 +261,7 @@ impl World {
     pub(crate) fn open_logs(&self, state: &Path) -> Vec<u32> {
         let select = "SELECT log FROM audit_log WHERE closed_at IS NULL";
         match &self.postgres {
-            Some(url) => guestlane_test_postgres::column(url, select)
+            Some(url) => guestlane_testkit::column(url, select)
                 .iter()
                 .map(|log| log.parse().unwrap())
                 .collect(),

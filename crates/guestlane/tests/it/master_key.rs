@@ -59,9 +59,7 @@ fn column(world: &World, sql: &str) -> Vec<String> {
             let rows = select.query_map([], |row| row.get(0)).unwrap();
             rows.map(Result::unwrap).collect()
         }
-        Database::Postgres(_) => {
-            guestlane_test_postgres::column(world.postgres.as_ref().unwrap(), sql)
-        }
+        Database::Postgres(_) => guestlane_testkit::column(world.postgres.as_ref().unwrap(), sql),
     }
 }
 
@@ -581,7 +579,7 @@ mod deaths {
                         .execute_batch(&write_back)
                         .unwrap(),
                     Database::Postgres(_) => {
-                        guestlane_test_postgres::execute(postgres.as_ref().unwrap(), &write_back)
+                        guestlane_testkit::execute(postgres.as_ref().unwrap(), &write_back)
                     }
                 }
             }

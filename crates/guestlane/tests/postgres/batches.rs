@@ -314,7 +314,7 @@ async fn an_erased_guest_is_in_no_batch_any_more() {
         matches!(erased, guestlane_store::ErasureOutcome::Erased(_)),
         "{erased:?}"
     );
-    let rows = guestlane_test_postgres::column(
+    let rows = guestlane_testkit::column(
         world.postgres.as_ref().unwrap(),
         "SELECT r::text FROM batch_row AS r",
     );
@@ -447,7 +447,7 @@ async fn a_row_that_has_ended_keeps_no_personal_data_and_an_ended_batch_is_delet
     work(&world, ended, 1).await;
     let personal =
         "SELECT count(*) FROM batch_row WHERE contact_details <> '{}' OR attributes <> '{}'";
-    assert_eq!(guestlane_test_postgres::column(&url, personal), ["0"]);
+    assert_eq!(guestlane_testkit::column(&url, personal), ["0"]);
     let waiting = enqueue(
         &world,
         vec![NewRow {
@@ -470,7 +470,7 @@ async fn a_row_that_has_ended_keeps_no_personal_data_and_an_ended_batch_is_delet
         [waiting]
     );
     assert_eq!(
-        guestlane_test_postgres::column(&url, "SELECT count(*) FROM batch_row"),
+        guestlane_testkit::column(&url, "SELECT count(*) FROM batch_row"),
         ["1"]
     );
 }

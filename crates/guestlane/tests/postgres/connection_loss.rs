@@ -11,7 +11,7 @@ use std::{
 
 use guestlane::SessionEngine;
 use guestlane_runtime::Clock;
-use guestlane_test_postgres::{Proxy, Server, schema_in};
+use guestlane_testkit::{Proxy, Server, schema_in};
 
 use crate::harness::{World, request};
 
@@ -85,12 +85,10 @@ async fn connections_that_break_at_any_moment_cost_nobody_and_make_nobody_twice(
         }
     }
     // Each open session was written once, and so was its event.
-    let counts = guestlane_test_postgres::column(
-        &schema,
-        "SELECT count(*) FROM session WHERE state = 'open'",
-    );
-    let events = guestlane_test_postgres::column(&schema, "SELECT count(*) FROM outbox");
-    let records = guestlane_test_postgres::column(
+    let counts =
+        guestlane_testkit::column(&schema, "SELECT count(*) FROM session WHERE state = 'open'");
+    let events = guestlane_testkit::column(&schema, "SELECT count(*) FROM outbox");
+    let records = guestlane_testkit::column(
         &schema,
         r#"SELECT count(*) FROM audit_record WHERE line LIKE '%"status":"success"%'"#,
     );
@@ -165,7 +163,7 @@ async fn a_standby_that_takes_over_has_everybody_and_nobody_comes_twice() {
         Clock::system().sleep(Duration::from_millis(5)).await;
     }
     first.kill();
-    guestlane_test_postgres::execute(&second.url(), "SELECT pg_promote()");
+    guestlane_testkit::execute(&second.url(), "SELECT pg_promote()");
     burst.await.unwrap();
     world.assert_each_guest_once(GUESTS);
     let url = format!("{}?{search_path}", second.url());
@@ -181,7 +179,7 @@ async fn a_standby_that_takes_over_has_everybody_and_nobody_comes_twice() {
         ),
     ] {
         assert_eq!(
-            guestlane_test_postgres::column(&url, sql),
+            guestlane_testkit::column(&url, sql),
             [GUESTS.to_string()],
             "{what}"
         );
@@ -230,9 +228,9 @@ async fn what_a_driver_writes_is_not_undone_by_whoever_takes_it_for_dead() {
     let url = world.postgres.clone().unwrap();
     // The owner's transaction lasts for half a second of real time.
     let open = "BEGIN; UPDATE session SET state = 'open', conversation_id = 'c', ended_at = admitted_at, lease_expires_at = NULL; SELECT pg_sleep(0.5); COMMIT";
-    let writing = tokio::task::spawn_blocking(move || guestlane_test_postgres::execute(&url, open));
+    let writing = tokio::task::spawn_blocking(move || guestlane_testkit::execute(&url, open));
     let locked = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
-    while guestlane_test_postgres::column(world.postgres.as_ref().unwrap(), locked)[0] == "0" {
+    while guestlane_testkit::column(world.postgres.as_ref().unwrap(), locked)[0] == "0" {
         tokio::task::yield_now().await;
     }
     let asked = engine.create(request("ann")).await.unwrap();

@@ -196,7 +196,7 @@ async fn all_of_it_arrives_and_life_goes_on_where_it_was() {
     );
     let moves = "SELECT line FROM audit_record WHERE line LIKE '%store.move%'";
     assert_eq!(
-        guestlane_test_postgres::column(&to, moves).len(),
+        guestlane_testkit::column(&to, moves).len(),
         1,
         "the move is in the log"
     );
@@ -411,7 +411,7 @@ async fn a_move_that_is_interrupted_at_each_table_and_abandoned_later_takes_all_
     assert!(world.proven_logs().await.iter().all(|log| !log.elsewhere));
     let abandoned = "SELECT line FROM audit_record WHERE line LIKE '%store.abandon_move%'";
     assert_eq!(
-        guestlane_test_postgres::column(&to, abandoned).len(),
+        guestlane_testkit::column(&to, abandoned).len(),
         TABLES.len(),
         "each in the log"
     );
@@ -443,7 +443,7 @@ async fn rows_that_changed_without_a_word_are_found_and_replaced() {
     world.config.places.database = to.parse().unwrap();
     assert_eq!(told(&*world.engine().await).await, before);
     assert_eq!(
-        guestlane_test_postgres::column(&to, "SELECT client_id FROM platform"),
+        guestlane_testkit::column(&to, "SELECT client_id FROM platform"),
         ["another"]
     );
 }
@@ -453,7 +453,7 @@ async fn a_file_that_moves_to_one_database_moves_to_no_other() {
     let (world, places) = world_in_a_file().await;
     let (to, other) = (
         world.postgres.clone().unwrap(),
-        guestlane_test_postgres::new_schema(),
+        guestlane_testkit::new_schema(),
     );
     die_at(&places, &to, "session").await;
     let refused = try_copy(&places, &other, &FailPoints::default())
@@ -490,7 +490,7 @@ async fn a_file_that_moved_elsewhere_after_an_abandoned_move_does_not_finish_tha
     let (world, places) = world_in_a_file().await;
     let (first, second) = (
         world.postgres.clone().unwrap(),
-        guestlane_test_postgres::new_schema(),
+        guestlane_testkit::new_schema(),
     );
     die_at(&places, &first, "session").await;
     abandon(&places).await.unwrap();
@@ -535,9 +535,9 @@ async fn a_row_that_changes_on_the_way_is_found_and_the_same_command_mends_it() 
     let url = to.clone();
     // Changes the file directly, without the product, during the copy.
     let fail_points = FailPoints::new(move |_| {
-        let rows = guestlane_test_postgres::column(&url, "SELECT count(*) FROM audit_record");
+        let rows = guestlane_testkit::column(&url, "SELECT count(*) FROM audit_record");
         if rows[0] != "0" && passed.fetch_add(1, Ordering::SeqCst) == 0 {
-            guestlane_test_postgres::execute(
+            guestlane_testkit::execute(
                 &url,
                 "UPDATE audit_record SET line = line || ' ' WHERE log = 1 AND idx = 3",
             );

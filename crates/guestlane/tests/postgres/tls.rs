@@ -9,7 +9,7 @@ use std::{
 use guestlane_runtime::{Clock, FailPoints};
 use guestlane_store::Database;
 use guestlane_store::{Store, StoreError};
-use guestlane_test_postgres::{Server, schema_in};
+use guestlane_testkit::{Server, schema_in};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 
 /// Returns a certificate authority and a certificate and key that it signed for `name`, all in PEM.
@@ -83,7 +83,7 @@ async fn only_a_certificate_of_that_host_by_an_authority_that_is_believed_will_d
     .unwrap();
     assert_eq!(store.unfinished().await.unwrap(), 0);
     let encrypted =
-        guestlane_test_postgres::column(&schema, "SELECT count(*) FROM pg_stat_ssl WHERE ssl");
+        guestlane_testkit::column(&schema, "SELECT count(*) FROM pg_stat_ssl WHERE ssl");
     assert_ne!(encrypted[0], "0");
 
     for refused in [
@@ -168,7 +168,7 @@ async fn a_password_is_bound_to_the_channel_and_a_client_shows_its_certificate()
     let (server, schema) = server(&certificate, &key);
     let rules = "hostssl all bound 127.0.0.1/32 scram-sha-256\nhostssl all shown 127.0.0.1/32 cert";
     with_authority(&server, &ca, rules);
-    guestlane_test_postgres::execute(
+    guestlane_testkit::execute(
         &schema,
         "CREATE ROLE bound SUPERUSER LOGIN PASSWORD 'p@ss/word'; CREATE ROLE shown SUPERUSER LOGIN",
     );

@@ -7,7 +7,7 @@ use std::{
 
 use guestlane::input::csv;
 use guestlane_core::request::{ValidationError, check_visible};
-use guestlane_http::model::CreateSessionRequest;
+use guestlane_server::model::CreateSessionRequest;
 
 use crate::output;
 

@@ -19,7 +19,7 @@ use serde_json::json;
 use tempfile::NamedTempFile;
 
 use super::rows::Place;
-use guestlane_http::model::Session as SessionJson;
+use guestlane_server::model::Session as SessionJson;
 
 use crate::{output, report::ErrorJson};
 

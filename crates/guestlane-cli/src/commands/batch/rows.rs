@@ -13,8 +13,8 @@ use guestlane::input::{
     lines::LineReader,
 };
 use guestlane_core::request::{QueueId, SessionRequest, ValidationError};
-use guestlane_http::model::{CreateSessionRequest, DefaultKey};
 use guestlane_runtime::text::without_bom;
+use guestlane_server::model::{CreateSessionRequest, DefaultKey};
 use tokio::sync::mpsc;
 
 use super::headings::Headings;

@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use guestlane::{CreatedSession, SessionEngine};
 use guestlane_cli::config::Settings;
 use guestlane_core::request::{ContactDetails, IdempotencyKey, QueueId, SessionRequest};
-use guestlane_http::model::Session as SessionJson;
 use guestlane_runtime::Clock;
+use guestlane_server::model::Session as SessionJson;
 
 use super::{attributes, close};
 use crate::{

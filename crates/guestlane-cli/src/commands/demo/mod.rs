@@ -27,9 +27,9 @@ use guestlane_core::{
     token::RotationPolicy,
 };
 use guestlane_genesys::Queue;
-use guestlane_http::model::Session as SessionJson;
 use guestlane_runtime::text::without_bom_str;
 use guestlane_runtime::{Clock, TlsRoots, ssrf::EgressPolicy};
+use guestlane_server::model::Session as SessionJson;
 use guestlane_sim::{Options, Simulator, Snapshot};
 use serde_json::json;
 

@@ -18,9 +18,9 @@ use guestlane_core::{
         Attributes, ContactDetails, IdempotencyKey, QueueId, SessionRequest, ValidationError,
     },
 };
-use guestlane_http::ServiceSettings;
-use guestlane_http::{Service, server::Server};
 use guestlane_runtime::Clock;
+use guestlane_server::ServiceSettings;
+use guestlane_server::{Service, server::Server};
 use serde_json::json;
 use tokio::{sync::oneshot, task::JoinSet};
 use uuid::Uuid;

@@ -16,10 +16,10 @@ use guestlane_core::{
     surface::Surface,
     token::RotationPolicy,
 };
-use guestlane_http::ServiceSettings;
-use guestlane_http::{Service, server::Server};
 use guestlane_runtime::http_client::{HttpClient, HttpResponse};
 use guestlane_runtime::{Clock, ManualClock, TlsRoots, ssrf::EgressPolicy};
+use guestlane_server::ServiceSettings;
+use guestlane_server::{Service, server::Server};
 use guestlane_sim::{Options, Simulator};
 use http::{Method, Request};
 use http_body_util::Full;

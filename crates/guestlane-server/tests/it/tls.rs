@@ -5,13 +5,13 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use guestlane::SessionEngine;
 use guestlane_cli::config::Settings;
-use guestlane_http::TlsFiles;
-use guestlane_http::{
+use guestlane_runtime::http_client::HttpClient;
+use guestlane_runtime::{Clock, TlsRoots};
+use guestlane_server::TlsFiles;
+use guestlane_server::{
     Service,
     server::{BindError, Server},
 };
-use guestlane_runtime::http_client::HttpClient;
-use guestlane_runtime::{Clock, TlsRoots};
 use http::Request;
 use http_body_util::Full;
 

@@ -2,8 +2,8 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use guestlane_http::ServiceSettings;
 use guestlane_runtime::{Clock, ManualClock};
+use guestlane_server::ServiceSettings;
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::http2;

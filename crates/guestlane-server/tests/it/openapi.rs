@@ -72,7 +72,7 @@ async fn each_kind_of_problem_leads_to_its_page() {
         let page = world
             .send(
                 Method::GET,
-                &guestlane_http::error_pages::page_path(*code),
+                &guestlane_server::error_pages::page_path(*code),
                 &[],
                 "",
             )
