@@ -71,7 +71,10 @@ impl Traces {
             .with_batch_exporter(exporter)
             .with_resource(resource)
             .build();
-        trace_context::install(TraceHooks { join, parent_of });
+        trace_context::install(TraceHooks {
+            set_parent: join,
+            parent_of,
+        });
         Ok(Some(Self(provider)))
     }
 

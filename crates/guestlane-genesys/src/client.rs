@@ -169,8 +169,8 @@ impl GenesysClient {
         let shared = RetryContext {
             policy: patience.retry,
             budget: Arc::new(RetryBudget::new(clock.clone())),
-            pulse: Arc::new(PlatformHealth::new(clock.clone())),
-            stats: Arc::new(ClientMetrics::default()),
+            health: Arc::new(PlatformHealth::new(clock.clone())),
+            metrics: Arc::new(ClientMetrics::default()),
             clock: clock.clone(),
             fail_points,
         };
@@ -199,12 +199,12 @@ impl GenesysClient {
 
     /// Returns the counters of all calls so far.
     pub fn stats(&self) -> &Arc<ClientMetrics> {
-        &self.shared.stats
+        &self.shared.metrics
     }
 
     /// Returns the circuit breaker and concurrency limiter.
     pub fn pulse(&self) -> &Arc<PlatformHealth> {
-        &self.shared.pulse
+        &self.shared.health
     }
 
     /// Returns the retry budget.
@@ -474,17 +474,17 @@ impl GenesysClient {
         };
         context.attempts.sent(self.shared.clock.now());
         let sent_at = self.shared.clock.monotonic();
-        self.shared.stats.sent();
-        let _in_flight = self.shared.pulse.call(context.priority);
+        self.shared.metrics.sent();
+        let _in_flight = self.shared.health.call(context.priority);
         let answer = self.transport.send(request, context.deadline).await;
         let took = self.shared.clock.monotonic().since(sent_at);
-        self.shared.stats.timed(
+        self.shared.metrics.timed(
             call.operation,
             answer.as_ref().ok().map(|answer| answer.status.as_u16()),
             took,
         );
         let answer = answer?;
-        self.shared.pulse.answered(call.operation, took);
+        self.shared.health.answered(call.operation, took);
         context
             .attempts
             .answered(answer.status.as_u16(), answer.correlation_id());

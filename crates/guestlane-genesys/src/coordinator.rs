@@ -29,11 +29,11 @@ pub trait Coordinator: fmt::Debug + Send + Sync {
 
     /// Requests a rate-limit lease for the client, which replaces the previous lease of this
     /// process.
-    fn request_quota_lease<'a>(
+    fn request_rate_limit_lease<'a>(
         &'a self,
         client: &'a str,
-        need: QuotaRequest,
-    ) -> BoxFuture<'a, Result<QuotaLease, String>>;
+        need: RateLimitLeaseRequest,
+    ) -> BoxFuture<'a, Result<RateLimitLease, String>>;
 }
 
 /// Result of looking up a client's shared access token.
@@ -65,7 +65,7 @@ pub struct IssuedToken {
 
 /// The part of a client's rate limit that this process can use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct QuotaRequest {
+pub struct RateLimitLeaseRequest {
     /// Calls per window that all processes together may make.
     pub limit: u32,
     /// Length of the window.
@@ -78,7 +78,7 @@ pub struct QuotaRequest {
 
 /// A rate-limit lease: the share of a client's rate limit that this process holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct QuotaLease {
+pub struct RateLimitLease {
     /// Calls per window.
     pub calls: u32,
     /// Time until the lease expires.

@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use http::StatusCode;
 
 use crate::{
-    foreign::{CorrelationId, ErrorCode, Sentence},
+    foreign::{CorrelationId, ErrorCode, PlatformMessage},
     guest::connection::GUEST_CODE,
 };
 
@@ -88,7 +88,7 @@ pub struct ErrorResponse {
     /// The platform's dotted code, or OAuth's `error`; empty when the body had neither.
     pub code: ErrorCode,
     /// The platform's error message; empty when the body had none.
-    pub message: Sentence,
+    pub message: PlatformMessage,
     /// Correlation ID to quote to the platform's support.
     pub correlation_id: Option<CorrelationId>,
 }
@@ -252,7 +252,7 @@ impl AttemptError {
 
     /// Returns the platform's own error message, if there is one. Show it only to the caller whose
     /// request caused the error.
-    pub fn sentence(&self) -> Option<&Sentence> {
+    pub fn sentence(&self) -> Option<&PlatformMessage> {
         let refusal = match self {
             Self::Unauthorized(refusal) | Self::Rejected(refusal) | Self::NotReady(refusal) => {
                 refusal
@@ -443,12 +443,12 @@ impl fmt::Display for Operation {
 
 /// A call that failed for good: the operation, the number of attempts, and the last failure.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("failed to {operation} ({} in {:.1} s)", Tries(*.tries), .elapsed.as_secs_f32())]
+#[error("failed to {operation} ({} in {:.1} s)", Tries(*.attempts), .elapsed.as_secs_f32())]
 pub struct CallError {
     /// The operation that failed.
     pub operation: Operation,
     /// Number of attempts.
-    pub tries: u32,
+    pub attempts: u32,
     /// Time from the first attempt to the failure of the call.
     pub elapsed: Duration,
     /// How the last attempt failed.
@@ -457,7 +457,7 @@ pub struct CallError {
     /// Whether any attempt may have taken effect, regardless of how the last one failed.
     pub may_exist: bool,
     /// The platform's `Retry-After`, if it ends after the caller's deadline.
-    pub wait: Option<Duration>,
+    pub retry_after: Option<Duration>,
 }
 
 impl Operation {
@@ -517,11 +517,11 @@ impl CallError {
         let cause = AttemptError::NotSent(reason.to_owned());
         Self {
             operation,
-            tries: 0,
+            attempts: 0,
             elapsed: Duration::ZERO,
             cause,
             may_exist: false,
-            wait: None,
+            retry_after: None,
         }
     }
 

@@ -175,9 +175,9 @@ impl ErrorCode {
 /// shows it only to the caller whose request caused it. The type has no `Display`, so that it
 /// cannot get into a log or a record by accident.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Sentence(Box<str>);
+pub struct PlatformMessage(Box<str>);
 
-impl Sentence {
+impl PlatformMessage {
     /// Truncates and cleans `text`.
     pub fn new(text: &str) -> Self {
         Self(clean(text, MAX_SENTENCE).into())
@@ -214,7 +214,7 @@ impl Sentence {
     }
 }
 
-impl fmt::Debug for Sentence {
+impl fmt::Debug for PlatformMessage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Sentence({} bytes)", self.0.len())
     }
@@ -412,8 +412,9 @@ mod tests {
 
     #[test]
     fn a_sentence_is_not_shown_by_debug_and_names_its_wait() {
-        let sentence =
-            Sentence::new("Rate limit exceeded the maximum. Retry the request in [42] seconds");
+        let sentence = PlatformMessage::new(
+            "Rate limit exceeded the maximum. Retry the request in [42] seconds",
+        );
         assert_eq!(format!("{sentence:?}"), "Sentence(66 bytes)");
         assert_eq!(sentence.seconds(), Some(42));
         for (text, seconds) in [
@@ -426,7 +427,7 @@ mod tests {
             ("seconds", None),
             ("", None),
         ] {
-            assert_eq!(Sentence::new(text).seconds(), seconds, "{text}");
+            assert_eq!(PlatformMessage::new(text).seconds(), seconds, "{text}");
         }
     }
 
@@ -469,7 +470,7 @@ mod tests {
         #[test]
         fn no_text_is_too_odd_to_be_bounded(text in any::<String>()) {
             prop_assert!(CorrelationId::new(&text).is_none_or(|id| id.chars().count() <= CorrelationId::MAX));
-            let _ = Sentence::new(&text).seconds();
+            let _ = PlatformMessage::new(&text).seconds();
             if let Ok(id) = text.parse::<PlatformId>() {
                 let path = ApiPath::new("/x").segment(&id);
                 prop_assert_eq!(path.as_str().matches('/').count(), 2);

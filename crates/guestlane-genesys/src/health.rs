@@ -23,8 +23,8 @@ use guestlane_runtime::{Clock, Outage, Timestamp};
 #[derive(Debug)]
 pub struct PlatformHealth {
     clock: Clock,
-    under_way: PriorityCounts,
-    resting: PriorityCounts,
+    in_flight_by_priority: PriorityCounts,
+    in_backoff: PriorityCounts,
     beat: Mutex<State>,
     /// Logs the beginning and the end of an outage.
     logged: Outage,
@@ -187,8 +187,8 @@ impl PlatformHealth {
         };
         Self {
             clock,
-            under_way: PriorityCounts::default(),
-            resting: PriorityCounts::default(),
+            in_flight_by_priority: PriorityCounts::default(),
+            in_backoff: PriorityCounts::default(),
             beat: Mutex::new(beat),
             logged: Outage::of("platform".into()),
             changed: Notify::new(),
@@ -201,12 +201,12 @@ impl PlatformHealth {
 
     /// Counts a call in flight until the guard is dropped.
     pub(crate) fn call(&self, priority: Priority) -> InFlightGuard<'_> {
-        InFlightGuard::new(self, self.under_way.of(priority))
+        InFlightGuard::new(self, self.in_flight_by_priority.of(priority))
     }
 
     /// Counts a call in backoff until the guard is dropped.
-    pub(crate) fn rest(&self, priority: Priority) -> InFlightGuard<'_> {
-        InFlightGuard::new(self, self.resting.of(priority))
+    pub(crate) fn backoff(&self, priority: Priority) -> InFlightGuard<'_> {
+        InFlightGuard::new(self, self.in_backoff.of(priority))
     }
 
     /// Records the latency of a response of any status.
@@ -253,14 +253,14 @@ impl PlatformHealth {
 
     /// Returns the number of calls in flight.
     pub fn in_flight(&self) -> usize {
-        self.under_way.sum()
+        self.in_flight_by_priority.sum()
     }
 
     /// Returns the number of calls of this priority that are in flight or in backoff. Such calls
     /// need no work of the local machine.
     pub fn awaiting_response(&self, priority: Priority) -> usize {
         let number = |numbers: &PriorityCounts| numbers.of(priority).load(Ordering::Relaxed);
-        number(&self.under_way) + number(&self.resting)
+        number(&self.in_flight_by_priority) + number(&self.in_backoff)
     }
 
     /// Whether any call has ever succeeded.
@@ -270,7 +270,7 @@ impl PlatformHealth {
 
     /// Returns the number of calls in backoff.
     pub fn backing_off(&self) -> usize {
-        self.resting.sum()
+        self.in_backoff.sum()
     }
 
     /// Returns the limit of calls in flight that does not overload the platform, as far as latency

@@ -40,9 +40,11 @@ pub use base_url::{BaseUrl, InvalidBaseUrl, is_loopback};
 pub use call_context::CallContext;
 pub use client::{CallPolicy, Credentials, GenesysClient, OAuthClient, TokenRequestAuth};
 pub use client_metrics::{ClientMetrics, ErrorCounts, LatencySample};
-pub use coordinator::{Coordinator, IssuedToken, QuotaLease, QuotaRequest, TokenLookup};
+pub use coordinator::{
+    Coordinator, IssuedToken, RateLimitLease, RateLimitLeaseRequest, TokenLookup,
+};
 pub use error::{AttemptError, CallError, Category, ErrorResponse, Operation, RetryAction};
-pub use foreign::{ApiPath, CorrelationId, ErrorCode, PlatformId, Sentence};
+pub use foreign::{ApiPath, CorrelationId, ErrorCode, PlatformId, PlatformMessage};
 pub use gateway_api::{
     contacts::{ContactAttributes, CreateContactRequest, CreatedResource, guest_address},
     conversations::{ConversationAttributes, NewConversation, RoutingData},

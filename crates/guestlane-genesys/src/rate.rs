@@ -22,7 +22,7 @@ impl Rate {
     };
 
     /// The public platform's limit of one access token (docs/platform.md#rate-limits).
-    pub const CLOUD: Self = Self {
+    pub const PLATFORM_DEFAULT: Self = Self {
         calls: 300,
         window: Duration::from_secs(60),
     };

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     error::{AttemptError, ErrorResponse},
-    foreign::{CorrelationId, ErrorCode, Sentence, lenient},
+    foreign::{CorrelationId, ErrorCode, PlatformMessage, lenient},
 };
 use guestlane_runtime::{
     Timestamp,
@@ -162,7 +162,7 @@ impl PlatformResponse for HttpResponse {
         ErrorResponse {
             status: self.status,
             code,
-            message: Sentence::new(&message),
+            message: PlatformMessage::new(&message),
             correlation_id: self.correlation_id(),
         }
     }

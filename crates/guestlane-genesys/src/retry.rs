@@ -54,7 +54,7 @@ enum RetryDecision {
 
 /// Attempts that do not count against the retries.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct UncountedAttempts {
+struct FreeAttempts {
     /// Whether an attempt with a refreshed access token was made.
     renewed: bool,
     /// Number of polls that found the resource not visible yet.
@@ -87,7 +87,7 @@ impl RetryPolicy {
     fn should_retry(
         &self,
         tries: u32,
-        free: UncountedAttempts,
+        free: FreeAttempts,
         error: &AttemptError,
         left: Duration,
         spread: f64,
@@ -143,8 +143,8 @@ impl RetryPolicy {
 pub(crate) struct RetryContext {
     pub(crate) policy: RetryPolicy,
     pub(crate) budget: Arc<RetryBudget>,
-    pub(crate) pulse: Arc<PlatformHealth>,
-    pub(crate) stats: Arc<ClientMetrics>,
+    pub(crate) health: Arc<PlatformHealth>,
+    pub(crate) metrics: Arc<ClientMetrics>,
     pub(crate) clock: Clock,
     pub(crate) fail_points: FailPoints,
 }
@@ -155,7 +155,7 @@ pub struct Completed<T> {
     /// The result of the last attempt.
     pub value: T,
     /// Number of attempts; 1 when the first succeeded.
-    pub tries: u32,
+    pub attempts: u32,
 }
 
 /// Runs `attempt` until it succeeds, fails for good, or the deadline or the retries are exhausted.
@@ -175,14 +175,14 @@ where
     // Measure with the monotonic clock, so that a change of the wall clock does not extend the
     // deadline.
     let end = shared.clock.monotonic() + context.deadline.since(started);
-    let mut free = UncountedAttempts::default();
+    let mut free = FreeAttempts::default();
     let mut may_exist = false;
     let mut tries = 0;
     shared.budget.deposit();
     loop {
         tries += 1;
         if tries > 1 {
-            shared.stats.repeated(tries);
+            shared.metrics.repeated(tries);
         }
         let span = info_span!(
             target: trace_context::TARGET,
@@ -197,10 +197,13 @@ where
         );
         let error = match attempt().instrument(span.clone()).await {
             Ok(value) => {
-                shared.pulse.record_success();
+                shared.health.record_success();
                 context.attempts.ended(operation, shared.clock.now(), None);
                 record_on_span(&span, context, None);
-                return Ok(Completed { value, tries });
+                return Ok(Completed {
+                    value,
+                    attempts: tries,
+                });
             }
             Err(error) => error,
         };
@@ -214,10 +217,10 @@ where
             // Neither a local failure nor an expired deadline says anything about the platform.
             error if error.is_local() => {}
             _ if left.is_zero() => {}
-            error if error.counts_as_outage() => shared.pulse.record_failure(),
-            _ => shared.pulse.record_success(),
+            error if error.counts_as_outage() => shared.health.record_failure(),
+            _ => shared.health.record_success(),
         }
-        shared.stats.failed(&error, operation);
+        shared.metrics.failed(&error, operation);
         shared.fail_points.hit(FailPoint::AttemptFailed).await;
         may_exist |= matches!(error, AttemptError::OutcomeUnknown { .. });
         let now = shared.clock.now();
@@ -245,12 +248,12 @@ where
         match decision {
             RetryDecision::Backoff(wait) => {
                 free.unpaid += u32::from(error.costs_no_retry());
-                let _resting = shared.pulse.rest(context.priority);
+                let _resting = shared.health.backoff(context.priority);
                 shared.clock.sleep(wait).await;
             }
             RetryDecision::Poll(wait) => {
                 free.polls += 1;
-                let _resting = shared.pulse.rest(context.priority);
+                let _resting = shared.health.backoff(context.priority);
                 shared.clock.sleep(wait).await;
             }
             RetryDecision::RetryNow => free.renewed = true,
@@ -258,11 +261,11 @@ where
             RetryDecision::Stop { wait } => {
                 return Err(CallError {
                     operation,
-                    tries,
+                    attempts: tries,
                     elapsed: now.since(started),
                     cause: error,
                     may_exist,
-                    wait,
+                    retry_after: wait,
                 });
             }
         }
@@ -296,17 +299,17 @@ mod tests {
     use super::*;
     use crate::{
         error::ErrorResponse,
-        foreign::{ErrorCode, Sentence},
+        foreign::{ErrorCode, PlatformMessage},
     };
 
     const FAR: Duration = Duration::from_secs(3600);
-    const NONE: UncountedAttempts = UncountedAttempts {
+    const NONE: FreeAttempts = FreeAttempts {
         renewed: false,
         polls: 0,
         others: 0,
         unpaid: 0,
     };
-    const RENEWED: UncountedAttempts = UncountedAttempts {
+    const RENEWED: FreeAttempts = FreeAttempts {
         renewed: true,
         ..NONE
     };
@@ -315,7 +318,7 @@ mod tests {
         ErrorResponse {
             status,
             code: ErrorCode::default(),
-            message: Sentence::default(),
+            message: PlatformMessage::default(),
             correlation_id: None,
         }
     }
@@ -392,7 +395,7 @@ mod tests {
             correlation_id: None,
         };
         for unpaid in 0..50 {
-            let free = UncountedAttempts { unpaid, ..NONE };
+            let free = FreeAttempts { unpaid, ..NONE };
             assert!(
                 matches!(
                     policy.should_retry(unpaid + 1, free, &slow_down, FAR, 0.5),
@@ -401,7 +404,7 @@ mod tests {
                 "{unpaid}"
             );
         }
-        let free = UncountedAttempts { unpaid: 50, ..NONE };
+        let free = FreeAttempts { unpaid: 50, ..NONE };
         for tries in 51..=53 {
             assert!(
                 matches!(
@@ -429,7 +432,7 @@ mod tests {
         for polls in 0..50 {
             let RetryDecision::Poll(wait) = policy.should_retry(
                 polls + 1,
-                UncountedAttempts { polls, ..NONE },
+                FreeAttempts { polls, ..NONE },
                 &not_yet,
                 FAR,
                 1.0,
@@ -442,13 +445,7 @@ mod tests {
             );
         }
         assert!(matches!(
-            policy.should_retry(
-                53,
-                UncountedAttempts { polls: 50, ..NONE },
-                &lost(),
-                FAR,
-                0.5
-            ),
+            policy.should_retry(53, FreeAttempts { polls: 50, ..NONE }, &lost(), FAR, 0.5),
             RetryDecision::Backoff(_)
         ));
         assert_eq!(

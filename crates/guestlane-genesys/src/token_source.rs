@@ -435,9 +435,9 @@ impl TokenSource {
         let request = request
             .body(Full::new(body))
             .map_err(|error| AttemptError::NotSent(error.to_string()))?;
-        self.shared.stats.sent();
-        self.shared.stats.token_requested();
-        let _in_flight = self.shared.pulse.call(context.priority);
+        self.shared.metrics.sent();
+        self.shared.metrics.token_requested();
+        let _in_flight = self.shared.health.call(context.priority);
         let asked_at = self.shared.clock.now();
         let answer = self.transport.send(request, context.deadline).await?;
         let answer = answer
@@ -504,7 +504,7 @@ mod tests {
     use http::StatusCode;
 
     use super::*;
-    use crate::foreign::{ErrorCode, Sentence};
+    use crate::foreign::{ErrorCode, PlatformMessage};
 
     #[test]
     fn a_token_answer_is_read_without_what_is_optional_and_in_either_kind() {
@@ -543,7 +543,7 @@ mod tests {
         let refusal = |code: &str, message: &str| ErrorResponse {
             status: StatusCode::BAD_REQUEST,
             code: ErrorCode::new(code),
-            message: Sentence::new(message),
+            message: PlatformMessage::new(message),
             correlation_id: None,
         };
         assert!(is_throttled(&refusal(

@@ -75,7 +75,7 @@ fail_points! {
     /// The session is admitted with its idempotency key; nothing is sent.
     Admitted = "admitted",
     /// The platform created the contact; the session record does not contain it.
-    ContactMade = "contact-made",
+    ContactCreated = "contact-created",
     /// The contact is in the session record; the request for the conversation is not sent.
     ContactStored = "contact-stored",
     /// The guest socket is open; no guest session is configured.
@@ -92,7 +92,7 @@ fail_points! {
     ConversationStored = "conversation-stored",
     /// A contact that no longer exists on the platform is removed from the record; no new one is
     /// requested.
-    ContactForgotten = "contact-forgotten",
+    ContactRemoved = "contact-removed",
     /// The contact is linked; the queue is not yet set.
     ContactLinked = "contact-linked",
     /// The conversation is in its queue; the session record does not contain that.
@@ -108,13 +108,13 @@ fail_points! {
     /// A new guest token is in the session record; it was not sent.
     TokenRenewed = "token-renewed",
     /// An interrupted session is claimed; nothing is sent.
-    TakenUp = "taken-up",
+    SessionClaimed = "session-claimed",
     /// A session that is too old is set aside; that is not yet reported.
-    SetAside = "set-aside",
+    NeedsAttentionStored = "needs-attention-stored",
     /// The leases of live executors are renewed.
     LeasesRenewed = "leases-renewed",
     /// Batch rows are claimed; none is begun.
-    RowsTaken = "rows-taken",
+    RowsClaimed = "rows-claimed",
     /// Batch rows have ended; only their session records say so.
     RowsEnded = "rows-ended",
     /// A SQLite store is marked as moving; no row is copied.
@@ -129,7 +129,7 @@ fail_points! {
     /// The webhook receiver got the event; the outbox does not record it.
     EventSent = "event-sent",
     /// The outbox records that the event was delivered.
-    EventSettled = "event-settled",
+    DeliveryRecorded = "delivery-recorded",
     /// Events are scheduled for another delivery; the caller has no response yet.
     EventsReplayed = "events-replayed",
     /// An API key is in the store; the caller does not have it yet.
@@ -254,7 +254,7 @@ mod tests {
             futures_util::FutureExt::now_or_never(fail_points.hit(FailPoint::Admitted)).is_none()
         );
         assert!(
-            futures_util::FutureExt::now_or_never(fail_points.hit(FailPoint::ContactMade))
+            futures_util::FutureExt::now_or_never(fail_points.hit(FailPoint::ContactCreated))
                 .is_none()
         );
     }

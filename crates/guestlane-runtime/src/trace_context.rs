@@ -17,7 +17,7 @@ pub const TARGET: &str = "guestlane_trace";
 #[derive(Debug, Clone, Copy)]
 pub struct TraceHooks {
     /// Makes the span a child of the given trace.
-    pub join: fn(&Span, TraceParent),
+    pub set_parent: fn(&Span, TraceParent),
     /// Returns the trace context to propagate so that remote spans become children of this span.
     pub parent_of: fn(&Span) -> Option<TraceParent>,
 }
@@ -35,7 +35,7 @@ pub fn install(hooks: TraceHooks) {
 /// Makes the span a child of `parent`, if both a parent and hooks exist.
 pub fn set_parent(span: &Span, parent: Option<TraceParent>) {
     if let (Some(hooks), Some(parent)) = (HOOKS.get(), parent) {
-        (hooks.join)(span, parent);
+        (hooks.set_parent)(span, parent);
     }
 }
 

@@ -45,7 +45,7 @@ pub(crate) struct Connections {
     clock: Clock,
     table: Mutex<Table>,
     /// Counts connections that were refused, or closed for a newer one.
-    turned_away: AtomicU64,
+    rejected: AtomicU64,
     log: LogLimit,
 }
 
@@ -71,7 +71,7 @@ impl Connections {
             limits,
             clock,
             table: Mutex::default(),
-            turned_away: AtomicU64::new(0),
+            rejected: AtomicU64::new(0),
             log,
         })
     }
@@ -83,7 +83,7 @@ impl Connections {
 
     /// Number of connections that were refused, or closed for a newer one.
     pub(crate) fn turned_away(&self) -> u64 {
-        self.turned_away.load(Ordering::Relaxed)
+        self.rejected.load(Ordering::Relaxed)
     }
 
     /// Registers a new connection, and closes an older one at a limit. Returns `None` at a limit if
@@ -106,7 +106,7 @@ impl Connections {
             _ => None,
         };
         if let Some(oldest) = oldest {
-            self.turned_away.fetch_add(1, Ordering::Relaxed);
+            self.rejected.fetch_add(1, Ordering::Relaxed);
             if let Some(left_out) = self.log.allow(self.clock.monotonic()) {
                 warn!(
                     open = table.open,

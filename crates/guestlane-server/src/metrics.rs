@@ -269,7 +269,7 @@ fn requests(page: &mut MetricsEncoder<'_>, service: &Service, scheme: &str) -> f
 
 /// Metrics of calls to the platform.
 fn calls(page: &mut MetricsEncoder<'_>, service: &Service) -> fmt::Result {
-    let stats = service.engine().stats();
+    let stats = service.engine().platform_metrics();
     let mut family = page.seconds(
         "http_client_request_duration",
         "Duration of calls to the platform, from sending the request to its response.",
@@ -384,7 +384,7 @@ fn sessions(page: &mut MetricsEncoder<'_>, service: &Service, others: &AtomicU64
 
 /// Rate-limit metrics of each OAuth client.
 fn quota(page: &mut MetricsEncoder<'_>, service: &Service) -> fmt::Result {
-    let clients = service.engine().clients();
+    let clients = service.engine().client_usage();
     let numbered = || {
         clients
             .iter()

@@ -145,7 +145,7 @@ impl Problem {
         let advice = error.advice();
         let retry_after = match error {
             Error::InProgress { retry_at, .. } => Some(retry_at.since(now).as_secs() + 1),
-            Error::Platform { failed, .. } => failed.wait.map(|wait| wait.as_secs() + 1),
+            Error::Platform { failed, .. } => failed.retry_after.map(|wait| wait.as_secs() + 1),
             _ => None,
         };
         let default = match advice.code {

@@ -110,7 +110,11 @@ impl<'a> Sampler<'a> {
                 .values()
                 .map(|problem| problem.count)
                 .sum::<u64>();
-            let calls: Vec<_> = engine.clients().iter().map(|client| client.calls).collect();
+            let calls: Vec<_> = engine
+                .client_usage()
+                .iter()
+                .map(|client| client.calls)
+                .collect();
             watched.opened.push(second.count());
             watched.failed.push(failures - self.failures);
             watched.p50_ms.push(second.quantile(0.5).map(millis));
@@ -171,7 +175,7 @@ pub(crate) fn overview(service: &Service, scopes: Vec<&'static str>) -> Overview
     let mut problems: Vec<_> = engine.metrics().failures_by_code().into_iter().collect();
     problems.sort_by_key(|(_, problem)| std::cmp::Reverse(problem.last_at));
     let clients = engine
-        .clients()
+        .client_usage()
         .into_iter()
         .zip(1..)
         .map(|(client, number)| ClientQuota {

@@ -236,7 +236,7 @@ impl Server {
         if let Some(outbox) = service.engine().outbox() {
             outbox.wait_for_initial_deliveries().await;
         }
-        if let Err(error) = service.engine().flush_outbox().await {
+        if let Err(error) = service.engine().flush_counters().await {
             warn!(%error, "failed to write the last error counts; they are lost");
         }
         if let Some(metrics) = metrics {

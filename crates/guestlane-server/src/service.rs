@@ -150,9 +150,9 @@ impl Service {
     pub async fn work(self: Arc<Self>) {
         tokio::join!(
             Workers::new(Arc::clone(&self.engine)).run(),
-            self.look_at_keys(),
-            self.note_used_keys(),
-            self.look_at_platform(),
+            self.reload_api_keys(),
+            self.store_key_usage(),
+            self.probe_platform(),
             readiness::probe_writes(&self),
             Sampler::new(&self).run()
         );
@@ -309,7 +309,7 @@ impl Service {
 
     /// Probes the platform while its circuit breaker is open. So an outage ends without user
     /// traffic.
-    async fn look_at_platform(&self) {
+    async fn probe_platform(&self) {
         loop {
             self.clock().sleep(LOOK_AT_PLATFORM).await;
             if self.engine.platform_down_for().is_some() {
@@ -322,7 +322,7 @@ impl Service {
 
     /// Reads the API keys again at each change in the store, and at least every
     /// [`LOOK_AT_KEYS`].
-    async fn look_at_keys(&self) {
+    async fn reload_api_keys(&self) {
         let mut changes = self.engine.store().changes();
         loop {
             tokio::select! {
@@ -370,7 +370,7 @@ impl Service {
 
     /// Writes when keys were used. It is a task of its own because a write may wait, and a revoked
     /// key must not stay accepted meanwhile.
-    async fn note_used_keys(&self) {
+    async fn store_key_usage(&self) {
         let mut written: HashMap<String, Timestamp> = HashMap::new();
         loop {
             self.clock().sleep(LOOK_AT_KEYS).await;

@@ -47,7 +47,7 @@ pub use options::{
 };
 pub use route::Route;
 pub use simulation::Snapshot;
-pub use webhook_receiver::CrmCounts;
+pub use webhook_receiver::WebhookCounts;
 
 use simulation::{Simulation, lock};
 

@@ -37,7 +37,7 @@ use crate::{
     rate_window::RateHeaders,
     response::{Body, Refusal},
     route::{Op, Route, RouteMatch, door},
-    webhook_receiver::{Crm, CrmCounts},
+    webhook_receiver::{WebhookCounts, WebhookReceiver},
 };
 
 /// A request whose body has been read completely.
@@ -64,7 +64,7 @@ pub(crate) struct FrameReply {
 #[derive(Debug)]
 pub(crate) struct Simulation {
     pub(crate) organization: Mutex<Organization>,
-    pub(crate) crm: Mutex<Crm>,
+    pub(crate) crm: Mutex<WebhookReceiver>,
     pub(crate) journal: Mutex<Journal>,
     faults: Mutex<Faults>,
     calls: [AtomicU64; Route::ALL.len()],
@@ -112,7 +112,7 @@ pub struct Snapshot {
     /// Requests that are held open without a response now.
     pub hanging: u64,
     /// The counters of the webhook receiver.
-    pub crm: CrmCounts,
+    pub crm: WebhookCounts,
     /// Guest messages beyond the first of a conversation, sent before an agent wrote in it.
     pub repeated_first_messages: u64,
     /// Conversations that wait for an agent, by queue.
@@ -143,7 +143,7 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Simulation {
     pub(crate) fn new(options: Options, origin: String) -> Result<Self, String> {
         Ok(Self {
-            crm: Mutex::new(Crm::new(options.crm_secret.as_deref())?),
+            crm: Mutex::new(WebhookReceiver::new(options.crm_secret.as_deref())?),
             journal: Mutex::default(),
             faults: Mutex::new(Faults {
                 wanted: options.faults.clone(),

@@ -17,18 +17,18 @@ const TOLERANCE: i64 = 300;
 
 /// The events that the webhook receiver accepted.
 #[derive(Debug, Default)]
-pub(crate) struct Crm {
+pub(crate) struct WebhookReceiver {
     key: Option<hmac::Key>,
     seen: HashSet<String>,
     events: Vec<Value>,
-    counts: CrmCounts,
+    counts: WebhookCounts,
     guests: HashMap<String, u64>,
 }
 
 /// The counters of the webhook receiver.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct CrmCounts {
+pub struct WebhookCounts {
     /// Distinct events, by `webhook-id`.
     pub events: u64,
     /// Repeated deliveries of an event.
@@ -44,7 +44,7 @@ pub struct CrmCounts {
 /// The maximum number of events that are kept for inspection.
 const KEPT: usize = 1000;
 
-impl Crm {
+impl WebhookReceiver {
     pub(crate) fn new(secret: Option<&str>) -> Result<Self, String> {
         let key = secret.map(parse_secret).transpose()?;
         Ok(Self {
@@ -53,7 +53,7 @@ impl Crm {
         })
     }
 
-    pub(crate) fn counts(&self) -> CrmCounts {
+    pub(crate) fn counts(&self) -> WebhookCounts {
         self.counts
     }
 

@@ -4,7 +4,9 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use futures_util::future::{BoxFuture, FutureExt};
-use guestlane_genesys::{Coordinator, IssuedToken, QuotaLease, QuotaRequest, TokenLookup};
+use guestlane_genesys::{
+    Coordinator, IssuedToken, RateLimitLease, RateLimitLeaseRequest, TokenLookup,
+};
 use guestlane_runtime::Clock;
 use secrecy::ExposeSecret;
 use uuid::Uuid;
@@ -76,7 +78,7 @@ impl Coordinator for SharedStore {
             Ok(
                 match self
                     .store
-                    .token_or_turn(client.to_owned(), not, self.clock.now())
+                    .find_token_or_lock(client.to_owned(), not, self.clock.now())
                     .await
                     .map_err(to_coordinator_error)?
                 {
@@ -111,7 +113,7 @@ impl Coordinator for SharedStore {
                 .seal(ACCESS_TOKEN, token.expose_secret().as_bytes())
                 .map_err(|error| display_chain(&error))?;
             self.store
-                .keep_token(
+                .store_token(
                     client.to_owned(),
                     SealedToken { sealed, left, life },
                     self.clock.now(),
@@ -132,14 +134,14 @@ impl Coordinator for SharedStore {
         .boxed()
     }
 
-    fn request_quota_lease<'a>(
+    fn request_rate_limit_lease<'a>(
         &'a self,
         client: &'a str,
-        need: QuotaRequest,
-    ) -> BoxFuture<'a, Result<QuotaLease, String>> {
+        need: RateLimitLeaseRequest,
+    ) -> BoxFuture<'a, Result<RateLimitLease, String>> {
         async move {
             self.store
-                .slice(client.to_owned(), self.process, need)
+                .request_rate_limit_lease(client.to_owned(), self.process, need)
                 .await
                 .map_err(to_coordinator_error)
         }

@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use guestlane_runtime::{ClientCertificate, Outage, TlsRoots};
 use tokio_postgres::config::{ChannelBinding, Host, LoadBalanceHosts, SslMode, TargetSessionAttrs};
 
-use super::libpq::{Words, read_words};
+use super::libpq::{UrlParameters, read_words};
 
 /// The location of the store.
 #[derive(Debug, Clone)]
@@ -325,7 +325,10 @@ fn parts(text: &str) -> Result<(&str, &str), InvalidDatabase> {
 
 /// Returns whether TLS is used. A connection is unencrypted only to this machine, and only if no
 /// parameter needs TLS.
-fn ssl_mode(config: &tokio_postgres::Config, words: &Words) -> Result<SslMode, InvalidDatabase> {
+fn ssl_mode(
+    config: &tokio_postgres::Config,
+    words: &UrlParameters,
+) -> Result<SslMode, InvalidDatabase> {
     let here = config.get_hosts().iter().all(is_this_machine)
         && config.get_hostaddrs().iter().all(IpAddr::is_loopback);
     let needs_tls =

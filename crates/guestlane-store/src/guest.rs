@@ -90,7 +90,7 @@ pub struct ErasureReport {
     /// Number of erased events.
     pub events: u64,
     /// Number of those events that were pending or dead letters and are no longer delivered.
-    pub untold: u64,
+    pub undelivered: u64,
     /// The pseudonym under which the guest's records stay in the audit log.
     pub pseudonym: Option<String>,
     /// Records with the plain guest ID: number of the log, and number of records. Changing these
@@ -98,5 +98,5 @@ pub struct ErasureReport {
     pub plain_records: Vec<(u32, u64)>,
     /// Whether the bytes are removed from the store's files. If not, another process has them open,
     /// and the next start removes them.
-    pub bytes_gone: bool,
+    pub bytes_removed: bool,
 }

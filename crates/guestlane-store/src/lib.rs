@@ -48,7 +48,7 @@ pub use delivery::{Delivery, DeliveryOutcome, DeliveryState, ReplayFilter};
 pub use endpoint::{DisabledEndpoint, SecretChange};
 pub use gauges::StoreGauges;
 pub use guest::{ErasureOutcome, ErasureReport};
-pub use postgres::KeptSecret;
+pub use postgres::StoredSecret;
 pub use pruned::Pruned;
 pub use read_limits::ReadLimits;
 pub use record::{AuditSettings, GuestIdMode, LogInfo, RecordFilter, RestoreOutcome, StoredRecord};
@@ -130,7 +130,7 @@ pub enum StoreError {
         /// The reason.
         reason: String,
         /// The property of the certificate that was refused.
-        distrust: Distrust,
+        distrust: CertificateProblem,
     },
     /// A transaction shared with other writes failed, or its result is unknown.
     #[error("the store failed: {0}")]
@@ -240,7 +240,7 @@ impl From<tokio_postgres::Error> for StoreError {
 
 /// The property of the database's certificate that was rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Distrust {
+pub enum CertificateProblem {
     /// No trusted authority has signed the certificate.
     Issuer,
     /// The certificate names another host.
@@ -374,12 +374,12 @@ impl Store {
     pub async fn secret_at(
         url: &PostgresUrl,
         name: &'static str,
-    ) -> Result<Option<KeptSecret>, StoreError> {
+    ) -> Result<Option<StoredSecret>, StoreError> {
         postgres::Postgres::secret_at(url, name).await
     }
 
     /// Whether a secret that was read through a URL is in this store, and not in a copy of it.
-    pub fn is_home_of(&self, found: &KeptSecret) -> bool {
+    pub fn is_home_of(&self, found: &StoredSecret) -> bool {
         match &self.kind {
             Kind::Sqlite(_) => false,
             Kind::Postgres(store) => store.table == found.table,

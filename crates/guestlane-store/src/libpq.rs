@@ -8,7 +8,7 @@ use guestlane_runtime::{ClientCertificate, TlsRoots};
 use super::InvalidDatabase;
 
 /// Parameters that the client library applies.
-const PASSED_ON: &[&str] = &[
+const FORWARDED: &[&str] = &[
     "user",
     "password",
     "host",
@@ -27,7 +27,7 @@ const PASSED_ON: &[&str] = &[
 ];
 
 /// Other parameters of libpq, and common ones of pools and other drivers, which are rejected.
-const NOT_CARRIED_OUT: &[&str] = &[
+const REJECTED: &[&str] = &[
     "connection_limit",
     "currentSchema",
     "fallback_application_name",
@@ -69,7 +69,7 @@ const NOT_CARRIED_OUT: &[&str] = &[
 
 /// The parameters of a URL.
 #[derive(Default)]
-pub(super) struct Words {
+pub(super) struct UrlParameters {
     /// The query for the client library, percent-encoded.
     pub(super) rest: String,
     pub(super) mode: Option<String>,
@@ -86,8 +86,8 @@ pub(super) struct Words {
 /// # Errors
 /// Returns [`InvalidDatabase`] if a parameter is unknown or cannot be applied, or if a file that it
 /// names cannot be used.
-pub(super) fn read_words(query: &str) -> Result<Words, InvalidDatabase> {
-    let mut words = Words::default();
+pub(super) fn read_words(query: &str) -> Result<UrlParameters, InvalidDatabase> {
+    let mut words = UrlParameters::default();
     let mut rest = url::form_urlencoded::Serializer::new(String::new());
     let (mut cert, mut key) = (None, None);
     for (name, value) in url::form_urlencoded::parse(&encoded_plus(query)) {
@@ -104,10 +104,10 @@ pub(super) fn read_words(query: &str) -> Result<Words, InvalidDatabase> {
             ("keepalives_count" | "keepalives_retries", count) => {
                 rest.append_pair("keepalives_retries", count);
             }
-            (name, value) if PASSED_ON.contains(&name) => {
+            (name, value) if FORWARDED.contains(&name) => {
                 rest.append_pair(name, value);
             }
-            (name, value) => settled(name, value)?,
+            (name, value) => check_fixed_parameter(name, value)?,
         }
     }
     words.client = client(cert.as_deref(), key.as_deref())?.map(Arc::new);
@@ -123,7 +123,7 @@ fn encoded_plus(query: &str) -> Vec<u8> {
 }
 
 /// Accepts parameters that are always satisfied, and rejects all others.
-fn settled(name: &str, value: &str) -> Result<(), InvalidDatabase> {
+fn check_fixed_parameter(name: &str, value: &str) -> Result<(), InvalidDatabase> {
     let refused = |reason: String, fix: &str| Err(InvalidDatabase::new(reason, fix));
     match (name, value) {
         // No connection uses GSSAPI, all text is UTF-8, and the host that accepts writes is used.
@@ -191,7 +191,7 @@ fn settled(name: &str, value: &str) -> Result<(), InvalidDatabase> {
                 fix,
             )
         }
-        (name, _) if NOT_CARRIED_OUT.contains(&name) => refused(
+        (name, _) if REJECTED.contains(&name) => refused(
             format!("has the parameter {name}, which guestlane does not support"),
             "remove it",
         ),

@@ -15,7 +15,7 @@ pub struct ReadLimits {
     pub timeout: Duration,
     /// Whether a read fails with [`StoreError::Busy`] when the maximum is waiting. Otherwise its
     /// caller waits for room.
-    pub refuses: bool,
+    pub rejects_when_full: bool,
 }
 
 impl ReadLimits {
@@ -23,21 +23,21 @@ impl ReadLimits {
     pub const ENGINE: Self = Self {
         waiting: 1024,
         timeout: Duration::from_secs(300),
-        refuses: false,
+        rejects_when_full: false,
     };
 
     /// Reads on behalf of HTTP callers. Few may wait, and none takes long.
     pub const CALLERS: Self = Self {
         waiting: 64,
         timeout: Duration::from_secs(5),
-        refuses: true,
+        rejects_when_full: true,
     };
 
     /// Reads of a whole table, such as the verification of an audit log.
     pub const BULK: Self = Self {
         waiting: 16,
         timeout: Duration::from_secs(300),
-        refuses: false,
+        rejects_when_full: false,
     };
 
     /// Sends a read to the reading threads. Waits for room without blocking a runtime thread, or
@@ -47,7 +47,7 @@ impl ReadLimits {
         questions: &mpsc::Sender<Q>,
         question: Q,
     ) -> Result<(), StoreError> {
-        if !self.refuses {
+        if !self.rejects_when_full {
             return questions
                 .send(question)
                 .await

@@ -59,7 +59,7 @@ pub struct LogInfo {
     /// Whether the log is closed because its file was full.
     pub closed: bool,
     /// Whether its files belong to another state directory, possibly on another machine.
-    pub elsewhere: bool,
+    pub other_node: bool,
 }
 
 /// The outcome of rewriting a log's files.

@@ -35,7 +35,7 @@ pub async fn verify_all(
     );
     let mut checked = Vec::new();
     for log in logs {
-        if log.elsewhere {
+        if log.other_node {
             let proven = check_in_store(&log, &kept, store).await;
             checked.push((log, proven));
             continue;

@@ -164,7 +164,11 @@ impl BatchWorker {
             .await?;
         self.held().extend(taken.iter().map(|row| row.place));
         if !taken.is_empty() {
-            self.engine.saga.fail_points.hit(FailPoint::RowsTaken).await;
+            self.engine
+                .saga
+                .fail_points
+                .hit(FailPoint::RowsClaimed)
+                .await;
         }
         Ok(taken)
     }

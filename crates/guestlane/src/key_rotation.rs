@@ -112,13 +112,13 @@ impl SessionEngine {
             .find(|key| key.state == KeyState::Active)
             .map(|key| key.active_from);
         let waits = keys.iter().any(|key| key.state == KeyState::Next);
-        if waits || !active.is_some_and(|since| self.key_schedule.is_due(since, now)) {
+        if waits || !active.is_some_and(|since| self.key_rotation_policy.is_due(since, now)) {
             return Ok(false);
         }
         let made = generate_next_key(
             &self.saga.store,
             &self.saga.master,
-            self.key_schedule,
+            self.key_rotation_policy,
             &self.saga.clock,
         )
         .await?;
@@ -128,7 +128,7 @@ impl SessionEngine {
     /// Runs [`rotate_if_due`](Self::rotate_if_due) periodically. Returns at once if the schedule
     /// has no rotation.
     pub(crate) async fn rotation_loop(&self) {
-        while self.key_schedule.rotation_interval().is_some() {
+        while self.key_rotation_policy.rotation_interval().is_some() {
             if let Err(error) = self.rotate_if_due().await {
                 guestlane_store::log_failure(
                     &error,

@@ -145,7 +145,8 @@ fn lock_file(path: &Path) -> Result<File, MasterKeyError> {
 /// Reads a file that only its owner and its group can access. Returns `None` if it does not exist.
 fn read_private(path: &Path) -> Result<Option<SecretString>, MasterKeyError> {
     let failed = |error| MasterKeyError::File(path.to_owned(), error);
-    expect_private(path).map_err(|exposed| MasterKeyError::Open(path.to_owned(), exposed.mode))?;
+    expect_private(path)
+        .map_err(|exposed| MasterKeyError::ExposedFile(path.to_owned(), exposed.mode))?;
     match fs::read_to_string(path) {
         Ok(text) => Ok(Some(text.into())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -195,7 +196,9 @@ mod tests {
 
         for mode in [0o644, 0o602, 0o601] {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-            assert!(matches!(key_in(&path), Err(MasterKeyError::Open(_, found)) if found == mode));
+            assert!(
+                matches!(key_in(&path), Err(MasterKeyError::ExposedFile(_, found)) if found == mode)
+            );
         }
         // Modes that Kubernetes sets: fsGroup at each mount, and a mounted Secret.
         for mode in [0o660, 0o440] {
@@ -216,7 +219,7 @@ mod tests {
         }
         fs::set_permissions(beside(&path, "previous"), fs::Permissions::from_mode(0o644)).unwrap();
         assert!(
-            matches!(key_in(&path), Err(MasterKeyError::Open(open, 0o644)) if open == beside(&path, "previous"))
+            matches!(key_in(&path), Err(MasterKeyError::ExposedFile(open, 0o644)) if open == beside(&path, "previous"))
         );
         delete_previous(&path).unwrap();
         assert!(key_in(&path).unwrap().open("x", &sealed).is_err());

@@ -219,8 +219,8 @@ fn seal_again(master: &MasterKey, value: Sealed) -> Result<Replacement, MasterKe
     let opened = master
         .open(&name, &value.bytes)
         .map_err(|error| match (error, &value.place) {
-            (MasterKeyError::Wrong(_), SealedPlace::GuestSession(id)) => {
-                MasterKeyError::Wrong(format!("{name} (session {id})"))
+            (MasterKeyError::Undecryptable(_), SealedPlace::GuestSession(id)) => {
+                MasterKeyError::Undecryptable(format!("{name} (session {id})"))
             }
             (error, _) => error,
         })?;

@@ -45,7 +45,7 @@ impl SessionEngine {
         };
         budget.refund(paid - u32::try_from(taken.len()).unwrap_or(paid).min(paid));
         if !taken.is_empty() {
-            self.saga.fail_points.hit(FailPoint::TakenUp).await;
+            self.saga.fail_points.hit(FailPoint::SessionClaimed).await;
         }
         let resumed = stream::iter(taken).map(async |session| {
             let resumed = self.resume_with(session, Priority::Background).await;

@@ -2,14 +2,14 @@
 
 use crate::{
     EngineConfig, Error, engine::SessionEngine, master_key_rotation::expect_opens_all,
-    outbox::GivenKeys, workspace::AUDIT_KEY,
+    outbox::ConfiguredKeys, workspace::AUDIT_KEY,
 };
 use guestlane_core::{
     request::ValidationError,
     token::{MasterKey, MasterKeyError},
 };
 use guestlane_runtime::text::display_chain;
-use guestlane_store::{Database, KeptSecret, PostgresUrl, Store};
+use guestlane_store::{Database, PostgresUrl, Store, StoredSecret};
 use guestlane_tlog::NoteSigner;
 
 /// Names of the settings that have the secrets, as errors name them.
@@ -82,11 +82,11 @@ impl SessionEngine {
             .saga
             .outbox
             .as_ref()
-            .map(|outbox| outbox.other_keys(config.crm.as_ref()))
+            .map(|outbox| outbox.other_keys(config.webhooks.as_ref()))
             .transpose()?
             .flatten();
-        let login = self.other_login(&config.places.database)?;
-        let master = config.places.master_key_in_use()?;
+        let login = self.other_login(&config.storage.database)?;
+        let master = config.storage.master_key_in_use()?;
         let master = Some(master).filter(|new| !self.saga.master.has_keys_of(new));
         let mut reloaded = Reloaded {
             client_secrets: 0,
@@ -149,7 +149,7 @@ impl SessionEngine {
             .map_err(|error| refused(format!("cannot be used: {}", display_chain(&error))))?;
         let found = found.filter(|found| self.saga.store.is_home_of(found));
         let masters = [Some(&*self.saga.master), master];
-        let opened = |found: KeptSecret| {
+        let opened = |found: StoredSecret| {
             masters
                 .into_iter()
                 .flatten()
@@ -170,7 +170,7 @@ impl SessionEngine {
     async fn take_sealed(
         &self,
         master: Option<&MasterKey>,
-        webhook: Option<GivenKeys>,
+        webhook: Option<ConfiguredKeys>,
     ) -> Result<(), Error> {
         if let Some(master) = master {
             expect_opens_all(&self.saga.store, master)
@@ -178,7 +178,7 @@ impl SessionEngine {
                 .map_err(refused_master_key)?;
         }
         if let (Some(outbox), Some(webhook)) = (&self.saga.outbox, webhook) {
-            outbox.use_keys(webhook).await?;
+            outbox.replace_keys(webhook).await?;
         }
         if let Some(master) = master {
             self.count_seals().await; // Store the count of the previous key first.
@@ -191,7 +191,7 @@ impl SessionEngine {
 
 fn refused_master_key(error: Error) -> Error {
     match error {
-        Error::MasterKey(MasterKeyError::Wrong(what)) => {
+        Error::MasterKey(MasterKeyError::Undecryptable(what)) => {
             let reason = format!("cannot decrypt the values in the store: {what}");
             let fix = "keep the previous key in GUESTLANE_MASTER_KEY_PREVIOUS until `guestlane master-key reseal` has succeeded";
             ValidationError::new(MASTER_KEY, reason, fix).into()

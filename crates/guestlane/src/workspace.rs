@@ -416,5 +416,6 @@ async fn audit_signer(store: &Store, master: &MasterKey) -> Result<NoteSigner, E
             .ok_or(MasterKeyError::Unusable.into())
     };
     let seed = get_or_create_secret(store, master, AUDIT_KEY, new).await?;
-    NoteSigner::from_seed(&seed).ok_or_else(|| MasterKeyError::Wrong(AUDIT_KEY.to_owned()).into())
+    NoteSigner::from_seed(&seed)
+        .ok_or_else(|| MasterKeyError::Undecryptable(AUDIT_KEY.to_owned()).into())
 }

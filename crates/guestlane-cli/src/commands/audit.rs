@@ -359,7 +359,7 @@ async fn verify_ours(
     }
     if checked
         .iter()
-        .filter(|(log, _)| !log.closed && !log.elsewhere)
+        .filter(|(log, _)| !log.closed && !log.other_node)
         .count()
         > 1
     {
@@ -371,7 +371,7 @@ async fn verify_ours(
     let mut good = true;
     for (log, proven) in checked {
         match proven {
-            Ok(checkpoint) if log.elsewhere => tell_elsewhere(global, &checkpoint),
+            Ok(checkpoint) if log.other_node => tell_elsewhere(global, &checkpoint),
             Ok(checkpoint) => tell(global, &log.path, &checkpoint),
             Err(unproven) => {
                 good = false;

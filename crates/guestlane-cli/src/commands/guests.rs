@@ -59,7 +59,7 @@ fn tell(global: &Global, done: &ErasureReport, confirmed: Confirmed) -> anyhow::
         .map(|(log, records)| (lines_path(&first, *log), *records))
         .collect();
     let mut data = json!({
-        "sessions": done.sessions, "events": done.events, "eventsNotTold": done.untold, "pseudonym": done.pseudonym,
+        "sessions": done.sessions, "events": done.events, "eventsNotTold": done.undelivered, "pseudonym": done.pseudonym,
         "stillReadable": plain.iter().map(|(file, records)| json!({"file": file, "records": records})).collect::<Vec<_>>(),
     });
     let (sessions, events) = (
@@ -76,7 +76,7 @@ fn tell(global: &Global, done: &ErasureReport, confirmed: Confirmed) -> anyhow::
             )],
         ));
     }
-    data["bytesGone"] = done.bytes_gone.into();
+    data["bytesGone"] = done.bytes_removed.into();
     let code = confirm::done(
         global,
         data,
@@ -85,7 +85,7 @@ fn tell(global: &Global, done: &ErasureReport, confirmed: Confirmed) -> anyhow::
         )],
     );
     note_what_stays(done, &plain, "remains");
-    if !done.bytes_gone {
+    if !done.bytes_removed {
         output::stderr_line(
             "note: another process has the store open; the erased bytes are removed from the \
              files when the store is next opened without it",
@@ -95,10 +95,10 @@ fn tell(global: &Global, done: &ErasureReport, confirmed: Confirmed) -> anyhow::
 }
 
 fn note_what_stays(done: &ErasureReport, plain: &[(PathBuf, u64)], stays: &str) {
-    if done.untold > 0 {
+    if done.undelivered > 0 {
         output::stderr_line(format!(
             "note: {} will never be delivered",
-            output::count(done.untold, "event")
+            output::count(done.undelivered, "event")
         ));
     }
     if let Some(pseudonym) = &done.pseudonym {

@@ -123,7 +123,7 @@ pub(crate) fn argument(text: &str) -> anyhow::Result<String> {
 /// already done and reported.
 pub(crate) async fn close(engine: &SessionEngine) {
     let closed = async {
-        engine.flush_outbox().await?;
+        engine.flush_counters().await?;
         warn_undelivered_events(engine).await?;
         tell_unfinished(engine).await
     };

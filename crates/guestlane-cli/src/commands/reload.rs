@@ -76,6 +76,6 @@ async fn read_again(
     logging::check_level(&settings, "info")?;
     let reloaded = engine.reload(&config).await?;
     logging::set_level(&settings, "info", global.verbose)?;
-    engine.set_quota(quota);
+    engine.set_rate_limit(quota);
     Ok((quota, reloaded))
 }

@@ -515,14 +515,14 @@ impl Settings {
                 Some((places, (keep_sessions, keys))),
             ) => Some(EngineConfig {
                 credentials,
-                patience,
+                call_policy: patience,
                 deadline,
                 surface,
-                cloud,
-                places,
-                keep_sessions,
-                keys,
-                crm,
+                messaging: cloud,
+                storage: places,
+                retention: keep_sessions,
+                key_rotation: keys,
+                webhooks: crm,
             }),
             _ => None,
         };
@@ -719,8 +719,8 @@ impl<'a> Reader<'a> {
         Some(WebhookConfig {
             urls,
             secret,
-            networks,
-            trust,
+            egress_policy: networks,
+            tls_roots: trust,
         })
     }
 
@@ -1005,10 +1005,10 @@ mod tests {
             settings(&with(SESSION_RETENTION, value))
                 .engine(true)
                 .unwrap()
-                .keep_sessions
+                .retention
         };
         let hours = |hours: u64| Some(Duration::from_secs(hours * 3600));
-        assert_eq!(settings(&GOOD).engine(true).unwrap().keep_sessions, None);
+        assert_eq!(settings(&GOOD).engine(true).unwrap().retention, None);
         assert_eq!(
             [keep("off"), keep("24h"), keep("1d"), keep("30d")],
             [None, hours(24), hours(24), hours(720)]
@@ -1067,8 +1067,11 @@ mod tests {
             config.credentials.sign_in,
             guestlane_genesys::TokenRequestAuth::Basic
         );
-        assert_eq!(config.patience.quota, Some(Rate::CLOUD));
-        assert_eq!(config.cloud.origin, "https://webmessaging.mypurecloud.ie");
+        assert_eq!(config.call_policy.quota, Some(Rate::PLATFORM_DEFAULT));
+        assert_eq!(
+            config.messaging.origin,
+            "https://webmessaging.mypurecloud.ie"
+        );
         assert_eq!(config.surface.name(), "web-messaging");
     }
 

@@ -26,7 +26,7 @@ pub(super) async fn examine(settings: &Settings, clock: &Clock) -> Vec<Finding> 
     let findings = crm
         .urls
         .iter()
-        .map(|url| of_endpoint(url, crm.networks, &crm.trust, clock));
+        .map(|url| of_endpoint(url, crm.egress_policy, &crm.tls_roots, clock));
     futures_util::future::join_all(findings).await
 }
 

@@ -57,7 +57,7 @@ pub(super) async fn examine(
 ) -> Vec<Finding> {
     let platform = match GenesysClient::new(
         &config.credentials,
-        config.patience,
+        config.call_policy,
         clock.clone(),
         FailPoints::default(),
     ) {
@@ -96,7 +96,7 @@ pub(super) async fn examine(
         };
         let Ok(platform) = GenesysClient::new(
             &credentials,
-            config.patience,
+            config.call_policy,
             clock.clone(),
             FailPoints::default(),
         ) else {
@@ -283,7 +283,7 @@ impl Probe<'_> {
     /// shows that the client has the permission, 403 that it does not. A 400 decides nothing,
     /// because the request was validated first.
     async fn permissions(&self) -> Vec<Finding> {
-        let cloud = &self.config.cloud;
+        let cloud = &self.config.messaging;
         let mut wanted = vec![Operation::EnrichContact, Operation::FindContact];
         if cloud.external_source.is_none() {
             wanted.push(Operation::CreateContact);
@@ -311,7 +311,7 @@ impl Probe<'_> {
     async fn permission(&self, operation: Operation) -> Finding {
         let check = format!("permission to {operation}");
         let names = operation.permissions().join(" or ");
-        let Some((method, path, body)) = harmless(operation, &self.config.cloud) else {
+        let Some((method, path, body)) = harmless(operation, &self.config.messaging) else {
             let result = format!("{names}: no call can check it without creating an object");
             return Finding::new(check, CheckStatus::Skipped, result);
         };
@@ -366,7 +366,7 @@ impl Probe<'_> {
 
     async fn external_source(&self) -> Option<Finding> {
         let check = "external source";
-        let Some(id) = self.config.cloud.external_source else {
+        let Some(id) = self.config.messaging.external_source else {
             let finding = Finding::warning(check, "none is set")
                 .because(
                     "the contact of a guest without e-mail address and telephone number \
@@ -489,7 +489,7 @@ impl Probe<'_> {
                 );
             }
         }
-        let origin = self.config.cloud.origin.to_str().unwrap_or_default();
+        let origin = self.config.messaging.origin.to_str().unwrap_or_default();
         match self
             .platform
             .probe_unauthenticated(cdn, &path("domains.json"), &self.context())
@@ -507,7 +507,7 @@ impl Probe<'_> {
         }
         let knocked = self
             .platform
-            .probe_guest_socket(deployment, &self.config.cloud.origin, &self.context())
+            .probe_guest_socket(deployment, &self.config.messaging.origin, &self.context())
             .await;
         let knocked = match knocked {
             Ok(()) => {
@@ -543,13 +543,13 @@ impl Probe<'_> {
         };
         let pace = self
             .config
-            .patience
+            .call_policy
             .quota
             .map_or("off".to_owned(), |rate| rate.to_string());
         // No header has the length of a window, only the time to its end. The window is at least
         // that long.
         let left = number("inin-ratelimit-reset").unwrap_or(0);
-        let rate = self.config.patience.quota.map(|rate| rate.per_second());
+        let rate = self.config.call_policy.quota.map(|rate| rate.per_second());
         let too_fast =
             |allowed: u64| rate.is_none_or(|rate| rate * left as f64 > allowed as f64 + 0.5);
         match (

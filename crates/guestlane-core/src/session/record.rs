@@ -174,7 +174,7 @@ impl SessionRecord {
         now: Timestamp,
     ) -> Self {
         let SessionContext {
-            way: surface_binding,
+            surface: surface_binding,
             contact_without_identifier,
             trace,
         } = start;

@@ -32,7 +32,7 @@ pub enum SurfaceBinding {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionContext {
     /// The surface, with the values chosen for this session.
-    pub way: SurfaceBinding,
+    pub surface: SurfaceBinding,
     /// Whether no identifier finds the guest's contact. Such a contact must not be created twice.
     pub contact_without_identifier: bool,
     /// Trace context of the request that admits the session.
@@ -42,7 +42,7 @@ pub struct SessionContext {
 impl From<SurfaceBinding> for SessionContext {
     fn from(way: SurfaceBinding) -> Self {
         Self {
-            way,
+            surface: way,
             contact_without_identifier: false,
             trace: None,
         }

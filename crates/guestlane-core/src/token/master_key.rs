@@ -60,7 +60,7 @@ pub enum MasterKeyError {
     Damaged(String),
     /// The file's permissions allow access beyond its owner and its group.
     #[error("the master key file {0} can be read by others (mode {1:o})")]
-    Open(PathBuf, u32),
+    ExposedFile(PathBuf, u32),
     /// The file does not exist, but the store has values that its key encrypted.
     #[error("the master key file {0} is missing, and the store has keys that it encrypted")]
     Missing(PathBuf),
@@ -86,7 +86,7 @@ pub enum MasterKeyError {
     PreviousInUse,
     /// The value was encrypted under another key or name, or is damaged.
     #[error("{0} cannot be decrypted: it was encrypted under another master key, or is damaged")]
-    Wrong(String),
+    Undecryptable(String),
     /// Encryption failed.
     #[error("the master key cannot encrypt")]
     Unusable,
@@ -97,12 +97,14 @@ impl MasterKeyError {
     /// the key is being rotated.
     pub fn may_pass(&self) -> bool {
         match self {
-            Self::File(..) | Self::Missing(_) | Self::Open(..) | Self::BeingRotated(_) => true,
+            Self::File(..) | Self::Missing(_) | Self::ExposedFile(..) | Self::BeingRotated(_) => {
+                true
+            }
             Self::Damaged(_)
             | Self::PreviousAlone { .. }
             | Self::InUse(_)
             | Self::PreviousInUse
-            | Self::Wrong(_)
+            | Self::Undecryptable(_)
             | Self::Unusable => false,
         }
     }
@@ -198,7 +200,7 @@ impl MasterKey {
         let keys = self.keys.load();
         let opened = keys.current.open(name, sealed);
         let opened = opened.or_else(|| keys.previous.as_ref()?.open(name, sealed));
-        opened.ok_or_else(|| MasterKeyError::Wrong(name.to_owned()))
+        opened.ok_or_else(|| MasterKeyError::Undecryptable(name.to_owned()))
     }
 
     /// Whether the current key decrypts what was encrypted under `name`.
@@ -299,11 +301,11 @@ mod tests {
         );
         assert!(matches!(
             key(1).open("signing key v2", &sealed),
-            Err(MasterKeyError::Wrong(_))
+            Err(MasterKeyError::Undecryptable(_))
         ));
         assert!(matches!(
             key(2).open("signing key v1", &sealed),
-            Err(MasterKeyError::Wrong(_))
+            Err(MasterKeyError::Undecryptable(_))
         ));
         for cut in 0..sealed.len() {
             assert!(key(1).open("signing key v1", &sealed[..cut]).is_err());

@@ -9,8 +9,8 @@ use super::{CLOCK_SKEW, TOKEN_TTL};
 /// How long a key is published before it signs, and after which age it is replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RotationPolicy {
-    publish_before: Duration,
-    rotate_every: Option<Duration>,
+    publication_period: Duration,
+    rotation_interval_seconds: Option<Duration>,
 }
 
 /// Why a rotation policy is not valid.
@@ -33,8 +33,8 @@ impl Default for RotationPolicy {
     /// Publishes a key for a day before it signs, without automatic rotation.
     fn default() -> Self {
         Self {
-            publish_before: Duration::from_secs(24 * 3600),
-            rotate_every: None,
+            publication_period: Duration::from_secs(24 * 3600),
+            rotation_interval_seconds: None,
         }
     }
 }
@@ -58,26 +58,26 @@ impl RotationPolicy {
             return Err(InvalidRotationPolicy::RotationTooFrequent);
         }
         Ok(Self {
-            publish_before,
-            rotate_every,
+            publication_period: publish_before,
+            rotation_interval_seconds: rotate_every,
         })
     }
 
     /// Returns how long a key is published before it signs.
     pub fn publish_lead_time(&self) -> Duration {
-        self.publish_before
+        self.publication_period
     }
 
     /// Returns the age at which the active key is replaced, or `None` if keys rotate only on
     /// command.
     pub fn rotation_interval(&self) -> Option<Duration> {
-        self.rotate_every
+        self.rotation_interval_seconds
     }
 
     /// Whether the successor of a key that is active since `active_since` must be created by now.
     pub fn is_due(&self, active_since: Timestamp, now: Timestamp) -> bool {
-        self.rotate_every.is_some_and(|every| {
-            now >= active_since + (every - self.publish_before - PROPAGATION_DELAY)
+        self.rotation_interval_seconds.is_some_and(|every| {
+            now >= active_since + (every - self.publication_period - PROPAGATION_DELAY)
         })
     }
 
@@ -86,7 +86,7 @@ impl RotationPolicy {
     /// A key that is created as soon as it [is due](Self::is_due) becomes active when the active
     /// key reaches the rotation interval.
     pub(super) fn signs_from(&self, now: Timestamp) -> Timestamp {
-        now + self.publish_before + PROPAGATION_DELAY
+        now + self.publication_period + PROPAGATION_DELAY
     }
 }
 

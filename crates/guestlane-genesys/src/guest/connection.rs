@@ -33,7 +33,7 @@ use crate::{
     client::GenesysClient,
     client_metrics::ClientMetrics,
     error::{AttemptError, ErrorResponse},
-    foreign::{CorrelationId, ErrorCode, PlatformId, Sentence},
+    foreign::{CorrelationId, ErrorCode, PlatformId, PlatformMessage},
     health::PlatformHealth,
     response::{PlatformResponse, bounded},
 };
@@ -376,7 +376,7 @@ fn accepted(frame: ServerFrame) -> Result<ServerFrame, AttemptError> {
     };
     Err(match code {
         429 | 4029 => {
-            let seconds = retry_after.or_else(|| Sentence::new(&message).seconds());
+            let seconds = retry_after.or_else(|| PlatformMessage::new(&message).seconds());
             AttemptError::Throttled {
                 retry_after: seconds.map(bounded),
                 correlation_id: None,
@@ -405,7 +405,7 @@ fn refused(code: u16, message: &str) -> AttemptError {
     AttemptError::Rejected(ErrorResponse {
         status,
         code,
-        message: Sentence::new(message),
+        message: PlatformMessage::new(message),
         correlation_id: None,
     })
 }

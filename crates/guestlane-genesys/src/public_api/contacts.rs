@@ -164,7 +164,7 @@ impl GenesysClient {
         };
         match self.find_contact(first, context).await {
             Ok(found) => Ok(Completed {
-                tries: failed.tries + found.tries,
+                attempts: failed.attempts + found.attempts,
                 ..found
             }),
             Err(not_found) if not_found.is_not_found() => Err(failed),

@@ -16,7 +16,7 @@ use crate::{
     call_context::CallContext,
     client::{GenesysClient, RequestSpec, RetrySafety},
     error::{AttemptError, CallError, Operation},
-    foreign::{ApiPath, CorrelationId, ErrorCode, PlatformId, Sentence, optional_id},
+    foreign::{ApiPath, CorrelationId, ErrorCode, PlatformId, PlatformMessage, optional_id},
     rate_limit::ExcludedClients,
     response::PlatformResponse,
 };
@@ -30,7 +30,7 @@ pub struct ProbeResponse {
     /// The platform's error code.
     pub code: ErrorCode,
     /// The platform's error message.
-    pub message: Sentence,
+    pub message: PlatformMessage,
     /// Correlation ID to quote to the platform's support.
     pub correlation_id: Option<CorrelationId>,
     /// Response headers, such as `date` and `inin-ratelimit-…`.

@@ -266,7 +266,7 @@ mod tests {
 
     #[test]
     fn what_somebody_else_uses_is_left_to_them_and_taken_back_when_they_end() {
-        let mut meter = GcraLimiter::new(Rate::CLOUD);
+        let mut meter = GcraLimiter::new(Rate::PLATFORM_DEFAULT);
         let minute = Duration::from_secs(60);
         let mut now = START;
         // Another program makes 100 calls.

@@ -10,7 +10,7 @@ use tracing::warn;
 
 use super::{ClientPool, Schedule, gcra::least_margin};
 use crate::{
-    coordinator::{Coordinator, QuotaLease, QuotaRequest},
+    coordinator::{Coordinator, RateLimitLease, RateLimitLeaseRequest},
     rate::Rate,
 };
 use guestlane_runtime::Timestamp;
@@ -64,7 +64,7 @@ impl Schedule {
     }
 
     /// Returns the clients for which a lease must be requested now.
-    fn due_requests(&self, now: Timestamp) -> Vec<(usize, QuotaRequest)> {
+    fn due_requests(&self, now: Timestamp) -> Vec<(usize, RateLimitLeaseRequest)> {
         let waiting = self.waiter_count();
         let needs = self.books.iter().enumerate().filter_map(|(client, books)| {
             let rate = books.limit()?;
@@ -99,7 +99,7 @@ impl Schedule {
             };
             asks.then_some((
                 client,
-                QuotaRequest {
+                RateLimitLeaseRequest {
                     limit,
                     window: rate.window(),
                     wanted: wanted.min(limit),
@@ -134,7 +134,7 @@ impl Schedule {
         looks.min().unwrap_or(Duration::MAX).clamp(LOOK_AGAIN, IDLE)
     }
 
-    fn apply_lease(&mut self, client: usize, slice: QuotaLease, wanted: u32, now: Timestamp) {
+    fn apply_lease(&mut self, client: usize, slice: RateLimitLease, wanted: u32, now: Timestamp) {
         let books = &mut self.books[client];
         books.held = Some(Held {
             calls: slice.calls,
@@ -175,7 +175,7 @@ pub(super) async fn keep(pool: Weak<ClientPool>, fleet: Weak<dyn Coordinator>) {
             // response arrived.
             let before = pool.clock.monotonic();
             match fleet
-                .request_quota_lease(pool.clients[client].client_id(), need)
+                .request_rate_limit_lease(pool.clients[client].client_id(), need)
                 .await
             {
                 Ok(slice) => {

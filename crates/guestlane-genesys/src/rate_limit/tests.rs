@@ -136,7 +136,7 @@ fn a_client_that_is_throttled_or_left_out_is_passed_over_until_it_recovers() {
 
 #[test]
 fn an_endpoint_that_allows_less_than_the_client_is_paced_by_itself() {
-    let mut turns = turns(Some(Rate::CLOUD), 1);
+    let mut turns = turns(Some(Rate::PLATFORM_DEFAULT), 1);
     let minute = Duration::from_secs(60);
     turns.books[0].take(Operation::Contact, START);
     turns.books[0].observed(Operation::Contact, (1, 60), minute, START, START);
@@ -169,7 +169,7 @@ fn an_endpoint_that_allows_less_than_the_client_is_paced_by_itself() {
 
 #[test]
 fn a_window_that_is_used_up_by_somebody_else_is_waited_for() {
-    let mut books = ClientState::new(Some(Rate::CLOUD));
+    let mut books = ClientState::new(Some(Rate::PLATFORM_DEFAULT));
     books.observed(
         Operation::Contact,
         (299, 300),

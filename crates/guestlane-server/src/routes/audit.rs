@@ -47,7 +47,7 @@ pub(crate) async fn checkpoint(
     };
     let log = logs
         .iter()
-        .rfind(|log| !log.elsewhere)
+        .rfind(|log| !log.other_node)
         .or(logs.last())
         .ok_or_else(nothing)?;
     let answered = Checkpoint {

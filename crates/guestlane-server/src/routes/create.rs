@@ -237,7 +237,7 @@ async fn error_response(
     else {
         return Err(app.problem(error).with_session_key(key));
     };
-    let seconds = failed.wait.map_or(5, |wait| wait.as_secs() + 1);
+    let seconds = failed.retry_after.map_or(5, |wait| wait.as_secs() + 1);
     match app.engine().store().session(*id).await {
         Ok(Some(session)) => Ok(accepted(&session, seconds, None)),
         Ok(None) | Err(_) => Err(app.problem(error).with_session_key(key)),

@@ -118,8 +118,8 @@ impl World {
                 trust: TlsRoots::System,
             },
             surface: Surface::Rest,
-            cloud: MessagingConfig::default(),
-            patience: CallPolicy {
+            messaging: MessagingConfig::default(),
+            call_policy: CallPolicy {
                 quota: None,
                 retry: RetryPolicy {
                     retries: 3,
@@ -129,14 +129,14 @@ impl World {
                 ..CallPolicy::default()
             },
             deadline: Duration::from_secs(60),
-            places: StorageConfig::in_directory(directory.path()),
-            keep_sessions: None,
-            keys: RotationPolicy::default(),
-            crm: Some(WebhookConfig {
+            storage: StorageConfig::in_directory(directory.path()),
+            retention: None,
+            key_rotation: RotationPolicy::default(),
+            webhooks: Some(WebhookConfig {
                 urls: vec![sim.crm_url().parse().unwrap()],
                 secret: None,
-                networks: EgressPolicy::Any,
-                trust: TlsRoots::System,
+                egress_policy: EgressPolicy::Any,
+                tls_roots: TlsRoots::System,
             }),
         };
         let engine = SessionEngine::open(config, clock).await.unwrap();

@@ -17,7 +17,7 @@ impl Postgres {
     pub(crate) async fn api_keys(&self) -> Result<Vec<StoredApiKey>, StoreError> {
         let sql = format!("SELECT {COLUMNS} FROM api_key ORDER BY created_at, id");
         self.workers
-            .ask(move |connection| connection.query(&sql, &[])?.iter().map(read).collect())
+            .read(move |connection| connection.query(&sql, &[])?.iter().map(read).collect())
             .await
     }
 
@@ -84,7 +84,7 @@ impl Postgres {
         let sql = "UPDATE api_key SET last_used_at = t.at FROM unnest($1::text[], $2::bigint[]) AS t (id, at) \
              WHERE api_key.id = t.id AND coalesce(last_used_at, 0) < t.at";
         self.workers
-            .ask(move |connection| connection.execute(sql, &[&ids, &moments]).map(drop))
+            .read(move |connection| connection.execute(sql, &[&ids, &moments]).map(drop))
             .await
     }
 }

@@ -57,7 +57,7 @@ impl Postgres {
              FROM unnest($3::bigint[], $4::bigint[], $5::text[], $6::text[], $7::uuid[], $8::text[], $9::text[], $10::text[]) \
              AS t (number, line, key, guest, queue, attributes, contact_details, failure) ON CONFLICT DO NOTHING";
         self.workers
-            .ask(move |connection| {
+            .read(move |connection| {
                 let NewRows {
                     number,
                     line,
@@ -125,7 +125,7 @@ impl Postgres {
              WHERE batch_row.batch = t.batch AND batch_row.number = t.number \
              RETURNING batch_row.batch, batch_row.number, epoch, tries, idempotency_key, guest_id, queue_id, attributes, contact_details, t.created_at";
         self.workers
-            .ask(move |connection| {
+            .read(move |connection| {
                 let mut rows = connection.query(
                     sql,
                     &[&due, &lease, &i64::from(limit), &migrations::known_number()],
@@ -145,7 +145,7 @@ impl Postgres {
         let sql = "UPDATE batch_row SET due_at = $4 FROM unnest($1::uuid[], $2::bigint[], $3::bigint[]) AS t (batch, number, epoch) \
              WHERE batch_row.batch = t.batch AND batch_row.number = t.number AND batch_row.epoch = t.epoch AND state = 'running'";
         self.urgent
-            .ask(move |connection| {
+            .read(move |connection| {
                 let (batches, numbers, epochs) = places(&held);
                 connection
                     .execute(sql, &[&batches, &numbers, &epochs, &until])
@@ -167,7 +167,7 @@ impl Postgres {
              FROM unnest($1::uuid[], $2::bigint[], $3::bigint[]) AS t (batch, number, epoch) JOIN batch b ON b.id = t.batch \
              WHERE batch_row.batch = t.batch AND batch_row.number = t.number AND batch_row.epoch = t.epoch AND state = 'running'";
         self.workers
-            .ask(move |connection| {
+            .read(move |connection| {
                 let (batches, numbers, epochs) = places(&held);
                 connection
                     .execute(sql, &[&batches, &numbers, &epochs, &now.unix_micros()])
@@ -190,7 +190,7 @@ impl Postgres {
              AS u (batch, number, epoch, state, due_at, session, replayed, failure) JOIN batch b ON b.id = u.batch) AS t \
              WHERE batch_row.batch = t.batch AND batch_row.number = t.number AND batch_row.epoch = t.epoch AND batch_row.state = 'running'";
         self.workers
-            .ask(move |connection| {
+            .read(move |connection| {
                 let held: Vec<RowLease> = ended.iter().map(|(place, _)| *place).collect();
                 let (batches, numbers, epochs) = places(&held);
                 let (mut states, mut dues, mut sessions, mut replays, mut failures) =
@@ -251,7 +251,7 @@ impl Postgres {
         limit: u32,
     ) -> Result<Vec<BatchStatus>, StoreError> {
         self.workers
-            .ask(move |connection| statuses(connection, id, limit))
+            .read(move |connection| statuses(connection, id, limit))
             .await
     }
 
@@ -271,7 +271,7 @@ impl Postgres {
             columns.join(", ")
         );
         self.workers
-            .ask(move |connection| {
+            .read(move |connection| {
                 connection
                     .query(&sql, &[&id.0, &as_i64(after), &i64::from(limit)])?
                     .iter()

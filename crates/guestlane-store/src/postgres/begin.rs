@@ -98,7 +98,7 @@ impl Postgres {
         key: IdempotencyKey,
     ) -> Result<Option<SessionRecord>, StoreError> {
         self.workers
-            .ask(move |connection| {
+            .read(move |connection| {
                 let sql = format!(
                     "SELECT {} FROM session WHERE idempotency_key = $1 AND owner = $2",
                     *SELECTED

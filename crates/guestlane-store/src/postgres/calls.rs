@@ -7,7 +7,7 @@ use guestlane_core::session::SessionId;
 impl Postgres {
     pub(crate) async fn calls(&self, session: SessionId) -> Result<Vec<CallRecord>, StoreError> {
         self.workers
-            .ask(move |connection| {
+            .read(move |connection| {
                 match connection
                     .query_opt("SELECT calls FROM session WHERE id = $1", &[&session.0])?
                 {

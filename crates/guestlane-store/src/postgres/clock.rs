@@ -53,7 +53,7 @@ impl Postgres {
         }
         let (base, reference) = (self.base.clone(), self.reference.clone());
         self.urgent
-            .ask(move |connection| measure(connection, &base, &reference))
+            .read(move |connection| measure(connection, &base, &reference))
             .await
     }
 

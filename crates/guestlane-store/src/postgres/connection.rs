@@ -17,7 +17,7 @@ use tokio_postgres::{
     types::ToSql,
 };
 
-use super::super::{Distrust, PostgresUrl, StoreError, database::Login};
+use super::super::{CertificateProblem, PostgresUrl, StoreError, database::Login};
 
 /// The values that are bound to the parameters of a statement.
 pub(crate) type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
@@ -486,7 +486,7 @@ fn refused(url: &PostgresUrl, error: tokio_postgres::Error) -> StoreError {
 
 /// Returns why the server's certificate was refused, or `None` for another error. A retry meets the
 /// same certificate, so this error is permanent.
-fn distrust(error: &tokio_postgres::Error) -> Option<Distrust> {
+fn distrust(error: &tokio_postgres::Error) -> Option<CertificateProblem> {
     use rustls::CertificateError::{
         Expired, ExpiredContext, NotValidForName, NotValidForNameContext, NotValidYet,
         NotValidYetContext,
@@ -495,9 +495,11 @@ fn distrust(error: &tokio_postgres::Error) -> Option<Distrust> {
         return None;
     };
     Some(match refused {
-        NotValidForName | NotValidForNameContext { .. } => Distrust::Name,
-        Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. } => Distrust::Time,
-        _ => Distrust::Issuer,
+        NotValidForName | NotValidForNameContext { .. } => CertificateProblem::Name,
+        Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. } => {
+            CertificateProblem::Time
+        }
+        _ => CertificateProblem::Issuer,
     })
 }
 

@@ -87,7 +87,7 @@ impl ConnectionPool {
     }
 
     /// Runs a read, and repeats it after a transient error.
-    pub(super) async fn ask<T, F>(&self, mut question: F) -> DbResult<T>
+    pub(super) async fn read<T, F>(&self, mut question: F) -> DbResult<T>
     where
         T: Send + 'static,
         F: FnMut(&mut Connection) -> DbResult<T> + Send + 'static,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use guestlane_genesys::{QuotaLease, QuotaRequest};
+use guestlane_genesys::{RateLimitLease, RateLimitLeaseRequest};
 use guestlane_runtime::Timestamp;
 use uuid::Uuid;
 
@@ -19,10 +19,10 @@ const REFRESH_LOCK_TTL: Duration = Duration::from_secs(10);
 
 /// Remaining lifetime, in microseconds, below which an access token counts as expired. It is far
 /// more than clocks may differ.
-const QUOTA_LEASE_TTL: i64 = 6_000_000;
+const MIN_TOKEN_LIFETIME_MICROS: i64 = 6_000_000;
 
 impl Postgres {
-    pub(crate) async fn token_or_turn(
+    pub(crate) async fn find_token_or_lock(
         &self,
         client: String,
         not: Option<i64>,
@@ -44,7 +44,7 @@ impl Postgres {
                 let (token, number): (Option<Vec<u8>>, i64) = (row.try_get(0)?, row.try_get(1)?);
                 let (life, left): (i64, i64) = (row.try_get(2)?, row.try_get(3)?);
                 let is_new = not.is_none_or(|not| number > not);
-                if let Some(sealed) = token.filter(|_| is_new && left > QUOTA_LEASE_TTL.min(life / 5)) {
+                if let Some(sealed) = token.filter(|_| is_new && left > MIN_TOKEN_LIFETIME_MICROS.min(life / 5)) {
                     return Ok(StoredTokenLookup::Cached(SealedToken { sealed, left: micros(left), life: micros(life) }, number));
                 }
                 if row.try_get(4)? {
@@ -56,7 +56,7 @@ impl Postgres {
             .await
     }
 
-    pub(crate) async fn keep_token(
+    pub(crate) async fn store_token(
         &self,
         client: String,
         token: SealedToken,
@@ -67,7 +67,7 @@ impl Postgres {
              WHERE client_id = $1 RETURNING number";
         let expires_at = (now + left).unix_micros();
         self.urgent
-            .ask(move |connection| {
+            .read(move |connection| {
                 Ok(connection
                     .query_one(sql, &[&client, &sealed, &as_micros(life), &expires_at])?
                     .try_get(0)?)
@@ -78,25 +78,25 @@ impl Postgres {
     pub(crate) async fn release_refresh_lock(&self, client: String) -> Result<(), StoreError> {
         let sql = "UPDATE oauth_client SET refresh_lock_until = 0 WHERE client_id = $1";
         self.urgent
-            .ask(move |connection| connection.execute(sql, &[&client]).map(drop))
+            .read(move |connection| connection.execute(sql, &[&client]).map(drop))
             .await
     }
 
-    pub(crate) async fn slice(
+    pub(crate) async fn request_rate_limit_lease(
         &self,
         client: String,
         process: Uuid,
-        need: QuotaRequest,
-    ) -> Result<QuotaLease, StoreError> {
+        need: RateLimitLeaseRequest,
+    ) -> Result<RateLimitLease, StoreError> {
         let small = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
         let (limit, wanted, used) = (small(need.limit), small(need.wanted), small(need.used));
         let window = as_micros(need.window);
         self.urgent
-            .ask(move |connection| {
+            .read(move |connection| {
                 let sql = "SELECT calls, lasts_us, again_us FROM lease_rate_limit($1, $2, $3, $4, $5, $6)";
                 let row = connection.query_one(sql, &[&client, &process, &limit, &window, &wanted, &used])?;
                 let calls = u32::try_from(row.try_get::<_, i32>(0)?).unwrap_or(0);
-                Ok(QuotaLease { calls, lasts: micros(row.try_get(1)?), again: micros(row.try_get(2)?) })
+                Ok(RateLimitLease { calls, lasts: micros(row.try_get(1)?), again: micros(row.try_get(2)?) })
             })
             .await
     }

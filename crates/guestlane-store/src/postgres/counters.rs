@@ -21,7 +21,7 @@ type ByState = BTreeMap<String, u64>;
 
 impl Postgres {
     pub(crate) async fn error_counts(&self) -> Result<ErrorCounts, StoreError> {
-        self.workers.ask(errors).await
+        self.workers.read(errors).await
     }
 
     pub(crate) async fn add_errors(&self, counts: ErrorCounts) -> Result<(), StoreError> {
@@ -36,7 +36,7 @@ impl Postgres {
 
     pub(crate) async fn summary(&self) -> Result<Summary, StoreError> {
         self.workers
-            .ask(|connection| {
+            .read(|connection| {
                 // Use one snapshot for all queries, because retention deletes sessions meanwhile.
                 connection.within(
                     "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",

@@ -115,7 +115,7 @@ fn lock_of(guest: &str) -> i64 {
 }
 
 /// The outcome of one delivery.
-pub(super) struct Settled {
+pub(super) struct DeliveryUpdate {
     pub(super) id: String,
     receiver: i32,
     tries: i64,
@@ -128,7 +128,7 @@ pub(super) struct Settled {
 
 /// Outcomes of deliveries, as arrays by column.
 #[derive(Default)]
-pub(super) struct Settlements {
+pub(super) struct DeliveryUpdates {
     id: Vec<String>,
     receiver: Vec<i32>,
     tries: Vec<i64>,
@@ -139,7 +139,7 @@ pub(super) struct Settlements {
     ended_at: Vec<Option<i64>>,
 }
 
-impl Settlements {
+impl DeliveryUpdates {
     pub(super) const UPDATE: &str = "UPDATE outbox SET state = t.state, tries = outbox.tries + 1, due_at = coalesce(t.due_at, outbox.due_at), \
          last_error = t.error, ended_at = t.ended_at \
          FROM unnest($1::text[], $2::integer[], $3::bigint[], $4::bigint[], $5::text[], $6::bigint[], $7::text[], $8::bigint[]) \
@@ -147,7 +147,7 @@ impl Settlements {
          WHERE outbox.id = t.id AND outbox.receiver = t.receiver AND outbox.state = 'pending' AND outbox.tries = t.tries \
          AND outbox.epoch = t.epoch";
 
-    pub(super) fn push(&mut self, settled: &Settled) {
+    pub(super) fn push(&mut self, settled: &DeliveryUpdate) {
         self.id.push(settled.id.clone());
         self.receiver.push(settled.receiver);
         self.tries.push(settled.tries);
@@ -230,7 +230,7 @@ impl Postgres {
               ORDER BY due_at LIMIT $4 FOR UPDATE SKIP LOCKED) RETURNING {COLUMNS}"
         );
         self.workers
-            .ask(move |connection| {
+            .read(move |connection| {
                 // Usually no event is due. This query avoids locks and writes then.
                 let any = "SELECT 1 FROM outbox WHERE state = 'pending' AND receiver = $1 AND due_at <= $2 LIMIT 1";
                 if connection.query(any, &[&receiver, &now.unix_micros()])?.is_empty() {
@@ -252,7 +252,7 @@ impl Postgres {
             (now + Event::LEASE + MAX_CLOCK_SKEW).unix_micros(),
         );
         self.workers
-            .ask(move |connection| connection.execute(release, &[&now, &lease]).map(drop))
+            .read(move |connection| connection.execute(release, &[&now, &lease]).map(drop))
             .await
     }
 
@@ -260,7 +260,7 @@ impl Postgres {
         let sql = "UPDATE outbox SET due_at = $1 WHERE state = 'pending' AND due_at > $1 AND last_error IS NOT NULL";
         let now = now.unix_micros();
         self.workers
-            .ask(move |connection| Ok(connection.execute(sql, &[&now])? as usize))
+            .read(move |connection| Ok(connection.execute(sql, &[&now])? as usize))
             .await
     }
 
@@ -271,7 +271,7 @@ impl Postgres {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let (state, due_at, error) = settlement.into_parts();
-        let settled = Settled {
+        let settled = DeliveryUpdate {
             id: event.id,
             receiver: i32::try_from(event.receiver).unwrap_or(i32::MAX),
             tries: event.tries.into(),
@@ -289,7 +289,7 @@ impl Postgres {
 
     pub(crate) async fn replayable(&self, replay: ReplayFilter) -> Result<u64, StoreError> {
         self.workers
-            .ask(move |connection| {
+            .read(move |connection| {
                 let (condition, values) = condition(&replay);
                 count(
                     connection,
@@ -340,7 +340,7 @@ impl Postgres {
             "SELECT {COLUMNS} FROM outbox WHERE {condition} AND seq < $2 ORDER BY seq DESC LIMIT $1"
         );
         self.workers
-            .ask(move |connection| {
+            .read(move |connection| {
                 let rows =
                     connection.query(&sql, &[&i64::from(limit), &before.unwrap_or(i64::MAX)])?;
                 rows.iter().map(read).collect()
@@ -351,7 +351,7 @@ impl Postgres {
     pub(crate) async fn event(&self, id: String) -> Result<Vec<Delivery>, StoreError> {
         let sql = format!("SELECT {COLUMNS} FROM outbox WHERE id = $1 ORDER BY receiver");
         self.workers
-            .ask(move |connection| connection.query(&sql, &[&id])?.iter().map(read).collect())
+            .read(move |connection| connection.query(&sql, &[&id])?.iter().map(read).collect())
             .await
     }
 
@@ -361,7 +361,7 @@ impl Postgres {
     ) -> Result<Option<Timestamp>, StoreError> {
         let sql = "SELECT min(due_at) FROM outbox WHERE state = 'pending' AND last_error IS NULL AND due_at > $1";
         self.workers
-            .ask(move |connection| {
+            .read(move |connection| {
                 let due: Option<i64> = connection
                     .query_one(sql, &[&now.unix_micros()])?
                     .try_get(0)?;
@@ -374,14 +374,14 @@ impl Postgres {
         let sql = "SELECT count(*) FROM outbox WHERE state = 'pending' AND receiver > $1";
         let receivers = i32::try_from(receivers).unwrap_or(i32::MAX);
         self.workers
-            .ask(move |connection| count(connection, sql, &[&receivers]))
+            .read(move |connection| count(connection, sql, &[&receivers]))
             .await
     }
 
     pub(crate) async fn pending_events(&self) -> Result<u64, StoreError> {
         let sql = "SELECT count(*) FROM outbox WHERE state = 'pending'";
         self.workers
-            .ask(move |connection| count(connection, sql, &[]))
+            .read(move |connection| count(connection, sql, &[]))
             .await
     }
 }

@@ -26,7 +26,7 @@ impl Postgres {
 
     pub(crate) async fn disabled_endpoints(&self) -> Result<Vec<DisabledEndpoint>, StoreError> {
         self.workers
-            .ask(|connection| {
+            .read(|connection| {
                 let sql =
                     "SELECT name, value FROM property WHERE starts_with(name, $1) ORDER BY name";
                 let rows = connection.query(sql, &[&DisabledEndpoint::PREFIX])?;

@@ -18,7 +18,7 @@ impl Postgres {
         );
         let home = self.home.id;
         self.workers
-            .ask(move |connection| {
+            .read(move |connection| {
                 let row = connection.query_one(&sql, &[])?;
                 let count =
                     |index| Ok::<_, StoreError>(row.try_get::<_, i64>(index)?.unsigned_abs());

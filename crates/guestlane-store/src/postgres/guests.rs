@@ -84,7 +84,7 @@ impl Postgres {
         now: Timestamp,
     ) -> Result<ErasureOutcome, StoreError> {
         self.workers
-            .ask(move |connection| {
+            .read(move |connection| {
                 let plain_records = plain_records(connection, &guest)?;
                 connection.transaction(|tx| {
                     tx.batch("SAVEPOINT preview")?;
@@ -106,7 +106,7 @@ impl Postgres {
         let looked_for = guest.clone();
         let plain_records = self
             .workers
-            .ask(move |connection| plain_records(connection, &looked_for))
+            .read(move |connection| plain_records(connection, &looked_for))
             .await?;
         let erased = self.writer.transact(move |tx, records| {
             records.clear();
@@ -138,10 +138,10 @@ impl Postgres {
         let vacuum = "VACUUM session, outbox, batch_row, pseudonym_key";
         let vacuumed = self
             .workers
-            .ask(move |connection| connection.batch(vacuum))
+            .read(move |connection| connection.batch(vacuum))
             .await;
         self.fail_points.hit(FailPoint::StoreVacuumed).await;
-        done.bytes_gone = vacuumed.is_ok();
+        done.bytes_removed = vacuumed.is_ok();
         Ok(ErasureOutcome::Erased(done))
     }
 }
@@ -209,10 +209,10 @@ fn erase_rows(
     Ok(ErasureOutcome::Erased(ErasureReport {
         sessions,
         events,
-        untold,
+        undelivered: untold,
         pseudonym,
         plain_records,
-        bytes_gone: false,
+        bytes_removed: false,
     }))
 }
 

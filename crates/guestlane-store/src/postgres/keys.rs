@@ -26,7 +26,7 @@ fn refuse_while_copied(tx: &mut Connection, at: &str) -> DbResult<()> {
 
 impl Postgres {
     pub(crate) async fn signing_keys(&self) -> Result<Vec<SealedSigningKey>, StoreError> {
-        self.workers.ask(keys).await
+        self.workers.read(keys).await
     }
 
     pub(crate) async fn add_signing_key(&self, key: SealedSigningKey) -> Result<(), StoreError> {
@@ -130,7 +130,7 @@ impl Postgres {
 
     pub(crate) async fn get_or_insert_platform(&self, new: String) -> Result<String, StoreError> {
         self.workers
-            .ask(move |connection| {
+            .read(move |connection| {
                 let insert =
                     "INSERT INTO platform (one, base_url) VALUES (1, $1) ON CONFLICT DO NOTHING";
                 connection.execute(insert, &[&new])?;
@@ -144,7 +144,7 @@ impl Postgres {
     pub(crate) async fn platform(&self) -> Result<Option<String>, StoreError> {
         let sql = "SELECT base_url FROM platform";
         self.workers
-            .ask(move |connection| {
+            .read(move |connection| {
                 Ok(connection
                     .query_opt(sql, &[])?
                     .map(|row| row.try_get(0))
@@ -156,7 +156,7 @@ impl Postgres {
     pub(crate) async fn organization(&self) -> Result<Option<(String, String)>, StoreError> {
         let sql = "SELECT client_id, organization FROM platform WHERE client_id IS NOT NULL AND organization IS NOT NULL";
         self.workers
-            .ask(move |connection| {
+            .read(move |connection| {
                 let row = connection.query_opt(sql, &[])?;
                 row.map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
                     .transpose()
@@ -171,7 +171,7 @@ impl Postgres {
     ) -> Result<(), StoreError> {
         let sql = "UPDATE platform SET client_id = $1, organization = $2";
         self.workers
-            .ask(move |connection| {
+            .read(move |connection| {
                 connection
                     .execute(sql, &[&client_id, &organization])
                     .map(drop)
@@ -185,7 +185,7 @@ impl Postgres {
         new: Option<Vec<u8>>,
     ) -> Result<Option<Vec<u8>>, StoreError> {
         self.workers
-            .ask(move |connection| {
+            .read(move |connection| {
                 if let Some(new) = &new {
                     let insert =
                         "INSERT INTO secret (name, sealed) VALUES ($1, $2) ON CONFLICT DO NOTHING";

@@ -51,7 +51,7 @@ use connection_pool::ConnectionPool;
 use guestlane_tlog::NoteSigner;
 pub(super) use log::NodeIdentity;
 pub(super) use migrations::{LOCK, run as migrate};
-pub use trial::KeptSecret;
+pub use trial::StoredSecret;
 use writer::Writer;
 
 /// The store in a PostgreSQL database. It is cheap to clone, and it closes when the last clone is

@@ -35,7 +35,7 @@ impl Postgres {
     ) -> Result<Pruned, StoreError> {
         let (next, old) = self
             .workers
-            .ask(move |connection| find_prunable(connection, from, until, limit))
+            .read(move |connection| find_prunable(connection, from, until, limit))
             .await?;
         if old.is_empty() {
             return Ok(Pruned {

@@ -22,7 +22,7 @@ impl Postgres {
         filter: RecordFilter,
     ) -> Result<Vec<StoredRecord>, StoreError> {
         self.workers
-            .ask(move |connection| {
+            .read(move |connection| {
                 let mut found = match (filter.session, &filter.guest) {
                     (Some(session), guest) => of_session(connection, session, guest.as_ref())?,
                     (None, Some(guest)) => of_guest(connection, guest)?,
@@ -44,7 +44,7 @@ impl Postgres {
     ) -> Result<Vec<LogInfo>, StoreError> {
         let (first, key, here) = (first.to_owned(), key.clone(), self.home.id);
         self.workers
-            .ask(move |connection| {
+            .read(move |connection| {
                 let logs = connection.query(
                     "SELECT log, home, closed_at IS NOT NULL FROM audit_log ORDER BY log",
                     &[],
@@ -64,7 +64,7 @@ impl Postgres {
                         path: lines_path(&first, log),
                         checkpoint,
                         closed: row.try_get(2)?,
-                        elsewhere,
+                        other_node: elsewhere,
                     });
                 }
                 Ok(infos)
@@ -74,7 +74,7 @@ impl Postgres {
 
     pub(crate) async fn leaves(&self, log: u32) -> Result<Vec<Hash>, StoreError> {
         self.workers
-            .ask(move |connection| {
+            .read(move |connection| {
                 // Use one snapshot for both queries.
                 connection.within(
                     "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",

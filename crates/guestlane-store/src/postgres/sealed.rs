@@ -16,7 +16,7 @@ use guestlane_core::session::SessionId;
 impl Postgres {
     pub(crate) async fn sealed_keys(&self) -> Result<Vec<Sealed>, StoreError> {
         self.workers
-            .ask(|connection| {
+            .read(|connection| {
                 let mut sealed = keys(
                     connection,
                     "SELECT name, sealed FROM secret ORDER BY name",
@@ -36,7 +36,7 @@ impl Postgres {
     ) -> Result<Vec<Sealed>, StoreError> {
         let after = after.map_or(Uuid::nil(), |id| id.0);
         self.workers
-            .ask(move |connection| {
+            .read(move |connection| {
                 let sql = "SELECT id, guest_session FROM session WHERE id > $1 AND octet_length(guest_session) > 0 ORDER BY id LIMIT $2";
                 let rows = connection.query(sql, &[&after, &i64::from(limit)])?;
                 let sealed = |row: &tokio_postgres::Row| {
@@ -64,7 +64,7 @@ impl Postgres {
 
     pub(crate) async fn seals(&self, name: String) -> Result<u64, StoreError> {
         self.workers
-            .ask(move |connection| {
+            .read(move |connection| {
                 let row = connection.query_opt(
                     "SELECT value FROM counter WHERE log = 0 AND name = $1",
                     &[&name],

@@ -20,7 +20,7 @@ use guestlane_core::{
 
 /// Maximum number of rows that one page scans. Without it, the query for a rare queue would scan
 /// millions of rows.
-const LOOKED_AT: i64 = 20_000;
+const MAX_SCANNED_ROWS: i64 = 20_000;
 
 impl Postgres {
     pub(crate) async fn commit_transition(
@@ -78,7 +78,7 @@ impl Postgres {
              FROM unnest($1::uuid[], $2::bigint[]) AS t (id, epoch) \
              WHERE session.id = t.id AND session.epoch = t.epoch AND lease_expires_at IS NOT NULL";
         self.urgent
-            .ask(move |connection| connection.execute(sql, &[&ids, &epochs, &until]).map(drop))
+            .read(move |connection| connection.execute(sql, &[&ids, &epochs, &until]).map(drop))
             .await
     }
 
@@ -106,7 +106,7 @@ impl Postgres {
                     *SELECTED
                 );
                 let due = select(tx, &sql, &[now_, lease, rest, &i64::from(limit)])?;
-                take(tx, due, now)
+                claim_all(tx, due, now)
             })
             .await
     }
@@ -121,7 +121,7 @@ impl Postgres {
                 let sql = format!("SELECT {} FROM session WHERE id = $1 FOR UPDATE", *SELECTED);
                 let mut found = select(tx, &sql, &[&id.0])?;
                 found.retain(|session| !session.is_blocked(now) && !session.is_erased());
-                Ok(take(tx, found, now)?.pop())
+                Ok(claim_all(tx, found, now)?.pop())
             })
             .await
     }
@@ -132,7 +132,7 @@ impl Postgres {
         except: SessionId,
     ) -> Result<Option<String>, StoreError> {
         self.workers
-            .ask(move |connection| {
+            .read(move |connection| {
                 let sql = "SELECT contact_id FROM session WHERE guest_id = $1 AND id <> $2 AND contact_id IS NOT NULL \
                      AND surface <> 'rest' ORDER BY id DESC LIMIT 1";
                 Ok(connection.query_opt(sql, &[&guest.as_str(), &except.0])?.map(|row| row.try_get(0)).transpose()?)
@@ -143,7 +143,7 @@ impl Postgres {
     pub(crate) async fn session(&self, id: SessionId) -> Result<Option<SessionRecord>, StoreError> {
         let sql = format!("SELECT {} FROM session WHERE id = $1", *SELECTED);
         self.workers
-            .ask(move |connection| {
+            .read(move |connection| {
                 connection
                     .query_opt(&sql, &[&id.0])?
                     .as_ref()
@@ -155,7 +155,7 @@ impl Postgres {
 
     pub(crate) async fn sessions(&self, filter: SessionFilter) -> Result<SessionPage, StoreError> {
         self.workers
-            .ask(move |connection| {
+            .read(move |connection| {
                 let SessionFilter { guest, state, queue, before, limit } = &filter;
                 let (before, queue) = (before.map_or(Uuid::max(), |id| id.0), queue.map(|queue| queue.0));
                 // If an index leads to the matching sessions, or all sessions match, the scan needs
@@ -166,7 +166,7 @@ impl Postgres {
                     None
                 } else {
                     let sql = "SELECT id FROM session WHERE id < $1 ORDER BY id DESC LIMIT 1 OFFSET $2";
-                    connection.query_opt(sql, &[&before, &(LOOKED_AT - 1)])?.map(|row| row.try_get(0)).transpose()?
+                    connection.query_opt(sql, &[&before, &(MAX_SCANNED_ROWS - 1)])?.map(|row| row.try_get(0)).transpose()?
                 };
                 // The state is part of the SQL text, so that the partial indexes on the rare states
                 // are used.
@@ -199,20 +199,20 @@ impl Postgres {
             *SELECTED
         );
         self.workers
-            .ask(move |connection| select(connection, &sql, &[&i64::from(limit)]))
+            .read(move |connection| select(connection, &sql, &[&i64::from(limit)]))
             .await
     }
 
     pub(crate) async fn unfinished(&self) -> Result<u64, StoreError> {
         let sql = format!("SELECT count(*) FROM session WHERE {UNFINISHED}");
         self.workers
-            .ask(move |connection| count(connection, &sql, &[]))
+            .read(move |connection| count(connection, &sql, &[]))
             .await
     }
 }
 
 /// Claims sessions for this process. Their rows must be locked.
-fn take(
+fn claim_all(
     tx: &mut Connection,
     sessions: Vec<SessionRecord>,
     now: Timestamp,

@@ -17,7 +17,7 @@ const TABLE: &str = "'secret'::regclass::oid::bigint";
 
 /// A sealed secret that was read through a database URL.
 #[derive(Debug)]
-pub struct KeptSecret {
+pub struct StoredSecret {
     /// The sealed value.
     pub sealed: Vec<u8>,
     /// The object ID of the table that contains it.
@@ -57,7 +57,7 @@ impl Postgres {
     pub(crate) async fn secret_at(
         url: &PostgresUrl,
         name: &'static str,
-    ) -> DbResult<Option<KeptSecret>> {
+    ) -> DbResult<Option<StoredSecret>> {
         let mut connection = Connection::new(url.clone(), "", Duration::from_secs(10))?;
         on_a_thread(&Clock::system(), move || {
             connection.try_open()?;
@@ -66,7 +66,7 @@ impl Postgres {
                 &[&name],
             )?;
             row.map(|row| {
-                Ok(KeptSecret {
+                Ok(StoredSecret {
                     sealed: row.try_get(0)?,
                     table: row.try_get(1)?,
                 })

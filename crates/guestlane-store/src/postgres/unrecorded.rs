@@ -11,7 +11,7 @@ impl Postgres {
         let waits = "SELECT 1 FROM property WHERE starts_with(name, $1)";
         if self
             .workers
-            .ask(move |connection| connection.query_opt(waits, &[&UNRECORDED]))
+            .read(move |connection| connection.query_opt(waits, &[&UNRECORDED]))
             .await?
             .is_none()
         {

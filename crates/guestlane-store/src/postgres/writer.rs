@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use super::{
     connection::{Connection, DbResult, Step, is_in_doubt, is_transient},
-    deliveries::{NewEvents, Settled, Settlements},
+    deliveries::{DeliveryUpdate, DeliveryUpdates, NewEvents},
     guests,
     log::{Log, NodeIdentity, number_of, open_logs, state},
     migrations,
@@ -39,13 +39,13 @@ use guestlane_tlog::{
 };
 
 /// Maximum number of writes in one transaction.
-const MOST: usize = 512;
+const MAX_GROUP_COMMIT: usize = 512;
 
 /// Maximum number of waiting writes. Further callers wait until there is room (back-pressure).
-const WAITING: usize = 1024;
+const MAX_QUEUED_WRITES: usize = 1024;
 
 /// Time limit of one statement or pipeline.
-const LIMIT: Duration = Duration::from_secs(10);
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Settings of each new connection. The server ends a transaction whose client process is gone, so
 /// that its locks block no other process.
@@ -58,7 +58,7 @@ pub(super) enum WriteOp {
     /// Updates a session, unless another process has claimed it.
     Update(Box<UpdateSession>),
     /// Records the outcome of a delivery, unless another process has claimed the event.
-    RecordDelivery(Settled),
+    RecordDelivery(DeliveryUpdate),
     /// Appends an audit record that belongs to no session, and adds to the error counts.
     AppendRecord(Option<AuditRecord>, ErrorCounts),
 }
@@ -107,7 +107,7 @@ impl Writer {
         clock: Clock,
         fail_points: FailPoints,
     ) -> DbResult<Self> {
-        let (jobs, receiver) = mpsc::channel(WAITING);
+        let (jobs, receiver) = mpsc::channel(MAX_QUEUED_WRITES);
         let books = None;
         let mut thread = WriterThread {
             connection,
@@ -128,7 +128,7 @@ impl Writer {
 
     /// Creates a connection with [`SETTINGS`] and the time limit [`LIMIT`].
     pub(super) fn connection(url: &PostgresUrl) -> DbResult<Connection> {
-        Connection::new(url.clone(), SETTINGS, LIMIT)
+        Connection::new(url.clone(), SETTINGS, STATEMENT_TIMEOUT)
     }
 
     /// Commits `write` together with other waiting writes. Returns after the commit.
@@ -212,7 +212,7 @@ impl WriterThread {
                     }
                     WriterCommand::Alone(job, asked_at) => alone = Some((job, asked_at)),
                 }
-                let room = alone.is_none() && writes.len() < MOST;
+                let room = alone.is_none() && writes.len() < MAX_GROUP_COMMIT;
                 next = if room {
                     self.receiver.try_recv().ok()
                 } else {
@@ -489,7 +489,7 @@ impl WriterThread {
             steps.push(Step::Query(NewEvents::INSERT, &events));
         }
         if plan.settle.len() > 0 {
-            steps.push(Step::Query(Settlements::UPDATE, &settled));
+            steps.push(Step::Query(DeliveryUpdates::UPDATE, &settled));
         }
         if !names.is_empty() {
             steps.push(Step::Query(COUNT, &counted));
@@ -859,7 +859,7 @@ struct Plan<'a> {
     events: NewEvents,
     /// The events of each write.
     events_of: Vec<&'a [Event]>,
-    settle: Settlements,
+    settle: DeliveryUpdates,
     errors: BTreeMap<&'static str, i64>,
     entries: Vec<&'a AuditRecord>,
 }

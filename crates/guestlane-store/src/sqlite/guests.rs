@@ -69,7 +69,7 @@ impl Sqlite {
         self.fail_points.hit(FailPoint::GuestErased).await;
         // The erasure is committed. If the bytes cannot be removed now, the next start removes
         // them.
-        done.bytes_gone = self.run_maintenance().await.unwrap_or_else(|error| {
+        done.bytes_removed = self.run_maintenance().await.unwrap_or_else(|error| {
             warn!(
                 error = guestlane_runtime::text::display_chain(&error),
                 "failed to remove an erased guest's bytes from the store's file; retrying at the next start"
@@ -208,10 +208,10 @@ fn erase_rows(
     Ok(ErasureOutcome::Erased(ErasureReport {
         sessions,
         events,
-        untold,
+        undelivered: untold,
         pseudonym,
         plain_records,
-        bytes_gone: false,
+        bytes_removed: false,
     }))
 }
 

@@ -59,7 +59,7 @@ impl Sqlite {
                         path: lines_path(&first, log),
                         checkpoint,
                         closed,
-                        elsewhere: false,
+                        other_node: false,
                     })
                 };
                 logs(connection)?.into_iter().map(info).collect()

@@ -15,7 +15,7 @@ use guestlane_core::{
 
 /// Maximum number of rows that one page scans. Without it, a query for a rare queue could scan
 /// millions of rows and block all other reads.
-const LOOKED_AT: u32 = 20_000;
+const MAX_SCANNED_ROWS: u32 = 20_000;
 
 impl Sqlite {
     pub(crate) async fn commit_transition(
@@ -90,7 +90,7 @@ impl Sqlite {
                 .map(|moment| Value::from(moment.unix_micros()));
             let [now_, lease, rest] = moments;
             let due = select(connection, &sql, &[now_, lease, rest, Value::from(limit)])?;
-            due.into_iter().map(|session| take(connection, session, now)).collect()
+            due.into_iter().map(|session| claim_one(connection, session, now)).collect()
         });
         taken.await.map(|committed| committed.value)
     }
@@ -104,7 +104,7 @@ impl Sqlite {
             .writer
             .run(move |connection| match by_id(connection, id)? {
                 Some(session) if !session.is_blocked(now) && !session.is_erased() => {
-                    take(connection, session, now).map(Some)
+                    claim_one(connection, session, now).map(Some)
                 }
                 _ => Ok(None),
             });
@@ -147,7 +147,7 @@ impl Sqlite {
                 } else {
                     let sql = "SELECT id FROM session WHERE id < ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2";
                     let mut last = connection.prepare_cached(sql)?;
-                    last.query_row(params![before, LOOKED_AT - 1], |row| row.get(0)).optional()?
+                    last.query_row(params![before, MAX_SCANNED_ROWS - 1], |row| row.get(0)).optional()?
                 };
                 let in_state = match state {
                     None => "TRUE".to_owned(),
@@ -205,7 +205,7 @@ impl Sqlite {
 }
 
 /// Claims a session, whichever process held its lease before.
-pub(super) fn take(
+pub(super) fn claim_one(
     tx: &Tx<'_>,
     session: SessionRecord,
     now: Timestamp,

@@ -26,10 +26,10 @@ use guestlane_core::audit::AuditRecord;
 use guestlane_tlog::AuditError;
 
 /// Maximum number of writes in one transaction.
-const MOST: usize = 512;
+const MAX_GROUP_COMMIT: usize = 512;
 
 /// Maximum number of queued writes. Further callers wait for capacity: back-pressure.
-const WAITING: usize = 1024;
+const MAX_QUEUED_WRITES: usize = 1024;
 
 /// A write that returns whether it succeeded, and the acknowledgement of its caller. It gets
 /// `None`, and writes nothing, if the transaction was lost.
@@ -97,7 +97,7 @@ impl Writer {
         clock: Clock,
         fail_points: FailPoints,
     ) -> Result<Self, StoreError> {
-        let (jobs, receiver) = mpsc::channel(WAITING);
+        let (jobs, receiver) = mpsc::channel(MAX_QUEUED_WRITES);
         let mut thread = WriterThread {
             connection,
             logs: None,
@@ -230,7 +230,7 @@ impl WriterThread {
                 WriterCommand::Alone(job) => alone = Some(job),
             }
             while alone.is_none()
-                && writes.len() < MOST
+                && writes.len() < MAX_GROUP_COMMIT
                 && let Ok(next) = self.receiver.try_recv()
             {
                 match next {
@@ -437,7 +437,7 @@ mod tests {
     const LIMITS: ReadLimits = ReadLimits {
         waiting: 1,
         timeout: Duration::from_millis(20),
-        refuses: true,
+        rejects_when_full: true,
     };
 
     fn reader(limits: ReadLimits) -> Reader {
@@ -487,7 +487,7 @@ mod tests {
     async fn a_read_whose_caller_is_gone_is_not_run() {
         let reader = reader(ReadLimits {
             waiting: 8,
-            refuses: false,
+            rejects_when_full: false,
             ..LIMITS
         });
         let release = busy(&reader).await;

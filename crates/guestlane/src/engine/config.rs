@@ -20,9 +20,9 @@ pub struct WebhookConfig {
     /// each endpoint.
     pub secret: Option<SecretString>,
     /// Networks that webhooks may reach (protection against SSRF).
-    pub networks: EgressPolicy,
+    pub egress_policy: EgressPolicy,
     /// Root certificates that are trusted for the endpoints.
-    pub trust: TlsRoots,
+    pub tls_roots: TlsRoots,
 }
 
 /// Settings of a [`SessionEngine`].
@@ -31,19 +31,19 @@ pub struct EngineConfig {
     /// Hosts of the platform, and the OAuth clients that sign in there.
     pub credentials: Credentials,
     /// Timeouts and retries of calls to the platform.
-    pub patience: CallPolicy,
+    pub call_policy: CallPolicy,
     /// Time limit of one call of [`SessionEngine::create`].
     pub deadline: Duration,
     /// API of the platform that opens conversations.
     pub surface: Surface,
     /// Settings that only the surfaces of the public platform use.
-    pub cloud: MessagingConfig,
+    pub messaging: MessagingConfig,
     /// Places of the store, the audit log and the master key.
-    pub places: StorageConfig,
+    pub storage: StorageConfig,
     /// How long completed sessions are kept. `None` keeps them without limit.
-    pub keep_sessions: Option<Duration>,
+    pub retention: Option<Duration>,
     /// When signing keys are rotated.
-    pub keys: RotationPolicy,
+    pub key_rotation: RotationPolicy,
     /// Webhooks. `None` disables the outbox.
-    pub crm: Option<WebhookConfig>,
+    pub webhooks: Option<WebhookConfig>,
 }

@@ -264,7 +264,7 @@ impl SessionEngine {
         let contact_without_identifier =
             self.surface.is_public_api() && self.saga.messaging.identifiers(request).is_empty();
         Ok(SessionContext {
-            way,
+            surface: way,
             contact_without_identifier,
             trace: run.call.attempts.parent(),
         })

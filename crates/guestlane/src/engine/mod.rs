@@ -49,7 +49,7 @@ pub struct SessionEngine {
     pub(crate) surface: Surface,
     pub(crate) deadline: Duration,
     pub(crate) organization: OrganizationBinding,
-    pub(crate) key_schedule: RotationPolicy,
+    pub(crate) key_rotation_policy: RotationPolicy,
     /// The number of values sealed under the master key, as the store had it when this process last
     /// added to it.
     pub(crate) counted_seals: AtomicU64,
@@ -83,7 +83,7 @@ impl SessionEngine {
     /// # Panics
     /// Panics outside a tokio runtime.
     pub async fn open(config: EngineConfig, clock: Clock) -> Result<Arc<Self>, Error> {
-        let state = Workspace::open(&config.places, &clock).await?;
+        let state = Workspace::open(&config.storage, &clock).await?;
         let clock = state.store.clock();
         let api = config.credentials.hosts.api.clone();
         if config.surface.is_public_api() {
@@ -92,11 +92,11 @@ impl SessionEngine {
         } else {
             state.bind_platform(&api).await?;
         }
-        let fail_points = config.places.fail_points.clone();
+        let fail_points = config.storage.fail_points.clone();
         fail_points.hit(FailPoint::PlatformStored).await;
         let platform = GenesysClient::new(
             &config.credentials,
-            config.patience,
+            config.call_policy,
             clock.clone(),
             fail_points.clone(),
         )?;
@@ -104,7 +104,7 @@ impl SessionEngine {
             platform.set_coordinator(&fleet);
         }
         let platform = Arc::new(platform);
-        let outbox = match config.crm {
+        let outbox = match config.webhooks {
             Some(crm) => Some(Outbox::open(&state, &crm, clock.clone()).await?),
             None => None,
         };
@@ -139,7 +139,7 @@ impl SessionEngine {
                 queues: QueueCache::new(Arc::clone(&platform), clock.clone(), config.deadline),
                 clock,
                 platform,
-                messaging: config.cloud,
+                messaging: config.messaging,
                 store: state.store,
                 master: state.master,
                 keys,
@@ -152,13 +152,13 @@ impl SessionEngine {
             },
             surface: config.surface,
             deadline: config.deadline,
-            key_schedule: config.keys,
+            key_rotation_policy: config.key_rotation,
             counted_seals,
-            keep_sessions: config.keep_sessions,
-            database: config.places.database,
+            keep_sessions: config.retention,
+            database: config.storage.database,
             audit_key,
             audit_signer: state.audit_signer,
-            audit_log: config.places.audit.path,
+            audit_log: config.storage.audit.path,
             _tasks: tasks,
         }))
     }
@@ -175,7 +175,7 @@ impl SessionEngine {
 
     /// The schedule of signing key rotation.
     pub fn key_schedule(&self) -> RotationPolicy {
-        self.key_schedule
+        self.key_rotation_policy
     }
 
     /// The public key that verifies the checkpoints of the audit log.
@@ -253,7 +253,7 @@ impl SessionEngine {
     }
 
     /// Metrics of the calls to the platform.
-    pub fn stats(&self) -> &ClientMetrics {
+    pub fn platform_metrics(&self) -> &ClientMetrics {
         self.saga.platform.stats()
     }
 
@@ -284,12 +284,12 @@ impl SessionEngine {
     }
 
     /// Replaces the rate limit of each OAuth client. `None` removes the limit.
-    pub fn set_quota(&self, quota: Option<Rate>) {
+    pub fn set_rate_limit(&self, quota: Option<Rate>) {
         self.saga.platform.set_quota(quota);
     }
 
     /// Usage of the rate limit, for each OAuth client.
-    pub fn clients(&self) -> Vec<ClientUsage> {
+    pub fn client_usage(&self) -> Vec<ClientUsage> {
         self.saga.platform.clients()
     }
 
@@ -297,7 +297,7 @@ impl SessionEngine {
     ///
     /// # Errors
     /// Returns an error if the store fails.
-    pub async fn flush_outbox(&self) -> Result<(), Error> {
+    pub async fn flush_counters(&self) -> Result<(), Error> {
         self.count_seals().await;
         Ok(self.saga.store.add_errors(self.saga.errors.take()).await?)
     }

@@ -5,7 +5,7 @@ mod catalogue;
 use std::{fmt::Write as _, sync::Arc};
 
 use guestlane_genesys::{
-    AttemptError, CallError, CorrelationId, ErrorResponse, Operation, PlatformId, Sentence,
+    AttemptError, CallError, CorrelationId, ErrorResponse, Operation, PlatformId, PlatformMessage,
 };
 use guestlane_runtime::{Timestamp, http_client::NoTlsRoots, text::display_chain, tls_error};
 use http::StatusCode;
@@ -16,7 +16,7 @@ use guestlane_core::{
     session::{IllegalTransition, SessionId, SessionRecord},
     token::{KeyState, KeyringError, MasterKeyError, TokenError},
 };
-use guestlane_store::{Distrust, StoreError};
+use guestlane_store::{CertificateProblem, StoreError};
 use guestlane_tlog::AuditError;
 
 pub use catalogue::ErrorCode;
@@ -159,7 +159,7 @@ pub struct Diagnosis {
     /// What to do now.
     pub fix: String,
     /// The message of the platform, which may repeat what was sent.
-    sentence: Sentence,
+    sentence: PlatformMessage,
 }
 
 impl Diagnosis {
@@ -168,7 +168,7 @@ impl Diagnosis {
             code,
             cause: cause.into(),
             fix: fix.into(),
-            sentence: Sentence::default(),
+            sentence: PlatformMessage::default(),
         }
     }
 
@@ -185,7 +185,7 @@ impl Diagnosis {
     #[must_use]
     pub fn for_others(self) -> Self {
         Self {
-            sentence: Sentence::default(),
+            sentence: PlatformMessage::default(),
             ..self
         }
     }
@@ -388,12 +388,12 @@ fn master_key_fix(error: &MasterKeyError) -> String {
         MasterKeyError::PreviousInUse => {
             "set GUESTLANE_MASTER_KEY to the new key on every node, restart each node or send it SIGHUP, and run the same command again".to_owned()
         }
-        MasterKeyError::Open(path, _) => format!("run `chmod o= {0}`, or `chmod 600 {0}`", path.display()),
+        MasterKeyError::ExposedFile(path, _) => format!("run `chmod o= {0}`, or `chmod 600 {0}`", path.display()),
         MasterKeyError::Missing(path) => {
             format!("restore {} from a backup or from the machine that created it, or set GUESTLANE_MASTER_KEY", path.display())
         }
         MasterKeyError::File(path, _) => format!("make {} readable for this user, or set GUESTLANE_MASTER_KEY", path.display()),
-        MasterKeyError::Wrong(_) | MasterKeyError::Unusable => {
+        MasterKeyError::Undecryptable(_) | MasterKeyError::Unusable => {
             "set GUESTLANE_MASTER_KEY to the master key that encrypted the store, the same on all machines; if that key is lost, use a new store".to_owned()
         }
     }
@@ -579,13 +579,13 @@ fn database_fix(error: &StoreError) -> Option<&'static str> {
             _ => None,
         },
         StoreError::Untrusted { distrust, .. } => Some(match distrust {
-            Distrust::Issuer => {
+            CertificateProblem::Issuer => {
                 "add sslrootcert=FILE to GUESTLANE_DATABASE_URL, with the certificate of the server's authority in PEM"
             }
-            Distrust::Name => {
+            CertificateProblem::Name => {
                 "use a host name in GUESTLANE_DATABASE_URL that the server's certificate has"
             }
-            Distrust::Time => {
+            CertificateProblem::Time => {
                 "renew the server's certificate, and check the clocks of both machines"
             }
         }),

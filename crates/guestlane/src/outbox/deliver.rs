@@ -55,7 +55,7 @@ const HOUR: u64 = 60 * MINUTE;
 
 /// Result of a delivery, before it is stored.
 #[derive(Debug)]
-pub(super) enum Tried {
+pub(super) enum DeliveryAttempt {
     /// The endpoint responded, or the delivery failed on its way; the outcome is stored.
     Settled(DeliveryOutcome),
     /// The endpoint responded 410 Gone and takes no more events. The event waits until the endpoint
@@ -105,12 +105,12 @@ impl WebhookEndpoint {
     }
 
     /// Sends the event once, signed with `keys`, and decides what follows.
-    pub(super) async fn deliver(&self, event: &Event, keys: &EndpointKeys) -> Tried {
+    pub(super) async fn deliver(&self, event: &Event, keys: &EndpointKeys) -> DeliveryAttempt {
         let sent = self.send(event, keys).await;
         let now = self.clock.now();
         let sent = match sent {
             Err(TransportError::Local(reason)) if now.since(event.created_at) < LOCAL_PATIENCE => {
-                return Tried::Local(reason);
+                return DeliveryAttempt::Local(reason);
             }
             sent => sent,
         };
@@ -118,12 +118,12 @@ impl WebhookEndpoint {
             .as_ref()
             .is_ok_and(|answer| answer.status == StatusCode::GONE)
         {
-            return Tried::Gone(DeliveryOutcome::Retry {
+            return DeliveryAttempt::Gone(DeliveryOutcome::Retry {
                 at: now,
                 error: "the endpoint responded with HTTP 410 and is disabled".to_owned(),
             });
         }
-        Tried::Settled(match classify_response(sent, now) {
+        DeliveryAttempt::Settled(match classify_response(sent, now) {
             Ok(()) => DeliveryOutcome::Delivered,
             Err(failed) => after_failure(event.tries, failed, now, fastrand::f64()),
         })

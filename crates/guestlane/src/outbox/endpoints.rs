@@ -19,10 +19,10 @@ use guestlane_core::{
 use guestlane_store::{DisabledEndpoint, SealedPlace, SecretChange, Store};
 
 /// Prefix of the names of the endpoints' own keys.
-const OWN: &str = "webhook endpoint ";
+const SECRET_PREFIX: &str = "webhook endpoint ";
 
 /// Maximum number of attempts to change keys that other processes change at the same time.
-const TRIES: usize = 10;
+const MAX_READ_ATTEMPTS: usize = 10;
 
 /// Longest overlap in which a replaced key still signs.
 pub const MAX_OVERLAP: Duration = Duration::from_secs(90 * 24 * 3600);
@@ -81,9 +81,9 @@ impl Endpoints {
     pub(super) fn other_keys(
         &self,
         crm: Option<&WebhookConfig>,
-    ) -> Result<Option<GivenKeys>, Error> {
+    ) -> Result<Option<ConfiguredKeys>, Error> {
         let new = given_keys(crm)?;
-        let in_use = GivenKeys(self.given.load_full());
+        let in_use = ConfiguredKeys(self.given.load_full());
         if new.is_same(&in_use) {
             return Ok(None);
         }
@@ -100,8 +100,8 @@ impl Endpoints {
     }
 
     /// Replaces the configured keys and returns the previous ones.
-    pub(super) fn replace_given(&self, new: GivenKeys) -> GivenKeys {
-        GivenKeys(self.given.swap(new.0))
+    pub(super) fn replace_given(&self, new: ConfiguredKeys) -> ConfiguredKeys {
+        ConfiguredKeys(self.given.swap(new.0))
     }
 
     /// Returns the number of endpoints.
@@ -155,7 +155,7 @@ impl Endpoints {
                 continue;
             };
             let Some(number) = name
-                .strip_prefix(OWN)
+                .strip_prefix(SECRET_PREFIX)
                 .and_then(|number| number.parse::<usize>().ok())
             else {
                 continue;
@@ -308,8 +308,8 @@ impl Endpoints {
         record: Option<AuditRecord>,
         change: impl Fn(&EndpointKeys) -> Result<Option<EndpointKeys>, InvalidKeys>,
     ) -> Result<(), Error> {
-        let name = format!("{OWN}{number}");
-        for _ in 0..TRIES {
+        let name = format!("{SECRET_PREFIX}{number}");
+        for _ in 0..MAX_READ_ATTEMPTS {
             let before = self.store.get_or_insert_secret(&name, None).await?;
             let keys = before
                 .as_deref()
@@ -362,9 +362,9 @@ impl Endpoints {
 
 /// The configured keys, one entry for each endpoint, or `None` if the store has the keys.
 #[derive(Debug, Clone)]
-pub(crate) struct GivenKeys(Option<Arc<Vec<EndpointKeys>>>);
+pub(crate) struct ConfiguredKeys(Option<Arc<Vec<EndpointKeys>>>);
 
-impl GivenKeys {
+impl ConfiguredKeys {
     /// Whether the endpoints in both configurations have the same keys.
     fn is_same(&self, other: &Self) -> bool {
         match (&self.0, &other.0) {
@@ -378,12 +378,12 @@ impl GivenKeys {
     }
 }
 
-fn given_keys(crm: Option<&WebhookConfig>) -> Result<GivenKeys, Error> {
+fn given_keys(crm: Option<&WebhookConfig>) -> Result<ConfiguredKeys, Error> {
     let Some((secret, crm)) = crm.and_then(|crm| crm.secret.as_ref().zip(Some(crm))) else {
-        return Ok(GivenKeys(None));
+        return Ok(ConfiguredKeys(None));
     };
     let keys = EndpointKeys::given(secret, crm.urls.len()).map_err(|error| invalid(&error))?;
-    Ok(GivenKeys(Some(Arc::new(keys))))
+    Ok(ConfiguredKeys(Some(Arc::new(keys))))
 }
 
 /// Returns the addresses' digests. Without settings, one endpoint without an address exists.
@@ -441,8 +441,8 @@ mod tests {
         WebhookConfig {
             urls,
             secret: secret.map(|text| text.to_owned().into()),
-            networks: EgressPolicy::Public,
-            trust: TlsRoots::System,
+            egress_policy: EgressPolicy::Public,
+            tls_roots: TlsRoots::System,
         }
     }
 

@@ -97,7 +97,7 @@ impl Key {
 
 /// A key, and the time at which it stops signing.
 #[derive(Debug, Clone)]
-struct Timed {
+struct TimedKey {
     key: Key,
     until: Option<Timestamp>,
 }
@@ -107,16 +107,16 @@ struct Timed {
 /// The first key of a kind is the current one. The others are earlier ones, which sign too until
 /// the receiver has switched to the current key.
 #[derive(Debug, Clone, Default)]
-pub struct EndpointKeys(Vec<Timed>);
+pub struct EndpointKeys(Vec<TimedKey>);
 
 /// The keys as the store has them, sealed under the master key.
 #[derive(Serialize, Deserialize)]
-struct Kept {
-    keys: Vec<KeptKey>,
+struct StoredKeys {
+    keys: Vec<StoredKey>,
 }
 
 #[derive(Serialize, Deserialize)]
-struct KeptKey {
+struct StoredKey {
     key: String,
     /// Microseconds since the Unix epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -162,17 +162,18 @@ impl EndpointKeys {
         }
         Ok(Self(
             keys.into_iter()
-                .map(|key| Timed { key, until: None })
+                .map(|key| TimedKey { key, until: None })
                 .collect(),
         ))
     }
 
     /// Parses what [`to_store`](Self::to_store) wrote.
     pub(super) fn from_store(bytes: &[u8]) -> Result<Self, InvalidKeys> {
-        let kept: Kept = serde_json::from_slice(bytes).map_err(|_| InvalidKeys::Unreadable)?;
-        let timed = |kept: KeptKey| {
+        let kept: StoredKeys =
+            serde_json::from_slice(bytes).map_err(|_| InvalidKeys::Unreadable)?;
+        let timed = |kept: StoredKey| {
             let key = Key::parse(&kept.key.into()).ok_or(InvalidKeys::Unreadable)?;
-            Ok(Timed {
+            Ok(TimedKey {
                 key,
                 until: kept.until.map(Timestamp::from_unix_micros),
             })
@@ -185,11 +186,11 @@ impl EndpointKeys {
     }
 
     pub(super) fn to_store(&self) -> Zeroizing<Vec<u8>> {
-        let kept = |timed: &Timed| KeptKey {
+        let kept = |timed: &TimedKey| StoredKey {
             key: timed.key.text().to_owned(),
             until: timed.until.map(Timestamp::unix_micros),
         };
-        let kept = Kept {
+        let kept = StoredKeys {
             keys: self.0.iter().map(kept).collect(),
         };
         serde_json::to_vec(&kept).unwrap_or_default().into()
@@ -205,7 +206,7 @@ impl EndpointKeys {
             .filter(|key| key.kind() == kind)
             .ok_or(InvalidKeys::Unreadable)?;
         Ok(Some(Self(
-            [vec![Timed { key, until: None }], self.0.clone()].concat(),
+            [vec![TimedKey { key, until: None }], self.0.clone()].concat(),
         )))
     }
 
@@ -232,7 +233,7 @@ impl EndpointKeys {
             return Err(InvalidKeys::StillSigning(first_end));
         }
         let key = Key::parse(&kind.generate()?).ok_or(InvalidKeys::NotMade)?;
-        keys.insert(0, Timed { key, until: None });
+        keys.insert(0, TimedKey { key, until: None });
         Ok(Self(keys))
     }
 
@@ -251,7 +252,7 @@ impl EndpointKeys {
 
     /// Whether `other` has the same keys with the same end times.
     pub(super) fn is_same(&self, other: &Self) -> bool {
-        let same = |(one, other): (&Timed, &Timed)| {
+        let same = |(one, other): (&TimedKey, &TimedKey)| {
             one.key.text() == other.key.text() && one.until == other.until
         };
         self.0.len() == other.0.len() && self.0.iter().zip(&other.0).all(same)
@@ -260,14 +261,14 @@ impl EndpointKeys {
     /// Returns the value of `webhook-signature`: the signature of each key valid at `now`,
     /// separated by spaces.
     pub fn sign(&self, id: &str, now: Timestamp, body: &[u8]) -> String {
-        let sign = |timed: &Timed| match &timed.key {
+        let sign = |timed: &TimedKey| match &timed.key {
             Key::Secret(secret) => secret.sign(id, now, body),
             Key::Ed25519(pair) => pair.sign(id, now, body),
         };
         self.signing(now).map(sign).collect::<Vec<_>>().join(" ")
     }
 
-    fn signing(&self, now: Timestamp) -> impl Iterator<Item = &Timed> {
+    fn signing(&self, now: Timestamp) -> impl Iterator<Item = &TimedKey> {
         self.0
             .iter()
             .filter(move |timed| timed.until.is_none_or(|until| until > now))

@@ -8,7 +8,7 @@ mod worker;
 
 pub use deliver::WebhookEndpoint;
 pub use deliver::{ATTEMPT_TIMEOUT, NOT_PUBLIC};
-pub(crate) use endpoints::GivenKeys;
+pub(crate) use endpoints::ConfiguredKeys;
 pub use endpoints::{Endpoint, Endpoints, MAX_OVERLAP};
 pub use keys::{EndpointKeys, InvalidKeys, KeyKind};
 pub use sign::{InvalidKeyPair, InvalidSecret, WebhookKeyPair, WebhookSecret};

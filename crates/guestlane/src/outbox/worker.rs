@@ -16,8 +16,8 @@ use tokio::sync::{Semaphore, watch};
 use tracing::{Instrument, Span, debug, error, field::Empty, info, info_span, warn};
 
 use super::{
-    deliver::{ATTEMPT_TIMEOUT, Tried, WebhookEndpoint},
-    endpoints::{Endpoint, Endpoints, GivenKeys},
+    deliver::{ATTEMPT_TIMEOUT, DeliveryAttempt, WebhookEndpoint},
+    endpoints::{ConfiguredKeys, Endpoint, Endpoints},
 };
 use crate::{Error, WebhookConfig, Workspace};
 use guestlane_core::event::Event;
@@ -38,7 +38,7 @@ const WARN_EVERY: Duration = Duration::from_secs(10);
 /// The outbox of one process. Clones are cheap and share their state.
 #[derive(Debug, Clone)]
 pub struct Outbox {
-    receivers: Arc<[EndpointWorker]>,
+    endpoint_count: Arc<[EndpointWorker]>,
     endpoints: Endpoints,
     /// Held while the endpoints are read, so that an older result cannot replace a newer one.
     reading: Arc<tokio::sync::Mutex<()>>,
@@ -106,13 +106,18 @@ impl Outbox {
             receivers.push(EndpointWorker {
                 number: endpoint.number,
                 outage: Outage::of(format!("webhook receiver {}", endpoint.number).into()),
-                crm: WebhookEndpoint::new(url.clone(), crm.networks, &crm.trust, clock.clone())?,
+                crm: WebhookEndpoint::new(
+                    url.clone(),
+                    crm.egress_policy,
+                    &crm.tls_roots,
+                    clock.clone(),
+                )?,
                 room: Semaphore::new(CONCURRENCY),
                 endpoint: ArcSwap::from_pointee(endpoint),
             });
         }
         Ok(Self {
-            receivers: receivers.into(),
+            endpoint_count: receivers.into(),
             endpoints,
             reading: Arc::default(),
             fail_points: state.store.fail_points().clone(),
@@ -125,12 +130,12 @@ impl Outbox {
 
     /// Returns the number of endpoints.
     pub fn receivers(&self) -> usize {
-        self.receivers.len()
+        self.endpoint_count.len()
     }
 
     /// Returns the endpoints as this process knows them.
     pub fn endpoints(&self) -> Vec<Arc<Endpoint>> {
-        self.receivers
+        self.endpoint_count
             .iter()
             .map(|receiver| receiver.endpoint.load_full())
             .collect()
@@ -142,7 +147,7 @@ impl Outbox {
     /// Returns an error if the store fails. The known keys stay in use.
     pub async fn read_endpoints(&self) -> Result<(), Error> {
         let _alone = self.reading.lock().await;
-        self.know(self.endpoints.read().await?);
+        self.apply_endpoints(self.endpoints.read().await?);
         Ok(())
     }
 
@@ -153,7 +158,7 @@ impl Outbox {
     pub(crate) fn other_keys(
         &self,
         crm: Option<&WebhookConfig>,
-    ) -> Result<Option<GivenKeys>, Error> {
+    ) -> Result<Option<ConfiguredKeys>, Error> {
         self.endpoints.other_keys(crm)
     }
 
@@ -164,11 +169,11 @@ impl Outbox {
     ///
     /// # Errors
     /// Returns an error if the store fails. The previous keys stay in use.
-    pub(crate) async fn use_keys(&self, new: GivenKeys) -> Result<(), Error> {
+    pub(crate) async fn replace_keys(&self, new: ConfiguredKeys) -> Result<(), Error> {
         let _alone = self.reading.lock().await;
         let before = self.endpoints.replace_given(new);
         match self.endpoints.open().await {
-            Ok(endpoints) => self.know(endpoints),
+            Ok(endpoints) => self.apply_endpoints(endpoints),
             Err(error) => {
                 self.endpoints.replace_given(before);
                 return Err(error);
@@ -177,8 +182,8 @@ impl Outbox {
         Ok(())
     }
 
-    fn know(&self, endpoints: Vec<Endpoint>) {
-        for (receiver, endpoint) in self.receivers.iter().zip(endpoints) {
+    fn apply_endpoints(&self, endpoints: Vec<Endpoint>) {
+        for (receiver, endpoint) in self.endpoint_count.iter().zip(endpoints) {
             if receiver.is_disabled() && endpoint.disabled_at.is_none() {
                 info!(
                     receiver = receiver.number,
@@ -191,7 +196,7 @@ impl Outbox {
 
     /// Returns the event of an opened session, once for each endpoint.
     pub(crate) fn session_created(&self, session: &SessionRecord, now: Timestamp) -> Vec<Event> {
-        self.receivers
+        self.endpoint_count
             .iter()
             .map(|receiver| Event::session_created(session, receiver.number, now))
             .collect()
@@ -204,7 +209,7 @@ impl Outbox {
         let outbox = self.clone();
         tokio::spawn(async move {
             if let Some(receiver) = outbox
-                .receivers
+                .endpoint_count
                 .iter()
                 .find(|receiver| receiver.number == event.receiver)
             {
@@ -243,7 +248,7 @@ impl Outbox {
     /// Returns [`StoreError`] if due events cannot be claimed.
     pub async fn deliver_due(&self) -> Result<DeliveryStats, StoreError> {
         let rounds = self
-            .receivers
+            .endpoint_count
             .iter()
             .map(|receiver| self.deliver_due_to(receiver));
         let rounds = futures_util::future::try_join_all(rounds).await?;
@@ -279,13 +284,13 @@ impl Outbox {
             }
             match tries.next().await {
                 None => return Ok(round),
-                Some(Tried::Settled(DeliveryOutcome::Delivered)) => round.delivered += 1,
+                Some(DeliveryAttempt::Settled(DeliveryOutcome::Delivered)) => round.delivered += 1,
                 Some(
-                    Tried::Settled(DeliveryOutcome::Retry { .. })
-                    | Tried::Gone(_)
-                    | Tried::Local(_),
+                    DeliveryAttempt::Settled(DeliveryOutcome::Retry { .. })
+                    | DeliveryAttempt::Gone(_)
+                    | DeliveryAttempt::Local(_),
                 ) => round.failed += 1,
-                Some(Tried::Settled(DeliveryOutcome::Dead { .. })) => round.dead += 1,
+                Some(DeliveryAttempt::Settled(DeliveryOutcome::Dead { .. })) => round.dead += 1,
             }
         }
     }
@@ -322,10 +327,10 @@ impl Outbox {
                 self.clock.sleep(POLL_INTERVAL).await;
             }
         };
-        futures_util::future::join_all(self.receivers.iter().map(deliver)).await;
+        futures_util::future::join_all(self.endpoint_count.iter().map(deliver)).await;
     }
 
-    async fn try_once(&self, receiver: &EndpointWorker, event: Event) -> Tried {
+    async fn try_once(&self, receiver: &EndpointWorker, event: Event) -> DeliveryAttempt {
         let span = info_span!(
             target: trace_context::TARGET,
             "deliver",
@@ -341,15 +346,17 @@ impl Outbox {
         self.try_in_span(receiver, event).instrument(span).await
     }
 
-    async fn try_in_span(&self, receiver: &EndpointWorker, event: Event) -> Tried {
+    async fn try_in_span(&self, receiver: &EndpointWorker, event: Event) -> DeliveryAttempt {
         let endpoint = receiver.endpoint.load_full();
         let tried = receiver.crm.deliver(&event, &endpoint.keys).await;
-        if matches!(tried, Tried::Gone(_)) {
+        if matches!(tried, DeliveryAttempt::Gone(_)) {
             self.disable(receiver).await;
         }
         let settlement = match &tried {
-            Tried::Settled(settlement) | Tried::Gone(settlement) => settlement.clone(),
-            Tried::Local(reason) => {
+            DeliveryAttempt::Settled(settlement) | DeliveryAttempt::Gone(settlement) => {
+                settlement.clone()
+            }
+            DeliveryAttempt::Local(reason) => {
                 Span::current()
                     .record("error.type", reason)
                     .record("otel.status_code", "ERROR");
@@ -400,7 +407,7 @@ impl Outbox {
                 "failed to record a delivery; the event is delivered again with the same ID",
             );
         }
-        self.fail_points.hit(FailPoint::EventSettled).await;
+        self.fail_points.hit(FailPoint::DeliveryRecorded).await;
         tried
     }
 

@@ -272,7 +272,7 @@ impl SagaExecutor {
 fn fail_point_after(session: &SessionRecord) -> Option<FailPoint> {
     match session.state {
         SessionState::Open => Some(FailPoint::OpenStored),
-        SessionState::NeedsAttention => Some(FailPoint::SetAside),
+        SessionState::NeedsAttention => Some(FailPoint::NeedsAttentionStored),
         SessionState::Failed | SessionState::Parked => Some(FailPoint::FailureStored),
         SessionState::Admitted
         | SessionState::ContactReady

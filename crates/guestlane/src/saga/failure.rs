@@ -27,7 +27,7 @@ pub(crate) enum StepError {
 impl StepError {
     pub(crate) fn tries(&self) -> u32 {
         match self {
-            Self::Call(failed) => failed.tries,
+            Self::Call(failed) => failed.attempts,
             Self::Store(_) | Self::MasterKey(_) | Self::Transition(_) => 0,
         }
     }
@@ -96,7 +96,7 @@ impl SagaExecutor {
             return self.mark_needs_attention(session, run).await;
         }
         let now = self.clock.now();
-        let setback = match (failed.cause.refusal(), failed.wait) {
+        let setback = match (failed.cause.refusal(), failed.retry_after) {
             (Some(_), _) => StepFailure::Rejected {
                 about_us: failed.cause.is_authorization_failure(),
             },
@@ -118,7 +118,8 @@ impl SagaExecutor {
             message: error.redacted(),
         };
         let before = session.clone();
-        let after = session.apply_failure(setback, failed.may_exist, failure, failed.tries, now)?;
+        let after =
+            session.apply_failure(setback, failed.may_exist, failure, failed.attempts, now)?;
         self.commit(self.transition(&before, after, Some(Status::Failed), run))
             .await?;
         Ok(error)

@@ -54,7 +54,7 @@ async fn processes_that_run_at_once_have_a_log_each_and_the_next_one_goes_on_wit
 #[tokio::test]
 async fn a_full_log_is_closed_and_the_next_one_knows_how_it_ended() {
     let mut world = World::new().await;
-    world.config.places.audit.rotate_at = Some(4000);
+    world.config.storage.audit.rotate_at = Some(4000);
     let engine = world.engine().await;
     for _ in 0..30 {
         engine.create(fresh("ann")).await.unwrap();
@@ -123,7 +123,7 @@ async fn a_full_log_is_closed_and_the_next_one_knows_how_it_ended() {
 #[tokio::test]
 async fn the_proof_of_a_session_holds_for_its_records_in_every_log_and_for_no_other() {
     let mut world = World::new().await;
-    world.config.places.audit.rotate_at = Some(400);
+    world.config.storage.audit.rotate_at = Some(400);
     let engine = world.engine().await;
     let (ann, bob) = (
         engine.create(request("ann")).await.unwrap(),
@@ -160,7 +160,7 @@ fn uuid_of(text: &str) -> guestlane_core::session::SessionId {
 async fn with_pseudonyms_the_log_names_nobody_and_whoever_has_the_store_finds_each_guests_records()
 {
     let mut world = World::new().await;
-    world.config.places.audit.guest_ids = GuestIdMode::Pseudonymous;
+    world.config.storage.audit.guest_ids = GuestIdMode::Pseudonymous;
     let engine = world.engine().await;
     for guest in ["ann", "bob", "ann"] {
         engine.create(fresh(guest)).await.unwrap();
@@ -281,7 +281,10 @@ async fn guest_with_a_past(world: &World) -> std::sync::Arc<SessionEngine> {
     engine.create(canary("waiting")).await.unwrap();
     engine.outbox().unwrap().wait_for_initial_deliveries().await;
     world.faults(&["conversation:answer-lost", "crm:500"]);
-    engine.create(canary("set-aside")).await.unwrap_err();
+    engine
+        .create(canary("needs-attention-stored"))
+        .await
+        .unwrap_err();
     world.clock.advance(Duration::from_secs(24 * 3600));
     world.faults(&["crm:500"]);
     let _ = engine.recover_abandoned().await.unwrap();
@@ -303,7 +306,7 @@ pub(crate) async fn erase(engine: &SessionEngine, world: &World) -> ErasureRepor
 #[tokio::test]
 async fn an_erased_guest_is_in_no_file_any_more_and_every_proof_still_holds() {
     let mut world = World::new().await;
-    world.config.places.audit.guest_ids = GuestIdMode::Pseudonymous;
+    world.config.storage.audit.guest_ids = GuestIdMode::Pseudonymous;
     let engine = guest_with_a_past(&world).await;
     let sessions = engine
         .store()
@@ -324,9 +327,9 @@ async fn an_erased_guest_is_in_no_file_any_more_and_every_proof_still_holds() {
     assert!(!files_with_the_canary(&world).is_empty());
 
     let done = erase(&engine, &world).await;
-    assert_eq!((done.sessions, done.events, done.untold), (5, 3, 2));
+    assert_eq!((done.sessions, done.events, done.undelivered), (5, 3, 2));
     assert!(
-        done.bytes_gone && done.plain_records.is_empty() && done.pseudonym.is_some(),
+        done.bytes_removed && done.plain_records.is_empty() && done.pseudonym.is_some(),
         "{done:?}"
     );
     assert_eq!(files_with_the_canary(&world), [""; 0]);

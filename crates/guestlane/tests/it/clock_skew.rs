@@ -153,7 +153,7 @@ async fn an_event_of_a_killed_process_is_delivered_soon_although_the_clock_was_s
 async fn the_pace_of_calls_is_not_changed_by_a_clock_that_is_set() {
     for step in [HOUR, -HOUR] {
         let mut world = world(|_| {}).await;
-        world.config.patience.quota = Some("60/min".parse().unwrap());
+        world.config.call_policy.quota = Some("60/min".parse().unwrap());
         let engine = world.engine().await;
         for guest in ["ann", "bob", "cy"] {
             engine.create(request(guest)).await.unwrap(); // uses up the burst of the rate limit

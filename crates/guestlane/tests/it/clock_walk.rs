@@ -64,8 +64,8 @@ impl Walk {
         .await;
         world.config.surface = OPEN_MESSAGING;
         world.config.credentials.sign_in = TokenRequestAuth::Basic;
-        world.config.cloud.external_source = Some(guestlane_sim::EXTERNAL_SOURCE_ID);
-        world.config.keep_sessions = Some(KEEP);
+        world.config.messaging.external_source = Some(guestlane_sim::EXTERNAL_SOURCE_ID);
+        world.config.retention = Some(KEEP);
         world.give_the_database_a_clock().await;
         let engine = world.engine().await;
         let random = fastrand::Rng::with_seed(seed);
@@ -353,7 +353,7 @@ async fn clocks_that_jump_cost_no_guest_a_second_conversation_and_delete_nothing
 #[tokio::test]
 async fn a_clock_that_is_wrong_for_a_moment_deletes_no_idempotency_key() {
     let mut world = World::new().await;
-    world.config.keep_sessions = Some(KEEP);
+    world.config.retention = Some(KEEP);
     let engine = world.engine().await;
     for guest in ["ann", "bob", "cy"] {
         engine.create(request(guest)).await.unwrap();
@@ -382,7 +382,7 @@ async fn a_session_that_was_opened_while_the_clock_was_behind_is_kept_as_long_as
     let mut world = World::new().await;
     world.config.surface = OPEN_MESSAGING;
     world.config.credentials.sign_in = TokenRequestAuth::Basic;
-    world.config.keep_sessions = Some(KEEP);
+    world.config.retention = Some(KEEP);
     drop(world.state().await);
     if STORE == Kept::InPostgres {
         // On PostgreSQL the database's clock stamps the session; the random walk covers that.

@@ -268,7 +268,7 @@ async fn everything(surface: &Surface) -> Vec<Sent> {
             })
             .await
             .unwrap();
-        world.config.cloud.external_source = None;
+        world.config.messaging.external_source = None;
         let engine = world.engine().await;
         engine
             .create(SessionRequest {

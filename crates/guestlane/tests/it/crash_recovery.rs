@@ -88,7 +88,7 @@ async fn live_until(
     last_words: impl Fn() + Send + Sync + 'static,
 ) {
     let mut config = world.config.clone();
-    config.places.fail_points = death.fail_points(last_words);
+    config.storage.fail_points = death.fail_points(last_words);
     let (clock, hands) = (world.clock(), world.clock.clone());
     let (guest, erase) = (guest.to_owned(), erase.map(str::to_owned));
     let mut life = tokio::spawn(async move {
@@ -185,7 +185,7 @@ async fn drive_to_rest(world: &World, guest: &str) {
         );
         world.clock.advance(Duration::from_secs(301));
     }
-    engine.flush_outbox().await.unwrap();
+    engine.flush_counters().await.unwrap();
 }
 
 /// Asserts that each guest has one contact, one conversation and one event, and that the audit log
@@ -235,8 +235,8 @@ fn copy_files(from: &Path, to: &Path) {
 /// Returns a harness whose logs are full after a few records, and whose guests can be erased.
 async fn world(surface: &Surface) -> World {
     let mut world = World::on(surface).await;
-    world.config.places.audit.rotate_at = Some(900);
-    world.config.places.audit.guest_ids = GuestIdMode::Pseudonymous;
+    world.config.storage.audit.rotate_at = Some(900);
+    world.config.storage.audit.guest_ids = GuestIdMode::Pseudonymous;
     // The state is in memory where possible: thousands of processes crash here, but the disk does
     // not.
     if let Ok(directory) = tempfile::tempdir_in("/dev/shm") {
@@ -250,11 +250,11 @@ async fn world(surface: &Surface) -> World {
 fn keep_state_in(world: &mut World, name: &str) {
     let places = guestlane::StorageConfig::in_directory(&world.directory.path().join(name));
     if crate::STORE == Kept::InAFile {
-        world.config.places.database = places.database;
+        world.config.storage.database = places.database;
     }
-    world.config.places.home = places.home;
-    world.config.places.master_key_file = places.master_key_file;
-    world.config.places.audit.path = places.audit.path;
+    world.config.storage.home = places.home;
+    world.config.storage.master_key_file = places.master_key_file;
+    world.config.storage.audit.path = places.audit.path;
 }
 
 /// Returns the fault that a process needs to reach a fail point.
@@ -267,7 +267,7 @@ fn fault_on_the_way_to(fail_point: FailPoint, surface: &Surface) -> String {
     match fail_point {
         FailPoint::AttemptFailed | FailPoint::LeasesRenewed => "contact:500:first=2".to_owned(),
         FailPoint::RefusalStored => "queue:404:nth=1".to_owned(),
-        FailPoint::StepFailed | FailPoint::FailureStored | FailPoint::TakenUp => {
+        FailPoint::StepFailed | FailPoint::FailureStored | FailPoint::SessionClaimed => {
             format!("{opens}:500:first=4")
         }
         FailPoint::TokenRenewed => format!("{opens}:429:nth=1,retry-after=400"),
@@ -299,15 +299,15 @@ fn fail_points(surface: &Surface) -> impl Iterator<Item = FailPoint> {
 }
 
 const OF_THEIR_OWN: &[FailPoint] = &[
-    FailPoint::SetAside,
-    FailPoint::ContactForgotten,
+    FailPoint::NeedsAttentionStored,
+    FailPoint::ContactRemoved,
     FailPoint::NextKeyStored,
     FailPoint::KeyRevoked,
     FailPoint::PreviousMasterKeyKept,
     FailPoint::MasterKeyReplaced,
     FailPoint::ChunkResealed,
     // These occur only where a store is shared or migrated.
-    FailPoint::RowsTaken,
+    FailPoint::RowsClaimed,
     FailPoint::RowsEnded,
     FailPoint::MoveMarked,
     FailPoint::RowsCopied,
@@ -415,7 +415,7 @@ fn a_guest_of_whom_nothing_identifies_a_contact_is_neither_lost_nor_made_twice()
     for fail_point in fail_points(&WEB_MESSAGING) {
         run(async {
             let mut world = world(&WEB_MESSAGING).await;
-            world.config.cloud.external_source = None;
+            world.config.messaging.external_source = None;
             world.faults(&[&fault_on_the_way_to(fail_point, &WEB_MESSAGING)]);
             let death = Death::at(fail_point, 1);
             live(&world, &death, "ann", None).await;
@@ -574,7 +574,7 @@ fn official_fail_points(surface: &Surface) -> impl Iterator<Item = FailPoint> {
     let more = [
         FailPoint::SignedIn,
         FailPoint::AttemptFailed,
-        FailPoint::ContactMade,
+        FailPoint::ContactCreated,
         FailPoint::ConversationOpened,
         FailPoint::FailureStored,
     ];
@@ -636,7 +636,10 @@ fn every_fault_at_every_step_with_a_death_at_every_fail_point_second_half() {
 
 #[test]
 fn a_process_that_dies_when_it_set_a_session_aside_leaves_it_for_a_person() {
-    for death in [Death::at(FailPoint::SetAside, 1), Death::never()] {
+    for death in [
+        Death::at(FailPoint::NeedsAttentionStored, 1),
+        Death::never(),
+    ] {
         run(async {
             let world = world(&Surface::Rest).await;
             world.faults(&["conversation:answer-lost"]);
@@ -697,7 +700,7 @@ fn a_process_that_dies_when_keys_change_leaves_one_that_signs() {
                 Arc::new(AtomicBool::new(false)),
             );
             let (at, dies, says) = (fail_point, Arc::clone(&armed), Arc::clone(&died));
-            let mut places = world.config.places.clone();
+            let mut places = world.config.storage.clone();
             places.fail_points = FailPoints::new(move |fail_point| {
                 let dies = dies.load(Ordering::SeqCst) && fail_point == at;
                 says.fetch_or(dies, Ordering::SeqCst);

@@ -162,7 +162,10 @@ async fn a_thousand_sessions_with_five_percent_of_answers_lost_are_a_thousand_an
     let state = world.sim.state();
     assert!(state.faults["answer-lost"] > 50, "{:?}", state.faults);
     // The response to the single token request may be among the lost ones.
-    assert_eq!(engine.stats().token_requests(), state.calls["token"]);
+    assert_eq!(
+        engine.platform_metrics().token_requests(),
+        state.calls["token"]
+    );
     assert!(state.calls["token"] <= 2, "{:?}", state.calls);
 }
 
@@ -251,7 +254,7 @@ async fn wrong_credentials_are_told_and_nothing_is_created() {
             .fix
             .contains("verify client credentials and scopes")
     );
-    engine.flush_outbox().await.unwrap();
+    engine.flush_counters().await.unwrap();
     assert_eq!(
         engine.store().error_counts().await.unwrap().auth,
         1,
@@ -287,7 +290,7 @@ async fn a_token_of_an_unregistered_key_is_refused_and_counted() {
         error.advice().code,
         guestlane::error::ErrorCode::GuestTokenRejected
     );
-    engine.flush_outbox().await.unwrap();
+    engine.flush_counters().await.unwrap();
     assert_eq!(
         engine
             .store()
@@ -349,7 +352,7 @@ async fn a_token_is_renewed_ahead_of_its_expiry_and_nobody_waits_for_it() {
     world.clock.advance(std::time::Duration::from_secs(60));
     engine.create(request("cy")).await.unwrap(); // with the new one
     assert_eq!(world.sim.state().tokens_issued, 2);
-    engine.flush_outbox().await.unwrap();
+    engine.flush_counters().await.unwrap();
     assert_eq!(engine.store().error_counts().await.unwrap().total, 0);
 }
 

@@ -38,7 +38,7 @@ fn platform(odd: impl Fn(&Asked) -> Option<Reply> + Send + Sync + 'static) -> Pe
 async fn against(peer: &Peer) -> World {
     let mut world = World::new().await;
     world.config.credentials.hosts = Endpoints::one_origin(peer.url.parse().unwrap());
-    world.config.crm = None;
+    world.config.webhooks = None;
     world
 }
 
@@ -135,7 +135,7 @@ async fn an_id_of_the_platform_stays_one_segment_of_a_path() {
     let mut world = World::on(&OPEN_MESSAGING).await;
     world.config.credentials.hosts = Endpoints::one_origin(peer.url.parse().unwrap());
     world.config.credentials.sign_in = TokenRequestAuth::Basic;
-    world.config.crm = None;
+    world.config.webhooks = None;
     let opened = world.engine().await.create(request("ann")).await.unwrap();
     assert_eq!(opened.session.conversation_id.as_deref(), Some("c/%2e"));
     let changes: Vec<_> = peer

@@ -83,20 +83,20 @@ impl World {
                 trust: TlsRoots::System,
             },
             surface: Surface::Rest,
-            cloud: MessagingConfig::default(),
-            patience: CallPolicy {
+            messaging: MessagingConfig::default(),
+            call_policy: CallPolicy {
                 quota: None,
                 ..CallPolicy::default()
             },
             deadline: Duration::from_secs(60),
-            places,
-            keep_sessions: None,
-            keys: RotationPolicy::default(),
-            crm: Some(WebhookConfig {
+            storage: places,
+            retention: None,
+            key_rotation: RotationPolicy::default(),
+            webhooks: Some(WebhookConfig {
                 urls: vec![sim.crm_url().parse().unwrap()],
                 secret: Some(CRM_SECRET.to_owned().into()),
-                networks: EgressPolicy::Any,
-                trust: TlsRoots::System,
+                egress_policy: EgressPolicy::Any,
+                tls_roots: TlsRoots::System,
             }),
         };
         Self {
@@ -122,8 +122,8 @@ impl World {
         world.config.surface = surface.clone();
         if surface.is_public_api() {
             world.config.credentials.sign_in = TokenRequestAuth::Basic;
-            world.config.cloud.external_source = Some(EXTERNAL_SOURCE_ID);
-            world.config.cloud.move_to_queue = true;
+            world.config.messaging.external_source = Some(EXTERNAL_SOURCE_ID);
+            world.config.messaging.move_to_queue = true;
         }
         world
     }
@@ -192,12 +192,12 @@ impl World {
     }
 
     pub(crate) fn audit_path(&self) -> &Path {
-        &self.config.places.audit.path
+        &self.config.storage.audit.path
     }
 
     /// Opens the stored state, as a process does at its start.
     pub(crate) async fn state(&self) -> Workspace {
-        Workspace::open(&self.config.places, &self.clock())
+        Workspace::open(&self.config.storage, &self.clock())
             .await
             .unwrap()
     }
@@ -226,7 +226,7 @@ impl World {
 
     /// Changes the store directly, without the product.
     pub(crate) fn sql(&self, sql: &str) {
-        match (&self.config.places.database, &self.postgres) {
+        match (&self.config.storage.database, &self.postgres) {
             (Database::Sqlite(path), _) => rusqlite::Connection::open(path)
                 .unwrap()
                 .execute_batch(sql)
@@ -237,7 +237,7 @@ impl World {
 
     /// Returns all bytes that a reader of the store can see.
     pub(crate) fn kept_bytes(&self) -> Vec<u8> {
-        match (&self.config.places.database, &self.postgres) {
+        match (&self.config.storage.database, &self.postgres) {
             (Database::Sqlite(path), _) => std::fs::read(path).unwrap(),
             (Database::Postgres(_), url) => {
                 let url = url.as_ref().unwrap();

@@ -17,11 +17,11 @@ async fn over_tls(surface: &Surface) -> World {
     .await;
     let trust = TlsRoots::from_pem(world.sim.ca_pem().unwrap().as_bytes()).unwrap();
     world.config.credentials.trust = trust.clone();
-    world.config.crm.as_mut().unwrap().trust = trust;
+    world.config.webhooks.as_mut().unwrap().tls_roots = trust;
     world.config.surface = surface.clone();
     if surface.is_public_api() {
         world.config.credentials.sign_in = TokenRequestAuth::Basic;
-        world.config.cloud.external_source = Some(EXTERNAL_SOURCE_ID);
+        world.config.messaging.external_source = Some(EXTERNAL_SOURCE_ID);
     }
     world
 }

@@ -26,7 +26,7 @@ fn sealed(world: &World) -> Vec<(String, Vec<u8>)> {
         ("'the signing key ' || kid", "signing_key", "sealed"),
         ("'a guest session''s token'", "session", "guest_session"),
     ];
-    let select = |(name, table, column): (&str, &str, &str)| match &world.config.places.database {
+    let select = |(name, table, column): (&str, &str, &str)| match &world.config.storage.database {
         Database::Sqlite(_) => {
             format!("SELECT {name} || ':' || hex({column}) FROM {table} WHERE {column} IS NOT NULL")
         }
@@ -52,7 +52,7 @@ fn sealed(world: &World) -> Vec<(String, Vec<u8>)> {
 }
 
 fn column(world: &World, sql: &str) -> Vec<String> {
-    match &world.config.places.database {
+    match &world.config.storage.database {
         Database::Sqlite(path) => {
             let store = rusqlite::Connection::open(path).unwrap();
             let mut select = store.prepare(sql).unwrap();
@@ -145,7 +145,7 @@ async fn create(engine: &Arc<SessionEngine>, guests: &[&str]) -> Vec<CreatedSess
         opened.push(engine.create(request(guest)).await.unwrap());
     }
     engine.outbox().unwrap().wait_for_initial_deliveries().await;
-    engine.flush_outbox().await.unwrap();
+    engine.flush_counters().await.unwrap();
     opened
 }
 
@@ -168,7 +168,7 @@ async fn assert_replayed(world: &World, engine: &Arc<SessionEngine>, before: &[C
 /// Rotates the master key once the tasks of dropped engines have ended.
 async fn rotate(world: &World) -> Result<Resealed, Error> {
     for _ in 0..10_000 {
-        match rotate_master_key(&world.config.places, &world.clock()).await {
+        match rotate_master_key(&world.config.storage, &world.clock()).await {
             Err(
                 Error::MasterKey(MasterKeyError::InUse(_)) | Error::Store(StoreError::InUse(_)),
             ) => tokio::task::yield_now().await,
@@ -191,7 +191,7 @@ async fn after_a_rotation_the_new_key_alone_opens_everything_and_nothing_else_ha
         .unwrap();
     let (before, old) = (
         secrets(&world, &api_key).await,
-        key_in_file(&world.config.places),
+        key_in_file(&world.config.storage),
     );
     assert_opened_by_all_of(&world, &old);
 
@@ -204,12 +204,12 @@ async fn after_a_rotation_the_new_key_alone_opens_everything_and_nothing_else_ha
             guest_sessions: 3
         }
     );
-    let new = key_in_file(&world.config.places);
+    let new = key_in_file(&world.config.storage);
     assert_opened_by_all_of(&world, &new);
     assert_opened_by_none_of(&world, &old);
     assert!(
-        !beside(&world.config.places, "previous").exists()
-            && !beside(&world.config.places, "next").exists()
+        !beside(&world.config.storage, "previous").exists()
+            && !beside(&world.config.storage, "next").exists()
     );
     assert_eq!(secrets(&world, &api_key).await, before);
     assert_replayed(&world, &world.engine().await, &opened).await;
@@ -239,15 +239,15 @@ async fn a_session_that_was_left_behind_is_completed_under_the_new_key() {
     world.clock.advance(Duration::from_secs(301));
     engine.create(request("ann")).await.unwrap();
     world.assert_each_guest_once(1);
-    assert_opened_by_all_of(&world, &key_in_file(&world.config.places));
+    assert_opened_by_all_of(&world, &key_in_file(&world.config.storage));
 }
 
 #[tokio::test]
 async fn a_key_that_is_in_use_is_not_rotated() {
     let mut world = web().await;
     let engine = world.engine().await;
-    let old = key_in_file(&world.config.places);
-    let refused = rotate_master_key(&world.config.places, &world.clock()).await;
+    let old = key_in_file(&world.config.storage);
+    let refused = rotate_master_key(&world.config.storage, &world.clock()).await;
     assert!(
         matches!(refused, Err(Error::MasterKey(MasterKeyError::InUse(_)))),
         "{refused:?}"
@@ -255,8 +255,8 @@ async fn a_key_that_is_in_use_is_not_rotated() {
     drop(engine);
     // The engine gets the same key as a value instead of from the file. The lock of the SQLite
     // store shows that the key is in use.
-    let places = world.config.places.clone();
-    world.config.places.master_key = Some(old.clone().into());
+    let places = world.config.storage.clone();
+    world.config.storage.master_key = Some(old.clone().into());
     let state = world.state().await;
     if world.postgres.is_none() {
         let refused = rotate_master_key(&places, &world.clock()).await;
@@ -271,7 +271,7 @@ async fn a_key_that_is_in_use_is_not_rotated() {
             && !beside(&places, "next").exists()
             && !beside(&places, "previous").exists()
     );
-    world.config.places = places;
+    world.config.storage = places;
     rotate(&world).await.unwrap();
 }
 
@@ -279,17 +279,17 @@ async fn a_key_that_is_in_use_is_not_rotated() {
 async fn a_key_of_another_store_is_not_rotated() {
     let world = web().await;
     drop(world.engine().await);
-    fs::write(&world.config.places.master_key_file, key(9)).unwrap();
+    fs::write(&world.config.storage.master_key_file, key(9)).unwrap();
     assert!(rotate(&world).await.is_err());
     assert!(
-        !beside(&world.config.places, "previous").exists()
-            && key_in_file(&world.config.places) == key(9)
+        !beside(&world.config.storage, "previous").exists()
+            && key_in_file(&world.config.storage) == key(9)
     );
 }
 
 fn given(world: &mut World, current: u8, previous: Option<u8>) {
-    world.config.places.master_key = Some(key(current).into());
-    world.config.places.master_key_previous = previous.map(|byte| key(byte).into());
+    world.config.storage.master_key = Some(key(current).into());
+    world.config.storage.master_key_previous = previous.map(|byte| key(byte).into());
 }
 
 #[tokio::test]
@@ -307,7 +307,7 @@ async fn a_fleet_goes_from_one_key_to_another_without_a_stop() {
     assert_replayed(&world, &second, &opened).await;
     drop(first);
 
-    let resealed = reseal_by_given_keys(&world.config.places, &world.clock())
+    let resealed = reseal_by_given_keys(&world.config.storage, &world.clock())
         .await
         .unwrap();
     assert_eq!((resealed.guest_sessions, resealed.signing_keys), (2, 1));
@@ -339,7 +339,7 @@ async fn a_node_that_drives_a_session_while_it_is_resealed_does_not_write_the_ol
         async move { engine.create(request("ann")).await }
     });
     world.hanging().await;
-    let resealed = reseal_by_given_keys(&world.config.places, &world.clock())
+    let resealed = reseal_by_given_keys(&world.config.storage, &world.clock())
         .await
         .unwrap();
     assert_eq!(resealed.guest_sessions, 1);
@@ -360,7 +360,7 @@ async fn keys_that_are_given_and_do_not_fit_together_are_refused_by_their_names(
     drop(world.engine().await);
     let refused = |error: Error| error.to_string();
     assert!(refused(rotate(&world).await.unwrap_err()).contains("GUESTLANE_MASTER_KEY: is set"));
-    let error = reseal_by_given_keys(&world.config.places, &world.clock())
+    let error = reseal_by_given_keys(&world.config.storage, &world.clock())
         .await
         .unwrap_err();
     assert!(refused(error).contains("GUESTLANE_MASTER_KEY_PREVIOUS: is not set"));
@@ -369,8 +369,8 @@ async fn keys_that_are_given_and_do_not_fit_together_are_refused_by_their_names(
         world.try_lane().await.is_err(),
         "neither key is the store's"
     );
-    world.config.places.master_key = None;
-    let error = reseal_by_given_keys(&world.config.places, &world.clock())
+    world.config.storage.master_key = None;
+    let error = reseal_by_given_keys(&world.config.storage, &world.clock())
         .await
         .unwrap_err();
     assert!(refused(error).contains("GUESTLANE_MASTER_KEY: is not set"));
@@ -385,7 +385,7 @@ async fn keys_that_are_given_and_do_not_fit_together_are_refused_by_their_names(
 async fn a_value_that_neither_key_opens_ends_the_rotation_and_the_previous_key_stays() {
     let world = web().await;
     let opened = create(&world.engine().await, &["ann"]).await;
-    let old = key_in_file(&world.config.places);
+    let old = key_in_file(&world.config.storage);
     world.sql(match world.postgres {
         None => "UPDATE session SET guest_session = x'00112233445566778899aabbccddeeff'",
         Some(_) => "UPDATE session SET guest_session = '\\x00112233445566778899aabbccddeeff'",
@@ -393,7 +393,7 @@ async fn a_value_that_neither_key_opens_ends_the_rotation_and_the_previous_key_s
     let error = rotate(&world).await.unwrap_err().to_string();
     assert!(error.contains(&opened[0].session.id.to_string()), "{error}");
     assert_eq!(
-        fs::read_to_string(beside(&world.config.places, "previous"))
+        fs::read_to_string(beside(&world.config.storage, "previous"))
             .unwrap()
             .trim(),
         old
@@ -446,7 +446,7 @@ mod deaths {
     /// that point.
     async fn rotate_and_die(world: &World, at: FailPoint, nth: usize) -> bool {
         let (passed, died) = (AtomicUsize::new(0), Arc::new(AtomicBool::new(false)));
-        let mut places = world.config.places.clone();
+        let mut places = world.config.storage.clone();
         let dies = Arc::clone(&died);
         places.fail_points = FailPoints::new(move |fail_point| {
             let here = fail_point == at && passed.fetch_add(1, Ordering::SeqCst) + 1 == nth;
@@ -488,7 +488,7 @@ mod deaths {
             let opened = create(&world.engine().await, &["ann", "bob"]).await;
             let (before, old) = (
                 secrets(&world, &api_key).await,
-                key_in_file(&world.config.places),
+                key_in_file(&world.config.storage),
             );
             assert!(
                 rotate_and_die(&world, fail_point, nth).await,
@@ -505,10 +505,10 @@ mod deaths {
             // it.
             rotate_and_die(&world, fail_point, nth).await;
             rotate(&world).await.unwrap();
-            assert_opened_by_all_of(&world, &key_in_file(&world.config.places));
+            assert_opened_by_all_of(&world, &key_in_file(&world.config.storage));
             assert_opened_by_none_of(&world, &old);
             assert!(
-                !beside(&world.config.places, "previous").exists(),
+                !beside(&world.config.storage, "previous").exists(),
                 "{fail_point} {nth}"
             );
             assert_eq!(
@@ -535,9 +535,9 @@ mod deaths {
             "CREATE TEMP TABLE another AS SELECT * FROM session; {}",
             another.repeat(1009)
         ));
-        let old = key_in_file(&world.config.places);
+        let old = key_in_file(&world.config.storage);
         assert!(rotate_and_die(&world, FailPoint::ChunkResealed, 2).await);
-        let new = key_in_file(&world.config.places);
+        let new = key_in_file(&world.config.storage);
         assert_eq!(
             (opened_by(&world, &old).0, opened_by(&world, &new).0),
             (510, opened_by(&world, &new).1 - 510)
@@ -570,8 +570,11 @@ mod deaths {
             name.replace('\'', "''")
         );
         given(&mut world, 2, Some(1));
-        let (database, postgres) = (world.config.places.database.clone(), world.postgres.clone());
-        world.config.places.fail_points = FailPoints::new(move |fail_point| {
+        let (database, postgres) = (
+            world.config.storage.database.clone(),
+            world.postgres.clone(),
+        );
+        world.config.storage.fail_points = FailPoints::new(move |fail_point| {
             if fail_point == FailPoint::ChunkResealed {
                 match &database {
                     Database::Sqlite(path) => rusqlite::Connection::open(path)
@@ -585,7 +588,7 @@ mod deaths {
             }
             false
         });
-        let refused = reseal_by_given_keys(&world.config.places, &world.clock()).await;
+        let refused = reseal_by_given_keys(&world.config.storage, &world.clock()).await;
         assert!(
             matches!(
                 refused,

@@ -25,7 +25,7 @@ async fn of(surface: Surface, change: impl FnOnce(&mut guestlane_sim::Options)) 
     let mut world = World::with(change).await;
     world.config.surface = surface;
     world.config.credentials.sign_in = TokenRequestAuth::Basic;
-    world.config.cloud.external_source = Some(EXTERNAL_SOURCE_ID);
+    world.config.messaging.external_source = Some(EXTERNAL_SOURCE_ID);
     world
 }
 
@@ -163,7 +163,7 @@ async fn the_guest_sessions_token_is_in_no_file_in_no_event_and_in_no_record() {
         )
         .contains(token.expose())
     );
-    let state = Workspace::open_read_only(&world.config.places, &world.clock())
+    let state = Workspace::open_read_only(&world.config.storage, &world.clock())
         .await
         .unwrap();
     assert_eq!(
@@ -203,7 +203,7 @@ async fn a_guest_who_comes_back_costs_no_second_contact_however_the_contact_is_f
         (None, ContactDetails::default()),
     ] {
         let mut world = web().await;
-        world.config.cloud.external_source = source;
+        world.config.messaging.external_source = source;
         let wish = SessionRequest {
             contact_details,
             ..request("ann")
@@ -240,7 +240,7 @@ async fn a_contact_that_nothing_identifies_is_never_asked_for_twice_and_the_gues
         "contact:reset-after",
     ] {
         let mut world = web().await;
-        world.config.cloud.external_source = None;
+        world.config.messaging.external_source = None;
         world.faults(&[fault]);
         let opened = world.engine().await.create(request("ann")).await.unwrap();
         assert!(
@@ -256,7 +256,7 @@ async fn a_contact_that_nothing_identifies_is_never_asked_for_twice_and_the_gues
     }
     // A call that certainly had no effect is repeated.
     let mut world = web().await;
-    world.config.cloud.external_source = None;
+    world.config.messaging.external_source = None;
     world.faults(&["contact:429:first=2"]);
     world.engine().await.create(request("ann")).await.unwrap();
     let state = world.sim.state();
@@ -295,7 +295,7 @@ async fn an_identifier_that_is_taken_at_this_moment_is_looked_up() {
 async fn a_flow_that_knows_no_queues_is_helped() {
     for surface in [WEB_MESSAGING, OPEN_MESSAGING] {
         let mut world = of(surface, |options| options.flow = Flow::Ignores).await;
-        world.config.cloud.move_to_queue = true;
+        world.config.messaging.move_to_queue = true;
         let engine = world.engine().await;
         engine
             .create(SessionRequest {
@@ -321,7 +321,7 @@ async fn a_flow_that_knows_no_queues_is_helped() {
 #[tokio::test]
 async fn what_is_done_of_an_arrangement_is_not_done_again() {
     let mut world = of(WEB_MESSAGING, |options| options.flow = Flow::Ignores).await;
-    world.config.cloud.move_to_queue = true;
+    world.config.messaging.move_to_queue = true;
     let engine = world.engine().await;
     world.faults(&["transfer:500:nth=1"]);
     let wish = SessionRequest {
@@ -630,7 +630,7 @@ async fn a_session_that_is_new_costs_no_look_at_the_history() {
 #[tokio::test]
 async fn a_presence_event_opens_the_conversation_or_the_caller_is_told_what_to_do() {
     let mut world = web().await;
-    world.config.cloud.first_message = FirstMessage::Join;
+    world.config.messaging.first_message = FirstMessage::Join;
     world.engine().await.create(request("ann")).await.unwrap();
     assert_eq!(
         bodies(&world, "message")[0]["message"]["events"][0]["presence"]["type"],
@@ -638,7 +638,7 @@ async fn a_presence_event_opens_the_conversation_or_the_caller_is_told_what_to_d
     );
 
     let mut world = of(WEB_MESSAGING, |options| options.join_opens = false).await;
-    world.config.cloud.first_message = FirstMessage::Join;
+    world.config.messaging.first_message = FirstMessage::Join;
     let error = create_refused(&world, "ann").await;
     assert!(
         error.advice().fix.contains("GENESYS_FIRST_MESSAGE"),
@@ -728,7 +728,7 @@ async fn attributes_that_do_not_fit_beside_ours_are_refused_before_anything_is_s
 async fn a_guest_token_goes_along_to_the_last_byte_and_not_beyond() {
     for (spare, sent) in [(0, true), (-1, false)] {
         let mut world = web().await;
-        world.config.cloud.send_guest_token = true;
+        world.config.messaging.send_guest_token = true;
         let engine = world.engine().await;
         let first = engine
             .create(SessionRequest {
@@ -775,7 +775,7 @@ async fn a_guest_token_goes_along_to_the_last_byte_and_not_beyond() {
 #[tokio::test]
 async fn the_guest_token_goes_with_the_attributes_where_it_is_asked_for_and_fits() {
     let mut world = web().await;
-    world.config.cloud.send_guest_token = true;
+    world.config.messaging.send_guest_token = true;
     let engine = world.engine().await;
     let opened = engine.create(request("ann")).await.unwrap();
     let wide = Attributes::from_pairs([("a", "x".repeat(1500))]).unwrap();
@@ -994,7 +994,7 @@ async fn a_contact_that_the_platform_has_forgotten_is_made_again_once() {
         for with_source in [false, true] {
             let mut world = World::on(&surface).await;
             if !with_source {
-                world.config.cloud.external_source = None;
+                world.config.messaging.external_source = None;
             }
             let engine = world.engine().await;
             let first = engine.create(request("ann")).await.unwrap().session;
@@ -1026,7 +1026,7 @@ async fn a_contact_that_the_platform_has_forgotten_is_made_again_once() {
 #[tokio::test]
 async fn a_guest_whose_forgotten_contact_cannot_be_made_again_is_connected_without_one() {
     let mut world = World::on(&WEB_MESSAGING).await;
-    world.config.cloud.external_source = None;
+    world.config.messaging.external_source = None;
     let engine = world.engine().await;
     engine.create(request("ann")).await.unwrap();
     world.sim.forget_contacts();
@@ -1048,13 +1048,13 @@ async fn a_guest_whose_forgotten_contact_cannot_be_made_again_is_connected_witho
 #[tokio::test]
 async fn a_process_that_dies_while_it_replaces_a_contact_makes_no_two() {
     use guestlane_runtime::{FailPoint, FailPoints};
-    for fail_point in [FailPoint::ContactForgotten, FailPoint::ContactMade] {
+    for fail_point in [FailPoint::ContactRemoved, FailPoint::ContactCreated] {
         let mut world = World::on(&OPEN_MESSAGING).await;
-        world.config.cloud.external_source = None;
+        world.config.messaging.external_source = None;
         world.engine().await.create(request("ann")).await.unwrap();
         world.sim.forget_contacts();
         let mut config = world.config.clone();
-        config.places.fail_points = FailPoints::new(move |passed| passed == fail_point);
+        config.storage.fail_points = FailPoints::new(move |passed| passed == fail_point);
         let dying = guestlane::SessionEngine::open(config, world.clock())
             .await
             .unwrap();

@@ -16,7 +16,7 @@ use crate::harness::{SALES, WEB_MESSAGING, World, crowd, request, tell};
 async fn world(clients: u16, quota: &str) -> World {
     let quota: Rate = quota.parse().unwrap();
     let mut world = with(clients, |options| options.quota = Some(quota)).await;
-    world.config.patience.quota = Some(quota);
+    world.config.call_policy.quota = Some(quota);
     world
 }
 
@@ -90,7 +90,7 @@ async fn a_batch_of_3000_calls_uses_97_percent_of_the_quota_with_one_oauth_clien
         world.assert_each_guest_once(1500);
         let seconds = world.clock.now().since(before).as_secs_f64();
         let state = world.sim.state();
-        let calls = engine.stats().calls();
+        let calls = engine.platform_metrics().calls();
         let used = calls as f64 / seconds / (100.0 * f64::from(clients));
         tell(&format!(
             "{clients} clients: {calls} calls in {seconds:.2} s, {:.1} % of the quota, {} answered 429",
@@ -116,7 +116,7 @@ async fn for_30_minutes_at_300_calls_a_minute_99_percent_of_the_quota_are_used()
     assert_eq!(batch(&engine, 4500).await, 0);
     world.assert_each_guest_once(4500);
     let (calls, minutes) = (
-        engine.stats().calls(),
+        engine.platform_metrics().calls(),
         world.clock.now().since(before).as_secs_f64() / 60.0,
     );
     let used = calls as f64 / minutes / 300.0;
@@ -159,7 +159,7 @@ async fn two_programs_on_one_oauth_client_share_its_quota_and_neither_loses_a_gu
     );
     world.assert_each_guest_once(300);
     let (calls, throttled) = (
-        one.stats().calls() + two.stats().calls(),
+        one.platform_metrics().calls() + two.platform_metrics().calls(),
         world.sim.state().throttled,
     );
     let minutes = world.clock.now().since(before).as_secs_f64() / 60.0;
@@ -179,16 +179,19 @@ async fn two_programs_on_one_oauth_client_share_its_quota_and_neither_loses_a_gu
 #[tokio::test]
 async fn an_endpoint_that_allows_less_is_learnt_from_its_answers() {
     let mut world = with(1, |options| {
-        options.quota = Some(Rate::CLOUD);
+        options.quota = Some(Rate::PLATFORM_DEFAULT);
         options.endpoint_quotas = vec![("contact".parse().unwrap(), "60/min".parse().unwrap())];
     })
     .await;
-    world.config.patience.quota = Some(Rate::CLOUD);
+    world.config.call_policy.quota = Some(Rate::PLATFORM_DEFAULT);
     world.config.deadline = Duration::from_secs(600);
     let engine = world.engine().await;
     assert_eq!(batch(&engine, 200).await, 0);
     world.assert_each_guest_once(200);
-    let (calls, throttled) = (engine.stats().calls(), world.sim.state().throttled);
+    let (calls, throttled) = (
+        engine.platform_metrics().calls(),
+        world.sim.state().throttled,
+    );
     assert!(
         throttled * 100 <= calls,
         "{throttled} of {calls} answered 429"
@@ -224,7 +227,7 @@ async fn a_client_with_wrong_credentials_or_without_a_permission_is_left_out_and
     let engine = world.engine().await;
     assert_eq!(batch(&engine, 300).await, 0);
     world.assert_each_guest_once(300);
-    let clients = engine.clients();
+    let clients = engine.client_usage();
     assert!(
         clients[0].calls > 100 && clients[2].calls > 100 && clients[1].calls <= 2,
         "{clients:?}"
@@ -237,11 +240,15 @@ async fn a_client_with_wrong_credentials_or_without_a_permission_is_left_out_and
         options.quota = Some(Rate::REST);
     })
     .await;
-    world.config.patience.quota = Some(Rate::REST);
+    world.config.call_policy.quota = Some(Rate::REST);
     let engine = world.engine().await;
     assert_eq!(batch(&engine, 300).await, 0);
     world.assert_each_guest_once(300);
-    assert!(engine.clients()[0].left_out, "{:?}", engine.clients());
+    assert!(
+        engine.client_usage()[0].left_out,
+        "{:?}",
+        engine.client_usage()
+    );
     let refused = world
         .journal("conversation")
         .iter()
@@ -270,7 +277,7 @@ async fn clients_of_one_organization_are_used_together_on_the_official_surfaces_
     let mut world = with(2, |options| options.quota = Some("60/min".parse().unwrap())).await;
     world.config.surface = WEB_MESSAGING;
     world.config.credentials.sign_in = TokenRequestAuth::Basic;
-    world.config.patience.quota = Some("60/min".parse().unwrap());
+    world.config.call_policy.quota = Some("60/min".parse().unwrap());
     world.config.deadline = Duration::from_secs(600);
     let engine = world.engine().await;
     assert!(crowd(&engine, 30, 4).await.iter().all(Result::is_ok));
@@ -281,24 +288,24 @@ async fn clients_of_one_organization_are_used_together_on_the_official_surfaces_
         "each is asked whose it is"
     );
     assert!(
-        engine.clients().iter().all(|client| client.calls > 30),
+        engine.client_usage().iter().all(|client| client.calls > 30),
         "{:?}",
-        engine.clients()
+        engine.client_usage()
     );
 }
 
 #[tokio::test]
 async fn on_the_official_surfaces_a_client_that_cannot_sign_in_stops_nobody() {
-    let mut world = with(3, |options| options.quota = Some(Rate::CLOUD)).await;
+    let mut world = with(3, |options| options.quota = Some(Rate::PLATFORM_DEFAULT)).await;
     world.config.surface = WEB_MESSAGING;
     world.config.credentials.sign_in = TokenRequestAuth::Basic;
-    world.config.patience.quota = Some(Rate::CLOUD);
+    world.config.call_policy.quota = Some(Rate::PLATFORM_DEFAULT);
     world.config.credentials.clients[0].secret = "wrong".to_owned().into();
     let engine = world.engine().await;
     assert!(crowd(&engine, 20, 4).await.iter().all(Result::is_ok));
     world.assert_each_guest_once(20);
     let left_out: Vec<_> = engine
-        .clients()
+        .client_usage()
         .iter()
         .map(|client| client.left_out)
         .collect();
@@ -320,7 +327,7 @@ async fn when_the_tokens_of_all_clients_are_revoked_at_once_each_is_renewed_and_
         engine.create(request(&format!("late-{n}"))).await.unwrap();
     }
     world.assert_each_guest_once(70);
-    assert!(engine.clients().iter().all(|client| !client.left_out));
+    assert!(engine.client_usage().iter().all(|client| !client.left_out));
 }
 
 #[tokio::test]
@@ -345,7 +352,11 @@ async fn a_client_that_was_throttled_is_used_again_when_its_time_is_up() {
     let world = world(2, "100/s").await;
     let engine = world.engine().await;
     assert_eq!(batch(&engine, 60).await, 0);
-    let before: Vec<_> = engine.clients().iter().map(|client| client.calls).collect();
+    let before: Vec<_> = engine
+        .client_usage()
+        .iter()
+        .map(|client| client.calls)
+        .collect();
     for wait in ["", ",retry-after=1"] {
         world.faults(&[&format!("contact:429:first=1{wait}")]);
         assert!(
@@ -364,7 +375,7 @@ async fn a_client_that_was_throttled_is_used_again_when_its_time_is_up() {
         async move { engine.create(request(&format!("more-{n}"))).await.unwrap() }
     });
     more.buffer_unordered(20).collect::<Vec<_>>().await;
-    let clients = engine.clients();
+    let clients = engine.client_usage();
     assert!(
         clients
             .iter()

@@ -329,7 +329,7 @@ async fn a_state_directory_belongs_to_one_platform() {
 #[tokio::test]
 async fn a_quota_that_leaves_no_room_is_told_as_such_and_the_session_completes_later() {
     let mut world = World::new().await;
-    world.config.patience.quota = Some("1/min".parse().unwrap());
+    world.config.call_policy.quota = Some("1/min".parse().unwrap());
     let engine = world.engine().await;
     let error = engine.create(request("ann")).await.unwrap_err();
     assert_eq!(

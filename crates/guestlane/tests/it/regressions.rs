@@ -84,18 +84,18 @@ async fn a_payload_400_is_retried_and_costs_4_calls_and_7_seconds() {
 #[tokio::test]
 async fn retry_after_ignored_no_jitter_no_pacing() {
     let mut world = World::with(|options| options.quota = Some(Rate::REST)).await;
-    world.config.patience.quota = Some(Rate::REST);
+    world.config.call_policy.quota = Some(Rate::REST);
     world.config.deadline = Duration::from_secs(3600);
     let engine = world.engine().await;
     let before = world.clock.now();
     let created = crowd(&engine, 1000, 1000).await;
     assert!(created.iter().all(Result::is_ok), "none lost");
     world.assert_each_guest_once(1000);
-    let calls = engine.stats().calls();
+    let calls = engine.platform_metrics().calls();
     assert!(
-        engine.stats().throttled() * 1000 <= calls,
+        engine.platform_metrics().throttled() * 1000 <= calls,
         "{} of {calls} answered 429",
-        engine.stats().throttled()
+        engine.platform_metrics().throttled()
     );
     let seconds = world.clock.now().since(before).as_secs_f64();
     assert!(

@@ -27,7 +27,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 
 async fn world() -> World {
     let mut world = World::new().await;
-    world.config.keep_sessions = Some(24 * HOUR);
+    world.config.retention = Some(24 * HOUR);
     world
 }
 
@@ -366,7 +366,7 @@ async fn thousands_are_forgotten_in_small_steps_and_a_death_between_them_loses_n
 
     let steps = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&steps);
-    world.config.places.fail_points = FailPoints::new(move |fail_point| {
+    world.config.storage.fail_points = FailPoints::new(move |fail_point| {
         counted.fetch_add(
             usize::from(fail_point == FailPoint::Committed),
             Ordering::SeqCst,
@@ -407,7 +407,7 @@ async fn lane_that_dies(
 ) -> Arc<SessionEngine> {
     let (armed, passed) = (Arc::new(AtomicUsize::new(0)), AtomicUsize::new(0));
     let is_armed = Arc::clone(&armed);
-    world.config.places.fail_points = guestlane_runtime::FailPoints::new(move |fail_point| {
+    world.config.storage.fail_points = guestlane_runtime::FailPoints::new(move |fail_point| {
         fail_point == at
             && is_armed.load(Ordering::SeqCst) == 1
             && passed.fetch_add(1, Ordering::SeqCst) + 1 == nth
@@ -416,6 +416,6 @@ async fn lane_that_dies(
     armed.store(1, Ordering::SeqCst);
     engine.prune().await.unwrap_err();
     drop(engine);
-    world.config.places.fail_points = guestlane_runtime::FailPoints::default();
+    world.config.storage.fail_points = guestlane_runtime::FailPoints::default();
     world.engine().await
 }

@@ -150,7 +150,7 @@ async fn a_running_process_keeps_its_keys_while_the_store_cannot_be_read() {
 #[tokio::test]
 async fn two_processes_that_rotate_at_once_make_one_next_key() {
     let mut world = World::new().await;
-    world.config.keys = RotationPolicy::new(HOUR, Some(2 * HOUR)).unwrap();
+    world.config.key_rotation = RotationPolicy::new(HOUR, Some(2 * HOUR)).unwrap();
     let (one, two) = (world.engine().await, world.engine().await);
     world.clock.advance(HOUR);
     let (by_one, by_two) = tokio::join!(one.rotate_if_due(), two.rotate_if_due());
@@ -175,7 +175,7 @@ async fn two_processes_that_rotate_at_once_make_one_next_key() {
 #[tokio::test]
 async fn on_a_schedule_each_key_is_published_in_time_and_signs_when_the_one_before_is_old() {
     let mut world = World::new().await;
-    world.config.keys = RotationPolicy::new(2 * MINUTE, Some(10 * MINUTE)).unwrap();
+    world.config.key_rotation = RotationPolicy::new(2 * MINUTE, Some(10 * MINUTE)).unwrap();
     let engine = world.engine().await;
     let working = tokio::spawn(guestlane::Workers::new(std::sync::Arc::clone(&engine)).run());
     world.clock().sleep(35 * MINUTE).await;

@@ -10,15 +10,15 @@ use crate::{
 #[tokio::test]
 async fn bytes_that_another_reader_holds_are_gone_after_the_next_start() {
     let mut world = World::new().await;
-    world.config.places.audit.guest_ids = GuestIdMode::Pseudonymous;
+    world.config.storage.audit.guest_ids = GuestIdMode::Pseudonymous;
     let engine = world.engine().await;
     engine.create(canary("one")).await.unwrap();
     engine.outbox().unwrap().wait_for_initial_deliveries().await;
-    let reader = rusqlite::Connection::open(world.config.places.database.file().unwrap()).unwrap();
+    let reader = rusqlite::Connection::open(world.config.storage.database.file().unwrap()).unwrap();
     reader
         .execute_batch("BEGIN; SELECT count(*) FROM session")
         .unwrap();
-    assert!(!erase(&engine, &world).await.bytes_gone);
+    assert!(!erase(&engine, &world).await.bytes_removed);
     assert!(
         !files_with_the_canary(&world).is_empty(),
         "somebody still reads them"

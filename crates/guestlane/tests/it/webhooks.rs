@@ -139,10 +139,10 @@ async fn a_replayed_event_is_the_same_event() {
 #[tokio::test]
 async fn a_crm_in_a_private_network_is_not_called_unless_that_is_allowed() {
     let mut world = World::new().await;
-    let crm = world.config.crm.as_mut().unwrap();
-    crm.networks = EgressPolicy::Public;
+    let crm = world.config.webhooks.as_mut().unwrap();
+    crm.egress_policy = EgressPolicy::Public;
     for host in ["127.0.0.1", "localhost"] {
-        world.config.crm.as_mut().unwrap().urls = vec![
+        world.config.webhooks.as_mut().unwrap().urls = vec![
             world
                 .sim
                 .crm_url()
@@ -170,7 +170,7 @@ async fn a_crm_in_a_private_network_is_not_called_unless_that_is_allowed() {
 #[tokio::test]
 async fn without_a_secret_one_is_made_and_kept() {
     let mut world = World::new().await;
-    world.config.crm.as_mut().unwrap().secret = None;
+    world.config.webhooks.as_mut().unwrap().secret = None;
     let secret = |engine: &SessionEngine| {
         engine.outbox().unwrap().endpoints()[0]
             .keys
@@ -187,7 +187,7 @@ async fn without_a_secret_one_is_made_and_kept() {
 #[tokio::test]
 async fn without_a_crm_there_are_no_events() {
     let mut world = World::new().await;
-    world.config.crm = None;
+    world.config.webhooks = None;
     let engine = world.engine().await;
     engine.create(request("ann")).await.unwrap();
     assert!(
@@ -334,7 +334,7 @@ async fn a_receiver_that_fails_does_not_slow_another_one() {
         let mut world = World::new().await;
         let (bad, good) = (World::new().await, World::new().await);
         bad.faults(&[fault]);
-        world.config.crm.as_mut().unwrap().urls = [&bad, &good]
+        world.config.webhooks.as_mut().unwrap().urls = [&bad, &good]
             .map(|receiver| receiver.sim.crm_url().parse().unwrap())
             .to_vec();
         let engine = world.engine().await;
@@ -435,7 +435,8 @@ async fn who_delivers_late_settles_nothing() {
 /// Returns a harness whose webhook receiver is `peer`.
 async fn told(peer: &Peer) -> World {
     let mut world = World::new().await;
-    world.config.crm.as_mut().unwrap().urls = vec![format!("{}/hook", peer.url).parse().unwrap()];
+    world.config.webhooks.as_mut().unwrap().urls =
+        vec![format!("{}/hook", peer.url).parse().unwrap()];
     world
 }
 
@@ -678,7 +679,7 @@ async fn no_receiver_can_sign_events_for_another_one() {
         World::with(|sim| sim.crm_secret = None).await,
         World::with(|sim| sim.crm_secret = None).await,
     );
-    let crm = world.config.crm.as_mut().unwrap();
+    let crm = world.config.webhooks.as_mut().unwrap();
     crm.urls = [&one, &other]
         .map(|receiver| receiver.sim.crm_url().parse().unwrap())
         .to_vec();
@@ -697,13 +698,13 @@ async fn no_receiver_can_sign_events_for_another_one() {
 #[tokio::test]
 async fn a_rotated_secret_signs_at_once_and_the_one_before_until_the_overlap_ends() {
     let mut world = World::with(|sim| sim.crm_secret = None).await;
-    world.config.crm.as_mut().unwrap().secret = None;
+    world.config.webhooks.as_mut().unwrap().secret = None;
     let engine = world.engine().await;
     let outbox = engine.outbox().unwrap();
     let old = secret_of(&engine, 0);
     let day = Duration::from_secs(86_400);
     let state = world.state().await;
-    let endpoints = Endpoints::new(&state, world.config.crm.as_ref()).unwrap();
+    let endpoints = Endpoints::new(&state, world.config.webhooks.as_ref()).unwrap();
     endpoints
         .rotate(1, KeyKind::Secret, day, world.clock.now())
         .await
@@ -788,7 +789,7 @@ async fn an_endpoint_that_is_gone_gets_no_more_events_until_it_is_enabled() {
     is_gone.store(false, Ordering::Relaxed);
     let state = world.state().await;
     assert!(
-        Endpoints::new(&state, world.config.crm.as_ref())
+        Endpoints::new(&state, world.config.webhooks.as_ref())
             .unwrap()
             .enable(1)
             .await

@@ -333,7 +333,7 @@ async fn an_erased_guest_is_in_no_batch_any_more() {
 async fn a_process_that_dies_with_rows_loses_none() {
     use guestlane::SessionEngine;
     use guestlane_runtime::{FailPoint, FailPoints};
-    for fail_point in [FailPoint::RowsTaken, FailPoint::RowsEnded] {
+    for fail_point in [FailPoint::RowsClaimed, FailPoint::RowsEnded] {
         for nth in 1..4 {
             let world = World::new().await;
             drop(world.engine().await);
@@ -344,7 +344,7 @@ async fn a_process_that_dies_with_rows_loses_none() {
                 std::sync::atomic::AtomicUsize::new(0),
             );
             let dies = died.clone();
-            config.places.fail_points = FailPoints::new(move |passing| {
+            config.storage.fail_points = FailPoints::new(move |passing| {
                 let now = passing == fail_point
                     && passed.fetch_add(1, std::sync::atomic::Ordering::SeqCst) + 1 == nth;
                 if now {
@@ -396,7 +396,7 @@ async fn prune_for(world: &World, engine: &guestlane::SessionEngine, hours: u32)
 #[tokio::test]
 async fn a_session_that_a_row_may_still_ask_for_is_kept_past_its_retention() {
     let mut world = World::new().await;
-    world.config.keep_sessions = Some(24 * HOUR);
+    world.config.retention = Some(24 * HOUR);
     let id = enqueue(&world, rows(3)).await;
     let engine = world.engine().await;
     // A worker opens the sessions of the rows and is killed before it records the results.
@@ -429,7 +429,7 @@ async fn a_session_that_a_row_may_still_ask_for_is_kept_past_its_retention() {
 async fn a_row_that_has_ended_keeps_no_personal_data_and_an_ended_batch_is_deleted_with_its_sessions()
  {
     let mut world = World::new().await;
-    world.config.keep_sessions = Some(24 * HOUR);
+    world.config.retention = Some(24 * HOUR);
     let url = world.postgres.clone().unwrap();
     let ann = ContactDetails::new(
         Some("Ann".into()),

@@ -69,7 +69,7 @@ async fn a_machine_whose_clock_jumps_ahead_takes_no_lease_of_the_others() {
 async fn a_machine_that_is_more_than_two_seconds_off_claims_and_deletes_nothing_until_it_is_right_again()
  {
     let mut world = World::new().await;
-    world.config.keep_sessions = Some(Duration::from_secs(24 * 3600));
+    world.config.retention = Some(Duration::from_secs(24 * 3600));
     world.give_the_database_a_clock().await;
     let (two, clock) = second_machine(&world).await;
     two.create(request("old")).await.unwrap();

@@ -18,7 +18,7 @@ use crate::harness::{World, request};
 /// Opens an engine on the system clock, because the wait for a database is in real time.
 async fn engine(world: &World, database: &str) -> Arc<SessionEngine> {
     let mut config = world.config.clone();
-    config.places.database = database.parse().unwrap();
+    config.storage.database = database.parse().unwrap();
     SessionEngine::open(config, Clock::system()).await.unwrap()
 }
 

@@ -29,10 +29,10 @@ async fn machine_of(world: &World, machine: usize) -> Arc<SessionEngine> {
 pub(crate) fn on_machine(world: &World, machine: usize) -> EngineConfig {
     let mut config = world.config.clone();
     let home = world.directory.path().join(format!("machine-{machine}"));
-    let first = &world.config.places.master_key_file;
-    config.places.master_key = std::fs::read_to_string(first).ok().map(Into::into);
-    config.places.audit.path = home.join("audit/session-audit.jsonl");
-    config.places.home = home;
+    let first = &world.config.storage.master_key_file;
+    config.storage.master_key = std::fs::read_to_string(first).ok().map(Into::into);
+    config.storage.audit.path = home.join("audit/session-audit.jsonl");
+    config.storage.home = home;
     config
 }
 
@@ -128,7 +128,7 @@ async fn four_processes_never_send_more_than_the_quota_of_one() {
         options.quota = Some("100/s".parse::<Rate>().unwrap());
     });
     let mut world = world.await;
-    world.config.patience.quota = Some("100/s".parse().unwrap());
+    world.config.call_policy.quota = Some("100/s".parse().unwrap());
     let engines = join_all((0..4).map(|machine| {
         let config = on_machine(&world, machine);
         async move { SessionEngine::open(config, Clock::system()).await.unwrap() }
@@ -158,7 +158,7 @@ async fn four_processes_never_send_more_than_the_quota_of_one() {
 async fn of_several_processes_one_makes_the_next_key_and_all_know_it() {
     let mut world = World::new().await;
     let day = std::time::Duration::from_secs(86_400);
-    world.config.keys = RotationPolicy::new(day / 24, Some(day)).unwrap();
+    world.config.key_rotation = RotationPolicy::new(day / 24, Some(day)).unwrap();
     drop(world.engine().await);
     let engines = machines(&world, 4).await;
     world.clock.advance(day);
@@ -193,7 +193,7 @@ async fn each_process_has_a_log_of_its_own_and_all_are_proven() {
             .logs(engine.audit_log(), engine.audit_key())
             .await
             .unwrap();
-        let ours: Vec<_> = logs.iter().filter(|log| !log.elsewhere).collect();
+        let ours: Vec<_> = logs.iter().filter(|log| !log.other_node).collect();
         assert_eq!((logs.len(), ours.len()), (3, 1), "machine {n}");
         assert_eq!(
             guestlane_tlog::verify_log(&ours[0].path, state.audit_key(), &[]).unwrap(),
@@ -228,7 +228,7 @@ async fn many_callers_with_one_key_on_several_machines_get_one_session() {
 #[tokio::test]
 async fn processes_that_start_at_once_on_an_empty_database_agree() {
     let world = World::new().await;
-    let places = world.config.places.clone();
+    let places = world.config.storage.clone();
     let open = (0..6).map(|n| {
         let (places, home) = (
             places.clone(),

@@ -21,20 +21,20 @@ use crate::harness::{World, crowd, request};
 async fn world_in_a_file() -> (World, StorageConfig) {
     let mut world = World::new().await;
     let file = StorageConfig::in_directory(&world.directory.path().join("old"));
-    world.config.places.database = file.database;
-    world.config.places.home = file.home;
-    world.config.places.master_key_file = file.master_key_file;
-    world.config.places.audit.path = file.audit.path;
-    world.config.places.audit.rotate_at = Some(20_000);
-    world.config.places.audit.guest_ids = GuestIdMode::Pseudonymous;
+    world.config.storage.database = file.database;
+    world.config.storage.home = file.home;
+    world.config.storage.master_key_file = file.master_key_file;
+    world.config.storage.audit.path = file.audit.path;
+    world.config.storage.audit.rotate_at = Some(20_000);
+    world.config.storage.audit.guest_ids = GuestIdMode::Pseudonymous;
     let engine = world.engine().await;
     assert!(crowd(&engine, 60, 8).await.iter().all(Result::is_ok));
     world.faults(&["crm:500", "conversation:500:first=4"]);
     assert!(engine.create(request("unfinished")).await.is_err());
     engine.outbox().unwrap().wait_for_initial_deliveries().await;
-    engine.flush_outbox().await.unwrap();
+    engine.flush_counters().await.unwrap();
     world.faults(&[]);
-    let places = world.config.places.clone();
+    let places = world.config.storage.clone();
     (world, places)
 }
 
@@ -182,7 +182,7 @@ async fn all_of_it_arrives_and_life_goes_on_where_it_was() {
         told_why.to_string().contains("moved to postgres://"),
         "{told_why}"
     );
-    world.config.places.database = to.parse().unwrap();
+    world.config.storage.database = to.parse().unwrap();
     let engine = world.engine().await;
     assert_eq!(told(&engine).await, before);
     assert!(engine.create(request("guest-7")).await.unwrap().replayed);
@@ -191,7 +191,7 @@ async fn all_of_it_arrives_and_life_goes_on_where_it_was() {
     world.assert_each_guest_once(62);
     let logs = world.proven_logs().await;
     assert!(
-        logs.iter().all(|log| !log.elsewhere),
+        logs.iter().all(|log| !log.other_node),
         "the files are where they were"
     );
     let moves = "SELECT line FROM audit_record WHERE line LIKE '%store.move%'";
@@ -224,13 +224,13 @@ async fn a_move_that_dies_at_any_moment_goes_on_and_neither_store_opens_meanwhil
                 break;
             }
         }
-        world.config.places.database = places.database.clone();
+        world.config.storage.database = places.database.clone();
         let refused = world.try_lane().await.unwrap_err().to_string();
         assert!(
             refused.contains("was interrupted") || refused.contains("was moved to"),
             "{refused}"
         );
-        world.config.places.database = to.parse().unwrap();
+        world.config.storage.database = to.parse().unwrap();
         let refused = world.try_lane().await.unwrap_err();
         assert!(refused.to_string().contains("copied into"), "{refused}");
     }
@@ -365,7 +365,7 @@ async fn a_move_that_is_interrupted_at_each_table_and_abandoned_later_takes_all_
             _ => {}
         }
         engine.outbox().unwrap().deliver_due().await.unwrap();
-        engine.flush_outbox().await.unwrap();
+        engine.flush_counters().await.unwrap();
     }
     let engine = world.engine().await;
     let before = told(&engine).await;
@@ -378,7 +378,7 @@ async fn a_move_that_is_interrupted_at_each_table_and_abandoned_later_takes_all_
         .unwrap()
         .unwrap();
     assert_eq!(copied.rows["api_key"], TABLES.len() as u64);
-    world.config.places.database = to.parse().unwrap();
+    world.config.storage.database = to.parse().unwrap();
     let engine = world.engine().await;
     assert_eq!(told(&engine).await, before);
     assert_eq!(
@@ -408,7 +408,7 @@ async fn a_move_that_is_interrupted_at_each_table_and_abandoned_later_takes_all_
     engine.create(request("new")).await.unwrap();
     let guests = 61 + TABLES.len() as u64 + 1;
     world.assert_each_guest_once(guests);
-    assert!(world.proven_logs().await.iter().all(|log| !log.elsewhere));
+    assert!(world.proven_logs().await.iter().all(|log| !log.other_node));
     let abandoned = "SELECT line FROM audit_record WHERE line LIKE '%store.abandon_move%'";
     assert_eq!(
         guestlane_testkit::column(&to, abandoned).len(),
@@ -440,7 +440,7 @@ async fn rows_that_changed_without_a_word_are_found_and_replaced() {
         .unwrap()
         .unwrap();
     assert_eq!(copied.rows["session"], 60);
-    world.config.places.database = to.parse().unwrap();
+    world.config.storage.database = to.parse().unwrap();
     assert_eq!(told(&*world.engine().await).await, before);
     assert_eq!(
         guestlane_testkit::column(&to, "SELECT client_id FROM platform"),
@@ -585,15 +585,15 @@ async fn a_file_that_somebody_uses_is_not_moved_away_under_them_nor_without_its_
 async fn a_database_with_another_store_in_it_is_left_alone() {
     let (mut world, places) = world_in_a_file().await;
     let file = std::mem::replace(
-        &mut world.config.places.database,
+        &mut world.config.storage.database,
         world.postgres.as_ref().unwrap().parse().unwrap(),
     );
     assert!(matches!(file, Database::Sqlite(_)));
     let old = std::mem::replace(
-        &mut world.config.places,
+        &mut world.config.storage,
         StorageConfig::in_directory(&world.directory.path().join("new")),
     );
-    world.config.places.database = old.database;
+    world.config.storage.database = old.database;
     world
         .engine()
         .await

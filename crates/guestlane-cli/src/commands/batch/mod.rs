@@ -243,8 +243,8 @@ pub(crate) async fn run(global: &Global, args: &Batch) -> anyhow::Result<ExitCod
         } else {
             0.0
         },
-        calls: engine.stats().calls(),
-        throttled: engine.stats().throttled(),
+        calls: engine.platform_metrics().calls(),
+        throttled: engine.platform_metrics().throttled(),
         stopped: stop.map(Stop::name),
     };
     if left == 0 {

@@ -65,7 +65,7 @@ impl Progress {
             return;
         }
         self.told = now;
-        let parts = self.parts(counts, &engine.clients(), now);
+        let parts = self.parts(counts, &engine.client_usage(), now);
         match &self.shown {
             Shown::Line => {
                 let bar = self

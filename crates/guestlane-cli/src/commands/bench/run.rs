@@ -156,26 +156,26 @@ fn settings(
                 .collect(),
             trust: TlsRoots::System,
         },
-        patience: CallPolicy {
+        call_policy: CallPolicy {
             quota,
             ..CallPolicy::default()
         },
         // A long wait is a measured latency, not a failure.
         deadline: Duration::from_secs(600),
-        keep_sessions: None,
-        keys: RotationPolicy::default(),
+        retention: None,
+        key_rotation: RotationPolicy::default(),
         surface,
-        cloud: MessagingConfig::default(),
-        places: StorageConfig {
+        messaging: MessagingConfig::default(),
+        storage: StorageConfig {
             guarantees: plan.guarantees,
             ..StorageConfig::in_directory(directory)
         },
-        crm: match plan.crm {
+        webhooks: match plan.crm {
             true => Some(WebhookConfig {
                 urls: vec![says.crm_url.parse()?],
                 secret: None,
-                networks: EgressPolicy::Any,
-                trust: TlsRoots::System,
+                egress_policy: EgressPolicy::Any,
+                tls_roots: TlsRoots::System,
             }),
             false => None,
         },
@@ -265,7 +265,10 @@ pub(super) async fn run(
     let after = getrusage(UsageWho::RUSAGE_SELF)?;
     working.abort();
 
-    let (sessions, calls) = (args.sessions as f64, engine.stats().calls() as f64);
+    let (sessions, calls) = (
+        args.sessions as f64,
+        engine.platform_metrics().calls() as f64,
+    );
     let good: Vec<_> = latencies.iter().copied().flatten().collect();
     let allowed = quota.map(|rate| rate.per_second() * f64::from(args.clients) * seconds);
     Ok(Figures {
@@ -278,7 +281,7 @@ pub(super) async fn run(
         ),
         latency_ms: Latency::of(good),
         calls_per_session: round(calls / sessions),
-        throttled_percent: round(engine.stats().throttled() as f64 * 100.0 / calls),
+        throttled_percent: round(engine.platform_metrics().throttled() as f64 * 100.0 / calls),
         quota_percent: allowed.map(|allowed| round(calls * 100.0 / allowed)),
         resident_mib: round(after.max_rss() as f64 / 1024.0), // `max_rss` is in KiB
     })

@@ -87,7 +87,7 @@ pub(super) async fn run(
     let attributes = match config.surface {
         Surface::Rest => request.attributes.as_map().clone(),
         Surface::WebMessaging { .. } | Surface::OpenMessaging { .. } => {
-            config.cloud.attributes(request, &token)
+            config.messaging.attributes(request, &token)
         }
     };
     let run = DryRun {
@@ -145,7 +145,7 @@ pub(super) async fn run(
 
 /// Requests a dry run of the contact upsert from the platform, on surfaces that support it.
 async fn contact(config: &EngineConfig, request: &SessionRequest) -> Option<Contact> {
-    let identifiers = config.cloud.identifiers(request);
+    let identifiers = config.messaging.identifiers(request);
     if !config.surface.is_public_api() || identifiers.is_empty() {
         return None;
     }
@@ -154,13 +154,13 @@ async fn contact(config: &EngineConfig, request: &SessionRequest) -> Option<Cont
     let asked = async {
         let platform = GenesysClient::new(
             &config.credentials,
-            config.patience,
+            config.call_policy,
             clock,
             FailPoints::default(),
         )?;
         Ok::<_, anyhow::Error>(
             platform
-                .dry_run_upsert_contact(&identifiers, &config.cloud.contact(request), &context)
+                .dry_run_upsert_contact(&identifiers, &config.messaging.contact(request), &context)
                 .await?,
         )
     };
@@ -232,7 +232,7 @@ fn calls(config: &EngineConfig, request: &SessionRequest, token: &GuestToken) ->
                 ..call("POST", "", None)
             });
             calls.push(queue);
-            calls.push(contact_call(&config.cloud, request, call));
+            calls.push(contact_call(&config.messaging, request, call));
             calls.extend(first_message(config, surface, request, token));
             let prefetched = matches!(surface, Surface::OpenMessaging { .. });
             let details = call(
@@ -250,7 +250,7 @@ fn calls(config: &EngineConfig, request: &SessionRequest, token: &GuestToken) ->
                 costs: !prefetched,
                 ..details
             });
-            calls.extend(arrangements(&config.cloud, request, call));
+            calls.extend(arrangements(&config.messaging, request, call));
         }
     }
     calls
@@ -292,7 +292,9 @@ fn first_message(
     match surface {
         Surface::OpenMessaging { integration } => {
             const ID: &str = "<session id>";
-            let message = config.cloud.inbound_message(request, token, ID, "<time>");
+            let message = config
+                .messaging
+                .inbound_message(request, token, ID, "<time>");
             let path = format!(
                 "/api/v2/conversations/messages/{integration}/inbound/open/message?prefetchConversationId=true"
             );
@@ -328,7 +330,7 @@ fn first_message(
                 deployment_id: deployment.to_string(),
                 ..Configure::default()
             };
-            let message = Box::new(config.cloud.first_message(request, token));
+            let message = Box::new(config.messaging.first_message(request, token));
             let open = Call {
                 method: "WEBSOCKET",
                 url: socket.clone(),

@@ -89,17 +89,17 @@ async fn pretend(faults: &[String]) -> anyhow::Result<Pretended> {
             trust: TlsRoots::System,
         },
         surface: Surface::Rest,
-        cloud: MessagingConfig::default(),
-        patience: CallPolicy::default(),
+        messaging: MessagingConfig::default(),
+        call_policy: CallPolicy::default(),
         deadline: Duration::from_secs(60),
-        places: StorageConfig::in_directory(&directory),
-        keep_sessions: None,
-        keys: RotationPolicy::default(),
-        crm: Some(WebhookConfig {
+        storage: StorageConfig::in_directory(&directory),
+        retention: None,
+        key_rotation: RotationPolicy::default(),
+        webhooks: Some(WebhookConfig {
             urls: vec![simulator.crm_url().parse()?],
             secret: Some(secret),
-            networks: EgressPolicy::Any,
-            trust: TlsRoots::System,
+            egress_policy: EgressPolicy::Any,
+            tls_roots: TlsRoots::System,
         }),
     };
     let engine = SessionEngine::open(config, Clock::system()).await?;
@@ -144,7 +144,7 @@ pub(crate) async fn run(global: &Global, args: &Demo) -> anyhow::Result<ExitCode
     if let Some(outbox) = engine.outbox() {
         outbox.wait_for_initial_deliveries().await;
     }
-    engine.flush_outbox().await?;
+    engine.flush_counters().await?;
 
     let state = simulator.state();
     let proven = guestlane_tlog::verify_log(&audit_log, engine.audit_key(), &[]);

@@ -32,8 +32,8 @@ impl SagaExecutor {
         let after =
             session
                 .clone()
-                .contact_ready(Some(done.value.id), done.tries, self.clock.now())?;
-        self.fail_points.hit(FailPoint::ContactMade).await;
+                .contact_ready(Some(done.value.id), done.attempts, self.clock.now())?;
+        self.fail_points.hit(FailPoint::ContactCreated).await;
         Ok(self.transition(session, after, None, run))
     }
 
@@ -53,6 +53,6 @@ impl SagaExecutor {
             .open_conversation(&conversation, key, &run.call)
             .await?;
         self.fail_points.hit(FailPoint::ConversationOpened).await;
-        self.complete(session, done.value.id, done.tries, run)
+        self.complete(session, done.value.id, done.attempts, run)
     }
 }

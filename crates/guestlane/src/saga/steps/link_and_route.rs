@@ -55,14 +55,14 @@ impl SagaExecutor {
             .platform
             .conversation(&conversation.id, false, &run.call)
             .await?;
-        let tries = tries + first.tries + again.tries;
+        let tries = tries + first.attempts + again.attempts;
         let conversation = &again.value;
         let failed = match self.link(contact, conversation, run).await {
             Ok(linked) => return Ok((session, tries + linked)),
             Err(failed) if failed.is_not_found() => failed,
             Err(failed) => return Err(failed.into()),
         };
-        let tries = tries + failed.tries;
+        let tries = tries + failed.attempts;
         let earlier = self
             .store
             .latest_contact_id(session.request.guest.clone(), session.id)
@@ -83,7 +83,7 @@ impl SagaExecutor {
             Ok(linked) => Ok((session, tries + linked)),
             Err(failed) if failed.is_not_found() => {
                 warn!(session = %session.id, "the platform does not find the new contact either; opening the session without a link");
-                Ok((session, tries + failed.tries))
+                Ok((session, tries + failed.attempts))
             }
             Err(failed) => Err(failed.into()),
         }
@@ -100,7 +100,7 @@ impl SagaExecutor {
         warn!(session = %session.id, "the platform no longer has the guest's contact; replacing it with another one");
         let lost = session.clone().contact_lost(self.clock.now())?;
         let session = self.record(&session, lost, run).await?;
-        self.fail_points.hit(FailPoint::ContactForgotten).await;
+        self.fail_points.hit(FailPoint::ContactRemoved).await;
         let (request, contact) = (&session.request, self.messaging.contact(&session.request));
         let identifiers = self.messaging.identifiers(request);
         let made = if identifiers.is_empty() {
@@ -112,10 +112,10 @@ impl SagaExecutor {
         };
         match made {
             Ok(done) => {
-                self.fail_points.hit(FailPoint::ContactMade).await;
+                self.fail_points.hit(FailPoint::ContactCreated).await;
                 let replaced = session.clone().contact_replaced(
                     done.value.id,
-                    done.tries,
+                    done.attempts,
                     self.clock.now(),
                 )?;
                 Ok((self.record(&session, replaced, run).await?, tries))
@@ -123,7 +123,7 @@ impl SagaExecutor {
             Err(failed) => {
                 let error = failed.to_string();
                 warn!(session = %session.id, error, "failed to create another contact; opening the session without one");
-                Ok((session, tries + failed.tries))
+                Ok((session, tries + failed.attempts))
             }
         }
     }
@@ -152,7 +152,7 @@ impl SagaExecutor {
                 .platform
                 .link_contact(contact, &conversation.id, communication, &run.call)
                 .await?
-                .tries),
+                .attempts),
             _ => Ok(0),
         }
     }
@@ -172,7 +172,7 @@ impl SagaExecutor {
                 match self.platform.queue(queue.0, &run.call).await {
                     Err(gone) if gone.is_not_found() => {
                         warn!(session = %session.id, %queue, "the queue no longer exists; leaving the conversation where the flow put it");
-                        Ok(failed.tries + gone.tries)
+                        Ok(failed.attempts + gone.attempts)
                     }
                     Ok(_) | Err(_) => Err(failed.into()),
                 }
@@ -196,7 +196,7 @@ impl SagaExecutor {
                 .platform
                 .move_to_queue(&conversation.id, holder, queue, &run.call)
                 .await?
-                .tries),
+                .attempts),
             None => Ok(0), // the conversation has ended, so there is nothing to move
         }
     }

@@ -55,13 +55,13 @@ impl SagaExecutor {
                         .upsert_contact(&identifiers, &unshared, &run.call)
                         .await?;
                     Completed {
-                        tries: failed.tries + done.tries,
+                        attempts: failed.attempts + done.attempts,
                         ..done
                     }
                 }
                 done => done?,
             };
-            (Some(done.value.id), done.tries)
+            (Some(done.value.id), done.attempts)
         } else if let Some(known) = self
             .store
             .latest_contact_id(request.guest.clone(), session.id)
@@ -70,12 +70,12 @@ impl SagaExecutor {
             (Some(PlatformId::from_store(known)), 0)
         } else {
             match self.platform.create_contact(&contact, &run.call).await {
-                Ok(done) => (Some(done.value.id), done.tries),
-                Err(failed) if failed.may_exist => (None, failed.tries),
+                Ok(done) => (Some(done.value.id), done.attempts),
+                Err(failed) if failed.may_exist => (None, failed.attempts),
                 Err(failed) => return Err(failed.into()),
             }
         };
-        self.fail_points.hit(FailPoint::ContactMade).await;
+        self.fail_points.hit(FailPoint::ContactCreated).await;
         let after = session
             .clone()
             .contact_ready(contact_id, tries, self.clock.now())?;
@@ -113,7 +113,7 @@ impl SagaExecutor {
             done.value.message_id,
             None,
             done.value.expires_at,
-            done.tries,
+            done.attempts,
             self.clock.now(),
         )?;
         Ok(self.transition(session, after, None, run))
@@ -146,7 +146,7 @@ impl SagaExecutor {
             done.value.id,
             done.value.conversation_id,
             None,
-            done.tries,
+            done.attempts,
             self.clock.now(),
         )?;
         Ok(self.transition(session, after, None, run))
@@ -165,9 +165,10 @@ impl SagaExecutor {
             .find_conversation_by_message(message_id, &run.call)
             .await?;
         self.fail_points.hit(FailPoint::ConversationFound).await;
-        let after = session
-            .clone()
-            .conversation_found(done.value, done.tries, self.clock.now())?;
+        let after =
+            session
+                .clone()
+                .conversation_found(done.value, done.attempts, self.clock.now())?;
         Ok(self.transition(session, after, None, run))
     }
 
@@ -192,7 +193,7 @@ impl SagaExecutor {
                 .platform
                 .conversation(conversation_id, self.messaging.move_to_queue, &run.call)
                 .await?;
-            tries += done.tries;
+            tries += done.attempts;
             if let Some(contact) = contact {
                 (session, tries) = self
                     .link_or_replace(session.clone(), contact, &done.value, tries, run)
