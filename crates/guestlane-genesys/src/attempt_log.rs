@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_attempts_are_kept() {
+    fn attempt_log_keeps_the_last_attempts() {
         let log = AttemptLog::default();
         let at = |second: i64| Timestamp::from_unix_micros(second * 1_000_000);
         for second in 0..40 {

@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn plain_http_goes_to_this_machine_only() {
+    fn base_url_allows_plain_http_for_loopback_only() {
         for good in [
             "https://acme.example",
             "http://127.0.0.1:8080/",
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_route_follows_the_origin_and_its_path() {
+    fn route_is_appended_to_the_base_path() {
         let base: BaseUrl = "https://gw.example/genesys/".parse().unwrap();
         assert_eq!(
             base.route("/api/v2/x"),

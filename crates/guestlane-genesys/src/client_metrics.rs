@@ -194,7 +194,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_rate_has_four_decimals_and_is_zero_when_nothing_failed() {
+    fn token_validation_rate_is_formatted_with_four_decimals() {
         assert_eq!(ErrorCounts::default().token_validation_rate(), "0.0000");
         let counts = ErrorCounts {
             total: 3,

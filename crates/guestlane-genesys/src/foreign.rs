@@ -334,7 +334,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_is_visible_ascii_of_a_bounded_length() {
+    fn platform_id_is_visible_ascii_of_bounded_length() {
         let longest = "i".repeat(PlatformId::MAX);
         for good in [
             "a",
@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_cannot_leave_its_segment() {
+    fn platform_id_cannot_escape_its_path_segment() {
         let path = |id: &str| {
             ApiPath::new("/api/v2/conversations")
                 .segment(id.parse::<PlatformId>().unwrap())
@@ -386,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn a_correlation_id_is_one_short_line() {
+    fn correlation_id_is_one_bounded_line() {
         assert_eq!(CorrelationId::new("c-1").unwrap(), "c-1");
         assert_eq!(
             CorrelationId::new("a\nThe session is open.\u{1b}[31m").unwrap(),
@@ -403,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn a_code_is_a_code_or_nothing() {
+    fn error_code_of_invalid_form_is_dropped() {
         assert_eq!(ErrorCode::new("too.many.requests"), "too.many.requests");
         for sentence in ["Invalid value: gold", "a\nb", &"x".repeat(129)] {
             assert_eq!(ErrorCode::new(sentence), "");
@@ -411,7 +411,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sentence_is_not_shown_by_debug_and_names_its_wait() {
+    fn sentence_is_hidden_in_debug_output_and_yields_its_wait() {
         let sentence = PlatformMessage::new(
             "Rate limit exceeded the maximum. Retry the request in [42] seconds",
         );
@@ -432,7 +432,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_may_be_text_or_have_a_fraction_of_zero() {
+    fn lenient_number_accepts_text_and_a_zero_fraction() {
         #[derive(Deserialize)]
         struct Life {
             #[serde(default, deserialize_with = "lenient_number")]
@@ -468,7 +468,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_is_too_odd_to_be_bounded(text in any::<String>()) {
+        fn arbitrary_platform_text_is_bounded(text in any::<String>()) {
             prop_assert!(CorrelationId::new(&text).is_none_or(|id| id.chars().count() <= CorrelationId::MAX));
             let _ = PlatformMessage::new(&text).seconds();
             if let Ok(id) = text.parse::<PlatformId>() {

@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn as_many_calls_are_under_way_as_the_platform_answers_without_a_queue() {
+    fn concurrency_limit_settles_near_the_platform_capacity() {
         for capacity in [20.0, 200.0, 1000.0] {
             let room = ended_at(capacity) as f64;
             assert!(
@@ -323,7 +323,7 @@ mod tests {
 
     /// Neither operations of different speed nor varying latency lower the limit.
     #[test]
-    fn answers_that_differ_for_other_reasons_leave_room() {
+    fn latency_variance_does_not_lower_the_concurrency_limit() {
         let mut random = fastrand::Rng::with_seed(7);
         for spread in [false, true] {
             let (clock, pulse) = pulse();
@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn a_few_failures_are_no_outage_and_one_success_ends_it() {
+    fn sustained_failures_open_circuit_breaker_and_success_closes_it() {
         let (clock, pulse) = pulse();
         (0..9).for_each(|_| pulse.record_failure());
         clock.advance(Duration::from_secs(60));

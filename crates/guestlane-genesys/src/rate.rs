@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rate_is_read_and_written_the_same() {
+    fn rate_round_trips_and_rejects_invalid_text() {
         for text in ["100/s", "300/min", "1/s"] {
             assert_eq!(text.parse::<Rate>().unwrap().to_string(), text);
         }

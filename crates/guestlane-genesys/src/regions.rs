@@ -94,14 +94,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn there_are_18_regions_each_with_a_domain_of_its_own() {
+    fn region_table_has_18_unique_domains_and_names() {
         let domains: HashSet<_> = REGIONS.iter().map(|region| region.domain).collect();
         let names: HashSet<_> = REGIONS.iter().map(|region| region.aws).collect();
         assert_eq!((REGIONS.len(), domains.len(), names.len()), (18, 18, 18));
     }
 
     #[test]
-    fn a_region_is_known_by_both_its_names_and_any_domain_will_do() {
+    fn region_is_resolved_by_either_name_or_by_any_domain() {
         let ireland = Endpoints::for_region("mypurecloud.ie").unwrap();
         assert_eq!(Endpoints::for_region("eu-west-1").unwrap(), ireland);
         assert_eq!(Endpoints::for_region("EU-West-1").unwrap(), ireland);

@@ -218,7 +218,7 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_unix_micros(1_795_361_029_000_000);
 
     #[test]
-    fn a_status_is_sorted_by_what_the_platform_may_have_done() {
+    fn status_is_classified_by_whether_the_request_took_effect() {
         let sort = |status| answer(status, &[], "").error_for_status(NOW, true);
         assert!(sort(200).is_ok() && sort(201).is_ok() && sort(202).is_ok());
         assert!(matches!(sort(429), Err(AttemptError::Throttled { .. })));
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_429_without_the_header_waits_as_long_as_its_sentence_says() {
+    fn response_429_without_retry_after_uses_wait_from_message() {
         let wait =
             |headers: &[(&'static str, &str)], body: &'static str| match answer(429, headers, body)
                 .error_for_status(NOW, false)
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_foreign_in_a_refusal_is_bounded_wherever_it_stands() {
+    fn platform_text_in_errors_is_bounded_and_redacted() {
         let long: &'static str = "x".repeat(900_000).leak();
         let body: &'static str =
             serde_json::json!({"contextId": long, "code": long, "message": long})
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn both_error_shapes_are_understood() {
+    fn platform_and_oauth_error_shapes_are_parsed() {
         let platform = r#"{"message":"The requested resource was not found.","code":"not.found","status":404,"contextId":"c-1"}"#;
         let Err(AttemptError::Rejected(refusal)) =
             answer(404, &[], platform).error_for_status(NOW, false)
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn a_success_that_cannot_be_read_leaves_the_outcome_open() {
+    fn unreadable_success_response_leaves_outcome_unknown() {
         for body in ["", "<html>", "{", "[]", r#"{"id":5}"#] {
             #[derive(Debug, serde::Deserialize)]
             struct Created {

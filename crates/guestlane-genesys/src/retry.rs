@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_final() {
+    fn rejected_request_is_not_retried() {
         for status in [
             StatusCode::BAD_REQUEST,
             StatusCode::FORBIDDEN,
@@ -352,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn a_401_costs_one_extra_attempt_and_not_two() {
+    fn response_401_is_retried_once_without_costing_a_retry() {
         let policy = RetryPolicy::default();
         let error = AttemptError::Unauthorized(refusal(StatusCode::UNAUTHORIZED));
         assert_eq!(
@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn there_are_three_retries_and_no_fourth() {
+    fn unknown_outcome_is_retried_three_times() {
         let policy = RetryPolicy::default();
         assert!((1..=3).all(|tries| matches!(
             policy.should_retry(tries, NONE, &lost(), FAR, 0.5),
@@ -388,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn a_429_is_repeated_as_long_as_there_is_time_and_costs_no_retry() {
+    fn response_429_is_retried_until_deadline_without_costing_retries() {
         let policy = RetryPolicy::default();
         let slow_down = AttemptError::Throttled {
             retry_after: None,
@@ -426,7 +426,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_yet_is_asked_for_as_long_as_there_is_time_and_costs_no_retry() {
+    fn not_ready_is_polled_until_deadline_without_costing_retries() {
         let policy = RetryPolicy::default();
         let not_yet = AttemptError::NotReady(refusal(StatusCode::NOT_FOUND));
         for polls in 0..50 {
@@ -455,7 +455,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_longer_than_the_callers_patience_is_told_and_not_slept() {
+    fn wait_beyond_the_deadline_is_returned_instead_of_slept() {
         let decision = RetryPolicy::default().should_retry(
             1,
             NONE,
@@ -473,7 +473,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_wait_keeps_to_its_bounds_and_never_undercuts_retry_after(
+        fn backoff_stays_within_bounds_and_honors_retry_after(
             tries in 1_u32..=3, spread in 0.0_f64..1.0, min_ms in 1_u64..2000, more_ms in 0_u64..8000, after_s in 0_u64..30,
         ) {
             let (min, max) = (Duration::from_millis(min_ms), Duration::from_millis(min_ms + more_ms));
@@ -487,7 +487,7 @@ mod tests {
         }
 
         #[test]
-        fn waits_are_spread(spread in 0.01_f64..1.0) {
+        fn backoff_adds_jitter(spread in 0.01_f64..1.0) {
             let policy = RetryPolicy::default();
             prop_assert!(policy.backoff(1, spread) > policy.backoff(1, 0.0));
         }

@@ -81,7 +81,7 @@ mod tests {
     use guestlane_runtime::ManualClock;
 
     #[test]
-    fn one_call_of_ten_may_be_repeated_beyond_the_reserve() {
+    fn budget_refills_with_calls_and_time_up_to_its_capacity() {
         let clock = ManualClock::new(Timestamp::from_unix_micros(0));
         let budget = RetryBudget::new(clock.clone().into());
         assert_eq!(budget.withdraw(1000), 100);

@@ -507,7 +507,7 @@ mod tests {
     use crate::foreign::{ErrorCode, PlatformMessage};
 
     #[test]
-    fn a_token_answer_is_read_without_what_is_optional_and_in_either_kind() {
+    fn token_response_tolerates_missing_and_mistyped_fields() {
         let life = |answer: &str| {
             serde_json::from_str::<TokenResponse>(answer).map(|answer| answer.life().as_secs())
         };
@@ -539,7 +539,7 @@ mod tests {
     }
 
     #[test]
-    fn a_throttled_sign_in_is_known_by_its_sentence() {
+    fn throttled_token_request_is_recognized_by_its_message() {
         let refusal = |code: &str, message: &str| ErrorResponse {
             status: StatusCode::BAD_REQUEST,
             code: ErrorCode::new(code),

@@ -513,7 +513,7 @@ mod tests {
     }
 
     #[test]
-    fn a_timestamp_reads_as_rfc_3339_with_microseconds() {
+    fn timestamp_is_formatted_as_rfc_3339_with_microseconds() {
         let moment = Timestamp::from_unix_micros(1_795_361_029_123_456);
         assert_eq!(moment.to_string(), "2026-11-22T15:23:49.123456Z");
         assert_eq!("2026-11-22T16:23:49.123456+01:00".parse(), Ok(moment));
@@ -525,7 +525,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_manual_clock_wakes_sleepers_in_the_order_of_their_moments() {
+    async fn manual_clock_wakes_sleepers_in_deadline_order() {
         let (manual, clock) = clock();
         let (late, early) = (clock.clone(), clock.clone());
         let late = tokio::spawn(async move { late.sleep(Duration::from_secs(5)).await });
@@ -540,7 +540,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_hour_passes_by_itself_when_nothing_is_busy_and_not_while_something_is() {
+    async fn auto_advance_skips_sleeps_and_stops_while_paused() {
         let (manual, clock) = clock();
         manual.auto_advance();
         clock.sleep(Duration::from_secs(3600)).await;
@@ -560,7 +560,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_clock_that_is_set_changes_what_it_shows_and_not_how_long_anybody_waits() {
+    async fn wall_clock_change_does_not_affect_sleeps() {
         let (manual, clock) = clock();
         let waiting = tokio::spawn({
             let clock = clock.clone();
@@ -579,7 +579,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_clock_that_follows_a_reference_ignores_a_wall_clock_that_jumps() {
+    async fn reference_clock_ignores_wall_clock_jumps() {
         let (manual, base) = clock();
         let reference = ReferenceClock::new(base.clone());
         let following = reference.clock();
@@ -598,7 +598,7 @@ mod tests {
     }
 
     #[test]
-    fn the_time_since_the_machine_started_goes_on_in_one_start() {
+    fn boot_elapsed_grows_and_boot_id_changes_on_reboot() {
         let system = Clock::system();
         let (first, second) = (system.boot(), system.boot());
         assert!(first.id == second.id && first.elapsed <= second.elapsed);
@@ -615,7 +615,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_time_limit_drops_the_work() {
+    async fn timeout_returns_timed_out_for_a_pending_future() {
         let (manual, clock) = clock();
         manual.auto_advance();
         let limit = Duration::from_secs(10);

@@ -238,7 +238,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_fail_point_has_a_name_of_its_own() {
+    fn fail_point_names_are_unique() {
         let names: HashSet<_> = FailPoint::ALL
             .iter()
             .map(|fail_point| fail_point.name())
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_died_at_one_fail_point_passes_no_other() {
+    async fn crashed_process_passes_no_further_fail_point() {
         let fail_points = FailPoints::new(|fail_point| fail_point == FailPoint::Admitted);
         fail_points.hit(FailPoint::QueueLookedUp).await;
         assert!(

@@ -132,7 +132,7 @@ mod tests {
     const BOUNDS: &[f64] = &[0.001, 0.01, 0.1, 1.0];
 
     #[test]
-    fn a_duration_at_a_bound_is_within_it() {
+    fn duration_at_a_bucket_bound_counts_in_that_bucket() {
         let histogram = Histogram::new(BOUNDS);
         for millis in [0, 1, 2, 10, 1000, 1001] {
             histogram.observe(Duration::from_millis(millis));
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_of_a_bucket_is_at_its_bound_and_not_a_rounding_above_it() {
+    fn maximum_quantile_is_exactly_the_bucket_bound() {
         let histogram = Histogram::new(BOUNDS);
         (0..37).for_each(|_| histogram.observe(Duration::from_millis(101)));
         assert_eq!(histogram.snapshot().quantile(1.0), Some(1.0));
@@ -155,7 +155,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_quantile_is_in_the_bucket_of_the_exact_one(mut millis in prop::collection::vec(0_u64..900, 1..200), percent in 1_u32..=100) {
+        fn quantile_lies_in_the_bucket_of_the_exact_value(mut millis in prop::collection::vec(0_u64..900, 1..200), percent in 1_u32..=100) {
             let histogram = Histogram::new(BOUNDS);
             millis.iter().for_each(|millis| histogram.observe(Duration::from_millis(*millis)));
             millis.sort_unstable();

@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn every_certificate_is_read_with_any_line_break_and_with_a_byte_order_mark() {
+    fn certificates_are_read_with_any_line_break_or_byte_order_mark() {
         let both = format!("Subject: comment\n{FIRST}\n{SECOND}");
         for text in [
             both.clone(),
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn the_one_private_key_of_a_file_is_read_or_refused_with_its_line() {
+    fn private_key_is_read_or_refused_with_its_line() {
         let section =
             |label: &str| format!("-----BEGIN {label}-----\nAAAA\n-----END {label}-----\n");
         let key = section("PRIVATE KEY");
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_that_would_be_left_out_is_refused_with_its_line() {
+    fn certificate_that_would_be_skipped_is_refused_with_its_line() {
         let glued = format!("{}{SECOND}", FIRST.trim_end());
         assert_eq!(count(&glued), Err(InvalidPem::MissingLineBreak(3)));
         assert_eq!(

@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tokens_and_personal_values_are_hidden_and_the_shape_stays() {
+    fn redaction_hides_values_and_keeps_the_json_shape() {
         let body =
             br#"{"type":"webchat","address":"guest-ann","customAttributes":{"guestToken":"ey.J.x","message":"gold"},"n":1}"#;
         let expected = r#"{"address":"<9 bytes>","customAttributes":{"guestToken":"<6 bytes>","message":"<4 bytes>"},"n":1,"type":"webchat"}"#;
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_platform_says_is_hidden_and_a_long_answer_is_cut() {
+    fn redaction_hides_platform_messages_and_bounds_length() {
         let said =
             br#"{"error":"invalid_request","error_description":"bad value gold","message":"gold"}"#;
         assert!(!redacted(said).contains("gold"), "{}", redacted(said));

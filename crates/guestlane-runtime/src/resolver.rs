@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn names_under_localhost_are_this_machine_whatever_the_system_says() {
+    async fn localhost_names_resolve_to_loopback_addresses() {
         for name in [
             "localhost",
             "LOCALHOST",

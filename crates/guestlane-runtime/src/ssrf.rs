@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn no_writing_of_a_private_or_special_address_passes_for_public() {
+    fn private_and_special_addresses_are_not_public_in_any_notation() {
         let hosts: Vec<_> = HOSTILE
             .iter()
             .flat_map(|(what, hosts)| hosts.iter().map(move |host| (*what, *host)))
@@ -360,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn the_public_internet_is_public() {
+    fn globally_routable_addresses_are_public() {
         for host in [
             "1.1.1.1",
             "8.8.8.8",
@@ -388,7 +388,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_name_is_refused_when_it_leads_to_this_machine_in_any_of_its_writings() {
+    async fn localhost_names_are_refused_by_the_public_egress_policy() {
         for name in [
             "localhost",
             "LOCALHOST",

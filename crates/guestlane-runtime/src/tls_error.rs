@@ -182,7 +182,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_name_of_the_librarys_errors_reaches_people_bare() {
+    fn tls_errors_are_explained_without_library_names() {
         let context = CertificateError::NotValidForNameContext {
             expected: "crm.example".try_into().unwrap(),
             presented: vec!["DnsName(\"other.example\")".to_owned()],

@@ -256,7 +256,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_without_a_certificate_is_refused() {
+    fn pem_without_a_valid_certificate_is_refused() {
         for text in [
             "",
             "hello",

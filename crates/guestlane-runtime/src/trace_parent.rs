@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_traceparent_is_read_as_the_standard_says() {
+    fn traceparent_is_parsed_as_in_w3c_trace_context() {
         const GOOD: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         assert_eq!(GOOD.parse::<TraceParent>().unwrap().to_string(), GOOD);
         // A later version may have further fields and unknown flags.
@@ -118,7 +118,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn reading_one_never_panics(text in any::<String>(), cut in 0_usize..60) {
+        fn traceparent_parsing_never_panics(text in any::<String>(), cut in 0_usize..60) {
             let _ = text.parse::<TraceParent>();
             let near: String = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".chars().take(cut).chain(text.chars()).collect();
             let _ = near.parse::<TraceParent>();

@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_does_not_say_what_they_speak_is_not_waited_for() {
+    async fn connection_of_undetermined_protocol_times_out() {
         for said in [&b""[..], b"P", b"PRI * HTTP/2", &PREFACE[..23]] {
             assert!(
                 !is_waited_for(said).await,
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_does_is_left_to_the_limits_of_their_protocol() {
+    async fn connection_of_known_protocol_is_exempt_from_first_byte_timeout() {
         for said in [&b"G"[..], b"POST /v1", b"PRI * HTTP/1", PREFACE] {
             assert!(
                 is_waited_for(said).await,
@@ -273,7 +273,7 @@ mod tests {
 
     /// Without this timeout, hyper waits forever for a peer that reads nothing.
     #[tokio::test]
-    async fn a_peer_that_takes_nothing_is_not_waited_for() {
+    async fn stalled_write_times_out() {
         let hands = ManualClock::new(Timestamp::from_unix_micros(0));
         let (mut caller, stream) = tokio::io::duplex(16);
         let mut stream =
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_connection_that_gives_way_ends_while_it_waits() {
+    async fn evicted_connection_is_aborted_while_reading() {
         let hands = ManualClock::new(Timestamp::from_unix_micros(0));
         let connections = Connections::new(
             Limits {
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn connections_are_accepted_within_their_limits() {
+    async fn acceptor_enforces_the_connection_limit() {
         let (inner, clock) = (axum_server::accept::DefaultAcceptor::new(), Clock::system());
         let connections = Connections::new(
             Limits {

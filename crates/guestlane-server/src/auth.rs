@@ -196,7 +196,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_has_a_windows_requests_at_once_and_then_one_at_a_time() {
+    fn key_rate_limiter_allows_a_burst_of_one_window_then_paces() {
         let hands = ManualClock::new(Timestamp::from_unix_micros(0));
         let clock = Clock::from(hands.clone());
         let allowance = KeyRateLimiter::new(Some("10/s".parse().unwrap()));
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bearer_is_read_as_the_standard_says() {
+    fn authorization_header_must_hold_one_bearer_token() {
         let read = |values: &[&str]| {
             let mut headers = HeaderMap::new();
             for value in values {

@@ -431,7 +431,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_connection_without_a_key_gives_way() {
+    fn oldest_unauthenticated_connection_is_evicted() {
         let all = connections(3, None);
         let open: Vec<_> = (1..=3).map(|last| all.admit(peer(last)).unwrap()).collect();
         all.authenticated(&open[0].connection);
@@ -448,7 +448,7 @@ mod tests {
     }
 
     #[test]
-    fn connections_with_a_key_do_not_give_way_and_then_a_new_one_is_refused() {
+    fn new_connection_is_refused_when_all_are_authenticated() {
         let all = connections(2, None);
         let open: Vec<_> = (1..=2).map(|last| all.admit(peer(last)).unwrap()).collect();
         open.iter()
@@ -459,7 +459,7 @@ mod tests {
     }
 
     #[test]
-    fn one_address_takes_no_more_than_its_part_and_the_others_keep_theirs() {
+    fn per_address_limit_evicts_only_connections_of_that_address() {
         let all = connections(8, Some(2));
         let other = all.admit(peer(9)).unwrap();
         let open: Vec<_> = (0..4).map(|_| all.admit(peer(1)).unwrap()).collect();
@@ -476,7 +476,7 @@ mod tests {
     }
 
     #[test]
-    fn all_of_a_subscribers_ipv6_addresses_are_one() {
+    fn ipv6_addresses_of_one_64_bit_prefix_are_one_network() {
         let address = |text: &str| network(text.parse().unwrap());
         assert_eq!(
             address("2001:db8:1:2:3:4:5:6"),
@@ -487,8 +487,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_that_the_peer_does_not_take_stalls_its_connection_and_one_that_waits_for_news_does_not()
-     {
+    async fn unsent_data_stalls_connection_and_pending_stream_does_not() {
         let hands = ManualClock::new(Timestamp::from_unix_micros(0));
         let clock = Clock::from(hands.clone());
         let connection = Arc::new(Connection::new(0, peer(1), clock.monotonic()));

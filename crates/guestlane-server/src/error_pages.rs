@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_kind_has_a_page_that_begins_with_its_title_and_says_what_to_do() {
+    fn each_error_code_has_a_page_with_title_status_and_fix() {
         for code in ErrorCode::ALL.iter().copied() {
             let page = page(code);
             let first = page.lines().next().unwrap_or_default();

@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_read_quoted_or_bare_and_written_quoted() {
+    fn idempotency_key_is_read_quoted_or_bare_and_written_quoted() {
         let read = |values: &[&str]| idempotency_key(&headers(IDEMPOTENCY_KEY, values));
         for text in ["\"order-2231\"", "order-2231", " order-2231 "] {
             assert_eq!(
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_preference_is_taken_as_far_as_it_is_understood() {
+    fn prefer_header_yields_wait_and_respond_async() {
         let read = |values: &[&str]| {
             wait(&headers("prefer", values)).map(|preference| preference.wait.as_secs())
         };

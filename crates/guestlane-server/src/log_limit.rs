@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn so_many_lines_in_a_window_and_the_next_one_says_how_many_were_left_out() {
+    fn log_limit_reports_the_number_of_suppressed_lines() {
         let limit = LogLimit::new(2, Duration::from_secs(10));
         let at = |seconds: i64| Timestamp::from_unix_micros(seconds * 1_000_000);
         let allowed: Vec<_> = [0, 1, 2, 3, 9, 10, 11, 12]

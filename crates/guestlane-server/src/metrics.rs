@@ -635,7 +635,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_older_format_calls_the_family_of_a_counter_as_its_samples() {
+    fn plain_text_format_names_counter_families_like_their_samples() {
         let open = "# HELP calls All calls counter.\n# TYPE calls counter\ncalls_total{client=\"1\"} 5\n\
                     # HELP took_seconds Time.\n# TYPE took_seconds histogram\n# UNIT took_seconds seconds\ntook_seconds_sum 0.5\n# EOF\n";
         let plain = "# HELP calls_total All calls counter.\n# TYPE calls_total counter\ncalls_total{client=\"1\"} 5\n\
@@ -644,8 +644,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_overdue_from_the_moment_at_which_the_schedule_wants_the_next_one_and_until_it_is_there()
-     {
+    fn signing_key_is_overdue_from_schedule_until_next_key_exists() {
         const DAY: Duration = Duration::from_secs(24 * 3600);
         let at = |days: i64| Timestamp::from_unix_micros(days * 24 * 3600 * 1_000_000);
         let key = |state, active_from| KeyInfo {
@@ -666,7 +665,7 @@ mod tests {
     }
 
     #[test]
-    fn time_of_processors_is_that_of_user_and_system() {
+    fn processor_time_sums_user_and_system_time() {
         let stat = "17 (a ) name) S 1 17 17 0 -1 4194304 900 0 3 0 250 50 0 0 20 0 9 0 100 1 2";
         assert_eq!(processor_seconds(stat), Some(3.0));
     }

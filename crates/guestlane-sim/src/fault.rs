@@ -287,7 +287,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_spec_is_read_and_written_the_same() {
+    fn fault_spec_round_trips() {
         for spec in [
             "any:500",
             "conversation:answer-lost:nth=3",
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_spec_says_what_is_wrong() {
+    fn invalid_fault_spec_error_quotes_the_spec() {
         for spec in [
             "",
             "contact",
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn five_percent_are_about_five_percent_and_the_same_with_the_same_seed() {
+    fn fault_probability_is_met_and_reproducible_by_seed() {
         let fault: Fault = "any:answer-lost:p=0.05".parse().unwrap();
         let hits = |seed| {
             (1..=20_000)

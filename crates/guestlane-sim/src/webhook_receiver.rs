@@ -162,7 +162,7 @@ mod tests {
 
     /// The reference library of the scheme signs, and this receiver verifies.
     #[test]
-    fn a_signature_of_the_reference_library_is_accepted_and_a_changed_body_is_not() {
+    fn reference_signature_verifies_and_altered_input_fails() {
         let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
         let reference = standardwebhooks::Webhook::new(secret).unwrap();
         let key = parse_secret(secret).unwrap();

@@ -892,7 +892,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_surface_and_a_host_the_surface_is_what_is_asked_for() {
+    fn unset_surface_is_reported_instead_of_the_missing_host() {
         let unset = refused(&[]).remove(0);
         assert!(
             unset.field == SURFACE && unset.fix.contains("web-messaging for a real organization"),
@@ -903,7 +903,7 @@ mod tests {
     }
 
     #[test]
-    fn metrics_beyond_this_machine_need_a_word() {
+    fn public_metrics_listener_requires_an_explicit_setting() {
         let service = |values: &[(&str, &str)]| settings(values).service();
         for address in ["0.0.0.0:8972", "[::]:8972", "192.0.2.1:8972"] {
             let refused = service(&[(METRICS_LISTEN, address)])
@@ -1000,7 +1000,7 @@ mod tests {
     }
 
     #[test]
-    fn sessions_are_kept_for_ever_or_for_a_day_at_least() {
+    fn session_retention_is_off_or_at_least_24_hours() {
         let keep = |value| {
             settings(&with(SESSION_RETENTION, value))
                 .engine(true)
@@ -1021,7 +1021,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_rotated_less_often_than_they_are_published_before() {
+    fn key_rotation_interval_must_exceed_the_publish_lead_time() {
         let schedule = |values: &[(&str, &str)]| settings(values).key_schedule();
         let days = |days: u64| Duration::from_secs(days * 24 * 3600);
         assert_eq!(schedule(&[]).unwrap(), RotationPolicy::default());
@@ -1059,7 +1059,7 @@ mod tests {
     ];
 
     #[test]
-    fn a_region_and_a_deployment_are_all_that_web_messaging_needs() {
+    fn region_determines_hosts_and_defaults_for_web_messaging() {
         let config = settings(&CLOUD).engine(true).unwrap();
         let hosts = &config.credentials.hosts;
         assert_eq!(hosts.login.as_str(), "https://login.mypurecloud.ie");
@@ -1076,7 +1076,7 @@ mod tests {
     }
 
     #[test]
-    fn each_host_can_be_another_one() {
+    fn each_platform_host_can_be_overridden() {
         let own = [
             (LOGIN_URL, "https://login.gw.example"),
             (API_URL, "https://gw.example/genesys"),
@@ -1095,7 +1095,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_official_surface_lacks_is_told_by_its_name() {
+    fn missing_or_invalid_surface_settings_are_named() {
         let fields = |values: &[(&str, &str)]| {
             refused(values)
                 .into_iter()
@@ -1140,7 +1140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flag_beats_the_environment_and_that_beats_the_file() {
+    fn flags_override_environment_and_environment_overrides_file() {
         let mut settings = Settings::default();
         let path = std::path::Path::new("guestlane.toml");
         settings.add_file(path, "platform_rate_limit = \"1/s\"\nsession_timeout = \"1s\"\n[retry]\nmax_retries = 1\n").unwrap();
@@ -1164,7 +1164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_settings_file_with_an_unknown_name_or_bad_toml_says_where() {
+    fn settings_file_error_names_the_setting_or_the_line() {
         let refuse = |text| {
             Settings::default()
                 .add_file(std::path::Path::new("g.toml"), text)
@@ -1180,7 +1180,7 @@ mod tests {
     }
 
     #[test]
-    fn the_audit_log_follows_a_state_directory_that_was_chosen() {
+    fn audit_log_path_follows_the_state_directory() {
         assert_eq!(
             settings(&GOOD).storage().unwrap().audit.path,
             PathBuf::from("audit/session-audit.jsonl")

@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn each_secret_is_read_from_its_file_without_white_space_at_its_ends() {
+    fn secret_file_content_is_trimmed() {
         let directory = tempfile::tempdir().unwrap();
         for (secret, named) in SECRET_FILES {
             for (content, value) in [
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_systemd_credential_of_the_name_is_the_value_unless_a_setting_has_one() {
+    fn systemd_credential_is_used_unless_setting_is_set() {
         let directory = tempfile::tempdir().unwrap();
         file(directory.path(), CLIENT_SECRET, b"from systemd\n", 0o440);
         let settings = read_with(&[], Some(directory.path())).unwrap();
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_cannot_be_used_is_refused_by_name_and_never_shown() {
+    fn unusable_secret_file_is_refused_without_content() {
         let directory = tempfile::tempdir().unwrap();
         let large = vec![b'x'; 64 * 1024 + 1];
         for (content, mode, reason) in [
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_group_may_read_is_taken_through_links_too() {
+    fn group_readable_secret_is_accepted_through_symlink() {
         let directory = tempfile::tempdir().unwrap();
         file(directory.path(), "..data", b"mounted", 0o440);
         let link = directory.path().join("secret");
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_settings_file_that_others_can_read_may_have_no_secret() {
+    fn secret_in_settings_file_readable_by_others_fails() {
         let directory = tempfile::tempdir().unwrap();
         let read = |text: &str, mode| {
             let path = PathBuf::from(file(directory.path(), "g.toml", text.as_bytes(), mode));

@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_misspelt_variable_is_found_with_the_nearest_setting() {
+    fn misspelled_variable_is_reported_with_nearest_setting() {
         let mut settings = Settings::default();
         let names = [
             "GENESYS_CLINET_ID",

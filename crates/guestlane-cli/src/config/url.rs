@@ -154,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_part_of_a_url_is_carried_out_or_refused() {
+    fn url_with_an_unsupported_part_is_refused() {
         for good in [
             "https://crm.example/x?k=v",
             "http://127.0.0.1:9/x",
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_be_a_password_is_not_shown() {
+    fn possible_password_in_a_url_is_masked() {
         for env in [
             WEBHOOK_URL,
             OTLP_ENDPOINT,

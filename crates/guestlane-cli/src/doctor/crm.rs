@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_certificate_that_is_trusted_is_good_and_no_request_is_sent() {
+    async fn trusted_certificate_passes_and_no_request_is_sent() {
         let receiver = receiver(params("localhost"));
         let trust = TlsRoots::from_pem(receiver.pem.as_bytes()).unwrap();
         let found = examined(&receiver.url, EgressPolicy::Any, &trust).await;
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn each_certificate_that_is_refused_has_its_own_fix() {
+    async fn each_rejected_certificate_has_its_own_fix() {
         let mut expired = params("localhost");
         (expired.not_before, expired.not_after) =
             (date_time_ymd(2001, 1, 1), date_time_ymd(2002, 1, 1));
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn each_failure_to_connect_has_its_own_line() {
+    async fn each_connection_failure_has_its_own_message() {
         let (closed, url) = listener("https");
         drop(closed);
         let refused = examined(&url, EgressPolicy::Any, &TlsRoots::System).await;
@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_address_that_no_event_is_sent_to_is_not_connected_to() {
+    async fn forbidden_private_address_is_not_connected_to() {
         let (listener, by_name) = listener("https");
         let by_address = by_name.replace("localhost", "127.0.0.1");
         for url in [by_name, by_address] {
@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_endpoint_that_says_nothing_ends_at_the_limit_of_a_delivery() {
+    async fn silent_endpoint_fails_after_the_delivery_timeout() {
         let (_silent, url) = listener("https");
         let hands = ManualClock::new(Timestamp::from_unix_micros(1_795_361_029_000_000));
         let (url, clock) = (url.parse().unwrap(), Clock::from(hands.clone()));

@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_is_good_with_its_own_key_alone() {
+    fn certificate_check_requires_its_single_private_key() {
         let directory = tempfile::tempdir().unwrap();
         let (one, other) = (
             certificate(directory.path(), "one"),
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_tried_and_one_in_use_may_be_the_service_itself() {
+    fn listen_address_check_warns_if_the_address_is_in_use() {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = taken.local_addr().unwrap();
         assert_eq!(

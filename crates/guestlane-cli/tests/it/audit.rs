@@ -4,33 +4,33 @@ use std::{fs, path::Path};
 
 use serde_json::json;
 
-use crate::harness::{Ended, Office, run_in};
+use crate::harness::{Exited, TestCli, run_in};
 
 const LOG: &str = "audit/session-audit.jsonl";
 
 /// Copies the log files and the verifier key to an otherwise empty directory.
-fn handed_over(office: &Office) -> tempfile::TempDir {
-    let elsewhere = tempfile::tempdir().unwrap();
+fn copy_audit_files(cli: &TestCli) -> tempfile::TempDir {
+    let another = tempfile::tempdir().unwrap();
     for file in [
         LOG,
         "audit/session-audit.jsonl.checkpoint",
         "audit/session-audit.jsonl.hashes",
     ] {
         fs::copy(
-            office.directory.path().join(file),
-            elsewhere.path().join(Path::new(file).file_name().unwrap()),
+            cli.directory.path().join(file),
+            another.path().join(Path::new(file).file_name().unwrap()),
         )
         .unwrap();
     }
     fs::write(
-        elsewhere.path().join("auditor.key"),
-        office.run(&["audit", "key"]).ok().stdout,
+        another.path().join("auditor.key"),
+        cli.run(&["audit", "key"]).ok().stdout,
     )
     .unwrap();
-    elsewhere
+    another
 }
 
-fn verify(directory: &tempfile::TempDir, arguments: &[&str]) -> Ended {
+fn verify(directory: &tempfile::TempDir, arguments: &[&str]) -> Exited {
     let arguments = [
         &[
             "audit",
@@ -45,36 +45,35 @@ fn verify(directory: &tempfile::TempDir, arguments: &[&str]) -> Ended {
     run_in(directory.path(), &arguments, &[])
 }
 
-fn office_with_sessions(guests: &[&str]) -> Office {
-    let office = Office::open(&[]);
+fn cli_with_sessions(guests: &[&str]) -> TestCli {
+    let cli = TestCli::open(&[]);
     for guest in guests {
-        office.run(&["create", "--guest", guest]).ok();
+        cli.run(&["create", "--guest", guest]).ok();
     }
-    office
+    cli
 }
 
 #[test]
-fn a_stranger_with_files_and_a_key_finds_what_was_changed() {
-    let office = office_with_sessions(&["ann", "bob", "cy"]);
+fn audit_verify_of_copied_files_reports_the_changed_line() {
+    let cli = cli_with_sessions(&["ann", "bob", "cy"]);
     assert!(
-        office
-            .run(&["audit", "verify"])
+        cli.run(&["audit", "verify"])
             .ok()
             .stdout
             .contains("6 records, as they were written")
     );
-    let elsewhere = handed_over(&office);
-    let good = verify(&elsewhere, &["--json"]).ok().json();
+    let another = copy_audit_files(&cli);
+    let good = verify(&another, &["--json"]).ok().json();
     assert_eq!(
         (&good["proven"], &good["records"]),
         (&json!(true), &json!(6))
     );
     assert!(
-        !elsewhere.path().join(".guestlane").exists(),
+        !another.path().join(".guestlane").exists(),
         "no state directory is made"
     );
 
-    let path = elsewhere.path().join("session-audit.jsonl");
+    let path = another.path().join("session-audit.jsonl");
     let written = fs::read_to_string(&path).unwrap();
     let mut lines: Vec<&str> = written.lines().collect();
     let edited = written.replacen("\"bob\"", "\"eve\"", 1);
@@ -114,58 +113,58 @@ fn a_stranger_with_files_and_a_key_finds_what_was_changed() {
         ),
     ] {
         fs::write(&path, changed).unwrap();
-        let told = verify(&elsewhere, &["--json"]);
+        let reported = verify(&another, &["--json"]);
         assert!(
-            told.code == 1 && told.stderr.contains(problem),
+            reported.code == 1 && reported.stderr.contains(problem),
             "{problem}: {}",
-            told.stderr
+            reported.stderr
         );
         assert_eq!(
-            (&told.json()["line"], &told.json()["proven"]),
+            (&reported.json()["line"], &reported.json()["proven"]),
             (&json!(line), &json!(false))
         );
     }
     fs::write(&path, &written).unwrap();
-    verify(&elsewhere, &[]).ok();
+    verify(&another, &[]).ok();
 }
 
 #[test]
-fn a_checkpoint_that_somebody_kept_tells_of_a_log_that_was_rolled_back_with_its_own() {
-    let office = office_with_sessions(&["ann"]);
-    let early = handed_over(&office);
-    office.run(&["create", "--guest", "bob"]).ok();
-    let late = handed_over(&office);
+fn later_checkpoint_detects_log_rolled_back_with_its_checkpoint() {
+    let cli = cli_with_sessions(&["ann"]);
+    let early = copy_audit_files(&cli);
+    cli.run(&["create", "--guest", "bob"]).ok();
+    let late = copy_audit_files(&cli);
     let kept = late.path().join("session-audit.jsonl.checkpoint");
     verify(&early, &[]).ok();
-    let told = verify(&early, &["--checkpoint", kept.to_str().unwrap()]);
+    let reported = verify(&early, &["--checkpoint", kept.to_str().unwrap()]);
     assert!(
-        told.code == 1
-            && told
+        reported.code == 1
+            && reported
                 .stderr
                 .contains("line 3 is missing: the log had 4 records"),
         "{}",
-        told.stderr
+        reported.stderr
     );
     let kept = early.path().join("session-audit.jsonl.checkpoint");
     verify(&late, &["--checkpoint", kept.to_str().unwrap()]).ok();
 }
 
 #[test]
-fn a_proof_is_checked_offline_and_a_changed_one_proves_nothing() {
-    let office = office_with_sessions(&["ann", "bob"]);
-    let session = office
+fn inclusion_proof_verifies_offline_and_altered_proof_fails() {
+    let cli = cli_with_sessions(&["ann", "bob"]);
+    let session = cli
         .run(&["sessions", "list", "--guest", "ann", "--json"])
         .ok()
         .json();
-    let proof = office
+    let proof = cli
         .run(&["audit", "prove", session["sessionId"].as_str().unwrap()])
         .ok()
         .stdout;
-    let elsewhere = handed_over(&office);
+    let another = copy_audit_files(&cli);
     let check = |proof: &str| {
-        fs::write(elsewhere.path().join("proof.json"), proof).unwrap();
+        fs::write(another.path().join("proof.json"), proof).unwrap();
         run_in(
-            elsewhere.path(),
+            another.path(),
             &[
                 "audit",
                 "verify",
@@ -189,7 +188,7 @@ fn a_proof_is_checked_offline_and_a_changed_one_proves_nothing() {
         changed.stderr
     );
     assert_eq!(check("no proof").code, 2);
-    let unknown = office.run(&["audit", "prove", "01a20456-5ef0-7960-b447-2fcf8756fb41"]);
+    let unknown = cli.run(&["audit", "prove", "01a20456-5ef0-7960-b447-2fcf8756fb41"]);
     assert!(
         unknown.code == 2 && unknown.stderr.contains("has no record in the audit log"),
         "{}",
@@ -198,22 +197,22 @@ fn a_proof_is_checked_offline_and_a_changed_one_proves_nothing() {
 }
 
 #[test]
-fn what_cannot_be_checked_is_told_by_its_name() {
-    let office = office_with_sessions(&["ann"]);
-    let elsewhere = handed_over(&office);
+fn audit_verify_names_each_unusable_input() {
+    let cli = cli_with_sessions(&["ann"]);
+    let another = copy_audit_files(&cli);
     let bad = |arguments: &[&str]| {
         run_in(
-            elsewhere.path(),
+            another.path(),
             &[&["audit", "verify"], arguments].concat(),
             &[],
         )
     };
     let (log, key) = ("session-audit.jsonl", "auditor.key");
-    let other = office_with_sessions(&["ann"])
+    let other = cli_with_sessions(&["ann"])
         .run(&["audit", "key"])
         .ok()
         .stdout;
-    for (arguments, code, told) in [
+    for (arguments, code, reported) in [
         (vec![log, "--key", "nonsense"], 2, "--key"),
         (
             vec!["gone.jsonl", "--key", key],
@@ -243,15 +242,15 @@ fn what_cannot_be_checked_is_told_by_its_name() {
         ),
         (vec!["--proof", "gone", "--key", key], 2, "--proof gone"),
     ] {
-        let ended = bad(&arguments);
+        let exited = bad(&arguments);
         assert!(
-            ended.code == code && ended.stderr.contains(told),
+            exited.code == code && exited.stderr.contains(reported),
             "{arguments:?}: {} {}",
-            ended.code,
-            ended.stderr
+            exited.code,
+            exited.stderr
         );
     }
-    fs::remove_file(elsewhere.path().join("session-audit.jsonl.checkpoint")).unwrap();
+    fs::remove_file(another.path().join("session-audit.jsonl.checkpoint")).unwrap();
     assert!(
         bad(&[log, "--key", key])
             .stderr
@@ -260,11 +259,11 @@ fn what_cannot_be_checked_is_told_by_its_name() {
 }
 
 #[test]
-fn on_the_machine_that_wrote_it_verify_mends_nothing_and_finds_what_files_alone_cannot_know() {
-    let office = office_with_sessions(&["ann"]);
-    let early = handed_over(&office);
-    office.run(&["create", "--guest", "bob"]).ok();
-    let here = |name: &str| office.directory.path().join("audit").join(name);
+fn audit_verify_detects_rollback_and_swap_without_repairing_the_log() {
+    let cli = cli_with_sessions(&["ann"]);
+    let early = copy_audit_files(&cli);
+    cli.run(&["create", "--guest", "bob"]).ok();
+    let here = |name: &str| cli.directory.path().join("audit").join(name);
     // A log that was rolled back together with its checkpoint is consistent in itself.
     for name in [
         "session-audit.jsonl",
@@ -273,50 +272,49 @@ fn on_the_machine_that_wrote_it_verify_mends_nothing_and_finds_what_files_alone_
     ] {
         fs::copy(early.path().join(name), here(name)).unwrap();
     }
-    for look in [
+    for arguments in [
         vec!["audit", "verify", "--json"],
         vec!["audit", "key"],
         vec!["audit", "show"],
         vec!["sessions", "list"],
         vec!["audit", "verify", "--json"],
     ] {
-        let looked = office.run(&look);
+        let result = cli.run(&arguments);
         assert_eq!(
-            looked.code,
-            i32::from(look[1] == "verify"),
-            "{look:?} {}",
-            looked.stderr
+            result.code,
+            i32::from(arguments[1] == "verify"),
+            "{arguments:?} {}",
+            result.stderr
         );
         assert_eq!(
-            office.read(LOG).lines().count(),
+            cli.read(LOG).lines().count(),
             2,
-            "{look:?} changed the file"
+            "{arguments:?} changed the file"
         );
-        if look[1] == "verify" {
+        if arguments[1] == "verify" {
             assert!(
-                looked
+                result
                     .stderr
                     .contains("ends with record 2, the store has 4"),
                 "{}",
-                looked.stderr
+                result.stderr
             );
-            assert_eq!(looked.json()["line"], 3);
+            assert_eq!(result.json()["line"], 3);
         }
     }
     // The next command that writes repairs the log, and reports it.
-    let mended = office.run(&["create", "--guest", "cy"]).ok();
+    let repaired = cli.run(&["create", "--guest", "cy"]).ok();
     assert!(
-        mended.stderr.contains("were behind the store"),
+        repaired.stderr.contains("were behind the store"),
         "{}",
-        mended.stderr
+        repaired.stderr
     );
-    office.run(&["audit", "verify"]).ok();
+    cli.run(&["audit", "verify"]).ok();
 
     // Replace the log by another log of the same key.
-    office.write("rows.csv", "guest_id\ndan\neve\nfay\n");
-    Ended::of(
-        office
-            .command(&["batch", "rows.csv", "--max-concurrency", "1"])
+    cli.write("rows.csv", "guest_id\ndan\neve\nfay\n");
+    Exited::of(
+        cli.command(&["batch", "rows.csv", "--max-concurrency", "1"])
             .env("GUESTLANE_AUDIT_MAX_FILE_SIZE", "1KiB")
             .output()
             .unwrap(),
@@ -329,20 +327,20 @@ fn on_the_machine_that_wrote_it_verify_mends_nothing_and_finds_what_files_alone_
         )
         .unwrap();
     }
-    let told = office.run(&["audit", "verify"]);
+    let reported = cli.run(&["audit", "verify"]);
     assert!(
-        told.code == 1 && told.stderr.contains("/2, not guestlane/"),
+        reported.code == 1 && reported.stderr.contains("/2, not guestlane/"),
         "{}",
-        told.stderr
+        reported.stderr
     );
 }
 
 #[test]
-fn a_record_that_was_changed_in_the_store_is_proven_to_nobody() {
-    let office = office_with_sessions(&["ann"]);
-    let session = office.run(&["sessions", "list", "--json"]).ok().json();
-    let store = rusqlite::Connection::open(office.directory.path().join(".guestlane/guestlane.db"))
-        .unwrap();
+fn audit_prove_and_verify_reject_records_altered_in_the_store() {
+    let cli = cli_with_sessions(&["ann"]);
+    let session = cli.run(&["sessions", "list", "--json"]).ok().json();
+    let store =
+        rusqlite::Connection::open(cli.directory.path().join(".guestlane/guestlane.db")).unwrap();
     store
         .execute(
             "UPDATE audit_record SET line = replace(line, 'ann', 'eve')",
@@ -353,7 +351,7 @@ fn a_record_that_was_changed_in_the_store_is_proven_to_nobody() {
         vec!["audit", "prove", session["sessionId"].as_str().unwrap()],
         vec!["audit", "verify"],
     ] {
-        let refused = office.run(&command);
+        let refused = cli.run(&command);
         assert!(
             refused.code == 1 && refused.stderr.contains("they were changed"),
             "{command:?}: {}",
@@ -363,46 +361,45 @@ fn a_record_that_was_changed_in_the_store_is_proven_to_nobody() {
 }
 
 #[test]
-fn files_that_were_moved_away_are_restored_from_the_store() {
-    let office = office_with_sessions(&["ann"]);
+fn audit_rebuild_restores_missing_log_files_from_the_store() {
+    let cli = cli_with_sessions(&["ann"]);
     let rotating = |arguments: &[&str]| {
-        Ended::of(
-            office
-                .command(arguments)
+        Exited::of(
+            cli.command(arguments)
                 .env("GUESTLANE_AUDIT_MAX_FILE_SIZE", "1KiB")
                 .output()
                 .unwrap(),
         )
     };
-    office.write("rows.csv", "guest_id\nbob\ncy\ndan\neve\n");
+    cli.write("rows.csv", "guest_id\nbob\ncy\ndan\neve\n");
     rotating(&["batch", "rows.csv", "--max-concurrency", "1"]).ok();
-    let written = office.read(LOG);
-    office.run(&["audit", "verify"]).ok();
+    let written = cli.read(LOG);
+    cli.run(&["audit", "verify"]).ok();
 
     // A closed log file, which is not opened again at a start.
     fs::write(
-        office.directory.path().join(LOG),
+        cli.directory.path().join(LOG),
         written.replace("ann", "eve"),
     )
     .unwrap();
     rotating(&["create", "--guest", "fay"]).ok();
-    let told = office.run(&["audit", "verify"]);
+    let reported = cli.run(&["audit", "verify"]);
     assert!(
-        told.code == 1 && told.stderr.contains("line 1 was changed"),
+        reported.code == 1 && reported.stderr.contains("line 1 was changed"),
         "{}",
-        told.stderr
+        reported.stderr
     );
-    let in_the_way = office.run(&["audit", "rebuild", "1"]);
+    let in_the_way = cli.run(&["audit", "rebuild", "1"]);
     assert!(
         in_the_way.code == 2 && in_the_way.stderr.contains("exists"),
         "{}",
         in_the_way.stderr
     );
     for ending in ["", ".checkpoint", ".hashes"] {
-        let file = office.directory.path().join(format!("{LOG}{ending}"));
+        let file = cli.directory.path().join(format!("{LOG}{ending}"));
         fs::rename(&file, file.with_extension("evidence")).unwrap();
     }
-    let missed = office.run(&["audit", "verify", "--json"]);
+    let missed = cli.run(&["audit", "verify", "--json"]);
     assert!(
         missed.code == 1 && missed.stderr.contains("audit rebuild 1"),
         "{}",
@@ -413,14 +410,14 @@ fn files_that_were_moved_away_are_restored_from_the_store() {
         "{}",
         missed.stdout
     );
-    office.run(&["audit", "rebuild", "1"]).ok();
-    assert_eq!(office.read(LOG), written);
-    office.run(&["audit", "verify"]).ok();
-    assert_eq!(office.run(&["audit", "rebuild", "99"]).code, 2);
+    cli.run(&["audit", "rebuild", "1"]).ok();
+    assert_eq!(cli.read(LOG), written);
+    cli.run(&["audit", "verify"]).ok();
+    assert_eq!(cli.run(&["audit", "rebuild", "99"]).code, 2);
 }
 
 #[test]
-fn who_looks_where_there_is_no_store_makes_none() {
+fn commands_without_a_store_exit_with_code_2_and_create_nothing() {
     let directory = tempfile::tempdir().unwrap();
     for command in [
         vec!["audit", "verify"],
@@ -441,15 +438,15 @@ fn who_looks_where_there_is_no_store_makes_none() {
 }
 
 #[test]
-fn a_guest_is_erased_by_name_and_what_stays_is_said() {
-    let office = office_with_sessions(&["ann", "bob"]);
-    let unknown = office.run(&["guests", "erase", "nobody"]);
+fn guests_erase_reports_remaining_records_and_blocks_resume() {
+    let cli = cli_with_sessions(&["ann", "bob"]);
+    let unknown = cli.run(&["guests", "erase", "nobody"]);
     assert!(
         unknown.code == 2 && unknown.stderr.contains("is not a guest of this store"),
         "{}",
         unknown.stderr
     );
-    let erased = office.run(&["guests", "erase", "ann", "--yes"]).ok();
+    let erased = cli.run(&["guests", "erase", "ann", "--yes"]).ok();
     assert!(
         erased.stdout.contains("erased from 1 session and 1 event"),
         "{}",
@@ -462,7 +459,7 @@ fn a_guest_is_erased_by_name_and_what_stays_is_said() {
         "{}",
         erased.stderr
     );
-    let json = office
+    let json = cli
         .run(&["guests", "erase", "bob", "--json", "--yes"])
         .ok()
         .json();
@@ -474,36 +471,35 @@ fn a_guest_is_erased_by_name_and_what_stays_is_said() {
         ),
         (&json!(1), &json!(2), &json!(true))
     );
-    office.run(&["audit", "verify"]).ok();
+    cli.run(&["audit", "verify"]).ok();
 
     // The refused session of an erased guest cannot be resumed.
-    office.faults(&["conversation:403"]);
-    office.run(&["create", "--guest", "dan"]);
-    let session = office
+    cli.faults(&["conversation:403"]);
+    cli.run(&["create", "--guest", "dan"]);
+    let session = cli
         .run(&["sessions", "list", "--guest", "dan", "--json"])
         .ok()
         .json();
-    office.run(&["guests", "erase", "dan", "--yes"]).ok();
-    office.faults(&[]);
-    let before = office.state()["contacts"].clone();
-    let refused = office.run(&["sessions", "resume", session["sessionId"].as_str().unwrap()]);
+    cli.run(&["guests", "erase", "dan", "--yes"]).ok();
+    cli.faults(&[]);
+    let before = cli.state()["contacts"].clone();
+    let refused = cli.run(&["sessions", "resume", session["sessionId"].as_str().unwrap()]);
     assert!(
         refused.code == 2 && refused.stderr.contains("erased guest"),
         "{}",
         refused.stderr
     );
-    assert_eq!(office.state()["contacts"], before);
+    assert_eq!(cli.state()["contacts"], before);
 
-    office.faults(&["conversation:500"]);
+    cli.faults(&["conversation:500"]);
     let settings = [("GUESTLANE_MAX_RETRIES", "0")];
-    Ended::of(
-        office
-            .command(&["create", "--guest", "cy"])
+    Exited::of(
+        cli.command(&["create", "--guest", "cy"])
             .envs(settings)
             .output()
             .unwrap(),
     );
-    let unfinished = office.run(&["guests", "erase", "cy"]);
+    let unfinished = cli.run(&["guests", "erase", "cy"]);
     assert!(
         unfinished.code == 2 && unfinished.stderr.contains("sessions resume"),
         "{}",
@@ -512,9 +508,9 @@ fn a_guest_is_erased_by_name_and_what_stays_is_said() {
 }
 
 #[test]
-fn events_of_a_time_are_counted_first_and_sent_again_when_that_is_said() {
-    let office = office_with_sessions(&["ann", "bob"]);
-    let replay = |arguments: &[&str]| office.run(&[&["outbox", "replay"], arguments].concat());
+fn outbox_replay_by_time_counts_first_and_resends_with_yes() {
+    let cli = cli_with_sessions(&["ann", "bob"]);
+    let replay = |arguments: &[&str]| cli.run(&[&["outbox", "replay"], arguments].concat());
     let since = ["--since", "2020-01-01T00:00:00Z"];
     assert!(
         replay(&since)
@@ -525,15 +521,15 @@ fn events_of_a_time_are_counted_first_and_sent_again_when_that_is_said() {
         replay(&[&since[..], &["--json"]].concat()).json(),
         json!({"events": 2, "done": false})
     );
-    assert_eq!(office.state()["crm"]["repeated"], 0);
+    assert_eq!(cli.state()["crm"]["repeated"], 0);
     assert!(
         replay(&[&since[..], &["--yes"]].concat())
             .ok()
             .stdout
             .contains("2 events are pending again")
     );
-    office.run(&["outbox", "deliver"]).ok();
-    assert_eq!(office.state()["crm"]["repeated"], 2);
+    cli.run(&["outbox", "deliver"]).ok();
+    assert_eq!(cli.state()["crm"]["repeated"], 2);
     assert!(
         replay(&[
             "--since",
@@ -545,7 +541,7 @@ fn events_of_a_time_are_counted_first_and_sent_again_when_that_is_said() {
         .stderr
         .contains("No matching events")
     );
-    for (arguments, told) in [
+    for (arguments, reported) in [
         (vec!["--since", "yesterday"], "--since"),
         (
             vec!["--since", "2020-01-01T00:00:00Z", "--state", "erased"],
@@ -559,7 +555,7 @@ fn events_of_a_time_are_counted_first_and_sent_again_when_that_is_said() {
     ] {
         let refused = replay(&arguments);
         assert!(
-            refused.code == 2 && refused.stderr.contains(told),
+            refused.code == 2 && refused.stderr.contains(reported),
             "{arguments:?}: {}",
             refused.stderr
         );

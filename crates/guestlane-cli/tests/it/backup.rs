@@ -13,8 +13,8 @@ use rusqlite::Connection;
 use serde_json::Value;
 
 use crate::{
-    harness::{Ended, Office},
-    service_harness::{Serving, pause},
+    harness::{Exited, TestCli},
+    service_harness::{TestService, pause},
 };
 
 /// Copies the audit log's files first and the store after them.
@@ -39,8 +39,8 @@ fn copy_files(from: &Path, to: &Path) {
 
 /// Creates sessions while `meanwhile` runs. Returns the key and conversation of each created
 /// session.
-fn while_guests_come(
-    serving: &Serving,
+fn create_sessions_during(
+    service: &TestService,
     meanwhile: impl FnOnce(&Mutex<Vec<(String, Value)>>),
 ) -> Vec<(String, Value)> {
     let (answered, done) = (Mutex::new(Vec::new()), AtomicBool::new(false));
@@ -53,7 +53,7 @@ fn while_guests_come(
                         break;
                     }
                     let name = format!("{caller}-{number}");
-                    let (status, session) = serving.create(&name, &name);
+                    let (status, session) = service.create(&name, &name);
                     assert_eq!(status, 201, "{session}");
                     answered
                         .lock()
@@ -77,26 +77,25 @@ fn wait_for(answered: &Mutex<Vec<(String, Value)>>, more: usize) -> usize {
 }
 
 #[test]
-fn a_backup_of_a_running_service_has_every_session_that_was_answered_before_it_and_no_guest_comes_twice()
- {
-    let office = Office::open(&["--rate-limit", "off"]);
+fn restored_backup_keeps_sessions_and_creates_no_duplicate_guests() {
+    let cli = TestCli::open(&["--rate-limit", "off"]);
     let settings = [("GUESTLANE_PLATFORM_RATE_LIMIT", "off")];
-    let serving = Serving::start(&office, "state", &settings);
+    let service = TestService::start(&cli, "state", &settings);
     let (mut before, mut after) = (0, 0);
-    let answered = while_guests_come(&serving, |answered| {
+    let answered = create_sessions_during(&service, |answered| {
         before = wait_for(answered, 40);
         back_up(
-            &office.directory.path().join("state"),
-            &office.directory.path().join("restored"),
+            &cli.directory.path().join("state"),
+            &cli.directory.path().join("restored"),
         );
         // Sessions that were in flight during the backup.
         wait_for(answered, 3);
         after = wait_for(answered, 20);
     });
     // This simulates the loss of the machine.
-    drop(serving);
+    drop(service);
 
-    let restored = Serving::start(&office, "restored", &settings);
+    let restored = TestService::start(&cli, "restored", &settings);
     for (key, conversation) in &answered[..before] {
         let (status, session) = restored.create(key, key);
         assert_eq!(
@@ -123,7 +122,7 @@ fn a_backup_of_a_running_service_has_every_session_that_was_answered_before_it_a
         answered.len()
     );
     assert_eq!(restored.create("somebody-new", "somebody-new").0, 201);
-    let state = office.state();
+    let state = cli.state();
     assert_eq!(
         state["duplicates"]["guests"],
         serde_json::json!([]),
@@ -135,21 +134,19 @@ fn a_backup_of_a_running_service_has_every_session_that_was_answered_before_it_a
         "{state}"
     );
     restored.end();
-    office
-        .run(&["audit", "verify", "--state-dir", "restored"])
+    cli.run(&["audit", "verify", "--state-dir", "restored"])
         .ok();
 }
 
 #[test]
-fn audit_files_that_are_ahead_of_the_restored_store_are_left_alone_until_somebody_moves_them_away()
-{
-    let office = Office::open(&["--rate-limit", "off"]);
+fn audit_files_ahead_of_restored_store_block_creates_until_moved() {
+    let cli = TestCli::open(&["--rate-limit", "off"]);
     let (state, restored) = (
-        office.directory.path().join("state"),
-        office.directory.path().join("restored"),
+        cli.directory.path().join("state"),
+        cli.directory.path().join("restored"),
     );
     let create = |guest: &str, directory: &str| {
-        office.run(&[
+        cli.run(&[
             "create",
             "--guest",
             guest,
@@ -179,7 +176,7 @@ fn audit_files_that_are_ahead_of_the_restored_store_are_left_alone_until_somebod
         "{}",
         refused.stderr
     );
-    assert_eq!(office.state()["conversations"], 2, "nothing was created");
+    assert_eq!(cli.state()["conversations"], 2, "nothing was created");
     assert_eq!(
         fs::read(restored.join("audit/session-audit.jsonl")).unwrap(),
         ahead,
@@ -188,7 +185,7 @@ fn audit_files_that_are_ahead_of_the_restored_store_are_left_alone_until_somebod
 
     fs::rename(restored.join("audit"), restored.join("audit-before")).unwrap();
     create("dora", "restored").ok();
-    let verified = office
+    let verified = cli
         .run(&["audit", "verify", "--state-dir", "restored"])
         .ok()
         .stdout;
@@ -199,10 +196,10 @@ fn audit_files_that_are_ahead_of_the_restored_store_are_left_alone_until_somebod
 }
 
 #[test]
-fn on_web_messaging_a_key_that_the_backup_lacks_opens_another_conversation_with_the_same_contact() {
-    let office = Office::open(&["--rate-limit", "off"]);
+fn web_messaging_key_missing_in_backup_opens_second_conversation() {
+    let cli = TestCli::open(&["--rate-limit", "off"]);
     let create = |directory: &str| {
-        let mut create = office.command(&[
+        let mut create = cli.command(&[
             "create",
             "--guest",
             "bob",
@@ -214,7 +211,7 @@ fn on_web_messaging_a_key_that_the_backup_lacks_opens_another_conversation_with_
             ("GUESTLANE_SURFACE", "web-messaging"),
             ("GUESTLANE_STATE_DIR", directory),
         ]);
-        Ended::of(create.output().unwrap()).ok().json()
+        Exited::of(create.output().unwrap()).ok().json()
     };
     let first = create("state");
     assert_eq!(

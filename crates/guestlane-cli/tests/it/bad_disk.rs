@@ -6,12 +6,12 @@ use std::{
     process::{Command, Stdio},
 };
 
-use crate::harness::Office;
+use crate::harness::TestCli;
 
 /// Runs a command whose files cannot grow beyond `kilobytes`, which looks like a full disk to the
 /// process.
-fn with_small_files(office: &Office, kilobytes: u32, arguments: &[&str]) -> std::process::Output {
-    let inner = office.command(arguments);
+fn with_small_files(cli: &TestCli, kilobytes: u32, arguments: &[&str]) -> std::process::Output {
+    let inner = cli.command(arguments);
     let mut shell = Command::new("sh");
     // Without the trap, SIGXFSZ would end the process. With it, the write fails as on a full disk.
     shell
@@ -22,7 +22,7 @@ fn with_small_files(office: &Office, kilobytes: u32, arguments: &[&str]) -> std:
         .arg(inner.get_program());
     shell
         .args(inner.get_args())
-        .current_dir(office.directory.path())
+        .current_dir(cli.directory.path())
         .env_clear();
     for (name, value) in inner.get_envs() {
         if let Some(value) = value {
@@ -38,45 +38,43 @@ fn rows(count: usize) -> String {
 }
 
 #[test]
-fn on_a_full_disk_rows_fail_with_the_reason_and_are_opened_once_when_there_is_room() {
-    let office = Office::open(&["--rate-limit", "off"]);
-    office.run(&["signing-keys", "list"]).ok();
-    office.write("rows.csv", &rows(400));
+fn batch_on_full_disk_fails_with_reason_and_completes_later() {
+    let cli = TestCli::open(&["--rate-limit", "off"]);
+    cli.run(&["signing-keys", "list"]).ok();
+    cli.write("rows.csv", &rows(400));
     let mut failed_at_first = 0;
     for kilobytes in [200, 400, 800] {
         let full = with_small_files(
-            &office,
+            &cli,
             kilobytes,
             &["batch", "rows.csv", "--rate-limit", "off"],
         );
-        let told = String::from_utf8_lossy(&full.stderr);
+        let reported = String::from_utf8_lossy(&full.stderr);
         if full.status.code() != Some(0) {
             failed_at_first += 1;
             assert!(
                 ["disk", "file too large", "full", "I/O"]
                     .iter()
-                    .any(|word| told.to_lowercase().contains(&word.to_lowercase())),
-                "{told}"
+                    .any(|word| reported.to_lowercase().contains(&word.to_lowercase())),
+                "{reported}"
             );
-            assert!(!told.contains("panicked"), "{told}");
+            assert!(!reported.contains("panicked"), "{reported}");
         }
     }
     assert!(failed_at_first > 0, "the disk was never full");
-    office
-        .run(&["batch", "rows.csv", "--rate-limit", "off"])
-        .ok();
-    office.run(&["outbox", "deliver"]);
-    office.assert_each_guest_once(400);
-    assert_eq!(office.state()["crm"]["events"], 400);
-    office.run(&["audit", "verify"]).ok();
+    cli.run(&["batch", "rows.csv", "--rate-limit", "off"]).ok();
+    cli.run(&["outbox", "deliver"]);
+    cli.assert_each_guest_once(400);
+    assert_eq!(cli.state()["crm"]["events"], 400);
+    cli.run(&["audit", "verify"]).ok();
 }
 
 #[test]
-fn when_the_audit_log_cannot_be_written_nothing_is_created() {
-    let office = Office::open(&[]);
+fn unwritable_audit_log_prevents_session_creation() {
+    let cli = TestCli::open(&[]);
     // A file in place of the directory: no user, not even root, can write below it.
-    fs::write(office.directory.path().join("audit"), "in the way").unwrap();
-    let refused = office.run(&["create", "--guest", "ann", "--idempotency-key", "order-1"]);
+    fs::write(cli.directory.path().join("audit"), "in the way").unwrap();
+    let refused = cli.run(&["create", "--guest", "ann", "--idempotency-key", "order-1"]);
     assert_eq!(refused.code, 1);
     assert!(
         refused.stderr.contains("nothing was created") && refused.stderr.contains("audit"),
@@ -84,24 +82,20 @@ fn when_the_audit_log_cannot_be_written_nothing_is_created() {
         refused.stderr
     );
     assert_eq!(
-        (
-            &office.state()["contacts"],
-            &office.state()["conversations"]
-        ),
+        (&cli.state()["contacts"], &cli.state()["conversations"]),
         (&0.into(), &0.into())
     );
-    fs::remove_file(office.directory.path().join("audit")).unwrap();
-    office
-        .run(&["create", "--guest", "ann", "--idempotency-key", "order-1"])
+    fs::remove_file(cli.directory.path().join("audit")).unwrap();
+    cli.run(&["create", "--guest", "ann", "--idempotency-key", "order-1"])
         .ok();
-    office.assert_each_guest_once(1);
-    office.run(&["audit", "verify"]).ok();
+    cli.assert_each_guest_once(1);
+    cli.run(&["audit", "verify"]).ok();
 }
 
 /// Root can write anywhere. So the command runs as another user, with a copy of the executable that
 /// this user can access.
-fn as_nobody(office: &Office, command: &Command) -> Command {
-    let directory = office.directory.path();
+fn as_unprivileged_user(cli: &TestCli, command: &Command) -> Command {
+    let directory = cli.directory.path();
     fs::set_permissions(directory, fs::Permissions::from_mode(0o755)).unwrap();
     let executable = directory.join("guestlane");
     fs::copy(command.get_program(), &executable).unwrap();
@@ -123,28 +117,27 @@ fn as_nobody(office: &Office, command: &Command) -> Command {
 /// A store that cannot be written, as in a copy for forensic analysis or on a read-only file
 /// system. It is read with and without a write-ahead log beside the file.
 #[test]
-fn a_store_that_cannot_be_written_can_be_looked_at() {
+fn read_commands_work_on_a_read_only_store() {
     for checkpoint in [false, true] {
-        let office = Office::open(&[]);
-        office
-            .run(&["create", "--guest", "ann", "--idempotency-key", "order-1"])
+        let cli = TestCli::open(&[]);
+        cli.run(&["create", "--guest", "ann", "--idempotency-key", "order-1"])
             .ok();
-        office.run(&["outbox", "deliver"]).ok();
+        cli.run(&["outbox", "deliver"]).ok();
         if checkpoint {
             let database =
-                rusqlite::Connection::open(office.directory.path().join(".guestlane/guestlane.db"))
+                rusqlite::Connection::open(cli.directory.path().join(".guestlane/guestlane.db"))
                     .unwrap();
             database
                 .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
                 .unwrap();
         }
-        look_at_read_only(&office, checkpoint);
-        office.assert_each_guest_once(1);
+        check_read_only_store(&cli, checkpoint);
+        cli.assert_each_guest_once(1);
     }
 }
 
-fn look_at_read_only(office: &Office, checkpoint: bool) {
-    let state = office.directory.path().join(".guestlane");
+fn check_read_only_store(cli: &TestCli, checkpoint: bool) {
+    let state = cli.directory.path().join(".guestlane");
     let is_root = nix::unistd::geteuid().is_root();
     let files = || {
         fs::read_dir(&state)
@@ -171,13 +164,13 @@ fn look_at_read_only(office: &Office, checkpoint: bool) {
     )
     .unwrap();
     let run = |arguments: &[&str]| {
-        let command = office.command(arguments);
+        let command = cli.command(arguments);
         let mut command = if is_root {
-            as_nobody(office, &command)
+            as_unprivileged_user(cli, &command)
         } else {
             command
         };
-        crate::harness::Ended::of(command.stdin(Stdio::null()).output().unwrap())
+        crate::harness::Exited::of(command.stdin(Stdio::null()).output().unwrap())
     };
     let before = files().count();
     for (arguments, shown) in [
@@ -186,11 +179,11 @@ fn look_at_read_only(office: &Office, checkpoint: bool) {
         (&["outbox", "list", "--state", "delivered"], "delivered"),
         (&["stats"], ""),
     ] {
-        let looked = run(arguments).ok();
+        let result = run(arguments).ok();
         assert!(
-            looked.stdout.contains(shown),
+            result.stdout.contains(shown),
             "{arguments:?}: {}",
-            looked.stdout
+            result.stdout
         );
     }
     assert_eq!(files().count(), before, "nothing was made beside the store");
@@ -204,13 +197,13 @@ fn look_at_read_only(office: &Office, checkpoint: bool) {
 }
 
 #[test]
-fn in_a_directory_that_cannot_be_written_nothing_is_sent_and_the_directory_is_named() {
-    let office = Office::open(&[]);
-    let directory = office.directory.path();
+fn create_in_read_only_state_directory_names_it_and_sends_nothing() {
+    let cli = TestCli::open(&[]);
+    let directory = cli.directory.path();
     let state = directory.join("read-only");
     fs::create_dir(&state).unwrap();
     fs::set_permissions(&state, fs::Permissions::from_mode(0o555)).unwrap();
-    let mut command = office.command(&[
+    let mut command = cli.command(&[
         "create",
         "--guest",
         "ann",
@@ -218,84 +211,81 @@ fn in_a_directory_that_cannot_be_written_nothing_is_sent_and_the_directory_is_na
         state.to_str().unwrap(),
     ]);
     if nix::unistd::geteuid().is_root() {
-        command = as_nobody(&office, &command);
+        command = as_unprivileged_user(&cli, &command);
     }
     let output = command.stdin(Stdio::null()).output().unwrap();
-    let told = String::from_utf8_lossy(&output.stderr);
+    let reported = String::from_utf8_lossy(&output.stderr);
     assert!(
-        output.status.code() == Some(1) && told.contains("read-only"),
-        "{told}"
+        output.status.code() == Some(1) && reported.contains("read-only"),
+        "{reported}"
     );
-    assert_eq!(office.state()["calls"]["token"], 0);
+    assert_eq!(cli.state()["calls"]["token"], 0);
 }
 
 #[test]
-fn while_another_process_holds_the_database_nothing_is_sent_and_afterwards_the_same_key_works() {
-    let office = Office::open(&[]);
-    office.run(&["signing-keys", "list"]).ok();
-    let database = office.directory.path().join(".guestlane/guestlane.db");
+fn create_on_locked_database_sends_nothing_and_can_be_retried() {
+    let cli = TestCli::open(&[]);
+    cli.run(&["signing-keys", "list"]).ok();
+    let database = cli.directory.path().join(".guestlane/guestlane.db");
     let holder = rusqlite::Connection::open(&database).unwrap();
     holder.execute_batch("BEGIN IMMEDIATE").unwrap();
-    let refused = office.run(&["create", "--guest", "ann", "--idempotency-key", "order-1"]);
+    let refused = cli.run(&["create", "--guest", "ann", "--idempotency-key", "order-1"]);
     assert_eq!(refused.code, 1);
     assert!(
         refused.stderr.contains("locked") && refused.stderr.contains("same key"),
         "{}",
         refused.stderr
     );
-    assert_eq!(office.state()["contacts"], 0);
+    assert_eq!(cli.state()["contacts"], 0);
     holder.execute_batch("ROLLBACK").unwrap();
-    office
-        .run(&["create", "--guest", "ann", "--idempotency-key", "order-1"])
+    cli.run(&["create", "--guest", "ann", "--idempotency-key", "order-1"])
         .ok();
-    office.assert_each_guest_once(1);
+    cli.assert_each_guest_once(1);
 }
 
 #[test]
-fn a_database_that_is_locked_in_the_middle_of_a_session_leaves_it_to_be_completed() {
+fn session_interrupted_by_locked_database_can_be_resumed() {
     // The platform's response takes three seconds, time enough to lock the database.
-    let office = Office::open(&["--fault", "conversation:slow:nth=1"]);
-    let create = office
+    let cli = TestCli::open(&["--fault", "conversation:slow:nth=1"]);
+    let create = cli
         .command(&["create", "--guest", "ann", "--idempotency-key", "order-1"])
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
-    while office.state()["hanging"] == 0 {
+    while cli.state()["hanging"] == 0 {
         std::thread::yield_now();
     }
     let holder =
-        rusqlite::Connection::open(office.directory.path().join(".guestlane/guestlane.db"))
-            .unwrap();
+        rusqlite::Connection::open(cli.directory.path().join(".guestlane/guestlane.db")).unwrap();
     holder
         .busy_timeout(std::time::Duration::from_secs(2))
         .unwrap();
     holder.execute_batch("BEGIN IMMEDIATE").unwrap();
     let output = create.wait_with_output().unwrap();
-    let told = String::from_utf8_lossy(&output.stderr);
+    let reported = String::from_utf8_lossy(&output.stderr);
     assert!(
-        output.status.code() == Some(1) && told.contains("locked"),
-        "{told}"
+        output.status.code() == Some(1) && reported.contains("locked"),
+        "{reported}"
     );
     holder.execute_batch("ROLLBACK").unwrap();
     assert_eq!(
-        office.state()["conversations"],
+        cli.state()["conversations"],
         1,
         "it was opened, and the ledger could not be told"
     );
-    office.run(&["sessions", "resume"]).ok();
-    office.assert_each_guest_once(1);
+    cli.run(&["sessions", "resume"]).ok();
+    cli.assert_each_guest_once(1);
     assert_eq!(
-        office
-            .run(&[
-                "create",
-                "--guest",
-                "ann",
-                "--idempotency-key",
-                "order-1",
-                "--json"
-            ])
-            .ok()
-            .json()["replayed"],
+        cli.run(&[
+            "create",
+            "--guest",
+            "ann",
+            "--idempotency-key",
+            "order-1",
+            "--json"
+        ])
+        .ok()
+        .json()["replayed"],
         true
     );
 }

@@ -2,20 +2,20 @@
 
 use std::{fs, os::unix::fs::PermissionsExt};
 
-use crate::harness::{Office, run_in};
+use crate::harness::{TestCli, run_in};
 
 #[test]
 fn missing_settings_are_all_listed_at_once() {
     let directory = tempfile::tempdir().unwrap();
-    let ended = run_in(directory.path(), &["create", "--guest", "ann"], &[]);
-    assert_eq!((ended.code, ended.stdout.as_str()), (2, ""));
-    insta::assert_snapshot!(ended.stderr);
+    let exited = run_in(directory.path(), &["create", "--guest", "ann"], &[]);
+    assert_eq!((exited.code, exited.stdout.as_str()), (2, ""));
+    insta::assert_snapshot!(exited.stderr);
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
 }
 
 #[test]
-fn each_bad_argument_or_setting_is_told_by_its_name_and_nothing_is_sent_or_left_behind() {
-    let office = Office::open(&[]);
+fn invalid_argument_or_setting_is_named_and_nothing_is_sent() {
+    let cli = TestCli::open(&[]);
     let long = "x".repeat(129);
     let (long_key, large) = ("k".repeat(256), format!("note={}", "x".repeat(2045)));
     /// Arguments, settings, and a part of the expected message.
@@ -124,64 +124,64 @@ fn each_bad_argument_or_setting_is_told_by_its_name_and_nothing_is_sent_or_left_
         ),
     ];
     for (arguments, settings, part) in cases {
-        let ended = office
+        let exited = cli
             .command(&[&["create"], *arguments].concat())
             .envs(settings.iter().copied())
             .output()
             .unwrap();
-        let stderr = String::from_utf8(ended.stderr).unwrap();
+        let stderr = String::from_utf8(exited.stderr).unwrap();
         // A missing file is not a usage error, because it may exist at the next attempt.
         let code = if part.starts_with("--config") { 1 } else { 2 };
-        assert_eq!(ended.status.code(), Some(code), "{part}\n{stderr}");
+        assert_eq!(exited.status.code(), Some(code), "{part}\n{stderr}");
         assert!(stderr.contains(part), "{part}\n{stderr}");
         assert!(
-            ended.stdout.is_empty() && !stderr.contains("panicked"),
+            exited.stdout.is_empty() && !stderr.contains("panicked"),
             "{stderr}"
         );
     }
-    assert_eq!(office.state()["calls"]["token"], 0);
+    assert_eq!(cli.state()["calls"]["token"], 0);
 }
 
 #[test]
-fn a_state_directory_that_cannot_be_written_is_told() {
-    let office = Office::open(&[]);
-    office.write("file", "not a directory");
-    let ended = office.run(&["create", "--guest", "ann", "--state-dir", "file"]);
+fn unusable_state_directory_is_reported_before_any_call() {
+    let cli = TestCli::open(&[]);
+    cli.write("file", "not a directory");
+    let exited = cli.run(&["create", "--guest", "ann", "--state-dir", "file"]);
     assert!(
-        ended.code == 1
-            && ended.stderr.contains("cannot be opened")
-            && ended.stderr.contains("--state-dir"),
+        exited.code == 1
+            && exited.stderr.contains("cannot be opened")
+            && exited.stderr.contains("--state-dir"),
         "{}",
-        ended.stderr
+        exited.stderr
     );
-    assert_eq!(office.state()["calls"]["token"], 0);
+    assert_eq!(cli.state()["calls"]["token"], 0);
 }
 
 #[test]
-fn a_database_of_a_newer_version_is_left_alone() {
-    let office = Office::open(&[]);
-    office.run(&["signing-keys", "list"]).ok();
-    let path = office.directory.path().join(".guestlane/guestlane.db");
+fn database_of_newer_version_is_refused() {
+    let cli = TestCli::open(&[]);
+    cli.run(&["signing-keys", "list"]).ok();
+    let path = cli.directory.path().join(".guestlane/guestlane.db");
     rusqlite::Connection::open(path)
         .unwrap()
         .pragma_update(None, "user_version", 99)
         .unwrap();
-    let ended = office.run(&["create", "--guest", "ann"]);
+    let exited = cli.run(&["create", "--guest", "ann"]);
     assert!(
-        ended.code == 2
-            && ended
+        exited.code == 2
+            && exited
                 .stderr
                 .contains("newer version of guestlane (format 99; this version supports 1)"),
         "{}",
-        ended.stderr
+        exited.stderr
     );
 }
 
 #[test]
-fn a_master_key_file_that_is_damaged_or_open_to_others_is_told() {
-    let office = Office::open(&[]);
-    office.run(&["signing-keys", "list"]).ok();
-    let path = office.directory.path().join(".guestlane/master.key");
+fn unusable_master_key_file_is_refused_with_reason() {
+    let cli = TestCli::open(&[]);
+    cli.run(&["signing-keys", "list"]).ok();
+    let path = cli.directory.path().join(".guestlane/master.key");
     assert_eq!(
         fs::metadata(&path).unwrap().permissions().mode() & 0o777,
         0o600
@@ -189,59 +189,59 @@ fn a_master_key_file_that_is_damaged_or_open_to_others_is_told() {
     let good = fs::read_to_string(&path).unwrap();
 
     fs::remove_file(&path).unwrap();
-    let ended = office.run(&["create", "--guest", "ann"]);
+    let exited = cli.run(&["create", "--guest", "ann"]);
     assert!(
-        ended.code == 1 && ended.stderr.contains("is missing, and the store has keys"),
+        exited.code == 1 && exited.stderr.contains("is missing, and the store has keys"),
         "{}",
-        ended.stderr
+        exited.stderr
     );
     assert!(!path.exists(), "no new one stands in for it");
 
     fs::write(&path, "damaged").unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-    let ended = office.run(&["create", "--guest", "ann"]);
+    let exited = cli.run(&["create", "--guest", "ann"]);
     assert!(
-        ended.code == 2 && ended.stderr.contains("is damaged"),
+        exited.code == 2 && exited.stderr.contains("is damaged"),
         "{}",
-        ended.stderr
+        exited.stderr
     );
 
     // 32 bytes of zero.
     let another = format!("{}=", "A".repeat(43));
     fs::write(&path, another).unwrap();
-    let ended = office.run(&["create", "--guest", "ann"]);
+    let exited = cli.run(&["create", "--guest", "ann"]);
     assert!(
-        ended.code == 2 && ended.stderr.contains("encrypted under another master key"),
+        exited.code == 2 && exited.stderr.contains("encrypted under another master key"),
         "{}",
-        ended.stderr
+        exited.stderr
     );
 
     fs::write(&path, good).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-    let ended = office.run(&["create", "--guest", "ann"]);
+    let exited = cli.run(&["create", "--guest", "ann"]);
     assert!(
-        ended.code == 1 && ended.stderr.contains("chmod 600"),
+        exited.code == 1 && exited.stderr.contains("chmod 600"),
         "{}",
-        ended.stderr
+        exited.stderr
     );
-    assert_eq!(office.state()["calls"]["token"], 0);
+    assert_eq!(cli.state()["calls"]["token"], 0);
 }
 
 #[test]
-fn data_that_cannot_be_written_is_not_a_success() {
-    let office = Office::open(&[]);
+fn create_fails_when_stdout_cannot_be_written() {
+    let cli = TestCli::open(&[]);
     let full = fs::OpenOptions::new()
         .write(true)
         .open("/dev/full")
         .unwrap();
-    let ended = office
+    let exited = cli
         .command(&["create", "--guest", "ann", "--json"])
         .stdout(full)
         .output()
         .unwrap();
-    let stderr = String::from_utf8(ended.stderr).unwrap();
+    let stderr = String::from_utf8(exited.stderr).unwrap();
     assert!(
-        ended.status.code() == Some(1) && stderr.contains("cannot write to standard output"),
+        exited.status.code() == Some(1) && stderr.contains("cannot write to standard output"),
         "{stderr}"
     );
 }

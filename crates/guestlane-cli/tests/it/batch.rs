@@ -2,13 +2,13 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Office, SUPPORT};
+use crate::harness::{SUPPORT, TestCli};
 
 const GUESTS: &str = "guest_id,queue_id,idempotency_key,attr.tier\nann,,,gold\nbob,5e0c0000-0000-4000-8000-000000000002,order-2,\ncy,,,basic\n";
 
-fn summary(office: &Office, arguments: &[&str]) -> (i32, Value) {
-    let ended = office.run(&[&["batch"], arguments, &["--json"]].concat());
-    let mut summary = ended.json();
+fn summary(cli: &TestCli, arguments: &[&str]) -> (i32, Value) {
+    let exited = cli.run(&[&["batch"], arguments, &["--json"]].concat());
+    let mut summary = exited.json();
     for name in ["seconds", "perSecond"] {
         assert!(
             summary
@@ -19,29 +19,29 @@ fn summary(office: &Office, arguments: &[&str]) -> (i32, Value) {
                 .is_number()
         );
     }
-    (ended.code, summary)
+    (exited.code, summary)
 }
 
 #[test]
-fn a_file_run_twice_makes_nothing_twice() {
-    let office = Office::open(&[]);
-    office.write("guests.csv", GUESTS);
-    let (code, first) = summary(&office, &["guests.csv"]);
+fn batch_run_twice_replays_sessions_of_the_first_run() {
+    let cli = TestCli::open(&[]);
+    cli.write("guests.csv", GUESTS);
+    let (code, first) = summary(&cli, &["guests.csv"]);
     assert_eq!(code, 0);
     assert_eq!(
         first,
         json!({"rows": 3, "opened": 3, "replayed": 0, "failed": 0, "calls": 9, "throttled": 0})
     );
-    office.write("guests.csv", &format!("{GUESTS}dee,,,gold\n"));
-    let (code, second) = summary(&office, &["guests.csv"]);
+    cli.write("guests.csv", &format!("{GUESTS}dee,,,gold\n"));
+    let (code, second) = summary(&cli, &["guests.csv"]);
     assert_eq!(code, 0);
     assert_eq!(
         (&second["opened"], &second["replayed"]),
         (&json!(1), &json!(3))
     );
-    office.assert_each_guest_once(4);
-    assert_eq!(office.state()["crm"]["events"], 4);
-    let to_support = office
+    cli.assert_each_guest_once(4);
+    assert_eq!(cli.state()["crm"]["events"], 4);
+    let to_support = cli
         .journal("conversation")
         .iter()
         .filter(|entry| entry["body"].as_str().unwrap().contains(SUPPORT))
@@ -50,11 +50,11 @@ fn a_file_run_twice_makes_nothing_twice() {
 }
 
 #[test]
-fn the_same_out_file_again_does_only_what_is_missing() {
-    let office = Office::open(&[]);
-    office.write("guests.csv", GUESTS);
-    office.faults(&["conversation:500"]);
-    let mut command = office.command(&["batch", "guests.csv", "--output", "out.jsonl"]);
+fn batch_with_existing_output_file_processes_only_missing_rows() {
+    let cli = TestCli::open(&[]);
+    cli.write("guests.csv", GUESTS);
+    cli.faults(&["conversation:500"]);
+    let mut command = cli.command(&["batch", "guests.csv", "--output", "out.jsonl"]);
     let output = command.env("GUESTLANE_MAX_RETRIES", "0").output().unwrap();
     assert_eq!(
         output.status.code(),
@@ -63,8 +63,7 @@ fn the_same_out_file_again_does_only_what_is_missing() {
         String::from_utf8_lossy(&output.stderr)
     );
     let lines = || {
-        office
-            .read("out.jsonl")
+        cli.read("out.jsonl")
             .lines()
             .map(|line| serde_json::from_str::<Value>(line).unwrap())
             .collect::<Vec<_>>()
@@ -77,8 +76,8 @@ fn the_same_out_file_again_does_only_what_is_missing() {
         lines()
     );
 
-    office.faults(&[]);
-    let (code, second) = summary(&office, &["guests.csv", "--output", "out.jsonl"]);
+    cli.faults(&[]);
+    let (code, second) = summary(&cli, &["guests.csv", "--output", "out.jsonl"]);
     assert_eq!(
         (code, &second["opened"], &second["failed"]),
         (0, &json!(3), &json!(0))
@@ -89,28 +88,24 @@ fn the_same_out_file_again_does_only_what_is_missing() {
                 .iter()
                 .all(|line| line["state"] == "open" && line["guestToken"].is_string())
     );
-    let before = office.state()["calls"].clone();
-    let (code, third) = summary(&office, &["guests.csv", "--output", "out.jsonl"]);
+    let before = cli.state()["calls"].clone();
+    let (code, third) = summary(&cli, &["guests.csv", "--output", "out.jsonl"]);
     assert_eq!((code, &third["replayed"]), (0, &json!(3)));
     assert_eq!(lines().len(), 3);
-    assert_eq!(office.state()["calls"], before);
-    office.assert_each_guest_once(3);
+    assert_eq!(cli.state()["calls"], before);
+    cli.assert_each_guest_once(3);
 }
 
 #[test]
-fn json_lines_from_standard_input_and_bad_rows_that_do_not_stop_the_others() {
-    let office = Office::open(&[]);
-    office.write(
+fn batch_from_stdin_reports_invalid_rows_and_opens_the_others() {
+    let cli = TestCli::open(&[]);
+    cli.write(
         "rows.jsonl",
         "{\"guestId\":\"ann\",\"attributes\":{\"tier\":\"gold\"}}\n\n{\"guestId\":\"\"}\n{\"guestId\":\"bob\",\"queueId\":\"sales\"}\n\
          {\"guest\":\"x\"}\n{\"guestId\":\"cy\",\"attributes\":{\"guestToken\":\"x\"}}\n{\"guestId\":\"cy\",\"attributes\":{\"a\":\"1\",\"a\":\"2\"}}\n{\"guestId\":\"dee\"}\n",
     );
-    let input = std::fs::File::open(office.directory.path().join("rows.jsonl")).unwrap();
-    let output = office
-        .command(&["batch", "-"])
-        .stdin(input)
-        .output()
-        .unwrap();
+    let input = std::fs::File::open(cli.directory.path().join("rows.jsonl")).unwrap();
+    let output = cli.command(&["batch", "-"]).stdin(input).output().unwrap();
     let (stdout, stderr) = (
         String::from_utf8(output.stdout).unwrap(),
         String::from_utf8(output.stderr).unwrap(),
@@ -129,12 +124,12 @@ fn json_lines_from_standard_input_and_bad_rows_that_do_not_stop_the_others() {
     ] {
         assert!(stderr.contains(part), "{part}\n{stderr}");
     }
-    office.assert_each_guest_once(2);
+    cli.assert_each_guest_once(2);
 }
 
 #[test]
-fn a_heading_with_an_unknown_column_stops_before_anything_is_sent() {
-    let office = Office::open(&[]);
+fn batch_with_invalid_csv_heading_sends_nothing() {
+    let cli = TestCli::open(&[]);
     for (text, part) in [
         (
             "guest_id,queue\nann,x\n",
@@ -146,77 +141,74 @@ fn a_heading_with_an_unknown_column_stops_before_anything_is_sent() {
             "heading has the column `guest_id` twice",
         ),
     ] {
-        office.write("guests.csv", text);
-        let ended = office.run(&["batch", "guests.csv"]);
+        cli.write("guests.csv", text);
+        let exited = cli.run(&["batch", "guests.csv"]);
         assert!(
-            ended.code == 2 && ended.stderr.contains(part),
+            exited.code == 2 && exited.stderr.contains(part),
             "{part}\n{}",
-            ended.stderr
+            exited.stderr
         );
     }
-    assert_eq!(office.run(&["batch", "nowhere.csv"]).code, 2);
-    assert_eq!(office.state()["calls"]["token"], 0);
+    assert_eq!(cli.run(&["batch", "nowhere.csv"]).code, 2);
+    assert_eq!(cli.state()["calls"]["token"], 0);
 }
 
 #[test]
-fn a_result_file_that_is_the_input_or_somebody_elses_is_left_alone() {
-    let office = Office::open(&[]);
+fn batch_refuses_to_overwrite_its_input_or_a_foreign_file() {
+    let cli = TestCli::open(&[]);
     let rows = "{\"guestId\":\"ann\"}\n{\"guestId\":\"bob\"}\n";
-    office.write("rows.jsonl", rows);
-    office.write("letter.txt", "Dear Ann,\nhow are you?\n");
+    cli.write("rows.jsonl", rows);
+    cli.write("letter.txt", "Dear Ann,\nhow are you?\n");
     for (out, part) in [
         ("rows.jsonl", "is the input file"),
         ("letter.txt", "is not a result file"),
         ("/dev/null", "is not a regular file"),
     ] {
-        let ended = office.run(&["batch", "rows.jsonl", "--output", out]);
+        let exited = cli.run(&["batch", "rows.jsonl", "--output", out]);
         assert!(
-            ended.code == 2 && ended.stderr.contains(part),
+            exited.code == 2 && exited.stderr.contains(part),
             "{out}: {}",
-            ended.stderr
+            exited.stderr
         );
     }
     assert_eq!(
         (
-            office.read("rows.jsonl").as_str(),
-            office.read("letter.txt").lines().count()
+            cli.read("rows.jsonl").as_str(),
+            cli.read("letter.txt").lines().count()
         ),
         (rows, 2)
     );
     assert_eq!(
-        office
-            .run(&["batch", "rows.jsonl", "--output", "/nowhere/out.jsonl"])
+        cli.run(&["batch", "rows.jsonl", "--output", "/nowhere/out.jsonl"])
             .code,
         2
     );
-    assert_eq!(office.state()["contacts"], 0);
+    assert_eq!(cli.state()["contacts"], 0);
 }
 
 #[test]
-fn a_result_file_that_broke_off_is_continued() {
-    let office = Office::open(&[]);
-    office.write("guests.csv", GUESTS);
-    office
-        .run(&["batch", "guests.csv", "--output", "out.jsonl"])
+fn batch_continues_a_truncated_result_file() {
+    let cli = TestCli::open(&[]);
+    cli.write("guests.csv", GUESTS);
+    cli.run(&["batch", "guests.csv", "--output", "out.jsonl"])
         .ok();
-    let whole = office.read("out.jsonl");
+    let whole = cli.read("out.jsonl");
     // The last byte is the first half of an `é`.
     let cut = [whole.as_bytes()[..whole.len() / 2].to_vec(), vec![0xc3]].concat();
-    std::fs::write(office.directory.path().join("out.jsonl"), cut).unwrap();
-    office
-        .run(&["batch", "guests.csv", "--output", "out.jsonl"])
+    std::fs::write(cli.directory.path().join("out.jsonl"), cut).unwrap();
+    cli.run(&["batch", "guests.csv", "--output", "out.jsonl"])
         .ok();
-    assert_eq!(office.read("out.jsonl").lines().count(), 3);
-    office.assert_each_guest_once(3);
+    assert_eq!(cli.read("out.jsonl").lines().count(), 3);
+    cli.assert_each_guest_once(3);
 }
 
 #[test]
-fn a_mismatch_is_told_again_on_every_run_although_its_key_is_done() {
-    let office = Office::open(&[]);
-    office.write("guests.csv", "guest_id,idempotency_key\nann,k\nbob,k\n");
+fn batch_reports_idempotency_key_mismatch_on_every_run() {
+    let cli = TestCli::open(&[]);
+    cli.write("guests.csv", "guest_id,idempotency_key\nann,k\nbob,k\n");
     for _ in 0..2 {
         let (code, summary) = summary(
-            &office,
+            &cli,
             &[
                 "guests.csv",
                 "--output",
@@ -227,39 +219,39 @@ fn a_mismatch_is_told_again_on_every_run_although_its_key_is_done() {
         );
         assert_eq!((code, &summary["failed"]), (3, &json!(1)));
     }
-    office.assert_each_guest_once(1);
+    cli.assert_each_guest_once(1);
 }
 
 #[test]
-fn a_quotation_mark_that_is_not_closed_loses_nobody_without_a_word() {
-    let office = Office::open(&[]);
-    office.write(
+fn batch_reports_lines_skipped_by_an_unclosed_quotation_mark() {
+    let cli = TestCli::open(&[]);
+    cli.write(
         "guests.csv",
         "guest_id,attr.note\nann,x\nbob,\"half\ncy,x\ndee,x\n",
     );
-    let ended = office.run(&["batch", "guests.csv"]);
-    assert_eq!(ended.code, 3, "{}", ended.stdout);
+    let exited = cli.run(&["batch", "guests.csv"]);
+    assert_eq!(exited.code, 3, "{}", exited.stdout);
     assert!(
-        ended.stderr.contains(
+        exited.stderr.contains(
             "spans the lines 3 to 5: a quotation mark is not closed; these lines were skipped"
         ),
         "{}",
-        ended.stderr
+        exited.stderr
     );
-    office.assert_each_guest_once(1);
+    cli.assert_each_guest_once(1);
 }
 
 #[test]
-fn a_check_reads_every_row_and_sends_nothing() {
-    let office = Office::open(&[]);
-    office.write(
+fn batch_dry_run_validates_every_row_and_sends_nothing() {
+    let cli = TestCli::open(&[]);
+    cli.write(
         "guests.csv",
         "guest_id,queue_id,email\nann,,\n,5e0c0000-0000-4000-8000-000000000001,\nbob,sales,\ncy,,cy@example.com\n",
     );
-    let ended = office.run(&["batch", "guests.csv", "--dry-run"]);
-    assert_eq!(ended.code, 3);
+    let exited = cli.run(&["batch", "guests.csv", "--dry-run"]);
+    assert_eq!(exited.code, 3);
     assert_eq!(
-        ended.stdout.trim(),
+        exited.stdout.trim(),
         "4 rows: 1 valid, 3 invalid; nothing was sent"
     );
     for part in [
@@ -267,9 +259,9 @@ fn a_check_reads_every_row_and_sends_nothing() {
         "row 3 (line 4): queueId `sales` is not a UUID",
         "row 4 (line 5): email is not supported",
     ] {
-        assert!(ended.stderr.contains(part), "{part}\n{}", ended.stderr);
+        assert!(exited.stderr.contains(part), "{part}\n{}", exited.stderr);
     }
-    let json = office.run(&["batch", "guests.csv", "--dry-run", "--json"]);
+    let json = cli.run(&["batch", "guests.csv", "--dry-run", "--json"]);
     let lines: Vec<Value> = json
         .stdout
         .lines()
@@ -289,7 +281,7 @@ fn a_check_reads_every_row_and_sends_nothing() {
     );
     // A dry run needs neither credentials nor a store, and creates none.
     let bare = crate::harness::bare()
-        .current_dir(office.directory.path())
+        .current_dir(cli.directory.path())
         .args(["batch", "guests.csv", "--dry-run"])
         .output()
         .unwrap();
@@ -299,21 +291,21 @@ fn a_check_reads_every_row_and_sends_nothing() {
         "{}",
         String::from_utf8_lossy(&bare.stderr)
     );
-    assert!(!office.directory.path().join(".guestlane").exists());
-    assert_eq!(office.state()["calls"]["token"], 0);
-    office.write("good.csv", "guest_id\nann\n");
-    assert_eq!(office.run(&["batch", "good.csv", "--dry-run"]).code, 0);
+    assert!(!cli.directory.path().join(".guestlane").exists());
+    assert_eq!(cli.state()["calls"]["token"], 0);
+    cli.write("good.csv", "guest_id\nann\n");
+    assert_eq!(cli.run(&["batch", "good.csv", "--dry-run"]).code, 0);
 }
 
 /// A batch in its own process, so that the test can send signals and read its output.
-struct Running(
+struct BatchProcess(
     std::process::Child,
     std::io::BufReader<std::process::ChildStderr>,
 );
 
-impl Running {
-    fn start(office: &Office, arguments: &[&str]) -> Self {
-        let mut command = office.command(&[&["batch"], arguments].concat());
+impl BatchProcess {
+    fn start(cli: &TestCli, arguments: &[&str]) -> Self {
+        let mut command = cli.command(&[&["batch"], arguments].concat());
         let mut child = command
             .stdout(std::process::Stdio::piped())
             .stderr(std::process::Stdio::piped())
@@ -366,11 +358,11 @@ fn wait_until(mut done: impl FnMut() -> bool) {
 }
 
 #[test]
-fn ctrl_c_finishes_what_is_under_way_and_the_same_command_goes_on() {
-    let office = Office::open(&["--rate-limit", "100/s"]);
-    office.write("guests.csv", &rows(300));
-    let mut batch = Running::start(&office, &["guests.csv", "--output", "out.jsonl"]);
-    wait_until(|| office.state()["conversations"].as_u64() > Some(5));
+fn first_ctrl_c_finishes_rows_in_flight_and_rerun_completes_batch() {
+    let cli = TestCli::open(&["--rate-limit", "100/s"]);
+    cli.write("guests.csv", &rows(300));
+    let mut batch = BatchProcess::start(&cli, &["guests.csv", "--output", "out.jsonl"]);
+    wait_until(|| cli.state()["conversations"].as_u64() > Some(5));
     batch.interrupt();
     batch.wait_for("Finishing ");
     let (code, stdout, stderr) = batch.end();
@@ -382,12 +374,12 @@ fn ctrl_c_finishes_what_is_under_way_and_the_same_command_goes_on() {
         "{stderr}"
     );
     assert!(stdout.contains(" 0 failed"), "{stdout}");
-    let state = office.state();
+    let state = cli.state();
     assert_eq!(
         state["contacts"], state["conversations"],
         "nothing was left half way"
     );
-    let (code, second) = summary(&office, &["guests.csv", "--output", "out.jsonl"]);
+    let (code, second) = summary(&cli, &["guests.csv", "--output", "out.jsonl"]);
     assert_eq!(
         (
             code,
@@ -395,17 +387,17 @@ fn ctrl_c_finishes_what_is_under_way_and_the_same_command_goes_on() {
         ),
         (0, 300)
     );
-    office.assert_each_guest_once(300);
-    assert_eq!(office.read("out.jsonl").lines().count(), 300);
+    cli.assert_each_guest_once(300);
+    assert_eq!(cli.read("out.jsonl").lines().count(), 300);
 }
 
 #[test]
-fn a_second_ctrl_c_stops_at_once_and_nobody_is_made_twice() {
-    let office = Office::open(&[]);
-    office.write("guests.csv", &rows(50));
-    office.faults(&["conversation:hang"]);
-    let mut batch = Running::start(&office, &["guests.csv"]);
-    wait_until(|| office.state()["hanging"].as_u64() > Some(3));
+fn second_ctrl_c_stops_at_once_and_rerun_creates_no_duplicates() {
+    let cli = TestCli::open(&[]);
+    cli.write("guests.csv", &rows(50));
+    cli.faults(&["conversation:hang"]);
+    let mut batch = BatchProcess::start(&cli, &["guests.csv"]);
+    wait_until(|| cli.state()["hanging"].as_u64() > Some(3));
     batch.interrupt();
     batch.wait_for("Finishing ");
     batch.interrupt();
@@ -415,18 +407,18 @@ fn a_second_ctrl_c_stops_at_once_and_nobody_is_made_twice() {
         stderr.contains(" in flight; their progress is recorded."),
         "{stderr}"
     );
-    office.faults(&[]);
-    let (code, second) = summary(&office, &["guests.csv"]);
+    cli.faults(&[]);
+    let (code, second) = summary(&cli, &["guests.csv"]);
     assert_eq!((code, &second["failed"]), (0, &json!(0)), "{second}");
-    office.assert_each_guest_once(50);
+    cli.assert_each_guest_once(50);
 }
 
 #[test]
-fn a_platform_that_is_not_there_ends_a_batch_before_its_rows_are_spent() {
-    let office = Office::open(&[]);
-    office.write("guests.csv", &rows(2000));
-    let mut command = office.command(&["batch", "guests.csv", "--json"]);
-    office.faults(&["any:500"]);
+fn batch_stops_early_during_platform_outage() {
+    let cli = TestCli::open(&[]);
+    cli.write("guests.csv", &rows(2000));
+    let mut command = cli.command(&["batch", "guests.csv", "--json"]);
+    cli.faults(&["any:500"]);
     command
         .env("GUESTLANE_RETRY_INITIAL_BACKOFF", "10ms")
         .env("GUESTLANE_RETRY_MAX_BACKOFF", "20ms");
@@ -453,18 +445,18 @@ fn a_platform_that_is_not_there_ends_a_batch_before_its_rows_are_spent() {
     );
     assert_eq!(summary["rows"], summary["failed"]);
     // Once the platform recovers, the same command completes all rows.
-    office.faults(&[]);
-    let (code, second) = self::summary(&office, &["guests.csv"]);
+    cli.faults(&[]);
+    let (code, second) = self::summary(&cli, &["guests.csv"]);
     assert_eq!((code, &second["opened"]), (0, &json!(2000)));
-    office.assert_each_guest_once(2000);
+    cli.assert_each_guest_once(2000);
 }
 
 #[test]
-fn rows_that_failed_for_no_fault_of_theirs_are_tried_once_more() {
-    let office = Office::open(&[]);
-    office.write("guests.csv", &rows(20));
-    office.faults(&["contact:500:first=8"]);
-    let mut command = office.command(&["batch", "guests.csv"]);
+fn batch_retries_rows_once_after_server_errors() {
+    let cli = TestCli::open(&[]);
+    cli.write("guests.csv", &rows(20));
+    cli.faults(&["contact:500:first=8"]);
+    let mut command = cli.command(&["batch", "guests.csv"]);
     let output = command.env("GUESTLANE_MAX_RETRIES", "0").output().unwrap();
     let (stdout, stderr) = (
         String::from_utf8(output.stdout).unwrap(),
@@ -475,17 +467,17 @@ fn rows_that_failed_for_no_fault_of_theirs_are_tried_once_more() {
         stdout.starts_with("20 rows: 20 opened, 0 replayed, 0 failed"),
         "{stdout}"
     );
-    office.assert_each_guest_once(20);
+    cli.assert_each_guest_once(20);
 }
 
 #[test]
-fn a_pool_of_oauth_clients_is_given_as_a_list() {
-    let office = Office::open(&["--clients", "3", "--rate-limit", "100/s"]);
-    office.write("guests.csv", &rows(200));
-    let (code, summary) = summary(&office, &["guests.csv"]);
+fn oauth_client_pool_is_configured_by_matching_lists() {
+    let cli = TestCli::open(&["--clients", "3", "--rate-limit", "100/s"]);
+    cli.write("guests.csv", &rows(200));
+    let (code, summary) = summary(&cli, &["guests.csv"]);
     assert_eq!((code, &summary["opened"]), (0, &json!(200)));
-    assert!(office.state()["tokensIssued"].as_u64() > Some(1));
-    let mut command = office.command(&["batch", "guests.csv"]);
+    assert!(cli.state()["tokensIssued"].as_u64() > Some(1));
+    let mut command = cli.command(&["batch", "guests.csv"]);
     let refused = command
         .env("GENESYS_CLIENT_SECRET", "one two")
         .output()
@@ -496,7 +488,7 @@ fn a_pool_of_oauth_clients_is_given_as_a_list() {
             && stderr.contains("has 2 secrets of OAuth clients, but GENESYS_CLIENT_ID has 3 IDs"),
         "{stderr}"
     );
-    let mut command = office.command(&["batch", "guests.csv"]);
+    let mut command = cli.command(&["batch", "guests.csv"]);
     let refused = command.env("GENESYS_CLIENT_ID", "a b a").output().unwrap();
     assert!(
         String::from_utf8(refused.stderr)

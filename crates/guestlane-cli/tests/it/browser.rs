@@ -16,7 +16,7 @@ use crate::{harness::bare, interop::repository};
 
 #[test]
 #[ignore = "needs Node.js with playwright-core, and Chromium (.ci/run installs them)"]
-fn the_dashboard_is_used_in_a_browser_by_keyboard_in_both_themes_and_asks_nobody_else() {
+fn dashboard_works_by_keyboard_in_both_themes_without_third_parties() {
     let mut demo = bare();
     demo.env("TMPDIR", std::env::temp_dir()).args([
         "demo",
@@ -27,10 +27,10 @@ fn the_dashboard_is_used_in_a_browser_by_keyboard_in_both_themes_and_asks_nobody
     ]);
     let mut demo = demo.stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(demo.stdout.take().unwrap()).lines();
-    let says: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+    let startup: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
     let (address, key) = (
-        says["address"].as_str().unwrap(),
-        says["key"].as_str().unwrap(),
+        startup["address"].as_str().unwrap(),
+        startup["key"].as_str().unwrap(),
     );
 
     let chromium = ["/usr/bin/chromium", "/usr/bin/chromium-browser"]
@@ -46,14 +46,14 @@ fn the_dashboard_is_used_in_a_browser_by_keyboard_in_both_themes_and_asks_nobody
         .arg(&packages)
         .args([address, key, chromium])
         .arg(&shots);
-    let ended = browser.output().unwrap();
-    let said = String::from_utf8_lossy(&ended.stdout).into_owned();
+    let output = browser.output().unwrap();
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(
-        ended.status.success(),
-        "{said}{}",
-        String::from_utf8_lossy(&ended.stderr)
+        output.status.success(),
+        "{stdout}{}",
+        String::from_utf8_lossy(&output.stderr)
     );
-    let seen: Value = serde_json::from_str(said.trim()).unwrap();
+    let seen: Value = serde_json::from_str(stdout.trim()).unwrap();
 
     assert_eq!(
         seen["complaints"],

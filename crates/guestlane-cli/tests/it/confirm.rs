@@ -2,25 +2,25 @@
 
 use serde_json::Value;
 
-use crate::harness::{Ended, Office};
+use crate::harness::{Exited, TestCli};
 
 /// Runs a command without and with `--yes`, and compares the preview with the report.
 #[track_caller]
 fn assert_previewed(
-    office: &Office,
+    cli: &TestCli,
     arguments: &[&str],
-    says: &str,
+    expected: &str,
     settings: &[(&str, &str)],
     changed: impl Fn() -> bool,
 ) {
     let run = |more: &[&str]| {
-        let mut command = office.command(&[arguments, more].concat());
-        Ended::of(command.envs(settings.iter().copied()).output().unwrap())
+        let mut command = cli.command(&[arguments, more].concat());
+        Exited::of(command.envs(settings.iter().copied()).output().unwrap())
     };
     let text = run(&[]);
     assert_eq!(text.code, 2, "{arguments:?}: {}", text.stderr);
     assert!(
-        text.stdout.contains(says) && text.stderr.contains("Nothing was changed; add --yes"),
+        text.stdout.contains(expected) && text.stderr.contains("Nothing was changed; add --yes"),
         "{}{}",
         text.stdout,
         text.stderr
@@ -48,23 +48,22 @@ fn assert_previewed(
 }
 
 #[test]
-fn nothing_is_destroyed_before_it_was_confirmed() {
-    let office = Office::open(&[]);
-    office.run(&["create", "--guest", "ann"]).ok();
-    let session = office.run(&["sessions", "list", "--json"]).ok().json();
-    let event = office.run(&["outbox", "list", "--json"]).ok().json()["id"]
+fn destructive_commands_change_nothing_before_confirmation() {
+    let cli = TestCli::open(&[]);
+    cli.run(&["create", "--guest", "ann"]).ok();
+    let session = cli.run(&["sessions", "list", "--json"]).ok().json();
+    let event = cli.run(&["outbox", "list", "--json"]).ok().json()["id"]
         .as_str()
         .unwrap()
         .to_owned();
-    office
-        .run(&["api-keys", "create", "--name", "shop", "--scope", "admin"])
+    cli.run(&["api-keys", "create", "--name", "shop", "--scope", "admin"])
         .ok();
-    let key = office.run(&["api-keys", "list", "--json"]).ok().json()["id"]
+    let key = cli.run(&["api-keys", "list", "--json"]).ok().json()["id"]
         .as_str()
         .unwrap()
         .to_owned();
     let state = |arguments: &[&str], name: &str| {
-        office.run(arguments).ok().json()[name]
+        cli.run(arguments).ok().json()[name]
             .as_str()
             .unwrap_or_default()
             .to_owned()
@@ -72,25 +71,25 @@ fn nothing_is_destroyed_before_it_was_confirmed() {
 
     let pending = || state(&["outbox", "list", "--json"], "state") == "pending";
     assert_previewed(
-        &office,
+        &cli,
         &["outbox", "replay", &event],
         "1 event would be sent again",
         &[],
         pending,
     );
-    office.run(&["outbox", "deliver"]).ok();
+    cli.run(&["outbox", "deliver"]).ok();
     assert_previewed(
-        &office,
+        &cli,
         &["outbox", "replay", "--since", "2020-01-01T00:00:00Z"],
         "1 event would be sent",
         &[],
         pending,
     );
-    office.run(&["outbox", "deliver"]).ok();
+    cli.run(&["outbox", "deliver"]).ok();
 
     let revoked = || state(&["api-keys", "list", "--json"], "state") == "revoked";
     assert_previewed(
-        &office,
+        &cli,
         &["api-keys", "revoke", &key],
         "of shop (admin) would be revoked",
         &[],
@@ -98,18 +97,17 @@ fn nothing_is_destroyed_before_it_was_confirmed() {
     );
     let kid = ["signing-keys", "revoke", "webchat-guest-key-v1"];
     let revoked = || {
-        office
-            .run(&["signing-keys", "list", "--json"])
+        cli.run(&["signing-keys", "list", "--json"])
             .ok()
             .stdout
             .contains(r#""state":"revoked""#)
     };
-    assert_previewed(&office, &kid, "would be revoked", &[], revoked);
+    assert_previewed(&cli, &kid, "would be revoked", &[], revoked);
 
-    let master_key = office.read(".guestlane/master.key");
-    let rotated = || office.read(".guestlane/master.key") != master_key;
+    let master_key = cli.read(".guestlane/master.key");
+    let rotated = || cli.read(".guestlane/master.key") != master_key;
     assert_previewed(
-        &office,
+        &cli,
         &["master-key", "rotate"],
         "would be encrypted with a new master key",
         &[],
@@ -128,7 +126,7 @@ fn nothing_is_destroyed_before_it_was_confirmed() {
         ) != "ann"
     };
     let erase = ["guests", "erase", "ann"];
-    let would = office.run(&erase);
+    let would = cli.run(&erase);
     assert!(
         would
             .stderr
@@ -137,13 +135,13 @@ fn nothing_is_destroyed_before_it_was_confirmed() {
         would.stderr
     );
     assert_previewed(
-        &office,
+        &cli,
         &erase,
         "would be erased permanently from 1 session and 1 event",
         &[],
         erased,
     );
-    let again = office.run(&erase);
+    let again = cli.run(&erase);
     assert!(
         again.code == 2 && again.stderr.contains("is not a guest"),
         "{}",
@@ -152,10 +150,10 @@ fn nothing_is_destroyed_before_it_was_confirmed() {
 }
 
 #[test]
-fn a_move_and_a_batch_are_given_up_once_that_was_confirmed() {
-    let office = Office::open(&[]);
-    office.run(&["create", "--guest", "ann"]).ok();
-    let store = office.directory.path().join(".guestlane/guestlane.db");
+fn store_migrate_abandon_and_batch_cancel_need_confirmation() {
+    let cli = TestCli::open(&[]);
+    cli.run(&["create", "--guest", "ann"]).ok();
+    let store = cli.directory.path().join(".guestlane/guestlane.db");
     let marks = || -> u32 {
         let store = rusqlite::Connection::open(&store).unwrap();
         store
@@ -171,29 +169,30 @@ fn a_move_and_a_batch_are_given_up_once_that_was_confirmed() {
         .unwrap();
     let from = format!("sqlite:{}", store.display());
     let abandon = ["store", "migrate", "--from", &from, "--abandon"];
-    assert_previewed(&office, &abandon, "would be abandoned", &[], || {
-        marks() == 0
-    });
+    assert_previewed(&cli, &abandon, "would be abandoned", &[], || marks() == 0);
 
     let database = guestlane_testkit::new_schema();
     let shared = [
         ("GUESTLANE_DATABASE_URL", database.as_str()),
         ("GUESTLANE_STATE_DIR", "shared"),
     ];
-    office.write("rows.csv", "guest_id\nbob\neve\n");
-    let mut enqueue = office.command(&["batch", "enqueue", "rows.csv", "--json"]);
-    let batch = Ended::of(enqueue.envs(shared).output().unwrap())
+    cli.write("rows.csv", "guest_id\nbob\neve\n");
+    let mut enqueue = cli.command(&["batch", "enqueue", "rows.csv", "--json"]);
+    let batch = Exited::of(enqueue.envs(shared).output().unwrap())
         .ok()
         .json()["batchId"]
         .as_str()
         .unwrap()
         .to_owned();
     let cancelled = || {
-        let mut status = office.command(&["batch", "status", &batch, "--json"]);
-        Ended::of(status.envs(shared).output().unwrap()).ok().json()["cancelled"] == 2
+        let mut status = cli.command(&["batch", "status", &batch, "--json"]);
+        Exited::of(status.envs(shared).output().unwrap())
+            .ok()
+            .json()["cancelled"]
+            == 2
     };
     assert_previewed(
-        &office,
+        &cli,
         &["batch", "cancel", &batch],
         "2 waiting rows would be cancelled",
         &shared,

@@ -7,39 +7,39 @@ use guestlane_testkit::{Server, TableLock, column, schema_in};
 use serde_json::json;
 
 use crate::{
-    harness::{Ended, Office},
+    harness::{Exited, TestCli},
     service_harness::pause,
-    service_process::{Answer, Served},
+    service_process::{Response, ServiceProcess},
 };
 
 /// A service with its own database.
-struct Contended {
-    served: Served,
+struct PostgresService {
+    service: ServiceProcess,
     /// An API key with the scope that the test needs.
     key: String,
     url: String,
-    _office: Office,
+    _cli: TestCli,
     _server: Server,
 }
 
-impl Contended {
+impl PostgresService {
     fn start(scope: &str) -> Self {
         let server = Server::start();
         let url = schema_in(&server.url());
-        let office = Office::open(&["--rate-limit", "off"]);
+        let cli = TestCli::open(&["--rate-limit", "off"]);
         let settings = [("GUESTLANE_DATABASE_URL", url.as_str())];
         let create = [
             "api-keys", "create", "--name", "test", "--scope", scope, "--json",
         ];
-        let made = Ended::of(office.command(&create).envs(settings).output().unwrap())
+        let made = Exited::of(cli.command(&create).envs(settings).output().unwrap())
             .ok()
             .json();
-        let served = office.serve(&[], &settings);
+        let service = cli.serve(&[], &settings);
         Self {
-            served,
+            service,
             key: made["key"].as_str().unwrap().to_owned(),
             url,
-            _office: office,
+            _cli: cli,
             _server: server,
         }
     }
@@ -56,25 +56,27 @@ impl Contended {
 /// The general advice for a failing store (repeat the request) would increase the load in both
 /// cases.
 #[test]
-fn reads_that_are_refused_or_too_slow_have_advice_of_their_own() {
-    let contended = Contended::start("sessions:read");
-    let lock = TableLock::hold(&contended.url, "session");
-    let (answered, answers) = mpsc::channel::<Answer>();
+fn refused_and_timed_out_store_reads_have_specific_advice() {
+    let postgres_service = PostgresService::start("sessions:read");
+    let lock = TableLock::hold(&postgres_service.url, "session");
+    let (answered, answers) = mpsc::channel::<Response>();
     thread::scope(|scope| {
         // The service queues 64 reads, and three are in flight.
         for _ in 0..100 {
-            let (answered, contended) = (answered.clone(), &contended);
+            let (answered, postgres_service) = (answered.clone(), &postgres_service);
             scope.spawn(move || {
                 answered
-                    .send(
-                        contended
-                            .served
-                            .ask("GET", "/v1/sessions", &contended.key, "", ""),
-                    )
+                    .send(postgres_service.service.send_request(
+                        "GET",
+                        "/v1/sessions",
+                        &postgres_service.key,
+                        "",
+                        "",
+                    ))
                     .unwrap();
             });
         }
-        let advice = |answer: &Answer| {
+        let advice = |answer: &Response| {
             let problem = answer.json();
             assert_eq!(
                 (answer.status, &problem["code"]),
@@ -115,35 +117,39 @@ fn reads_that_are_refused_or_too_slow_have_advice_of_their_own() {
         answers.iter().any(|answer| answer.status == 200),
         "reads that waited meanwhile are answered"
     );
-    let log = contended.served.log.lock().unwrap().clone();
+    let log = postgres_service.service.log.lock().unwrap().clone();
     assert!(!log.contains("the store failed"), "{log}");
 }
 
 /// A verification uses a whole processor and reads the whole log. A client that disconnects and
 /// retries must not start a second one in parallel.
 #[test]
-fn the_audit_log_is_verified_by_one_request_at_a_time_also_when_callers_hang_up() {
-    let contended = Contended::start("admin");
-    let lock = TableLock::hold(&contended.url, "audit_record");
-    let host = contended.served.address.strip_prefix("http://").unwrap();
-    let mut hangs_up = TcpStream::connect(host).unwrap();
-    let key = &contended.key;
-    write!(hangs_up, "POST /v1/audit:verify HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\ncontent-length: 0\r\n\r\n")
+fn audit_verifications_run_one_at_a_time_despite_disconnects() {
+    let postgres_service = PostgresService::start("admin");
+    let lock = TableLock::hold(&postgres_service.url, "audit_record");
+    let host = postgres_service
+        .service
+        .address
+        .strip_prefix("http://")
         .unwrap();
-    while contended.waiting("audit_record") != 1 {
+    let mut disconnecting = TcpStream::connect(host).unwrap();
+    let key = &postgres_service.key;
+    write!(disconnecting, "POST /v1/audit:verify HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\ncontent-length: 0\r\n\r\n")
+        .unwrap();
+    while postgres_service.waiting("audit_record") != 1 {
         pause(20);
     }
-    drop(hangs_up);
+    drop(disconnecting);
     thread::scope(|scope| {
         let verify = || {
-            contended
-                .served
-                .ask("POST", "/v1/audit:verify", key, "", "")
+            postgres_service
+                .service
+                .send_request("POST", "/v1/audit:verify", key, "", "")
         };
         let others = [scope.spawn(verify), scope.spawn(verify)];
         for _ in 0..40 {
             assert_eq!(
-                contended.waiting("audit_record"),
+                postgres_service.waiting("audit_record"),
                 1,
                 "verifications at once"
             );

@@ -7,18 +7,17 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::harness::Office;
+use crate::harness::TestCli;
 
 #[test]
-fn killed_after_the_contact_and_before_the_conversation_the_next_start_finishes_with_the_same_contact()
- {
-    let office = Office::open(&["--fault", "conversation:hang:first=1"]);
-    let mut create = office
+fn resume_after_kill_between_contact_and_conversation_reuses_contact() {
+    let cli = TestCli::open(&["--fault", "conversation:hang:first=1"]);
+    let mut create = cli
         .command(&["create", "--guest", "ann", "--idempotency-key", "order-1"])
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    while office.state()["hanging"] == 0 {
+    while cli.state()["hanging"] == 0 {
         std::thread::yield_now();
     }
     kill(
@@ -29,22 +28,22 @@ fn killed_after_the_contact_and_before_the_conversation_the_next_start_finishes_
     create.wait().unwrap();
     assert_eq!(
         (
-            office.state()["contacts"].as_u64(),
-            office.state()["conversations"].as_u64()
+            cli.state()["contacts"].as_u64(),
+            cli.state()["conversations"].as_u64()
         ),
         (Some(1), Some(0))
     );
 
-    let resumed = office.run(&["sessions", "resume"]).ok();
+    let resumed = cli.run(&["sessions", "resume"]).ok();
     assert!(
         resumed.stdout.contains("open  ann"),
         "{}{}",
         resumed.stdout,
         resumed.stderr
     );
-    office.assert_each_guest_once(1);
-    assert_eq!(office.journal("contact").len(), 1, "the same contact");
-    let again = office
+    cli.assert_each_guest_once(1);
+    assert_eq!(cli.journal("contact").len(), 1, "the same contact");
+    let again = cli
         .run(&[
             "create",
             "--guest",
@@ -56,5 +55,5 @@ fn killed_after_the_contact_and_before_the_conversation_the_next_start_finishes_
         .ok()
         .json();
     assert_eq!(again["replayed"], true);
-    assert_eq!(office.state()["crm"]["events"], 1);
+    assert_eq!(cli.state()["crm"]["events"], 1);
 }

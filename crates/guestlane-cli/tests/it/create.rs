@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Office, SALES, SUPPORT};
+use crate::harness::{SALES, SUPPORT, TestCli};
 
 const SAMPLE: [&str; 8] = [
     "create",
@@ -16,11 +16,10 @@ const SAMPLE: [&str; 8] = [
 ];
 
 #[test]
-fn the_sample_guest_prints_the_json_of_the_design_and_a_token_that_verifies_with_the_exported_key()
-{
-    let office = Office::open(&[]);
-    let ended = office.run(&SAMPLE).ok();
-    let Value::Object(session) = ended.json() else {
+fn create_prints_documented_json_and_verifiable_token() {
+    let cli = TestCli::open(&[]);
+    let exited = cli.run(&SAMPLE).ok();
+    let Value::Object(session) = exited.json() else {
         panic!()
     };
     let names: Vec<_> = session.keys().map(String::as_str).collect();
@@ -55,7 +54,7 @@ fn the_sample_guest_prints_the_json_of_the_design_and_a_token_that_verifies_with
     );
 
     let token = session["guestToken"].as_str().unwrap();
-    let pem = office
+    let pem = cli
         .run(&["signing-keys", "export", "--format", "pem"])
         .ok()
         .stdout;
@@ -66,46 +65,40 @@ fn the_sample_guest_prints_the_json_of_the_design_and_a_token_that_verifies_with
         .claims;
     assert_eq!(claims["guestId"], "user-8842-xyz");
 
-    let jwks = office
+    let jwks = cli
         .run(&["signing-keys", "export", "--format", "jwks"])
         .ok()
         .stdout;
     assert_eq!(
-        office.admin("PUT", "/_sim/guest-keys", &jwks),
+        cli.admin("PUT", "/_sim/guest-keys", &jwks),
         json!({"registered": 1})
     );
     assert_eq!(
-        office
-            .run(&["token", "verify", token, "--json"])
-            .ok()
-            .json()["guestId"],
+        cli.run(&["token", "verify", token, "--json"]).ok().json()["guestId"],
         "user-8842-xyz"
     );
     assert_eq!(
-        office
-            .run(&["token", "decode", token, "--json"])
-            .ok()
-            .json()["claims"]["tier"],
+        cli.run(&["token", "decode", token, "--json"]).ok().json()["claims"]["tier"],
         "premium"
     );
 
-    let contact = &office.journal("contact")[0];
+    let contact = &cli.journal("contact")[0];
     assert_eq!(
         contact["headers"]["idempotency-key"],
         format!("{}-contact", session["idempotencyKey"].as_str().unwrap())
     );
     assert_eq!(
-        office.state()["crm"],
+        cli.state()["crm"],
         json!({"events": 1, "repeated": 0, "badSignature": 0, "unchecked": 0, "guestsToldTwice": 0})
     );
-    office.assert_each_guest_once(1);
+    cli.assert_each_guest_once(1);
 }
 
 #[test]
-fn the_same_key_again_is_replayed_without_a_call_and_with_another_queue_it_is_a_mismatch() {
-    let office = Office::open(&[]);
+fn create_replays_same_key_and_rejects_it_with_another_queue() {
+    let cli = TestCli::open(&[]);
     let create = |queue: &str| {
-        office.run(&[
+        cli.run(&[
             "create",
             "--guest",
             "ann",
@@ -117,14 +110,14 @@ fn the_same_key_again_is_replayed_without_a_call_and_with_another_queue_it_is_a_
         ])
     };
     let first = create(SALES).ok().json();
-    let calls = office.state()["calls"].clone();
+    let calls = cli.state()["calls"].clone();
     let again = create(SALES).ok().json();
     assert_eq!(again["replayed"], true);
     assert_eq!(
         (&again["conversationId"], &again["guestToken"]),
         (&first["conversationId"], &first["guestToken"])
     );
-    assert_eq!(office.state()["calls"], calls);
+    assert_eq!(cli.state()["calls"], calls);
 
     let other = create(SUPPORT);
     assert_eq!(other.code, 1);
@@ -134,12 +127,12 @@ fn the_same_key_again_is_replayed_without_a_call_and_with_another_queue_it_is_a_
         "{}",
         other.stderr
     );
-    assert_eq!(office.state()["calls"], calls);
+    assert_eq!(cli.state()["calls"], calls);
 }
 
 #[test]
-fn no_token_and_no_secret_is_on_the_screen_unless_it_was_asked_for() {
-    let office = Office::open(&[]);
+fn create_output_hides_tokens_and_secrets_by_default() {
+    let cli = TestCli::open(&[]);
     let arguments = [
         "create",
         "--guest",
@@ -149,8 +142,8 @@ fn no_token_and_no_secret_is_on_the_screen_unless_it_was_asked_for() {
         "-v",
         "-v",
     ];
-    let ended = office.run(&arguments).ok();
-    let journal = office.journal("contact");
+    let exited = cli.run(&arguments).ok();
+    let journal = cli.journal("contact");
     let body: Value = serde_json::from_str(journal[0]["body"].as_str().unwrap()).unwrap();
     let token = body["customAttributes"]["guestToken"].as_str().unwrap();
     let bearer = journal[0]["headers"]["authorization"]
@@ -158,11 +151,11 @@ fn no_token_and_no_secret_is_on_the_screen_unless_it_was_asked_for() {
         .unwrap()
         .strip_prefix("Bearer ")
         .unwrap();
-    let screen = format!("{}{}", ended.stdout, ended.stderr);
+    let screen = format!("{}{}", exited.stdout, exited.stderr);
     assert!(
-        ended.stderr.contains("request"),
+        exited.stderr.contains("request"),
         "the shape is there: {}",
-        ended.stderr
+        exited.stderr
     );
     for secret in [
         token,
@@ -174,12 +167,12 @@ fn no_token_and_no_secret_is_on_the_screen_unless_it_was_asked_for() {
         assert!(!screen.contains(secret), "{secret}\n{screen}");
     }
     assert!(
-        !ended.stderr.contains("guest-ann"),
+        !exited.stderr.contains("guest-ann"),
         "personal data stays out of logs: {}",
-        ended.stderr
+        exited.stderr
     );
 
-    let shown = office
+    let shown = cli
         .run(&["create", "--guest", "bob", "--show-token"])
         .ok()
         .stdout;
@@ -187,9 +180,9 @@ fn no_token_and_no_secret_is_on_the_screen_unless_it_was_asked_for() {
 }
 
 #[test]
-fn a_dry_run_shows_the_calls_and_makes_none_and_leaves_nothing_behind() {
-    let office = Office::open(&[]);
-    let shown = office
+fn create_dry_run_prints_calls_and_sends_nothing() {
+    let cli = TestCli::open(&[]);
+    let shown = cli
         .run(&[
             "create",
             "--guest",
@@ -211,43 +204,39 @@ fn a_dry_run_shows_the_calls_and_makes_none_and_leaves_nothing_behind() {
     ] {
         assert!(shown.contains(part), "{part}\n{shown}");
     }
-    assert_eq!(office.state()["calls"]["token"], 0);
-    assert_eq!(
-        std::fs::read_dir(office.directory.path()).unwrap().count(),
-        0
-    );
+    assert_eq!(cli.state()["calls"]["token"], 0);
+    assert_eq!(std::fs::read_dir(cli.directory.path()).unwrap().count(), 0);
 }
 
 #[test]
-fn a_crm_that_is_down_does_not_fail_the_session_and_is_told_later() {
-    let office = Office::open(&["--fault", "crm:500:first=1"]);
-    let ended = office.run(&["create", "--guest", "ann"]).ok();
+fn create_succeeds_while_crm_is_down_and_event_is_delivered_later() {
+    let cli = TestCli::open(&["--fault", "crm:500:first=1"]);
+    let exited = cli.run(&["create", "--guest", "ann"]).ok();
     assert!(
-        ended
+        exited
             .stderr
             .contains("1 event for the CRM is pending; `guestlane outbox deliver` attempts it now"),
         "{}",
-        ended.stderr
+        exited.stderr
     );
     assert!(
-        office
-            .run(&["outbox", "list"])
+        cli.run(&["outbox", "list"])
             .ok()
             .stdout
             .contains("the endpoint responded with HTTP 500")
     );
-    let delivered = office.run(&["outbox", "deliver", "--json"]).ok().json();
+    let delivered = cli.run(&["outbox", "deliver", "--json"]).ok().json();
     assert_eq!(
         delivered,
         json!({"delivered": 1, "failed": 0, "dead": 0, "pending": 0})
     );
-    assert_eq!(office.state()["crm"]["events"], 1);
+    assert_eq!(cli.state()["crm"]["events"], 1);
 }
 
 #[test]
-fn a_refusal_ends_with_exit_code_1_and_says_cause_and_fix() {
-    let office = Office::open(&[]);
-    let unknown = office.run(&[
+fn create_failure_exits_1_and_prints_cause_and_fix() {
+    let cli = TestCli::open(&[]);
+    let unknown = cli.run(&[
         "create",
         "--guest",
         "ann",
@@ -264,7 +253,7 @@ fn a_refusal_ends_with_exit_code_1_and_says_cause_and_fix() {
         unknown.stderr
     );
 
-    let mut wrong = office.command(&["create", "--guest", "ann"]);
+    let mut wrong = cli.command(&["create", "--guest", "ann"]);
     let wrong = wrong
         .env("GENESYS_CLIENT_SECRET", "wrong")
         .output()
@@ -277,13 +266,13 @@ fn a_refusal_ends_with_exit_code_1_and_says_cause_and_fix() {
         "{stderr}"
     );
     assert!(stderr.contains("\n  call:  "), "{stderr}");
-    assert_eq!(office.state()["contacts"], 0);
+    assert_eq!(cli.state()["contacts"], 0);
 }
 
 #[test]
-fn a_failure_tells_the_key_that_was_made_so_that_asking_again_is_not_a_second_session() {
-    let office = Office::open(&["--fault", "conversation:500:first=1"]);
-    let output = office
+fn create_failure_prints_generated_key_for_a_safe_retry() {
+    let cli = TestCli::open(&["--fault", "conversation:500:first=1"]);
+    let output = cli
         .command(&["create", "--guest", "ann", "--json"])
         .env("GUESTLANE_MAX_RETRIES", "0")
         .output()
@@ -297,7 +286,7 @@ fn a_failure_tells_the_key_that_was_made_so_that_asking_again_is_not_a_second_se
             .unwrap()
             .contains(&format!("key:   {key}"))
     );
-    let again = office
+    let again = cli
         .run(&[
             "create",
             "--guest",
@@ -309,8 +298,8 @@ fn a_failure_tells_the_key_that_was_made_so_that_asking_again_is_not_a_second_se
         .ok()
         .json();
     assert_eq!(again["state"], "open");
-    office.assert_each_guest_once(1);
-    let resumed = office.run(&["sessions", "resume"]).ok();
+    cli.assert_each_guest_once(1);
+    let resumed = cli.run(&["sessions", "resume"]).ok();
     assert!(
         resumed.stderr.contains("No session is unfinished"),
         "{}",
@@ -319,26 +308,25 @@ fn a_failure_tells_the_key_that_was_made_so_that_asking_again_is_not_a_second_se
 }
 
 #[test]
-fn an_input_that_was_refused_has_no_key_and_a_replay_no_latency_of_its_own() {
-    let office = Office::open(&[]);
+fn invalid_input_prints_no_key_and_replay_prints_original_latency() {
+    let cli = TestCli::open(&[]);
     for arguments in [
         &["create", "--guest", "ann", "--first-name", "Ann"][..],
         &["create", "--guest", "a\u{200b}"],
     ] {
-        let refused = office.run(arguments);
+        let refused = cli.run(arguments);
         assert!(
             refused.code == 2 && !refused.stderr.contains("key:"),
             "{}",
             refused.stderr
         );
-        let json = office.run(&[arguments, &["--json"]].concat()).json();
+        let json = cli.run(&[arguments, &["--json"]].concat()).json();
         assert_eq!(json["error"].get("idempotencyKey"), None, "{json}");
     }
     let create = ["create", "--guest", "ann", "--idempotency-key", "order-1"];
-    assert!(!office.run(&create).ok().stdout.contains("at its creation"));
+    assert!(!cli.run(&create).ok().stdout.contains("at its creation"));
     assert!(
-        office
-            .run(&create)
+        cli.run(&create)
             .ok()
             .stdout
             .contains(" ms (at its creation)")
@@ -346,28 +334,27 @@ fn an_input_that_was_refused_has_no_key_and_a_replay_no_latency_of_its_own() {
 }
 
 #[test]
-fn a_session_is_found_by_what_its_owner_has_in_hand() {
-    let office = Office::open(&[]);
+fn sessions_show_and_timeline_accept_any_identifier() {
+    let cli = TestCli::open(&[]);
     let mut sessions = Vec::new();
     for (guest, key) in [("ann", "order-1"), ("ann", "order-2"), ("bob", "order-3")] {
         sessions.push(
-            office
-                .run(&[
-                    "create",
-                    "--guest",
-                    guest,
-                    "--idempotency-key",
-                    key,
-                    "--json",
-                ])
-                .ok()
-                .json(),
+            cli.run(&[
+                "create",
+                "--guest",
+                guest,
+                "--idempotency-key",
+                key,
+                "--json",
+            ])
+            .ok()
+            .json(),
         );
     }
     let text = |session: &Value, name: &str| session[name].as_str().unwrap().to_owned();
     for command in ["show", "timeline"] {
         let found = |wanted: &str| {
-            let shown = office
+            let shown = cli
                 .run(&["sessions", command, wanted, "--json"])
                 .ok()
                 .json();
@@ -387,13 +374,13 @@ fn a_session_is_found_by_what_its_owner_has_in_hand() {
             sessions[1]["sessionId"],
             "the newest of the guest"
         );
-        let several = office.run(&["sessions", command, "ann"]).ok();
+        let several = cli.run(&["sessions", command, "ann"]).ok();
         assert!(
             several.stderr.contains("several sessions match"),
             "{}",
             several.stderr
         );
-        let unknown = office.run(&["sessions", command, "nothing"]);
+        let unknown = cli.run(&["sessions", command, "nothing"]);
         assert!(
             unknown.code == 2
                 && unknown

@@ -12,7 +12,7 @@ use nix::{
 };
 use serde_json::Value;
 
-use crate::{harness::bare, service_process::ask};
+use crate::{harness::bare, service_process::send_request};
 
 fn demo(arguments: &[&str]) -> (i32, String, String) {
     let output = bare().arg("demo").args(arguments).output().unwrap();
@@ -25,7 +25,7 @@ fn demo(arguments: &[&str]) -> (i32, String, String) {
 }
 
 #[test]
-fn the_demo_shows_guests_in_queues_one_lost_answer_survived_and_where_the_audit_log_is() {
+fn demo_reports_queues_a_lost_response_and_its_audit_log() {
     let (code, stdout, stderr) = demo(&[]);
     assert_eq!(code, 0, "{stdout}{stderr}");
     for part in [
@@ -59,7 +59,7 @@ fn the_demo_shows_guests_in_queues_one_lost_answer_survived_and_where_the_audit_
 }
 
 #[test]
-fn the_demo_takes_a_file_of_ones_own_and_says_what_is_wrong_with_it() {
+fn demo_rejects_guests_file_that_is_invalid_or_missing() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("guests.csv");
     std::fs::write(&path, "guest_id,queue\nann,Sales\nbob,Nowhere\n").unwrap();
@@ -86,7 +86,12 @@ fn an_interrupted_demo_accounts_for_every_guest() {
     let begun: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
     let platform = begun["platform"].as_str().unwrap();
     let state = || -> Value {
-        serde_json::from_str(&ask(platform, "GET /_sim/state", "", "").unwrap().body).unwrap()
+        serde_json::from_str(
+            &send_request(platform, "GET /_sim/state", "", "")
+                .unwrap()
+                .body,
+        )
+        .unwrap()
     };
     while state()["contacts"].as_u64().unwrap() < 12 {
         std::thread::park_timeout(Duration::from_millis(10));
@@ -96,13 +101,13 @@ fn an_interrupted_demo_accounts_for_every_guest() {
         Signal::SIGINT,
     )
     .unwrap();
-    let ended: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+    let counts: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
     assert!(demo.wait().unwrap().success());
     let count = |value: &Value| value.as_u64().unwrap();
-    let (platform, unfinished) = (&ended["platform"], count(&ended["unfinished"]));
+    let (platform, unfinished) = (&counts["platform"], count(&counts["unfinished"]));
     assert!(
         count(&platform["conversations"]) + unfinished >= count(&platform["guests"]),
-        "{ended}"
+        "{counts}"
     );
     std::fs::remove_dir_all(begun["stateDir"].as_str().unwrap()).unwrap();
 }

@@ -6,12 +6,11 @@ use guestlane_testkit::{Server, execute, schema_in};
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::harness::{Ended, Office};
+use crate::harness::{Exited, TestCli};
 
-fn run(office: &Office, arguments: &[&str], settings: &[(&str, &str)]) -> Ended {
-    Ended::of(
-        office
-            .command(arguments)
+fn run(cli: &TestCli, arguments: &[&str], settings: &[(&str, &str)]) -> Exited {
+    Exited::of(
+        cli.command(arguments)
             .envs(settings.iter().copied())
             .output()
             .unwrap(),
@@ -26,17 +25,16 @@ fn secret(directory: &Path, name: &str, content: &str) -> String {
 }
 
 #[test]
-fn doctor_finds_a_store_that_takes_no_write() {
-    let office = Office::open(&["--rate-limit", "off"]);
-    office.run(&["create", "--guest", "ann"]).ok();
-    office.run(&["outbox", "deliver"]).ok();
-    office.run(&["doctor"]).ok();
+fn doctor_detects_a_store_that_rejects_writes() {
+    let cli = TestCli::open(&["--rate-limit", "off"]);
+    cli.run(&["create", "--guest", "ann"]).ok();
+    cli.run(&["outbox", "deliver"]).ok();
+    cli.run(&["doctor"]).ok();
     let database =
-        rusqlite::Connection::open(office.directory.path().join(".guestlane/guestlane.db"))
-            .unwrap();
+        rusqlite::Connection::open(cli.directory.path().join(".guestlane/guestlane.db")).unwrap();
     let refuse = "CREATE TRIGGER refuse BEFORE INSERT ON property BEGIN SELECT RAISE(FAIL, 'no write today'); END";
     database.execute_batch(refuse).unwrap();
-    let found = office.run(&["doctor"]);
+    let found = cli.run(&["doctor"]);
     assert!(
         found.code == 1
             && found
@@ -57,14 +55,14 @@ fn doctor_finds_a_store_that_takes_no_write() {
 }
 
 #[test]
-fn doctor_looks_at_what_the_service_and_its_traces_need() {
-    let office = Office::open(&["--rate-limit", "off"]);
+fn doctor_checks_service_settings_proxies_and_trace_collector() {
+    let cli = TestCli::open(&["--rate-limit", "off"]);
     let taken = TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
         .unwrap();
     let collector = format!("http://{taken}/v1/traces");
-    for (settings, mark, told) in [
+    for (settings, mark, reported) in [
         (
             &[
                 ("GUESTLANE_TLS_CERT_FILE", "/nope"),
@@ -112,7 +110,7 @@ fn doctor_looks_at_what_the_service_and_its_traces_need() {
             "all_proxy is set but not used",
         ),
     ] {
-        let found = run(&office, &["doctor"], settings);
+        let found = run(&cli, &["doctor"], settings);
         assert_eq!(
             found.code,
             i32::from(mark == "BAD "),
@@ -120,7 +118,7 @@ fn doctor_looks_at_what_the_service_and_its_traces_need() {
             found.stdout
         );
         assert!(
-            found.stdout.contains(mark) && found.stdout.contains(told),
+            found.stdout.contains(mark) && found.stdout.contains(reported),
             "{settings:?}: {}",
             found.stdout
         );
@@ -131,7 +129,7 @@ fn doctor_looks_at_what_the_service_and_its_traces_need() {
         );
     }
     let quiet = run(
-        &office,
+        &cli,
         &["doctor"],
         &[("NO_PROXY", "localhost"), ("HTTP_PROXY", "")],
     )
@@ -140,10 +138,10 @@ fn doctor_looks_at_what_the_service_and_its_traces_need() {
 }
 
 #[test]
-fn doctor_shakes_hands_with_each_webhook_endpoint_and_names_the_fix() {
-    let office = Office::open(&["--rate-limit", "off", "--tls"]);
-    let good = office.says["crmUrl"].as_str().unwrap();
-    let trusted = office.run(&["doctor"]).ok();
+fn doctor_checks_tls_of_each_webhook_endpoint_and_names_the_fix() {
+    let cli = TestCli::open(&["--rate-limit", "off", "--tls"]);
+    let good = cli.startup["crmUrl"].as_str().unwrap();
+    let trusted = cli.run(&["doctor"]).ok();
     assert!(
         trusted
             .stdout
@@ -161,14 +159,18 @@ fn doctor_shakes_hands_with_each_webhook_endpoint_and_names_the_fix() {
         ("CRM_WEBHOOK_SECRET", ""),
         ("CRM_CA_FILE", ""),
     ];
-    let found = run(&office, &["doctor"], &settings);
+    let found = run(&cli, &["doctor"], &settings);
     assert_eq!(found.code, 1, "{}", found.stdout);
-    for told in [
+    for reported in [
         "its certificate authority is not trusted",
         "set CRM_CA_FILE to the authority's certificate",
         "refuses connections",
     ] {
-        assert!(found.stdout.contains(told), "{told}: {}", found.stdout);
+        assert!(
+            found.stdout.contains(reported),
+            "{reported}: {}",
+            found.stdout
+        );
     }
     assert!(!found.stdout.contains("hook-secret"), "{}", found.stdout);
 }
@@ -176,14 +178,9 @@ fn doctor_shakes_hands_with_each_webhook_endpoint_and_names_the_fix() {
 /// The header `inin-ratelimit-allowed` does not name its window. The window of the simulator is one
 /// second, and 300 per minute would be far below its limit.
 #[test]
-fn doctor_advises_no_quota_for_a_window_that_it_does_not_know() {
-    let office = Office::open(&[]);
-    let found = run(
-        &office,
-        &["doctor"],
-        &[("GUESTLANE_SURFACE", "web-messaging")],
-    )
-    .ok();
+fn doctor_suggests_no_rate_limit_for_a_window_of_unknown_length() {
+    let cli = TestCli::open(&[]);
+    let found = run(&cli, &["doctor"], &[("GUESTLANE_SURFACE", "web-messaging")]).ok();
     assert!(
         !found.stdout.contains("GUESTLANE_PLATFORM_RATE_LIMIT=")
             && found
@@ -195,7 +192,7 @@ fn doctor_advises_no_quota_for_a_window_that_it_does_not_know() {
 }
 
 #[test]
-fn doctor_without_settings_leads_to_a_surface_of_the_public_platform() {
+fn doctor_without_settings_suggests_the_web_messaging_surface() {
     let directory = tempfile::tempdir().unwrap();
     let found = crate::harness::run_in(directory.path(), &["doctor"], &[]);
     assert!(
@@ -213,16 +210,16 @@ fn doctor_without_settings_leads_to_a_surface_of_the_public_platform() {
 
 #[test]
 fn secrets_are_read_from_files_and_from_systemd_credentials() {
-    let office = Office::open(&[]);
-    let directory = office.directory.path();
-    let client = office.says["clientSecret"].as_str().unwrap().to_owned();
+    let cli = TestCli::open(&[]);
+    let directory = cli.directory.path();
+    let client = cli.startup["clientSecret"].as_str().unwrap().to_owned();
     let file = secret(directory, "client-secret", &format!("{client}\n"));
     let from_file = [
         ("GENESYS_CLIENT_SECRET", ""),
         ("GENESYS_CLIENT_SECRET_FILE", file.as_str()),
     ];
-    run(&office, &["create", "--guest", "ann"], &from_file).ok();
-    let shown = run(&office, &["config", "show"], &from_file).ok().stdout;
+    run(&cli, &["create", "--guest", "ann"], &from_file).ok();
+    let shown = run(&cli, &["config", "show"], &from_file).ok().stdout;
     assert!(
         !shown.contains(&client) && shown.contains("client-secret"),
         "{shown}"
@@ -238,11 +235,11 @@ fn secrets_are_read_from_files_and_from_systemd_credentials() {
         ("GENESYS_CLIENT_SECRET", ""),
         ("CREDENTIALS_DIRECTORY", "credentials"),
     ];
-    run(&office, &["create", "--guest", "bob"], &credentials).ok();
-    office.assert_each_guest_once(2);
+    run(&cli, &["create", "--guest", "bob"], &credentials).ok();
+    cli.assert_each_guest_once(2);
 
     let both = run(
-        &office,
+        &cli,
         &["create", "--guest", "cy"],
         &[("GENESYS_CLIENT_SECRET_FILE", &file)],
     );
@@ -252,14 +249,14 @@ fn secrets_are_read_from_files_and_from_systemd_credentials() {
         both.stderr
     );
     fs::set_permissions(&file, fs::Permissions::from_mode(0o604)).unwrap();
-    let open = run(&office, &["create", "--guest", "cy"], &from_file);
+    let open = run(&cli, &["create", "--guest", "cy"], &from_file);
     assert!(
         open.code == 1 && open.stderr.contains("(mode 604)") && open.stderr.contains("chmod o="),
         "{}",
         open.stderr
     );
     fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
-    let group = run(&office, &["create", "--guest", "cy"], &from_file).ok();
+    let group = run(&cli, &["create", "--guest", "cy"], &from_file).ok();
     assert!(
         group.stderr.contains("can be read by its group"),
         "{}",
@@ -268,43 +265,43 @@ fn secrets_are_read_from_files_and_from_systemd_credentials() {
 }
 
 #[test]
-fn a_hang_up_reads_the_secret_of_the_oauth_client_again() {
-    let office = Office::open(&["--rate-limit", "off"]);
-    office.register_keys();
-    let key = office.api_key("sessions:write");
-    let file = secret(office.directory.path(), "client-secret", "an-old-one");
+fn sighup_reloads_the_oauth_client_secret() {
+    let cli = TestCli::open(&["--rate-limit", "off"]);
+    cli.register_keys();
+    let key = cli.api_key("sessions:write");
+    let file = secret(cli.directory.path(), "client-secret", "an-old-one");
     let settings = [
         ("GENESYS_CLIENT_SECRET", ""),
         ("GENESYS_CLIENT_SECRET_FILE", file.as_str()),
     ];
-    let served = office.serve(&[], &settings);
+    let service = cli.serve(&[], &settings);
     let create =
-        |guest: &str| served.create(&key, &json!({"guestId": guest, "idempotencyKey": guest}));
+        |guest: &str| service.create(&key, &json!({"guestId": guest, "idempotencyKey": guest}));
     assert_eq!(create("ann").json()["code"], "auth_failed");
     secret(
-        office.directory.path(),
+        cli.directory.path(),
         "client-secret",
-        office.says["clientSecret"].as_str().unwrap(),
+        cli.startup["clientSecret"].as_str().unwrap(),
     );
-    served.signal(Signal::SIGHUP);
-    served.says("new_secrets=1");
+    service.signal(Signal::SIGHUP);
+    service.wait_for_log("new_secrets=1");
     assert_eq!(create("ann").status, 201);
-    served.signal(Signal::SIGHUP);
-    served.says("new_secrets=0");
+    service.signal(Signal::SIGHUP);
+    service.wait_for_log("new_secrets=0");
     fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
-    served.signal(Signal::SIGHUP);
-    served.says("keeping the previous ones");
+    service.signal(Signal::SIGHUP);
+    service.wait_for_log("keeping the previous ones");
     assert_eq!(create("bob").status, 201);
-    let log = served.log.lock().unwrap().clone();
+    let log = service.log.lock().unwrap().clone();
     assert!(
-        !log.contains("an-old-one") && !log.contains(office.says["clientSecret"].as_str().unwrap()),
+        !log.contains("an-old-one") && !log.contains(cli.startup["clientSecret"].as_str().unwrap()),
         "{log}"
     );
 }
 
 #[test]
-fn a_supervisor_tries_again_what_may_pass() {
-    let office = Office::open(&[]);
+fn serve_exit_code_separates_transient_failures_from_bad_settings() {
+    let cli = TestCli::open(&[]);
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let absent = [
@@ -341,16 +338,16 @@ fn a_supervisor_tries_again_what_may_pass() {
             2,
         ),
     ] {
-        let ended = run(&office, &["serve"], settings);
-        assert_eq!(ended.code, code, "{settings:?}: {}", ended.stderr);
+        let exited = run(&cli, &["serve"], settings);
+        assert_eq!(exited.code, code, "{settings:?}: {}", exited.stderr);
     }
 }
 
 #[test]
-fn a_core_dump_has_no_place() {
-    let office = Office::open(&[]);
-    let served = office.serve(&[], &[]);
-    let limits = fs::read_to_string(format!("/proc/{}/limits", served.child.id())).unwrap();
+fn serve_disables_core_dumps() {
+    let cli = TestCli::open(&[]);
+    let service = cli.serve(&[], &[]);
+    let limits = fs::read_to_string(format!("/proc/{}/limits", service.child.id())).unwrap();
     let core = limits
         .lines()
         .find(|line| line.starts_with("Max core file size"))
@@ -362,24 +359,24 @@ fn a_core_dump_has_no_place() {
 }
 
 #[test]
-fn an_outage_of_the_database_is_one_line_at_its_beginning_and_one_at_its_end() {
-    let office = Office::open(&["--rate-limit", "off"]);
+fn database_outage_logs_one_line_at_start_and_one_at_end() {
+    let cli = TestCli::open(&["--rate-limit", "off"]);
     let server = Server::start();
     let url = schema_in(&server.url());
-    let served = office.serve(&[], &[("GUESTLANE_DATABASE_URL", &url)]);
+    let service = cli.serve(&[], &[("GUESTLANE_DATABASE_URL", &url)]);
     server.stop();
-    served.says("an outage began");
+    service.wait_for_log("an outage began");
     server.restart();
-    served.says("the outage ended");
-    served.signal(Signal::SIGTERM);
-    let log = std::sync::Arc::clone(&served.log);
-    assert_eq!(served.ended(), 0);
+    service.wait_for_log("the outage ended");
+    service.signal(Signal::SIGTERM);
+    let log = std::sync::Arc::clone(&service.log);
+    assert_eq!(service.wait_for_exit(), 0);
     let log = log.lock().unwrap().clone();
-    let told: Vec<_> = log
+    let reported: Vec<_> = log
         .lines()
         .filter(|line| line.contains("dependency=database"))
         .collect();
-    assert_eq!(told.len(), 2, "{log}");
+    assert_eq!(reported.len(), 2, "{log}");
     let others: Vec<_> = log
         .lines()
         .filter(|line| line.contains(" WARN ") && !line.contains("dependency=database"))
@@ -388,30 +385,30 @@ fn an_outage_of_the_database_is_one_line_at_its_beginning_and_one_at_its_end() {
 }
 
 #[test]
-fn an_outage_of_a_webhook_receiver_is_one_line_however_many_events_wait() {
-    let office = Office::open(&["--rate-limit", "off"]);
-    office.register_keys();
-    let key = office.api_key("sessions:write");
+fn webhook_outage_logs_one_warning_for_all_pending_events() {
+    let cli = TestCli::open(&["--rate-limit", "off"]);
+    cli.register_keys();
+    let key = cli.api_key("sessions:write");
     let closed = TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
         .unwrap();
-    let served = office.serve(
+    let service = cli.serve(
         &[],
         &[("CRM_WEBHOOK_URL", &format!("http://{closed}/hook"))],
     );
     for guest in 0..20 {
         assert_eq!(
-            served
+            service
                 .create(&key, &json!({"guestId": format!("guest-{guest}")}))
                 .status,
             201
         );
     }
-    served.says("webhook receiver 1");
-    let log = std::sync::Arc::clone(&served.log);
-    served.signal(Signal::SIGTERM);
-    assert_eq!(served.ended(), 0);
+    service.wait_for_log("webhook receiver 1");
+    let log = std::sync::Arc::clone(&service.log);
+    service.signal(Signal::SIGTERM);
+    assert_eq!(service.wait_for_exit(), 0);
     let log = log.lock().unwrap().clone();
     let warnings: Vec<_> = log.lines().filter(|line| line.contains(" WARN ")).collect();
     assert!(
@@ -425,13 +422,13 @@ fn an_outage_of_a_webhook_receiver_is_one_line_however_many_events_wait() {
 /// connection. The command reports that at once, with the cause.
 #[test]
 #[ignore = "needs PgBouncer (.ci/run installs it)"]
-fn a_startup_parameter_that_a_pool_refuses_is_told_with_its_fix() {
-    let office = Office::open(&["--rate-limit", "off"]);
+fn startup_parameter_refused_by_pool_is_reported_with_fix() {
+    let cli = TestCli::open(&["--rate-limit", "off"]);
     let server = Server::start();
     let pool = guestlane_testkit::Pool::before(&server, "session");
     let url = format!("{}?options=-csearch_path%3Dpublic", pool.url());
     let refused = run(
-        &office,
+        &cli,
         &["sessions", "list"],
         &[("GUESTLANE_DATABASE_URL", &url)],
     );
@@ -448,12 +445,12 @@ fn a_startup_parameter_that_a_pool_refuses_is_told_with_its_fix() {
 }
 
 #[test]
-fn doctor_names_the_cause_where_the_database_takes_no_session() {
-    let office = Office::open(&["--rate-limit", "off"]);
+fn doctor_names_cause_of_database_permission_and_connection_errors() {
+    let cli = TestCli::open(&["--rate-limit", "off"]);
     let server = Server::start();
     let url = schema_in(&server.url());
     run(
-        &office,
+        &cli,
         &["create", "--guest", "ann"],
         &[("GUESTLANE_DATABASE_URL", &url)],
     )
@@ -486,11 +483,7 @@ fn doctor_names_the_cause_where_the_database_takes_no_session() {
     );
     for (role, _, fix) in &roles {
         let as_role = url.replace("guestlane@", &format!("{role}@"));
-        let found = run(
-            &office,
-            &["doctor"],
-            &[("GUESTLANE_DATABASE_URL", &as_role)],
-        );
+        let found = run(&cli, &["doctor"], &[("GUESTLANE_DATABASE_URL", &as_role)]);
         assert!(
             found.code == 1 && found.stdout.contains(fix),
             "{role}: {}",
@@ -503,14 +496,14 @@ fn doctor_names_the_cause_where_the_database_takes_no_session() {
     )
     .unwrap();
     execute(&url, "SELECT pg_reload_conf()");
-    let found = run(&office, &["doctor"], &[("GUESTLANE_DATABASE_URL", &url)]);
+    let found = run(&cli, &["doctor"], &[("GUESTLANE_DATABASE_URL", &url)]);
     assert!(
         found.code == 1 && found.stdout.contains("sslmode=require"),
         "{}",
         found.stdout
     );
     let refused = run(
-        &office,
+        &cli,
         &["sessions", "list"],
         &[("GUESTLANE_DATABASE_URL", &url)],
     );

@@ -25,7 +25,7 @@ use serde_json::Value;
 use tokio::runtime::Runtime;
 
 use crate::{
-    harness::{Ended, Office},
+    harness::{Exited, TestCli},
     service_harness::pause,
 };
 
@@ -42,7 +42,7 @@ fn setting(name: &str, default: u64) -> u64 {
     clippy::print_stdout,
     reason = "the lines that `--nocapture` shows"
 )]
-fn tell(line: &str) {
+fn print_line(line: &str) {
     println!("{line}");
 }
 
@@ -60,7 +60,7 @@ struct Machine {
 }
 
 struct Fleet {
-    office: Office,
+    cli: TestCli,
     server: Server,
     schema: String,
     master_key: String,
@@ -83,14 +83,14 @@ impl Drop for Fleet {
 
 impl Fleet {
     fn of(machines: usize, quota: &str) -> Self {
-        let office = Office::open(&["--rate-limit", quota]);
+        let cli = TestCli::open(&["--rate-limit", quota]);
         let server =
             Server::start_with(&["fsync=off", "full_page_writes=off", "track_functions=pl"]);
         let schema = schema_in(&server.url());
         let runtime = Runtime::new().unwrap();
         let machines = (0..machines).map(|n| {
             let proxy = runtime.block_on(Proxy::to(server.port()));
-            let home = office.directory.path().join(format!("machine-{n}"));
+            let home = cli.directory.path().join(format!("machine-{n}"));
             Machine {
                 home,
                 url: proxy.url(&schema, server.port()),
@@ -100,7 +100,7 @@ impl Fleet {
         });
         let machines = machines.collect();
         let mut fleet = Self {
-            office,
+            cli,
             server,
             schema,
             master_key: String::new(),
@@ -109,17 +109,17 @@ impl Fleet {
         };
         let first = fleet.run(&["sessions", "resume"]);
         assert_eq!(first.code, 0, "{}", first.stderr);
-        fleet.master_key = fleet.office.read(".guestlane/master.key").trim().to_owned();
+        fleet.master_key = fleet.cli.read(".guestlane/master.key").trim().to_owned();
         fleet
     }
 
-    fn run(&self, arguments: &[&str]) -> Ended {
-        let mut command = self.office.command(arguments);
+    fn run(&self, arguments: &[&str]) -> Exited {
+        let mut command = self.cli.command(arguments);
         command.env("GUESTLANE_DATABASE_URL", &self.schema);
         if !self.master_key.is_empty() {
             command.env("GUESTLANE_MASTER_KEY", &self.master_key);
         }
-        Ended::of(command.output().unwrap())
+        Exited::of(command.output().unwrap())
     }
 
     fn start(&mut self, machine: usize, quota: &str) {
@@ -131,7 +131,7 @@ impl Fleet {
             .open(home.join("stderr"))
             .unwrap();
         let mut command = self
-            .office
+            .cli
             .command(&["worker", "--rate-limit", quota, "--state-dir"]);
         command
             .arg(home)
@@ -166,14 +166,14 @@ impl Fleet {
     }
 
     /// Returns the number of rate-limit leases that were requested.
-    fn slices(&self) -> u64 {
+    fn rate_limit_leases(&self) -> u64 {
         let asked = "SELECT coalesce(sum(calls), 0) FROM pg_stat_user_functions WHERE funcname = 'lease_rate_limit'";
         column(&self.schema, asked)[0].parse().unwrap()
     }
 
     /// Returns the number of calls to the platform.
     fn calls(&self) -> u64 {
-        let Value::Object(calls) = &self.office.state()["calls"] else {
+        let Value::Object(calls) = &self.cli.state()["calls"] else {
             panic!()
         };
         calls
@@ -187,12 +187,12 @@ impl Fleet {
         for Machine { home, .. } in &self.machines {
             let log = home.join("audit/session-audit.jsonl");
             let arguments = ["audit", "verify", "--state-dir"].map(Path::new);
-            let mut command = self.office.command(&[]);
+            let mut command = self.cli.command(&[]);
             command
                 .args(arguments)
                 .arg(home)
                 .env("GUESTLANE_DATABASE_URL", &self.schema);
-            let verified = Ended::of(
+            let verified = Exited::of(
                 command
                     .env("GUESTLANE_MASTER_KEY", &self.master_key)
                     .output()
@@ -211,14 +211,13 @@ impl Fleet {
 }
 
 #[test]
-fn processes_that_are_killed_stopped_and_cut_off_with_a_database_that_restarts_lose_nobody_and_make_nobody_twice()
- {
+fn fleet_faults_neither_lose_nor_duplicate_sessions() {
     let rows = setting("GUESTLANE_TEST_FLEET_ROWS", 1500);
     let stopped_for = setting("GUESTLANE_TEST_FLEET_STOP", 7) * 1000;
     let rounds = setting("GUESTLANE_TEST_FLEET_ROUNDS", 1);
     const QUOTA: &str = "100/s";
     let mut fleet = Fleet::of(4, QUOTA);
-    fleet.office.write(
+    fleet.cli.write(
         "rows.csv",
         &format!(
             "guest_id\n{}",
@@ -239,16 +238,16 @@ fn processes_that_are_killed_stopped_and_cut_off_with_a_database_that_restarts_l
     }
     // Measure the used part of the rate limit while all processes run.
     pause(3000);
-    let (before, since, slices) = (fleet.calls(), now(), fleet.slices());
+    let (before, since, rate_limit_leases) = (fleet.calls(), now(), fleet.rate_limit_leases());
     pause(if rows > 5000 { 60_000 } else { 4000 });
     let (calls, seconds) = (fleet.calls() - before, now().since(since).as_secs_f64());
-    let slices = fleet.slices() - slices;
+    let rate_limit_leases = fleet.rate_limit_leases() - rate_limit_leases;
     let used = calls as f64 / seconds;
-    tell(&format!(
-        "while nothing is down: {calls} calls in {seconds:.1} s, {used:.1} % of the quota, {slices} slices asked for"
+    print_line(&format!(
+        "while nothing is down: {calls} calls in {seconds:.1} s, {used:.1} % of the quota, {rate_limit_leases} slices asked for"
     ));
     assert!(
-        slices * 20 <= calls + 10 * 20,
+        rate_limit_leases * 20 <= calls + 10 * 20,
         "one round trip for 20 calls; and a few, while each makes room for the others"
     );
     for round in 0..rounds {
@@ -275,17 +274,17 @@ fn processes_that_are_killed_stopped_and_cut_off_with_a_database_that_restarts_l
         fleet.kill(3);
         fleet.start(3, QUOTA);
         pause(2000);
-        tell(&format!("round {round}: {} rows left", fleet.left(&batch)));
+        print_line(&format!("round {round}: {} rows left", fleet.left(&batch)));
     }
-    let patience = now() + Duration::from_secs(60 + rows / 20);
+    let deadline = now() + Duration::from_secs(60 + rows / 20);
     while fleet.left(&batch) > 0 {
-        assert!(now() < patience, "{}", fleet.status(&batch));
+        assert!(now() < deadline, "{}", fleet.status(&batch));
         pause(500);
     }
     // Other processes deliver the last events of killed processes, after their leases expire.
-    let patience = now() + Duration::from_secs(60);
-    while fleet.office.state()["crm"]["events"] != rows {
-        assert!(now() < patience, "{}", fleet.office.state()["crm"]);
+    let deadline = now() + Duration::from_secs(60);
+    while fleet.cli.state()["crm"]["events"] != rows {
+        assert!(now() < deadline, "{}", fleet.cli.state()["crm"]);
         pause(500);
     }
     for machine in 0..4 {
@@ -309,8 +308,8 @@ fn processes_that_are_killed_stopped_and_cut_off_with_a_database_that_restarts_l
         (&rows.into(), &0.into()),
         "{status}"
     );
-    fleet.office.assert_each_guest_once(rows);
-    let state = fleet.office.state();
+    fleet.cli.assert_each_guest_once(rows);
+    let state = fleet.cli.state();
     assert_eq!(
         (&state["crm"]["events"], &state["crm"]["guestsToldTwice"]),
         (&rows.into(), &0.into()),
@@ -327,7 +326,7 @@ fn processes_that_are_killed_stopped_and_cut_off_with_a_database_that_restarts_l
     );
     fleet.verify_logs();
     let calls = fleet.calls();
-    tell(&format!(
+    print_line(&format!(
         "{rows} sessions, {calls} calls, {} answered 429, {} tokens asked for, {} logs",
         state["throttled"],
         state["tokensIssued"],
@@ -342,14 +341,12 @@ fn processes_that_are_killed_stopped_and_cut_off_with_a_database_that_restarts_l
 /// Behind a transaction pool, an in-doubt commit could not be resolved.
 #[test]
 #[ignore = "needs PgBouncer (.ci/run installs it)"]
-fn behind_a_pool_of_sessions_all_is_well_and_one_of_transactions_is_refused_before_anything_is_made()
- {
-    let office = Office::open(&["--rate-limit", "off"]);
+fn session_pooling_is_accepted_and_transaction_pooling_is_refused() {
+    let cli = TestCli::open(&["--rate-limit", "off"]);
     let server = Server::start();
     let run = |pool: &Pool, arguments: &[&str]| {
-        Ended::of(
-            office
-                .command(arguments)
+        Exited::of(
+            cli.command(arguments)
                 .env("GUESTLANE_DATABASE_URL", pool.url())
                 .output()
                 .unwrap(),
@@ -374,8 +371,8 @@ fn behind_a_pool_of_sessions_all_is_well_and_one_of_transactions_is_refused_befo
             refused.stderr
         );
     }
-    assert_eq!(office.state()["guests"], 0);
-    office.write(
+    assert_eq!(cli.state()["guests"], 0);
+    cli.write(
         "rows.csv",
         &format!(
             "guest_id\n{}",
@@ -387,5 +384,5 @@ fn behind_a_pool_of_sessions_all_is_well_and_one_of_transactions_is_refused_befo
     let sessions = Pool::before(&server, "session");
     run(&sessions, &["batch", "rows.csv", "--rate-limit", "off"]).ok();
     run(&sessions, &["batch", "rows.csv", "--rate-limit", "off"]).ok();
-    office.assert_each_guest_once(100);
+    cli.assert_each_guest_once(100);
 }

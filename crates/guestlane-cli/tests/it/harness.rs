@@ -15,20 +15,20 @@ pub(crate) const SALES: &str = "5e0c0000-0000-4000-8000-000000000001";
 pub(crate) const SUPPORT: &str = "5e0c0000-0000-4000-8000-000000000002";
 pub(crate) const CRM_SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo=";
 
-pub(crate) struct Office {
+pub(crate) struct TestCli {
     simulator: Child,
-    pub(crate) says: Value,
+    pub(crate) startup: Value,
     pub(crate) directory: TempDir,
 }
 
-impl Drop for Office {
+impl Drop for TestCli {
     fn drop(&mut self) {
         let _ = self.simulator.kill();
         let _ = self.simulator.wait();
     }
 }
 
-impl Office {
+impl TestCli {
     pub(crate) fn open(flags: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let mut simulator = bare()
@@ -51,7 +51,7 @@ impl Office {
             .unwrap();
         Self {
             simulator,
-            says: serde_json::from_str(&line).unwrap(),
+            startup: serde_json::from_str(&line).unwrap(),
             directory,
         }
     }
@@ -59,7 +59,7 @@ impl Office {
     /// Returns a command with all required settings.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = bare();
-        let text = |name: &str| self.says[name].as_str().unwrap().to_owned();
+        let text = |name: &str| self.startup[name].as_str().unwrap().to_owned();
         command
             .current_dir(self.directory.path())
             .env("GENESYS_BASE_URL", text("baseUrl"))
@@ -67,7 +67,7 @@ impl Office {
             .env("GENESYS_CLIENT_SECRET", text("clientSecret"))
             .env(
                 "GENESYS_QUEUE_ID",
-                self.says["queueIds"][0].as_str().unwrap(),
+                self.startup["queueIds"][0].as_str().unwrap(),
             )
             .env("CRM_WEBHOOK_URL", text("crmUrl"))
             .env("CRM_WEBHOOK_SECRET", CRM_SECRET)
@@ -76,14 +76,14 @@ impl Office {
             .env("GENESYS_INTEGRATION_ID", text("integrationId"))
             .env("GENESYS_EXTERNAL_SOURCE_ID", text("externalSourceId"))
             .args(arguments);
-        if let Some(ca) = self.says["caFile"].as_str() {
+        if let Some(ca) = self.startup["caFile"].as_str() {
             command.env("GENESYS_CA_FILE", ca).env("CRM_CA_FILE", ca);
         }
         command
     }
 
-    pub(crate) fn run(&self, arguments: &[&str]) -> Ended {
-        Ended::of(self.command(arguments).output().unwrap())
+    pub(crate) fn run(&self, arguments: &[&str]) -> Exited {
+        Exited::of(self.command(arguments).output().unwrap())
     }
 
     pub(crate) fn write(&self, name: &str, text: &str) {
@@ -118,7 +118,7 @@ impl Office {
 
     /// Sends a request to the simulator's admin API over a plain socket.
     pub(crate) fn admin(&self, method: &str, path: &str, body: &str) -> Value {
-        let base = self.says["baseUrl"].as_str().unwrap();
+        let base = self.startup["baseUrl"].as_str().unwrap();
         let host = base.strip_prefix("http://").unwrap();
         let mut stream = TcpStream::connect(host).unwrap();
         write!(
@@ -167,8 +167,8 @@ pub(crate) fn bare() -> Command {
     command
 }
 
-pub(crate) fn run_in(directory: &Path, arguments: &[&str], settings: &[(&str, &str)]) -> Ended {
-    Ended::of(
+pub(crate) fn run_in(directory: &Path, arguments: &[&str], settings: &[(&str, &str)]) -> Exited {
+    Exited::of(
         bare()
             .current_dir(directory)
             .args(arguments)
@@ -179,13 +179,13 @@ pub(crate) fn run_in(directory: &Path, arguments: &[&str], settings: &[(&str, &s
 }
 
 /// Exit code and output of a process.
-pub(crate) struct Ended {
+pub(crate) struct Exited {
     pub(crate) code: i32,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
 }
 
-impl Ended {
+impl Exited {
     pub(crate) fn of(output: Output) -> Self {
         Self {
             code: output.status.code().unwrap_or(-1),

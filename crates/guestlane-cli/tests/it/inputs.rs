@@ -13,47 +13,47 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{Ended, Office},
-    service_process::Served,
+    harness::{Exited, TestCli},
+    service_process::ServiceProcess,
 };
 
-fn batch(office: &Office, file: &str) -> (i32, Value) {
-    let ended = office.run(&["batch", file, "--json", "--quiet"]);
-    let summary = ended.json();
+fn batch(cli: &TestCli, file: &str) -> (i32, Value) {
+    let exited = cli.run(&["batch", file, "--json", "--quiet"]);
+    let summary = exited.json();
     (
-        ended.code,
+        exited.code,
         json!([summary["opened"], summary["replayed"], summary["failed"]]),
     )
 }
 
 /// Replaces a symbolic link atomically, as kubelet does.
-fn point(link: &Path, target: &str) {
+fn replace_symlink(link: &Path, target: &str) {
     let draft = link.with_file_name("draft");
     symlink(target, &draft).unwrap();
     fs::rename(&draft, link).unwrap();
 }
 
 #[test]
-fn a_batch_keeps_its_name_when_a_link_leads_elsewhere() {
+fn batch_key_is_stable_when_a_symlink_target_changes() {
     for (file, in_directory) in [
         ("vol/guests.csv", "."),
         ("vol/..data/guests.csv", "."),
         ("guests.csv", "vol/..data"),
         ("./../vol/guests.csv", "vol"),
     ] {
-        let office = Office::open(&[]);
-        let home = office.directory.path();
+        let cli = TestCli::open(&[]);
+        let home = cli.directory.path();
         let release = |name: &str, rows: &str| {
             fs::create_dir_all(home.join("vol").join(name)).unwrap();
             fs::write(home.join("vol").join(name).join("guests.csv"), rows).unwrap();
-            point(&home.join("vol/..data"), name);
+            replace_symlink(&home.join("vol/..data"), name);
         };
         let run = || {
             let here = home.join(in_directory);
             let state = home.join("st").display().to_string();
             let mut command =
-                office.command(&["batch", file, "--json", "--quiet", "--state-dir", &state]);
-            let summary = Ended::of(
+                cli.command(&["batch", file, "--json", "--quiet", "--state-dir", &state]);
+            let summary = Exited::of(
                 command
                     .current_dir(&here)
                     .env("PWD", &here)
@@ -73,16 +73,16 @@ fn a_batch_keeps_its_name_when_a_link_leads_elsewhere() {
         );
         fs::remove_dir_all(home.join("vol/..1")).unwrap();
         assert_eq!(run(), (Some(1), Some(2)), "{file} in {in_directory}");
-        office.assert_each_guest_once(3);
+        cli.assert_each_guest_once(3);
     }
 }
 
 #[test]
-fn one_file_has_one_name_however_its_path_is_written() {
-    let office = Office::open(&[]);
-    fs::create_dir(office.directory.path().join("sub")).unwrap();
-    office.write("guests.csv", "guest_id\nann\n");
-    let full = office
+fn batch_key_is_the_same_for_every_spelling_of_a_path() {
+    let cli = TestCli::open(&[]);
+    fs::create_dir(cli.directory.path().join("sub")).unwrap();
+    cli.write("guests.csv", "guest_id\nann\n");
+    let full = cli
         .directory
         .path()
         .canonicalize()
@@ -95,42 +95,42 @@ fn one_file_has_one_name_however_its_path_is_written() {
         .enumerate()
     {
         assert_eq!(
-            batch(&office, file).1,
+            batch(&cli, file).1,
             json!([u8::from(n == 0), u8::from(n > 0), 0]),
             "{file}"
         );
     }
-    office.assert_each_guest_once(1);
+    cli.assert_each_guest_once(1);
 }
 
 #[test]
-fn an_open_quotation_mark_refuses_its_lines_with_any_line_break() {
+fn unclosed_quotation_mark_is_refused_with_any_line_break() {
     for line_break in ["\n", "\r", "\r\n"] {
-        let office = Office::open(&[]);
-        office.write(
+        let cli = TestCli::open(&[]);
+        cli.write(
             "guests.csv",
             &["guest_id,attr.note", "ann,\"unclosed", "bob,x", "cy,y", ""].join(line_break),
         );
-        let check = office.run(&["batch", "guests.csv", "--dry-run"]);
+        let check = cli.run(&["batch", "guests.csv", "--dry-run"]);
         assert_eq!(
             (check.code, check.stdout.trim()),
             (3, "1 row: 0 valid, 1 invalid; nothing was sent"),
             "{line_break:?}"
         );
-        let ended = office.run(&["batch", "guests.csv"]);
-        assert_eq!(ended.code, 3);
+        let exited = cli.run(&["batch", "guests.csv"]);
+        assert_eq!(exited.code, 3);
         let part = "row 1 (line 2): row spans the lines 2 to 4: a quotation mark is not closed; these lines were skipped";
         assert!(
-            ended.stderr.contains(part),
+            exited.stderr.contains(part),
             "{line_break:?}: {}",
-            ended.stderr
+            exited.stderr
         );
-        office.assert_each_guest_once(0);
+        cli.assert_each_guest_once(0);
     }
 }
 
 #[test]
-fn csv_that_does_not_follow_rfc_4180_is_refused_and_never_repaired() {
+fn csv_that_violates_rfc_4180_is_refused() {
     // The rows between a valid first and a valid last one, the expected message, and whether the
     // last row is used.
     let cases = [
@@ -176,60 +176,59 @@ fn csv_that_does_not_follow_rfc_4180_is_refused_and_never_repaired() {
         ),
     ];
     for (row, part, last_is_used) in cases {
-        let office = Office::open(&[]);
-        office.write(
+        let cli = TestCli::open(&[]);
+        cli.write(
             "guests.csv",
             &format!("guest_id,attr.a\nann,x\n{row}\ncy,y"),
         );
-        let ended = office.run(&["batch", "guests.csv"]);
+        let exited = cli.run(&["batch", "guests.csv"]);
         assert!(
-            ended.code == 3 && ended.stderr.contains(part),
+            exited.code == 3 && exited.stderr.contains(part),
             "{row}: {}",
-            ended.stderr
+            exited.stderr
         );
-        office.assert_each_guest_once(1 + u64::from(last_is_used));
+        cli.assert_each_guest_once(1 + u64::from(last_is_used));
         assert!(
-            !office
-                .journal("contact")
+            !cli.journal("contact")
                 .iter()
                 .any(|entry| entry["body"].as_str().unwrap().contains("bob")),
             "{row}"
         );
     }
-    let office = Office::open(&[]);
-    office.write("cut.csv", "guest_id,first_name,attr.a\nann,,x\nbob,");
-    let ended = office.run(&["batch", "cut.csv"]);
+    let cli = TestCli::open(&[]);
+    cli.write("cut.csv", "guest_id,first_name,attr.a\nann,,x\nbob,");
+    let exited = cli.run(&["batch", "cut.csv"]);
     assert!(
-        ended.code == 3 && ended.stderr.contains("row 2 (line 3): row has 2 columns"),
+        exited.code == 3 && exited.stderr.contains("row 2 (line 3): row has 2 columns"),
         "a file that was cut: {}",
-        ended.stderr
+        exited.stderr
     );
-    office.write("heading.csv", "guest_id, \"email\"\nann,x\n");
-    let ended = office.run(&["batch", "heading.csv"]);
+    cli.write("heading.csv", "guest_id, \"email\"\nann,x\n");
+    let exited = cli.run(&["batch", "heading.csv"]);
     assert!(
-        ended.code == 2
-            && ended
+        exited.code == 2
+            && exited
                 .stderr
                 .contains("heading has white space before a quotation mark"),
         "{}",
-        ended.stderr
+        exited.stderr
     );
 }
 
 #[test]
-fn characters_that_no_reader_sees_are_refused_in_identifiers() {
-    let office = Office::open(&[]);
-    office.write("zw.csv", "guest_id,attr.a\nzw-bob,1\nzw-bob\u{200b},1\n\u{feff}cy,1\n\u{202a}dee,1\nzw-eve,va\u{200d}lue\n");
-    let ended = office.run(&["batch", "zw.csv"]);
-    assert_eq!(ended.code, 3);
+fn invisible_characters_are_refused_in_identifiers() {
+    let cli = TestCli::open(&[]);
+    cli.write("zw.csv", "guest_id,attr.a\nzw-bob,1\nzw-bob\u{200b},1\n\u{feff}cy,1\n\u{202a}dee,1\nzw-eve,va\u{200d}lue\n");
+    let exited = cli.run(&["batch", "zw.csv"]);
+    assert_eq!(exited.code, 3);
     for part in [
         "row 2 (line 3): guestId has an invisible character (U+200B) at position 7",
         "row 3 (line 4): guestId has an invisible character (U+FEFF) at position 1",
         "row 4 (line 5): guestId has an invisible character (U+202A) at position 1",
     ] {
-        assert!(ended.stderr.contains(part), "{part}\n{}", ended.stderr);
+        assert!(exited.stderr.contains(part), "{part}\n{}", exited.stderr);
     }
-    office.assert_each_guest_once(2);
+    cli.assert_each_guest_once(2);
     let cases: &[(&[&str], &str)] = &[
         (
             &[
@@ -290,26 +289,26 @@ fn characters_that_no_reader_sees_are_refused_in_identifiers() {
         ),
     ];
     for (arguments, part) in cases {
-        let ended = office.run(arguments);
+        let exited = cli.run(arguments);
         assert!(
-            ended.code == 2 && ended.stderr.contains(part),
+            exited.code == 2 && exited.stderr.contains(part),
             "{part}\n{}",
-            ended.stderr
+            exited.stderr
         );
     }
-    office.write("heading.csv", "guest_id\u{200b}\nann\n");
-    let ended = office.run(&["batch", "heading.csv"]);
+    cli.write("heading.csv", "guest_id\u{200b}\nann\n");
+    let exited = cli.run(&["batch", "heading.csv"]);
     assert!(
-        ended
+        exited
             .stderr
             .contains("heading has an invisible character (U+200B) at position 9"),
         "{}",
-        ended.stderr
+        exited.stderr
     );
 }
 
 /// Returns the phone numbers of all requested contacts, as written and as the identifier.
-fn phones(office: &Office) -> Vec<(String, String)> {
+fn phones(cli: &TestCli) -> Vec<(String, String)> {
     let of = |entry: Value| {
         let body: Value = serde_json::from_str(entry["body"].as_str().unwrap()).unwrap();
         let text = |value: &Value| value.as_str().unwrap().to_owned();
@@ -318,13 +317,13 @@ fn phones(office: &Office) -> Vec<(String, String)> {
             text(&body["matchingIdentifiers"][0]["value"]),
         )
     };
-    let mut phones: Vec<_> = office.journal("contact").into_iter().map(of).collect();
+    let mut phones: Vec<_> = cli.journal("contact").into_iter().map(of).collect();
     phones.sort();
     phones
 }
 
 #[test]
-fn telephone_numbers_are_taken_in_the_forms_that_the_platform_documents() {
+fn phone_numbers_are_accepted_in_documented_formats() {
     let forms = [
         ("(+44)121.555.5251", "+441215555251"),
         ("+1 2325554316", "+12325554316"),
@@ -337,74 +336,71 @@ fn telephone_numbers_are_taken_in_the_forms_that_the_platform_documents() {
         ("0013215550000", "+13215550000"),
         ("0044 121 555 0000", "+441215550000"),
     ];
-    let office = Office::open(&[]);
+    let cli = TestCli::open(&[]);
     let rows: String = forms
         .iter()
         .enumerate()
         .map(|(n, (phone, _))| format!("guest-{n},{phone}\n"))
         .collect();
-    office.write(
+    cli.write(
         "guests.csv",
         &format!("guest_id,phone\n{rows}home,+31 (0)20 555 0100\n"),
     );
-    let mut command = office.command(&["batch", "guests.csv"]);
+    let mut command = cli.command(&["batch", "guests.csv"]);
     command
         .env("GUESTLANE_SURFACE", "open-messaging")
         .env("GENESYS_EXTERNAL_SOURCE_ID", "");
-    let ended = Ended::of(command.output().unwrap());
+    let exited = Exited::of(command.output().unwrap());
     assert!(
-        ended
+        exited
             .stdout
             .starts_with("11 rows: 10 opened, 0 replayed, 1 failed"),
         "{}{}",
-        ended.stdout,
-        ended.stderr
+        exited.stdout,
+        exited.stderr
     );
     assert!(
-        ended
+        exited
             .stderr
             .contains("row 11 (line 12): phone has an invalid format"),
         "{}",
-        ended.stderr
+        exited.stderr
     );
     assert_eq!(
-        phones(&office),
+        phones(&cli),
         forms.map(|(phone, number)| (phone.to_owned(), number.to_owned()))
     );
     // The same number in another form matches the same contact.
-    office.write("again.csv", "guest_id,phone\nother,+441215555251\n");
-    let mut command = office.command(&["batch", "again.csv"]);
+    cli.write("again.csv", "guest_id,phone\nother,+441215555251\n");
+    let mut command = cli.command(&["batch", "again.csv"]);
     command
         .env("GUESTLANE_SURFACE", "open-messaging")
         .env("GENESYS_EXTERNAL_SOURCE_ID", "");
-    Ended::of(command.output().unwrap()).ok();
-    assert_eq!(office.state()["contacts"], 10);
+    Exited::of(command.output().unwrap()).ok();
+    assert_eq!(cli.state()["contacts"], 10);
 }
 
 #[test]
-fn a_guest_whose_id_an_earlier_version_took_is_still_found_and_erased() {
-    let office = Office::open(&[]);
-    office
-        .run(&["create", "--guest", "zw-bob", "--attr", "tier=gold"])
+fn guest_id_stored_by_an_earlier_version_can_be_listed_and_erased() {
+    let cli = TestCli::open(&[]);
+    cli.run(&["create", "--guest", "zw-bob", "--attr", "tier=gold"])
         .ok();
-    let store = rusqlite::Connection::open(office.directory.path().join(".guestlane/guestlane.db"))
-        .unwrap();
+    let store =
+        rusqlite::Connection::open(cli.directory.path().join(".guestlane/guestlane.db")).unwrap();
     let change = "UPDATE session SET guest_id = 'zw-bob\u{200b}', attributes = '{\"ti\u{200b}er\":\"gold\"}'";
     assert_eq!(store.execute(change, []).unwrap(), 1);
     drop(store);
-    let listed = office.run(&["sessions", "list", "--json"]).ok();
+    let listed = cli.run(&["sessions", "list", "--json"]).ok();
     assert!(
         listed.stdout.contains("zw-bob\u{200b}"),
         "{}",
         listed.stdout
     );
-    office.run(&["create", "--guest", "ann"]).ok();
-    office
-        .run(&["guests", "erase", "zw-bob\u{200b}", "--yes"])
+    cli.run(&["create", "--guest", "ann"]).ok();
+    cli.run(&["guests", "erase", "zw-bob\u{200b}", "--yes"])
         .ok();
     assert!(
-        !office
-            .run(&["sessions", "list", "--json"])
+        !cli.run(&["sessions", "list", "--json"])
             .ok()
             .stdout
             .contains("zw-bob")
@@ -412,65 +408,63 @@ fn a_guest_whose_id_an_earlier_version_took_is_still_found_and_erased() {
 }
 
 #[test]
-fn what_a_spreadsheet_adds_is_none_and_what_it_rounds_is_warned_of() {
-    let office = Office::open(&[]);
-    office.write(
+fn spreadsheet_artifacts_are_skipped_warned_about_or_refused() {
+    let cli = TestCli::open(&[]);
+    cli.write(
         "guests.csv",
         "guest_id,attr.a,\n,,\nann,1,\n,,\n\"\",,\nbob,,\n, ,\n",
     );
-    assert_eq!(batch(&office, "guests.csv"), (0, json!([2, 0, 0])));
-    office.write("extra.csv", "guest_id,attr.a,\nann,1,surplus\n");
-    let ended = office.run(&["batch", "extra.csv"]);
+    assert_eq!(batch(&cli, "guests.csv"), (0, json!([2, 0, 0])));
+    cli.write("extra.csv", "guest_id,attr.a,\nann,1,surplus\n");
+    let exited = cli.run(&["batch", "extra.csv"]);
     assert!(
-        ended
+        exited
             .stderr
             .contains("row has a value in column 3, but the heading does not name that column"),
         "{}",
-        ended.stderr
+        exited.stderr
     );
-    office.write(
+    cli.write(
         "ids.csv",
         "guest_id\n1.23457E+17\n\"8,96529E+19\"\n1E+5x\n12345\n",
     );
-    let ended = office.run(&["batch", "ids.csv", "--dry-run"]);
-    assert_eq!(ended.code, 0, "a warning is no failure");
+    let exited = cli.run(&["batch", "ids.csv", "--dry-run"]);
+    assert_eq!(exited.code, 0, "a warning is no failure");
     assert_eq!(
-        ended
+        exited
             .stderr
             .matches("looks like a number that a spreadsheet rounded")
             .count(),
         2,
         "{}",
-        ended.stderr
+        exited.stderr
     );
     assert!(
-        ended.stderr.contains("row 1 (line 2): warning: guestId"),
+        exited.stderr.contains("row 1 (line 2): warning: guestId"),
         "{}",
-        ended.stderr
+        exited.stderr
     );
-    let json = office
-        .run(&["batch", "ids.csv", "--dry-run", "--json"])
-        .json();
+    let json = cli.run(&["batch", "ids.csv", "--dry-run", "--json"]).json();
     assert_eq!(json, json!({"rows": 4, "good": 4, "bad": 0, "warned": 2}));
     for text in [
         "[{\"guestId\":\"x\"}]",
         "\u{feff}\n [\n{\"guestId\":\"x\"}\n]\n",
     ] {
-        office.write("array.json", text);
-        let ended = office.run(&["batch", "array.json"]);
+        cli.write("array.json", text);
+        let exited = cli.run(&["batch", "array.json"]);
         assert!(
-            ended.code == 2 && ended.stderr.contains("is a JSON array"),
+            exited.code == 2 && exited.stderr.contains("is a JSON array"),
             "{}",
-            ended.stderr
+            exited.stderr
         );
     }
-    office.assert_each_guest_once(2);
+    cli.assert_each_guest_once(2);
 }
 
 #[test]
-fn a_pipe_that_delivers_its_first_bytes_one_by_one_is_read_as_a_file_is() {
-    let office = Office::open(&[]);
-    let mut command = office.command(&["batch", "-", "--json", "--quiet"]);
+fn batch_reads_a_pipe_with_fragmented_first_bytes() {
+    let cli = TestCli::open(&[]);
+    let mut command = cli.command(&["batch", "-", "--json", "--quiet"]);
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -491,68 +485,68 @@ fn a_pipe_that_delivers_its_first_bytes_one_by_one_is_read_as_a_file_is() {
         crate::service_harness::pause(20);
     }
     drop(stdin);
-    let ended = Ended::of(child.wait_with_output().unwrap()).ok();
+    let exited = Exited::of(child.wait_with_output().unwrap()).ok();
     assert_eq!(
-        (&ended.json()["opened"], &ended.json()["failed"]),
+        (&exited.json()["opened"], &exited.json()["failed"]),
         (&json!(3), &json!(0))
     );
-    office.assert_each_guest_once(3);
+    cli.assert_each_guest_once(3);
 }
 
 #[test]
-fn a_row_that_is_too_long_is_refused_and_the_next_one_is_used() {
-    let office = Office::open(&[]);
+fn overlong_row_is_refused_and_next_row_is_processed() {
+    let cli = TestCli::open(&[]);
     let long = "x".repeat(64 * 1024);
-    office.write(
+    cli.write(
         "guests.csv",
         &format!("guest_id,attr.a\nann,{long}\nbob,\n"),
     );
-    office.write(
+    cli.write(
         "rows.jsonl",
         &format!(
             "{{\"guestId\":\"ann\",\"attributes\":{{\"a\":\"{long}\"}}}}\r{{\"guestId\":\"cy\"}}\r"
         ),
     );
     for file in ["guests.csv", "rows.jsonl"] {
-        let ended = office.run(&["batch", file]);
+        let exited = cli.run(&["batch", file]);
         assert!(
-            ended.code == 3 && ended.stderr.contains("row has more than 65536 bytes"),
+            exited.code == 3 && exited.stderr.contains("row has more than 65536 bytes"),
             "{file}: {}",
-            ended.stderr
+            exited.stderr
         );
         assert!(
-            ended
+            exited
                 .stdout
                 .starts_with("2 rows: 1 opened, 0 replayed, 1 failed"),
             "{file}: {}",
-            ended.stdout
+            exited.stdout
         );
     }
 }
 
 #[test]
-fn a_key_that_cannot_be_printed_is_not_made() {
-    let office = Office::open(&[]);
+fn api_key_is_not_created_when_it_cannot_be_printed() {
+    let cli = TestCli::open(&[]);
     let create = ["api-keys", "create", "--name", "web", "--scope", "admin"];
-    let first = office.run(&create).ok().stdout;
+    let first = cli.run(&create).ok().stdout;
     for more in [&[][..], &["--json"], &["--replaces", &first[3..15]]] {
         let full = fs::OpenOptions::new()
             .write(true)
             .open("/dev/full")
             .unwrap();
-        let ended = office
+        let exited = cli
             .command(&[&create, more].concat())
             .stdout(full)
             .output()
             .unwrap();
-        let stderr = String::from_utf8(ended.stderr).unwrap();
+        let stderr = String::from_utf8(exited.stderr).unwrap();
         assert!(
-            ended.status.code() == Some(1) && stderr.contains("so no key was created"),
+            exited.status.code() == Some(1) && stderr.contains("so no key was created"),
             "{stderr}"
         );
         assert!(!stderr.contains("shows it again"), "{stderr}");
     }
-    let keys = office.run(&["api-keys", "list", "--json"]).ok().stdout;
+    let keys = cli.run(&["api-keys", "list", "--json"]).ok().stdout;
     assert_eq!(keys.lines().count(), 1, "{keys}");
     let key: Value = serde_json::from_str(keys.trim()).unwrap();
     assert_eq!(
@@ -563,19 +557,19 @@ fn a_key_that_cannot_be_printed_is_not_made() {
 }
 
 #[test]
-fn a_byte_order_mark_has_no_meaning_in_settings_and_certificates() {
-    let office = Office::open(&["--tls"]);
-    office.write(
+fn byte_order_mark_is_ignored_in_settings_and_ca_files() {
+    let cli = TestCli::open(&["--tls"]);
+    cli.write(
         "guestlane.toml",
         "\u{feff}[genesys]\nfirst_message = \"Hi\"\n",
     );
-    let shown = office.run(&["config", "show"]).ok().stdout;
+    let shown = cli.run(&["config", "show"]).ok().stdout;
     assert!(shown.contains("guestlane.toml"), "{shown}");
-    let ca = fs::read_to_string(office.says["caFile"].as_str().unwrap()).unwrap();
+    let ca = fs::read_to_string(cli.startup["caFile"].as_str().unwrap()).unwrap();
     let run = |name: &str, pem: &str| {
-        office.write(name, pem);
-        let mut command = office.command(&["create", "--guest", "ann", "--idempotency-key", "k"]);
-        Ended::of(
+        cli.write(name, pem);
+        let mut command = cli.command(&["create", "--guest", "ann", "--idempotency-key", "k"]);
+        Exited::of(
             command
                 .env("GENESYS_CA_FILE", name)
                 .env("CRM_CA_FILE", name)
@@ -609,45 +603,40 @@ fn a_byte_order_mark_has_no_meaning_in_settings_and_certificates() {
 }
 
 #[test]
-fn a_byte_order_mark_has_no_meaning_in_keys_and_proofs() {
-    let office = Office::open(&[]);
-    let session = office
-        .run(&["create", "--guest", "ann", "--json"])
-        .ok()
-        .json()["sessionId"]
+fn byte_order_mark_is_ignored_in_key_proof_and_checkpoint_files() {
+    let cli = TestCli::open(&[]);
+    let session = cli.run(&["create", "--guest", "ann", "--json"]).ok().json()["sessionId"]
         .as_str()
         .unwrap()
         .to_owned();
-    office.write(
+    cli.write(
         "key.txt",
-        &format!("\u{feff}{}", office.run(&["audit", "key"]).ok().stdout),
+        &format!("\u{feff}{}", cli.run(&["audit", "key"]).ok().stdout),
     );
-    office.write(
+    cli.write(
         "proof.json",
         &format!(
             "\u{feff}{}",
-            office.run(&["audit", "prove", &session]).ok().stdout
+            cli.run(&["audit", "prove", &session]).ok().stdout
         ),
     );
-    office
-        .run(&[
-            "audit",
-            "verify",
-            "--key",
-            "key.txt",
-            "--proof",
-            "proof.json",
-        ])
+    cli.run(&[
+        "audit",
+        "verify",
+        "--key",
+        "key.txt",
+        "--proof",
+        "proof.json",
+    ])
+    .ok();
+    let checkpoint = cli.read("audit/session-audit.jsonl.checkpoint");
+    cli.write("kept.txt", &format!("\u{feff}{checkpoint}"));
+    cli.run(&["audit", "verify", "--checkpoint", "kept.txt"])
         .ok();
-    let checkpoint = office.read("audit/session-audit.jsonl.checkpoint");
-    office.write("kept.txt", &format!("\u{feff}{checkpoint}"));
-    office
-        .run(&["audit", "verify", "--checkpoint", "kept.txt"])
-        .ok();
-    let master = office.directory.path().join(".guestlane/master.key");
+    let master = cli.directory.path().join(".guestlane/master.key");
     let key = fs::read_to_string(&master).unwrap();
     fs::write(&master, format!("\u{feff}{key}\r\n")).unwrap();
-    office.run(&["create", "--guest", "bob"]).ok();
+    cli.run(&["create", "--guest", "bob"]).ok();
 }
 
 /// Inputs of one row each, with the field that is rejected. Rows that begin with `{` are rejected
@@ -727,14 +716,14 @@ fn outcome(error: &Value) -> Outcome {
     }
 }
 
-fn of_file(office: &Office, text: &[u8], number: usize) -> Outcome {
+fn outcome_of_file(cli: &TestCli, text: &[u8], number: usize) -> Outcome {
     let (file, out, key) = (
         format!("{number}.jsonl"),
         format!("{number}.out"),
         format!("file-{number}"),
     );
-    fs::write(office.directory.path().join(&file), text).unwrap();
-    let ended = office.run(&[
+    fs::write(cli.directory.path().join(&file), text).unwrap();
+    let exited = cli.run(&[
         "batch",
         &file,
         "--output",
@@ -743,58 +732,58 @@ fn of_file(office: &Office, text: &[u8], number: usize) -> Outcome {
         "--batch-key",
         &key,
     ]);
-    if ended.code == 2 {
+    if exited.code == 2 {
         // The file is rejected as a whole.
         return Err("row".to_owned());
     }
-    let lines = office.read(&out);
-    assert_eq!(lines.lines().count(), 1, "{}", ended.stderr);
+    let lines = cli.read(&out);
+    assert_eq!(lines.lines().count(), 1, "{}", exited.stderr);
     outcome(&serde_json::from_str::<Value>(lines.trim()).unwrap()["error"])
 }
 
-fn of_standard_input(office: &Office, text: &[u8], number: usize) -> Outcome {
+fn outcome_of_stdin(cli: &TestCli, text: &[u8], number: usize) -> Outcome {
     let key = format!("stdin-{number}");
-    let mut command = office.command(&["batch", "-", "--json", "--quiet", "--batch-key", &key]);
+    let mut command = cli.command(&["batch", "-", "--json", "--quiet", "--batch-key", &key]);
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
     let _ = child.stdin.take().unwrap().write_all(text);
-    let ended = Ended::of(child.wait_with_output().unwrap());
-    if ended.code == 2 {
+    let exited = Exited::of(child.wait_with_output().unwrap());
+    if exited.code == 2 {
         return Err("row".to_owned());
     }
-    outcome(&serde_json::from_str::<Value>(ended.stdout.lines().next().unwrap()).unwrap()["error"])
+    outcome(&serde_json::from_str::<Value>(exited.stdout.lines().next().unwrap()).unwrap()["error"])
 }
 
-fn of_enqueue(office: &Office, database: &str, text: &[u8], number: usize) -> Outcome {
+fn outcome_of_enqueue(cli: &TestCli, database: &str, text: &[u8], number: usize) -> Outcome {
     let (file, key) = (format!("{number}.jsonl"), format!("queue-{number}"));
-    fs::write(office.directory.path().join(&file), text).unwrap();
-    let mut command = office.command(&["batch", "enqueue", &file, "--json", "--batch-key", &key]);
-    let ended = Ended::of(
+    fs::write(cli.directory.path().join(&file), text).unwrap();
+    let mut command = cli.command(&["batch", "enqueue", &file, "--json", "--batch-key", &key]);
+    let exited = Exited::of(
         command
             .env("GUESTLANE_DATABASE_URL", database)
             .output()
             .unwrap(),
     );
-    match ended.code {
+    match exited.code {
         0 => Ok(()),
         3 => {
-            let told = ended
+            let reported = exited
                 .stderr
                 .lines()
                 .find_map(|line| line.strip_prefix("row 1: "))
                 .unwrap();
-            Err(told.split(' ').next().unwrap().to_owned())
+            Err(reported.split(' ').next().unwrap().to_owned())
         }
         _ => Err("row".to_owned()),
     }
 }
 
 /// Sends a request, and returns the body of the response.
-fn post(served: &Served, path: &str, kind: &str, key: &str, text: &[u8]) -> String {
-    let host = served.address.strip_prefix("http://").unwrap();
+fn post(service: &ServiceProcess, path: &str, kind: &str, key: &str, text: &[u8]) -> String {
+    let host = service.address.strip_prefix("http://").unwrap();
     let mut stream = TcpStream::connect(host).unwrap();
     write!(
         stream,
@@ -808,9 +797,15 @@ fn post(served: &Served, path: &str, kind: &str, key: &str, text: &[u8]) -> Stri
     answer.split_once("\r\n\r\n").unwrap().1.to_owned()
 }
 
-fn of_request(served: &Served, key: &str, text: &[u8]) -> Outcome {
-    let answer: Value =
-        serde_json::from_str(&post(served, "/v1/sessions", "application/json", key, text)).unwrap();
+fn outcome_of_request(service: &ServiceProcess, key: &str, text: &[u8]) -> Outcome {
+    let answer: Value = serde_json::from_str(&post(
+        service,
+        "/v1/sessions",
+        "application/json",
+        key,
+        text,
+    ))
+    .unwrap();
     if answer["sessionId"].is_string() && answer["code"].is_null() {
         Ok(())
     } else {
@@ -818,17 +813,23 @@ fn of_request(served: &Served, key: &str, text: &[u8]) -> Outcome {
     }
 }
 
-fn of_request_of_many(served: &Served, key: &str, text: &[u8]) -> Outcome {
-    let answer = post(served, "/v1/sessions:batch", "application/jsonl", key, text);
+fn outcome_of_batch_request(service: &ServiceProcess, key: &str, text: &[u8]) -> Outcome {
+    let answer = post(
+        service,
+        "/v1/sessions:batch",
+        "application/jsonl",
+        key,
+        text,
+    );
     outcome(&serde_json::from_str::<Value>(answer.lines().next().unwrap()).unwrap()["error"])
 }
 
 #[test]
-fn the_same_bytes_mean_the_same_at_every_entrance() {
-    let office = Office::open(&[]);
+fn all_inputs_accept_and_reject_the_same_rows() {
+    let cli = TestCli::open(&[]);
     let database = guestlane_testkit::new_schema();
-    let key = office.api_key("sessions:write");
-    let served = office.serve(&[], &[]);
+    let key = cli.api_key("sessions:write");
+    let service = cli.serve(&[], &[]);
     let long = format!(
         "{{\"guestId\":\"ann\",\"attributes\":{{\"a\":\"{}\"}}}}",
         "x".repeat(64 * 1024)
@@ -849,16 +850,19 @@ fn the_same_bytes_mean_the_same_at_every_entrance() {
             .take(80)
             .collect::<String>();
         for (entrance, outcome) in [
-            ("file", of_file(&office, text, number)),
-            ("standard input", of_standard_input(&office, text, number)),
+            ("file", outcome_of_file(&cli, text, number)),
+            ("standard input", outcome_of_stdin(&cli, text, number)),
             (
                 "batch enqueue",
-                of_enqueue(&office, &database, text, number),
+                outcome_of_enqueue(&cli, &database, text, number),
             ),
-            ("POST /v1/sessions", of_request(&served, &key, text)),
+            (
+                "POST /v1/sessions",
+                outcome_of_request(&service, &key, text),
+            ),
             (
                 "POST /v1/sessions:batch",
-                of_request_of_many(&served, &key, text),
+                outcome_of_batch_request(&service, &key, text),
             ),
         ] {
             assert_eq!(outcome, expected, "{entrance}: {shown}");

@@ -21,7 +21,7 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
-use crate::harness::{CRM_SECRET, Ended, Office, SALES, run_in};
+use crate::harness::{CRM_SECRET, Exited, SALES, TestCli, run_in};
 
 pub(crate) fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -32,15 +32,15 @@ pub(crate) fn repository() -> PathBuf {
 
 #[test]
 #[ignore = "needs Go and golang.org/x/mod (.ci/run installs them)"]
-fn gos_checksum_database_agrees_with_every_log_and_every_proof() {
-    let office = Office::open(&["--rate-limit", "off"]);
+fn go_checksum_database_verifies_audit_log_and_proofs() {
+    let cli = TestCli::open(&["--rate-limit", "off"]);
     let go = |arguments: &[&str]| {
         let mut go = Command::new("go");
         go.arg("run")
             .arg(repository().join("interop/audit/verify.go"))
             .args(arguments)
-            .current_dir(office.directory.path());
-        Ended::of(
+            .current_dir(cli.directory.path());
+        Exited::of(
             go.env("GO111MODULE", "off")
                 .env("GOPATH", "/usr/share/gocode")
                 .output()
@@ -48,23 +48,23 @@ fn gos_checksum_database_agrees_with_every_log_and_every_proof() {
         )
     };
     let rows: String = (0..150).map(|row| format!("guest-{row}\n")).collect();
-    office.write("rows.csv", &format!("guest_id\n{rows}"));
+    cli.write("rows.csv", &format!("guest_id\n{rows}"));
     // The store is created on first use.
-    office.run(&["signing-keys", "list"]).ok();
-    let key = office.run(&["audit", "key"]).ok().stdout;
+    cli.run(&["signing-keys", "list"]).ok();
+    let key = cli.run(&["audit", "key"]).ok().stdout;
     let lines = "audit/session-audit.jsonl";
     for (file, records) in [("one.csv", 2), ("rows.csv", 302)] {
-        office.write("one.csv", "guest_id\nann\n");
-        office.run(&["batch", file, "--rate-limit", "off"]).ok();
-        let session = office
+        cli.write("one.csv", "guest_id\nann\n");
+        cli.run(&["batch", file, "--rate-limit", "off"]).ok();
+        let session = cli
             .run(&["sessions", "list", "--limit", "1", "--json"])
             .ok()
             .json();
-        let proof = office
+        let proof = cli
             .run(&["audit", "prove", session["sessionId"].as_str().unwrap()])
             .ok()
             .stdout;
-        office.write("proof.json", &proof);
+        cli.write("proof.json", &proof);
         let agreed = go(&[
             &key,
             lines,
@@ -79,8 +79,8 @@ fn gos_checksum_database_agrees_with_every_log_and_every_proof() {
             "{agreed}"
         );
     }
-    let changed = office.read(lines).replacen("success", "failure", 1);
-    office.write(lines, &changed);
+    let changed = cli.read(lines).replacen("success", "failure", 1);
+    cli.write(lines, &changed);
     assert!(
         go(&[&key, lines, "audit/session-audit.jsonl.checkpoint"])
             .stderr
@@ -90,16 +90,14 @@ fn gos_checksum_database_agrees_with_every_log_and_every_proof() {
 
 #[test]
 #[ignore = "needs Node.js and the package standardwebhooks (.ci/run installs them)"]
-fn the_reference_library_for_javascript_verifies_every_webhook() {
-    let office = Office::open(&["--rate-limit", "off"]);
+fn javascript_reference_library_verifies_webhook_deliveries() {
+    let cli = TestCli::open(&["--rate-limit", "off"]);
     let rows: String = (0..50)
         .map(|row| format!("gäst-{row},\"a \"\"b\"\" ü\"\n"))
         .collect();
-    office.write("rows.csv", &format!("guest_id,attr.note\n{rows}"));
-    office
-        .run(&["batch", "rows.csv", "--rate-limit", "off"])
-        .ok();
-    let sent = office.journal("crm");
+    cli.write("rows.csv", &format!("guest_id,attr.note\n{rows}"));
+    cli.run(&["batch", "rows.csv", "--rate-limit", "off"]).ok();
+    let sent = cli.journal("crm");
     assert_eq!(sent.len(), 50);
     let packages = repository().join("target/interop/node_modules/");
     let verify = |lines: String| {
@@ -117,7 +115,7 @@ fn the_reference_library_for_javascript_verifies_every_webhook() {
             .unwrap()
             .write_all(lines.as_bytes())
             .unwrap();
-        Ended::of(node.wait_with_output().unwrap())
+        Exited::of(node.wait_with_output().unwrap())
     };
     let lines = |secret: &str| {
         let line = |entry: &serde_json::Value| {
@@ -142,8 +140,8 @@ fn packages() -> PathBuf {
 }
 
 /// Returns a program of `interop/sdk` with the simulator's addresses and credentials.
-fn program(office: &Office, script: &str) -> Command {
-    let says = |name: &str| office.says[name].as_str().unwrap_or_default().to_owned();
+fn program(cli: &TestCli, script: &str) -> Command {
+    let startup = |name: &str| cli.startup[name].as_str().unwrap_or_default().to_owned();
     let script = repository().join("interop/sdk").join(script);
     let mut program = if script
         .extension()
@@ -156,7 +154,7 @@ fn program(office: &Office, script: &str) -> Command {
     program
         .arg(script)
         .arg(packages())
-        .current_dir(office.directory.path());
+        .current_dir(cli.directory.path());
     for (setting, name) in [
         ("CLIENT_ID", "clientId"),
         ("CLIENT_SECRET", "clientSecret"),
@@ -164,7 +162,7 @@ fn program(office: &Office, script: &str) -> Command {
         ("EXTERNAL_SOURCE_ID", "externalSourceId"),
         ("BASE_URL", "baseUrl"),
     ] {
-        program.env(setting, says(name));
+        program.env(setting, startup(name));
     }
     program.env("QUEUE_ID", SALES);
     program
@@ -172,8 +170,8 @@ fn program(office: &Office, script: &str) -> Command {
 
 /// Configures a program that derives host names from a region. It verifies names and certificates,
 /// but connects to this machine.
-fn by_region(mut program: Command, office: &Office) -> Command {
-    let port = office.says["baseUrl"]
+fn by_region(mut program: Command, cli: &TestCli) -> Command {
+    let port = cli.startup["baseUrl"]
         .as_str()
         .unwrap()
         .rsplit(':')
@@ -183,24 +181,24 @@ fn by_region(mut program: Command, office: &Office) -> Command {
         .env_remove("BASE_URL")
         .env("REGION", REGION)
         .env("PORT", port);
-    program.env("CA_FILE", office.says["caFile"].as_str().unwrap());
+    program.env("CA_FILE", cli.startup["caFile"].as_str().unwrap());
     program
 }
 
 /// Opens a session, and returns the ID of its first message.
-fn first_message(office: &Office) -> String {
+fn first_message(cli: &TestCli) -> String {
     let settings = [
         ("GUESTLANE_SURFACE", "web-messaging"),
         ("GUESTLANE_PLATFORM_RATE_LIMIT", "off"),
     ];
-    let created = office
+    let created = cli
         .command(&["create", "--guest", "ann", "--json"])
         .envs(settings)
         .output()
         .unwrap();
-    let session = Ended::of(created).ok().json();
-    let store = rusqlite::Connection::open(office.directory.path().join(".guestlane/guestlane.db"))
-        .unwrap();
+    let session = Exited::of(created).ok().json();
+    let store =
+        rusqlite::Connection::open(cli.directory.path().join(".guestlane/guestlane.db")).unwrap();
     assert_eq!(session["state"], "open");
     store
         .query_row("SELECT message_id FROM session", [], |row| row.get(0))
@@ -209,26 +207,26 @@ fn first_message(office: &Office) -> String {
 
 #[test]
 #[ignore = "needs Node.js, Python and the platform's SDKs (.ci/run installs them)"]
-fn the_platforms_sdks_for_javascript_and_python_find_what_they_expect() {
-    let office = Office::open(&["--rate-limit", "off"]);
-    let message = first_message(&office);
+fn javascript_and_python_sdks_work_against_the_simulator() {
+    let cli = TestCli::open(&["--rate-limit", "off"]);
+    let message = first_message(&cli);
     for script in ["javascript/check.mjs", "python/check.py"] {
-        let ended = Ended::of(
-            program(&office, script)
+        let exited = Exited::of(
+            program(&cli, script)
                 .env("MESSAGE_ID", &message)
                 .output()
                 .unwrap(),
         )
         .ok()
         .json();
-        assert!(ended.is_object(), "{script}");
-        let other = program(&office, script)
+        assert!(exited.is_object(), "{script}");
+        let other = program(&cli, script)
             .env("MESSAGE_ID", &message)
             .env("CLIENT_SECRET", "wrong")
             .output()
             .unwrap();
         assert_ne!(
-            Ended::of(other).code,
+            Exited::of(other).code,
             0,
             "{script} notices when something is wrong"
         );
@@ -237,8 +235,8 @@ fn the_platforms_sdks_for_javascript_and_python_find_what_they_expect() {
 
 #[test]
 #[ignore = "needs Node.js, Python and the platform's SDKs (.ci/run installs them)"]
-fn the_platforms_sdks_come_in_by_the_name_of_a_region_and_check_its_certificates() {
-    let office = Office::open(&[
+fn sdks_connect_by_region_and_verify_its_certificate() {
+    let cli = TestCli::open(&[
         "--rate-limit",
         "off",
         "--tls",
@@ -247,20 +245,20 @@ fn the_platforms_sdks_come_in_by_the_name_of_a_region_and_check_its_certificates
         "--ca-file",
         "ca.pem",
     ]);
-    let message = first_message(&office);
+    let message = first_message(&cli);
     for script in ["javascript/check.mjs", "python/check.py"] {
-        let mut good = by_region(program(&office, script), &office);
-        Ended::of(good.env("MESSAGE_ID", &message).output().unwrap()).ok();
-        let mut elsewhere = by_region(program(&office, script), &office);
-        let ended = Ended::of(
-            elsewhere
+        let mut good = by_region(program(&cli, script), &cli);
+        Exited::of(good.env("MESSAGE_ID", &message).output().unwrap()).ok();
+        let mut another = by_region(program(&cli, script), &cli);
+        let exited = Exited::of(
+            another
                 .env("MESSAGE_ID", &message)
                 .env("REGION", "mypurecloud.jp")
                 .output()
                 .unwrap(),
         );
         assert_ne!(
-            ended.code, 0,
+            exited.code, 0,
             "{script}: the certificate is not for that region"
         );
     }
@@ -268,40 +266,40 @@ fn the_platforms_sdks_come_in_by_the_name_of_a_region_and_check_its_certificates
 
 #[test]
 #[ignore = "needs Node.js, Python and WebSocket libraries (.ci/run installs them)"]
-fn guests_in_other_languages_hold_a_conversation_over_the_socket() {
+fn javascript_and_python_guests_converse_over_the_websocket() {
     for script in ["guest/chat.mjs", "guest/chat.py"] {
-        let office = Office::open(&["--rate-limit", "off"]);
-        let talked = Ended::of(program(&office, script).output().unwrap())
+        let cli = TestCli::open(&["--rate-limit", "off"]);
+        let talked = Exited::of(program(&cli, script).output().unwrap())
             .ok()
             .json();
         assert!(talked["messageId"].is_string(), "{script}: {talked}");
-        assert_eq!(office.state()["conversations"], 1, "{script}");
+        assert_eq!(cli.state()["conversations"], 1, "{script}");
     }
 }
 
 #[test]
 #[ignore = "needs Node.js and a WebSocket library (.ci/run installs them)"]
-fn a_guest_in_another_language_takes_over_the_session_that_guestlane_opened() {
-    let office = Office::open(&["--rate-limit", "off"]);
+fn javascript_guest_resumes_session_opened_by_guestlane() {
+    let cli = TestCli::open(&["--rate-limit", "off"]);
     let settings = [
         ("GUESTLANE_SURFACE", "web-messaging"),
         ("GUESTLANE_PLATFORM_RATE_LIMIT", "off"),
     ];
-    let created = office
+    let created = cli
         .command(&["create", "--guest", "ann", "--json"])
         .envs(settings)
         .output()
         .unwrap();
-    let session: Value = Ended::of(created).ok().json();
+    let session: Value = Exited::of(created).ok().json();
     let token = session["guestSession"]["token"].as_str().unwrap();
-    Ended::of(
-        program(&office, "guest/chat.mjs")
+    Exited::of(
+        program(&cli, "guest/chat.mjs")
             .env("TOKEN", token)
             .output()
             .unwrap(),
     )
     .ok();
-    let state = office.state();
+    let state = cli.state();
     assert_eq!(
         (&state["guestSessions"], &state["conversations"]),
         (&json!(1), &json!(1)),
@@ -367,8 +365,8 @@ fn copied(folder: &str, script: &str) -> Command {
     program
 }
 
-fn verify(script: &str, url: &str, token: &str) -> Ended {
-    Ended::of(
+fn verify(script: &str, url: &str, token: &str) -> Exited {
+    Exited::of(
         copied("tokens", script)
             .args([url, token])
             .output()
@@ -410,7 +408,7 @@ const TOKEN_PROGRAMS: [&str; 4] = ["verify.mjs", "verify.py", "verify.go", "veri
 /// A guest token is valid for 300 s, and clocks may differ by 60 s.
 #[test]
 #[ignore = "needs Node.js, Python, Go and Ruby with libraries for tokens (.ci/run installs them)"]
-fn the_programs_of_the_documentation_allow_clocks_a_minute_apart_and_no_more() {
+fn token_sample_programs_tolerate_60_seconds_of_clock_skew() {
     let directory = tempfile::tempdir().unwrap();
     let run = |arguments: &[&str]| {
         run_in(directory.path(), arguments, &[])
@@ -428,17 +426,17 @@ fn the_programs_of_the_documentation_allow_clocks_a_minute_apart_and_no_more() {
     let url = serve(&set);
     for script in TOKEN_PROGRAMS {
         for (ahead, good) in [(-400, false), (-345, true), (45, true), (100, false)] {
-            let ended = verify(script, &url, &signed_at(directory.path(), ahead));
+            let exited = verify(script, &url, &signed_at(directory.path(), ahead));
             assert_eq!(
-                (ended.code == 0, ended.stdout == "ann\n"),
+                (exited.code == 0, exited.stdout == "ann\n"),
                 (good, good),
                 "{script} {ahead}: {}",
-                ended.stderr
+                exited.stderr
             );
             assert!(
-                good || ended.stderr.contains("refused"),
+                good || exited.stderr.contains("refused"),
                 "{script} {ahead}: {}",
-                ended.stderr
+                exited.stderr
             );
         }
     }
@@ -446,7 +444,7 @@ fn the_programs_of_the_documentation_allow_clocks_a_minute_apart_and_no_more() {
 
 #[test]
 #[ignore = "needs Node.js, Python, Go and Ruby with libraries for tokens (.ci/run installs them)"]
-fn the_programs_of_the_documentation_accept_good_tokens_and_no_others() {
+fn token_sample_programs_accept_valid_and_reject_invalid_tokens() {
     let directory = tempfile::tempdir().unwrap();
     let here = directory.path();
     let run = |arguments: &[&str]| {
@@ -483,7 +481,7 @@ fn the_programs_of_the_documentation_accept_good_tokens_and_no_others() {
     let (message, signature) = good.rsplit_once('.').unwrap();
     let flipped = if signature.starts_with('A') { "B" } else { "A" };
     let unknown_kid = "eyJhbGciOiJSUzI1NiIsImtpZCI6IndlYmNoYXQtZ3Vlc3Qta2V5LXY5In0"; // {"alg":"RS256","kid":"webchat-guest-key-v9"}
-    let elsewhere = tempfile::tempdir().unwrap();
+    let another = tempfile::tempdir().unwrap();
     let bad = [
         (
             format!("{message}.{flipped}{}", &signature[1..]),
@@ -506,7 +504,7 @@ fn the_programs_of_the_documentation_accept_good_tokens_and_no_others() {
             "PyJWKClientError",
         ),
         (
-            run_in(elsewhere.path(), &["token", "sign", "--guest", "ann"], &[])
+            run_in(another.path(), &["token", "sign", "--guest", "ann"], &[])
                 .ok()
                 .stdout
                 .trim_end()
@@ -518,12 +516,12 @@ fn the_programs_of_the_documentation_accept_good_tokens_and_no_others() {
     for (at, script) in TOKEN_PROGRAMS.into_iter().enumerate() {
         assert_eq!(verify(script, &url, &good).ok().stdout, "ann\n", "{script}");
         for (token, jose, pyjwt) in &bad {
-            let ended = verify(script, &url, token);
+            let exited = verify(script, &url, token);
             let why = *[jose, pyjwt].get(at).unwrap_or(&&"refused");
             assert!(
-                ended.code == 1 && ended.stdout.is_empty() && ended.stderr.contains(why),
+                exited.code == 1 && exited.stdout.is_empty() && exited.stderr.contains(why),
                 "{script} {why}: {}",
-                ended.stderr
+                exited.stderr
             );
         }
     }
@@ -555,7 +553,7 @@ const WEBHOOK_PROGRAMS: [&str; 5] = [
 ];
 
 /// Runs a webhook receiver of `interop/webhook/receiver`.
-fn receive(script: &str, key: &str, at: Timestamp, signatures: &str, body: &str) -> Ended {
+fn receive(script: &str, key: &str, at: Timestamp, signatures: &str, body: &str) -> Exited {
     let seconds = at.unix_seconds().to_string();
     let mut program = copied("webhook/receiver", script);
     program
@@ -570,12 +568,12 @@ fn receive(script: &str, key: &str, at: Timestamp, signatures: &str, body: &str)
         .unwrap()
         .write_all(body.as_bytes())
         .unwrap();
-    Ended::of(program.wait_with_output().unwrap())
+    Exited::of(program.wait_with_output().unwrap())
 }
 
 #[test]
 #[ignore = "needs Node.js, Python, Go, Java and Ruby (.ci/run installs them)"]
-fn receivers_in_five_languages_verify_webhooks() {
+fn webhook_receivers_in_five_languages_verify_signatures() {
     const OLD: &str = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
     const OTHER: &str = "whsec_AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
     let pair = WebhookKeyPair::generate().unwrap();
@@ -624,7 +622,7 @@ fn receivers_in_five_languages_verify_webhooks() {
 }
 
 #[test]
-fn the_documentation_links_to_the_programs_that_are_tested() {
+fn documentation_links_to_the_tested_sample_programs() {
     let shows = |page: &str, folder: &str, script: &str| {
         let documentation = std::fs::read_to_string(repository().join(page)).unwrap();
         let program =

@@ -4,13 +4,13 @@ use std::{path::Path, process::Command};
 
 use serde_json::{Value, json};
 
-use crate::harness::{Ended, Office, run_in};
+use crate::harness::{Exited, TestCli, run_in};
 
 /// Compares the output with a snapshot, with all times replaced.
 #[track_caller]
-fn assert_screen(name: &str, ended: &Ended) {
+fn assert_screen(name: &str, exited: &Exited) {
     insta::with_settings!({filters => vec![(r"\d{4}-\d\d-\d\dT[\d:]+(\.\d+)?Z", "2026-11-22T15:23:49Z")]}, {
-        insta::assert_snapshot!(name, format!("{}---\n{}", ended.stdout, ended.stderr));
+        insta::assert_snapshot!(name, format!("{}---\n{}", exited.stdout, exited.stderr));
     });
 }
 
@@ -57,7 +57,7 @@ fn published(directory: &Path) -> Vec<String> {
 }
 
 #[test]
-fn a_key_is_rotated_and_revoked_as_the_screens_say() {
+fn signing_key_rotation_and_revocation_match_screen_snapshots() {
     let directory = tempfile::tempdir().unwrap();
     let here = directory.path();
     assert!(
@@ -80,7 +80,7 @@ fn a_key_is_rotated_and_revoked_as_the_screens_say() {
 
     let newest = run_in(here, &["signing-keys", "export"], &[]).ok();
     assert!(newest.stdout.starts_with("-----BEGIN PUBLIC KEY-----\n"));
-    let note = Ended {
+    let note = Exited {
         code: 0,
         stdout: String::new(),
         stderr: newest.stderr.clone(),
@@ -193,7 +193,7 @@ fn a_key_is_rotated_and_revoked_as_the_screens_say() {
 }
 
 #[test]
-fn a_token_of_a_revoked_key_is_refused_and_the_next_one_is_not() {
+fn token_of_revoked_key_is_refused_and_new_token_is_valid() {
     let directory = tempfile::tempdir().unwrap();
     let here = directory.path();
     let sign = || {
@@ -221,10 +221,10 @@ fn a_token_of_a_revoked_key_is_refused_and_the_next_one_is_not() {
 }
 
 #[test]
-fn a_schedule_that_cannot_be_kept_is_refused_before_anything_is_made() {
-    let office = Office::open(&[]);
+fn too_short_key_rotation_interval_is_refused_before_any_write() {
+    let cli = TestCli::open(&[]);
     let refused = |command: &mut Command| {
-        Ended::of(
+        Exited::of(
             command
                 .env("GUESTLANE_SIGNING_KEY_ROTATION_INTERVAL", "1d")
                 .output()
@@ -235,15 +235,15 @@ fn a_schedule_that_cannot_be_kept_is_refused_before_anything_is_made() {
         &["create", "--guest", "ann"][..],
         &["signing-keys", "rotate"],
     ] {
-        let ended = refused(&mut office.command(arguments));
+        let exited = refused(&mut cli.command(arguments));
         assert!(
-            ended.code == 2
-                && ended
+            exited.code == 2
+                && exited
                     .stderr
                     .contains("GUESTLANE_SIGNING_KEY_ROTATION_INTERVAL: is not longer"),
             "{}",
-            ended.stderr
+            exited.stderr
         );
     }
-    assert!(!office.directory.path().join(".guestlane").exists());
+    assert!(!cli.directory.path().join(".guestlane").exists());
 }

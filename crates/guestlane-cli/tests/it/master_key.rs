@@ -5,26 +5,26 @@ use std::fs;
 use serde_json::json;
 
 use crate::{
-    harness::{Office, run_in},
-    service_harness::Serving,
+    harness::{TestCli, run_in},
+    service_harness::TestService,
 };
 
 const OLD: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
 const NEW: &str = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
 
 #[test]
-fn a_key_in_the_state_directory_is_rotated_while_nothing_uses_it() {
-    let office = Office::open(&[]);
-    let none = office.run(&["master-key", "rotate"]);
+fn master_key_file_is_rotated_only_while_unused() {
+    let cli = TestCli::open(&[]);
+    let none = cli.run(&["master-key", "rotate"]);
     assert!(
         none.code == 2 && none.stderr.contains("has no store"),
         "{}",
         none.stderr
     );
-    let serving = Serving::start(&office, ".guestlane", &[]);
-    assert_eq!(serving.create("ann", "a").0, 201);
-    let old = office.read(".guestlane/master.key");
-    let refused = office.run(&["master-key", "rotate", "--yes"]);
+    let service = TestService::start(&cli, ".guestlane", &[]);
+    assert_eq!(service.create("ann", "a").0, 201);
+    let old = cli.read(".guestlane/master.key");
+    let refused = cli.run(&["master-key", "rotate", "--yes"]);
     assert!(
         refused.code == 2
             && refused
@@ -38,10 +38,10 @@ fn a_key_in_the_state_directory_is_rotated_while_nothing_uses_it() {
         "{}",
         refused.stderr
     );
-    serving.end();
-    assert_eq!(office.read(".guestlane/master.key"), old);
+    service.end();
+    assert_eq!(cli.read(".guestlane/master.key"), old);
 
-    let rotated = office.run(&["master-key", "rotate", "--yes"]).ok();
+    let rotated = cli.run(&["master-key", "rotate", "--yes"]).ok();
     assert_eq!(
         rotated.stdout,
         "2 secrets, 1 signing key and 0 guest session tokens were encrypted again. Everything can be decrypted with the current master key.\n"
@@ -50,10 +50,8 @@ fn a_key_in_the_state_directory_is_rotated_while_nothing_uses_it() {
         rotated.stderr,
         "The new master key is in .guestlane/master.key: back it up. Earlier backups of the store need the old one.\n"
     );
-    assert_ne!(office.read(".guestlane/master.key"), old);
-    let json = office
-        .run(&["master-key", "rotate", "--json", "--yes"])
-        .ok();
+    assert_ne!(cli.read(".guestlane/master.key"), old);
+    let json = cli.run(&["master-key", "rotate", "--json", "--yes"]).ok();
     assert_eq!(
         (json.json(), json.stderr.as_str()),
         (
@@ -61,7 +59,7 @@ fn a_key_in_the_state_directory_is_rotated_while_nothing_uses_it() {
             ""
         )
     );
-    let mut names: Vec<_> = fs::read_dir(office.directory.path().join(".guestlane"))
+    let mut names: Vec<_> = fs::read_dir(cli.directory.path().join(".guestlane"))
         .unwrap()
         .flatten()
         .map(|e| e.file_name())
@@ -69,13 +67,13 @@ fn a_key_in_the_state_directory_is_rotated_while_nothing_uses_it() {
     names.retain(|name| name.to_str().unwrap().starts_with("master.key"));
     names.sort();
     assert_eq!(names, ["master.key", "master.key.lock"]);
-    let serving = Serving::start(&office, ".guestlane", &[]);
-    assert_eq!(serving.create("ann", "a").0, 200);
-    serving.end();
+    let service = TestService::start(&cli, ".guestlane", &[]);
+    assert_eq!(service.create("ann", "a").0, 200);
+    service.end();
 }
 
 #[test]
-fn a_key_in_the_settings_takes_the_place_of_another() {
+fn master_key_in_settings_is_replaced_by_reseal() {
     let directory = tempfile::tempdir().unwrap();
     let run = |arguments: &[&str], settings: &[(&str, &str)]| {
         run_in(directory.path(), arguments, settings)

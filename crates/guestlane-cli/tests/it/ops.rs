@@ -33,7 +33,7 @@ fn after<'a>(text: &'a str, word: &'a str) -> impl Iterator<Item = &'a str> {
 }
 
 #[test]
-fn each_alert_is_tested_both_ways_and_has_a_runbook() {
+fn every_alert_has_firing_and_quiet_tests_and_a_runbook() {
     let (alerts, tests) = (
         read("ops/prometheus/alerts.yml"),
         read("ops/prometheus/alerts_test.yml"),
@@ -79,7 +79,7 @@ fn each_alert_is_tested_both_ways_and_has_a_runbook() {
 }
 
 #[test]
-fn the_failures_that_are_left_out_as_the_callers_own_are_codes_that_exist() {
+fn caller_error_codes_excluded_from_alerts_are_documented() {
     let mut lists = BTreeSet::new();
     for file in ["ops/prometheus/alerts.yml", "ops/grafana/guestlane.json"] {
         let text = read(file).replace("\\\"", "\"");
@@ -109,7 +109,7 @@ fn the_failures_that_are_left_out_as_the_callers_own_are_codes_that_exist() {
 }
 
 #[test]
-fn each_panel_of_the_dashboard_says_what_it_shows_and_in_which_unit() {
+fn every_dashboard_panel_has_description_and_unit() {
     let dashboard: Value = serde_json::from_str(&read("ops/grafana/guestlane.json")).unwrap();
     let mut ids = BTreeSet::new();
     for panel in dashboard["panels"].as_array().unwrap() {
@@ -132,11 +132,11 @@ fn each_panel_of_the_dashboard_says_what_it_shows_and_in_which_unit() {
 }
 
 #[test]
-fn the_example_settings_are_accepted_and_name_every_setting_of_the_service() {
+fn example_settings_are_valid_and_name_every_setting() {
     let example = ops("guestlane.toml");
-    let elsewhere = tempfile::tempdir().unwrap();
+    let another = tempfile::tempdir().unwrap();
     let shown = run_in(
-        elsewhere.path(),
+        another.path(),
         &["config", "show", "--config", example.to_str().unwrap()],
         &[],
     )
@@ -170,10 +170,10 @@ fn the_example_settings_are_accepted_and_name_every_setting_of_the_service() {
         .lines()
         .map(|line| format!("{}\n", if setting(line) { &line[1..] } else { line }))
         .collect();
-    let file = elsewhere.path().join("whole.toml");
+    let file = another.path().join("whole.toml");
     fs::write(&file, &whole).unwrap();
     run_in(
-        elsewhere.path(),
+        another.path(),
         &["config", "show", "--config", file.to_str().unwrap()],
         &[],
     )

@@ -13,16 +13,16 @@ use std::{
 use serde_json::Value;
 
 use crate::{
-    harness::{Ended, Office},
+    harness::{Exited, TestCli},
     ops::ops,
-    service_harness::{Serving, get, pause},
+    service_harness::{TestService, get, pause},
 };
 
 #[test]
 #[ignore = "needs Prometheus' promtool (.ci/run installs it)"]
-fn each_alert_fires_when_it_should_and_none_when_all_is_well() {
+fn promtool_accepts_the_alert_rules_and_their_tests() {
     let promtool = |arguments: &[&str]| {
-        Ended::of(
+        Exited::of(
             Command::new("promtool")
                 .args(arguments)
                 .current_dir(ops("prometheus"))
@@ -109,7 +109,7 @@ impl Prometheus {
 
 #[test]
 #[ignore = "needs Prometheus (.ci/run installs it)"]
-fn prometheus_answers_every_panel_of_the_dashboard_from_the_services_own_metrics() {
+fn prometheus_returns_data_for_every_dashboard_panel() {
     // A low rate limit, lost calls, refusals, responses 429, and a webhook receiver that fails.
     let faults = [
         "contact:502:p=0.1",
@@ -118,22 +118,21 @@ fn prometheus_answers_every_panel_of_the_dashboard_from_the_services_own_metrics
         "crm:500:nth=2",
     ];
     let faults = faults.iter().flat_map(|fault| ["--fault", fault]);
-    let office = Office::open(
+    let cli = TestCli::open(
         &["--rate-limit", "20/s", "--seed", "7"]
             .into_iter()
             .chain(faults)
             .collect::<Vec<_>>(),
     );
-    let serving = Serving::start(
-        &office,
+    let service = TestService::start(
+        &cli,
         "state",
         &[("GUESTLANE_SIGNING_KEY_ROTATION_INTERVAL", "30d")],
     );
     // This creates the next key.
-    office
-        .run(&["signing-keys", "rotate", "--state-dir", "state"])
+    cli.run(&["signing-keys", "rotate", "--state-dir", "state"])
         .ok();
-    let prometheus = Prometheus::start(office.directory.path(), serving.metrics());
+    let prometheus = Prometheus::start(cli.directory.path(), service.metrics());
     let dashboard: Value =
         serde_json::from_str(&fs::read_to_string(ops("grafana/guestlane.json")).unwrap()).unwrap();
     let panels = dashboard["panels"].as_array().unwrap();
@@ -171,13 +170,13 @@ fn prometheus_answers_every_panel_of_the_dashboard_from_the_services_own_metrics
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         for caller in 0..6 {
-            let (serving, done) = (&serving, &done);
+            let (service, done) = (&service, &done);
             scope.spawn(move || {
                 for number in 0.. {
                     if done.load(Ordering::Relaxed) {
                         break;
                     }
-                    serving.create(
+                    service.create(
                         &format!("guest-{caller}-{number}"),
                         &format!("key-{caller}-{number}"),
                     );
@@ -195,18 +194,15 @@ fn prometheus_answers_every_panel_of_the_dashboard_from_the_services_own_metrics
         while get(&prometheus.host, "/-/ready").is_none_or(|(status, _)| status != 200) {
             pause(50);
         }
-        let mut unanswered = queries.clone();
+        let mut pending = queries.clone();
         for _ in 0..60 {
-            unanswered.retain(|(_, query)| prometheus.values(query).is_empty());
-            if unanswered.is_empty() {
+            pending.retain(|(_, query)| prometheus.values(query).is_empty());
+            if pending.is_empty() {
                 break;
             }
             pause(500);
         }
-        assert!(
-            unanswered.is_empty(),
-            "panels without an answer: {unanswered:#?}"
-        );
+        assert!(pending.is_empty(), "panels without an answer: {pending:#?}");
         assert_eq!(prometheus.values("up{job=\"guestlane\"}"), [1.0]);
         assert_eq!(prometheus.values("guestlane_audit_lag_records").len(), 1);
         let groups = prometheus.get("/api/v1/rules");
@@ -219,7 +215,7 @@ fn prometheus_answers_every_panel_of_the_dashboard_from_the_services_own_metrics
     });
     // A client that does not accept OpenMetrics receives the older format, which Prometheus' own
     // checker accepts.
-    let page = serving.scrape();
+    let page = service.scrape();
     assert!(
         page.contains("le=\"+Inf\"") && !page.contains("# EOF"),
         "{page}"
@@ -238,6 +234,6 @@ fn prometheus_answers_every_panel_of_the_dashboard_from_the_services_own_metrics
         .unwrap()
         .write_all(page.as_bytes())
         .unwrap();
-    let checked = Ended::of(check.wait_with_output().unwrap()).ok();
+    let checked = Exited::of(check.wait_with_output().unwrap()).ok();
     assert_eq!(checked.stdout + &checked.stderr, "");
 }

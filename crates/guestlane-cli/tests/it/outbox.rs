@@ -6,7 +6,7 @@ use std::{
     thread,
 };
 
-use crate::harness::{CRM_SECRET, Ended, Office, run_in};
+use crate::harness::{CRM_SECRET, Exited, TestCli, run_in};
 
 const TWO: (&str, &str) = (
     "CRM_WEBHOOK_URL",
@@ -14,7 +14,7 @@ const TWO: (&str, &str) = (
 );
 
 #[test]
-fn each_endpoint_has_a_secret_that_rotates_by_itself() {
+fn each_webhook_endpoint_has_its_own_rotatable_secret() {
     let directory = tempfile::tempdir().unwrap();
     let run = |arguments: &[&str]| {
         run_in(
@@ -48,10 +48,10 @@ fn each_endpoint_has_a_secret_that_rotates_by_itself() {
         secrets[0].1,
         "the other one stays"
     );
-    let ended = run(&["--endpoint", "2", "--rotate", "--overlap", "0h", "--json"])
+    let exited = run(&["--endpoint", "2", "--rotate", "--overlap", "0h", "--json"])
         .ok()
         .json();
-    assert!(ended["earlierSignsUntil"].is_null(), "{ended}");
+    assert!(exited["earlierSignsUntil"].is_null(), "{exited}");
     assert!(
         run_in(directory.path(), &["audit", "show"], &[])
             .ok()
@@ -92,9 +92,9 @@ fn each_endpoint_has_a_secret_that_rotates_by_itself() {
 }
 
 #[test]
-fn a_secret_of_the_settings_is_rotated_in_the_settings() {
-    let office = Office::open(&[]);
-    let refused = office.run(&["outbox", "secret", "--rotate"]);
+fn webhook_secret_from_settings_is_rotated_in_settings() {
+    let cli = TestCli::open(&[]);
+    let refused = cli.run(&["outbox", "secret", "--rotate"]);
     assert!(
         refused.code == 2 && refused.stderr.contains("CRM_WEBHOOK_SECRET is set"),
         "{}",
@@ -103,18 +103,18 @@ fn a_secret_of_the_settings_is_rotated_in_the_settings() {
     assert!(refused.stderr.contains("NEW,OLD"), "{}", refused.stderr);
     let new = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
     let both = format!("{new},{CRM_SECRET}");
-    let created = office
+    let created = cli
         .command(&["create", "--guest", "ann"])
         .env("CRM_WEBHOOK_SECRET", &both)
         .output()
         .unwrap();
-    Ended::of(created).ok();
+    Exited::of(created).ok();
     assert_eq!(
-        office.state()["crm"]["badSignature"],
+        cli.state()["crm"]["badSignature"],
         0,
         "the receiver still has the old one"
     );
-    let sent = office.journal("crm").remove(0);
+    let sent = cli.journal("crm").remove(0);
     assert_eq!(
         sent["headers"]["webhook-signature"]
             .as_str()
@@ -126,7 +126,7 @@ fn a_secret_of_the_settings_is_rotated_in_the_settings() {
 }
 
 /// Starts a receiver that answers 410 to the first request and 204 to all others.
-fn gone_once() -> String {
+fn start_receiver_answering_410_once() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/hook", listener.local_addr().unwrap());
     thread::spawn(move || {
@@ -148,13 +148,12 @@ fn gone_once() -> String {
 }
 
 #[test]
-fn an_endpoint_that_is_gone_is_told_of_and_enabled_again() {
-    let office = Office::open(&[]);
-    let crm = gone_once();
+fn endpoint_disabled_by_410_is_reported_and_can_be_enabled() {
+    let cli = TestCli::open(&[]);
+    let crm = start_receiver_answering_410_once();
     let run = |arguments: &[&str]| {
-        Ended::of(
-            office
-                .command(arguments)
+        Exited::of(
+            cli.command(arguments)
                 .env("CRM_WEBHOOK_URL", &crm)
                 .output()
                 .unwrap(),
@@ -184,11 +183,11 @@ fn an_endpoint_that_is_gone_is_told_of_and_enabled_again() {
         "{}",
         waits.stderr
     );
-    let looked = run(&["doctor"]).stdout;
+    let result = run(&["doctor"]).stdout;
     assert!(
-        looked.contains("warn  webhook endpoint 1: disabled since")
-            && looked.contains("outbox enable 1"),
-        "{looked}"
+        result.contains("warn  webhook endpoint 1: disabled since")
+            && result.contains("outbox enable 1"),
+        "{result}"
     );
     assert!(
         run(&["outbox", "enable", "1"])

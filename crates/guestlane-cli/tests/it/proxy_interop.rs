@@ -14,9 +14,9 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 
 use crate::{
-    harness::Office,
+    harness::TestCli,
     service_harness::pause,
-    service_process::{Served, ask},
+    service_process::{ServiceProcess, send_request},
 };
 
 /// A process that is killed at the end of the test.
@@ -39,14 +39,14 @@ fn free_port() -> u16 {
 
 /// Starts HAProxy as `docs/service.md` shows: routing by readiness, kept connections, and no
 /// retries.
-fn haproxy(office: &Office, front: u16, nodes: [u16; 2]) -> Process {
+fn haproxy(cli: &TestCli, front: u16, nodes: [u16; 2]) -> Process {
     let config = format!(
         "global\n  maxconn 1000\ndefaults\n  mode http\n  timeout connect 2s\n  timeout client 60s\n  timeout server 60s\n  retries 0\n\
          frontend front\n  bind 127.0.0.1:{front}\n  default_backend nodes\n\
          backend nodes\n  option httpchk GET /readyz\n  default-server inter 200ms fall 2 rise 1 check\n  server a 127.0.0.1:{}\n  server b 127.0.0.1:{}\n",
         nodes[0], nodes[1]
     );
-    let file = office.directory.path().join("haproxy.cfg");
+    let file = cli.directory.path().join("haproxy.cfg");
     fs::write(&file, config).unwrap();
     let started = Command::new("/usr/sbin/haproxy")
         .arg("-f")
@@ -59,8 +59,8 @@ fn haproxy(office: &Office, front: u16, nodes: [u16; 2]) -> Process {
 
 #[test]
 #[ignore = "needs haproxy (.ci/run installs it)"]
-fn a_rolling_restart_behind_a_load_balancer_refuses_no_request() {
-    let office = Office::open(&["--rate-limit", "off"]);
+fn rolling_restart_behind_load_balancer_fails_no_request() {
+    let cli = TestCli::open(&["--rate-limit", "off"]);
     let server = Server::start();
     let url = schema_in(&server.url());
     let settings = [
@@ -68,7 +68,7 @@ fn a_rolling_restart_behind_a_load_balancer_refuses_no_request() {
         ("GUESTLANE_DRAIN_PERIOD", "2s"),
         ("GUESTLANE_API_KEY_RATE_LIMIT", "off"),
     ];
-    let made = office
+    let made = cli
         .command(&[
             "api-keys",
             "create",
@@ -81,12 +81,12 @@ fn a_rolling_restart_behind_a_load_balancer_refuses_no_request() {
         .output()
         .unwrap();
     let key = String::from_utf8(made.stdout).unwrap().trim().to_owned();
-    let keys = office
+    let keys = cli
         .command(&["signing-keys", "export", "--format", "jwks"])
         .envs(settings)
         .output()
         .unwrap();
-    office.admin(
+    cli.admin(
         "PUT",
         "/_sim/guest-keys",
         &String::from_utf8(keys.stdout).unwrap(),
@@ -94,7 +94,7 @@ fn a_rolling_restart_behind_a_load_balancer_refuses_no_request() {
     let (front, ports) = (free_port(), [free_port(), free_port()]);
     let start = |port: u16| {
         let listen = format!("127.0.0.1:{port}");
-        let mut command = office.command(&[
+        let mut command = cli.command(&[
             "serve",
             "--json",
             "--listen",
@@ -103,27 +103,27 @@ fn a_rolling_restart_behind_a_load_balancer_refuses_no_request() {
             "off",
         ]);
         command.envs(settings);
-        Served::start(command)
+        ServiceProcess::start(command)
     };
     let mut nodes = ports.map(start);
-    let _haproxy = haproxy(&office, front, ports);
+    let _haproxy = haproxy(&cli, front, ports);
     let front = format!("http://127.0.0.1:{front}");
-    while ask(&front, "GET /readyz", "", "").is_none_or(|answer| answer.status != 200) {
+    while send_request(&front, "GET /readyz", "", "").is_none_or(|answer| answer.status != 200) {
         pause(20);
     }
 
-    let (over, next) = (AtomicBool::new(false), AtomicU64::new(0));
+    let (done, next) = (AtomicBool::new(false), AtomicU64::new(0));
     let refused = thread::scope(|scope| {
         let callers: Vec<_> = (0..4)
             .map(|_| {
                 scope.spawn(|| {
                     let mut refused = Vec::new();
-                    while !over.load(Ordering::Relaxed) {
+                    while !done.load(Ordering::Relaxed) {
                         let guest = next.fetch_add(1, Ordering::Relaxed);
                         let headers = format!("authorization: Bearer {key}\r\ncontent-type: application/json\r\n");
                         let body =
                             json!({"guestId": format!("guest-{guest}"), "idempotencyKey": format!("key-{guest}")}).to_string();
-                        let status = ask(&front, "POST /v1/sessions", &headers, &body).map(|answer| answer.status);
+                        let status = send_request(&front, "POST /v1/sessions", &headers, &body).map(|answer| answer.status);
                         if status != Some(201) {
                             refused.push((guest, status));
                         }
@@ -141,7 +141,7 @@ fn a_rolling_restart_behind_a_load_balancer_refuses_no_request() {
             assert_eq!(node.child.wait().unwrap().code(), Some(0));
             *node = start(port);
             while node
-                .try_ask("GET", "/readyz", "", "", "")
+                .try_send_request("GET", "/readyz", "", "", "")
                 .is_none_or(|answer| answer.status != 200)
             {
                 pause(20);
@@ -149,7 +149,7 @@ fn a_rolling_restart_behind_a_load_balancer_refuses_no_request() {
             // The load balancer needs time to detect the change.
             pause(500);
         }
-        over.store(true, Ordering::Relaxed);
+        done.store(true, Ordering::Relaxed);
         callers
             .into_iter()
             .flat_map(|caller| caller.join().unwrap())
@@ -161,5 +161,5 @@ fn a_rolling_restart_behind_a_load_balancer_refuses_no_request() {
         "{} of {guests}: {refused:?}",
         refused.len()
     );
-    office.assert_each_guest_once(guests);
+    cli.assert_each_guest_once(guests);
 }

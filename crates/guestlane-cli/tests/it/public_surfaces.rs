@@ -2,16 +2,16 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Ended, Office, SUPPORT};
+use crate::harness::{Exited, SUPPORT, TestCli};
 
 const WEB: [(&str, &str); 2] = [
     ("GUESTLANE_SURFACE", "web-messaging"),
     ("GUESTLANE_PLATFORM_RATE_LIMIT", "off"),
 ];
 
-fn run(office: &Office, arguments: &[&str], settings: &[(&str, &str)]) -> Ended {
-    let mut command = office.command(arguments);
-    Ended::of(
+fn run(cli: &TestCli, arguments: &[&str], settings: &[(&str, &str)]) -> Exited {
+    let mut command = cli.command(arguments);
+    Exited::of(
         command
             .envs(WEB)
             .envs(settings.iter().copied())
@@ -20,8 +20,8 @@ fn run(office: &Office, arguments: &[&str], settings: &[(&str, &str)]) -> Ended 
     )
 }
 
-fn findings(ended: &Ended) -> Vec<Value> {
-    ended
+fn findings(exited: &Exited) -> Vec<Value> {
+    exited
         .stdout
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
@@ -29,8 +29,8 @@ fn findings(ended: &Ended) -> Vec<Value> {
 }
 
 /// Asserts that neither the platform nor the state directory has anything new.
-fn assert_nothing_was_created(office: &Office) {
-    let state = office.state();
+fn assert_nothing_was_created(cli: &TestCli) {
+    let state = cli.state();
     assert_eq!(
         (
             &state["contacts"],
@@ -43,16 +43,16 @@ fn assert_nothing_was_created(office: &Office) {
         "{state}"
     );
     assert!(
-        !office.directory.path().join(".guestlane").exists(),
+        !cli.directory.path().join(".guestlane").exists(),
         "nor here"
     );
 }
 
 #[test]
-fn a_session_on_each_official_surface_has_what_the_caller_needs() {
-    let office = Office::open(&["--rate-limit", "off"]);
+fn web_messaging_returns_a_guest_session_and_open_messaging_none() {
+    let cli = TestCli::open(&["--rate-limit", "off"]);
     let web = run(
-        &office,
+        &cli,
         &[
             "create",
             "--guest",
@@ -70,14 +70,14 @@ fn a_session_on_each_official_surface_has_what_the_caller_needs() {
         (&json!("open"), &json!("web-messaging"))
     );
     let guest = &web["guestSession"];
-    assert_eq!(guest["deploymentId"], office.says["deploymentId"]);
+    assert_eq!(guest["deploymentId"], cli.startup["deploymentId"]);
     assert!(
         guest["token"].as_str().unwrap().len() == 36
             && guest["expiresAt"].as_str().unwrap().ends_with('Z'),
         "{guest}"
     );
     let open = run(
-        &office,
+        &cli,
         &["create", "--guest", "bob", "--json"],
         &[("GUESTLANE_SURFACE", "open-messaging")],
     )
@@ -87,10 +87,10 @@ fn a_session_on_each_official_surface_has_what_the_caller_needs() {
         (&open["surface"], &open["guestSession"]),
         (&json!("open-messaging"), &Value::Null)
     );
-    office.assert_each_guest_once(2);
+    cli.assert_each_guest_once(2);
 
     let shown = run(
-        &office,
+        &cli,
         &[
             "sessions",
             "show",
@@ -107,7 +107,7 @@ fn a_session_on_each_official_surface_has_what_the_caller_needs() {
         "a secret is shown when it is asked for"
     );
     let asked = run(
-        &office,
+        &cli,
         &[
             "sessions",
             "show",
@@ -120,20 +120,20 @@ fn a_session_on_each_official_surface_has_what_the_caller_needs() {
     .ok()
     .json();
     assert_eq!(asked["guestSession"]["token"], guest["token"]);
-    let text = run(&office, &["create", "--guest", "eve"], &[]).ok().stdout;
+    let text = run(&cli, &["create", "--guest", "eve"], &[]).ok().stdout;
     assert!(!text.contains("session token"), "{text}");
 }
 
 #[test]
-fn a_batch_carries_names_and_addresses() {
-    let office = Office::open(&["--rate-limit", "off"]);
-    office
+fn batch_sends_names_and_email_with_the_contact() {
+    let cli = TestCli::open(&["--rate-limit", "off"]);
+    cli
         .write("rows.csv", "guest_id,first_name,last_name,email,phone\nann,Ann,Guest,ann@example.org,+31 20 555 0100\nbob,,,,\n");
-    run(&office, &["batch", "rows.csv"], &[]).ok();
-    office.assert_each_guest_once(2);
+    run(&cli, &["batch", "rows.csv"], &[]).ok();
+    cli.assert_each_guest_once(2);
     let sent: Value =
-        serde_json::from_str(office.journal("contact")[0]["body"].as_str().unwrap()).unwrap();
-    let of_ann = [&office.journal("contact")[0], &office.journal("contact")[1]]
+        serde_json::from_str(cli.journal("contact")[0]["body"].as_str().unwrap()).unwrap();
+    let of_ann = [&cli.journal("contact")[0], &cli.journal("contact")[1]]
         .into_iter()
         .any(|entry| {
             entry["body"].as_str().unwrap().contains(
@@ -141,8 +141,8 @@ fn a_batch_carries_names_and_addresses() {
             )
         });
     assert!(of_ann, "{sent}");
-    office.write("bad.csv", "guest_id,email\nann,nobody\n");
-    let refused = run(&office, &["batch", "bad.csv"], &[]);
+    cli.write("bad.csv", "guest_id,email\nann,nobody\n");
+    let refused = run(&cli, &["batch", "bad.csv"], &[]);
     assert!(
         refused.code == 3 && refused.stderr.contains("email"),
         "{}",
@@ -151,9 +151,9 @@ fn a_batch_carries_names_and_addresses() {
 }
 
 #[test]
-fn by_the_name_of_a_region_over_tls_with_a_ca_of_ones_own() {
-    let office = Office::open(&["--rate-limit", "off", "--tls", "--region", "localhost"]);
-    let port = office.says["baseUrl"]
+fn region_over_tls_is_trusted_by_the_configured_ca_file() {
+    let cli = TestCli::open(&["--rate-limit", "off", "--tls", "--region", "localhost"]);
+    let port = cli.startup["baseUrl"]
         .as_str()
         .unwrap()
         .rsplit(':')
@@ -165,13 +165,13 @@ fn by_the_name_of_a_region_over_tls_with_a_ca_of_ones_own() {
         ("GENESYS_BASE_URL", ""),
         ("GENESYS_REGION", region.as_str()),
     ];
-    let created = run(&office, &["create", "--guest", "ann", "--json"], &by_region)
+    let created = run(&cli, &["create", "--guest", "ann", "--json"], &by_region)
         .ok()
         .json();
     assert_eq!(created["state"], "open");
-    run(&office, &["doctor"], &by_region).ok();
+    run(&cli, &["doctor"], &by_region).ok();
     let distrusting = [by_region[0], by_region[1], ("GENESYS_CA_FILE", "")];
-    let refused = run(&office, &["doctor", "--json"], &distrusting);
+    let refused = run(&cli, &["doctor", "--json"], &distrusting);
     assert_eq!(refused.code, 1);
     assert!(
         refused.stdout.contains("certificate") && refused.stdout.contains("GENESYS_CA_FILE"),
@@ -181,8 +181,8 @@ fn by_the_name_of_a_region_over_tls_with_a_ca_of_ones_own() {
 }
 
 #[test]
-fn a_dry_run_shows_what_is_then_sent_and_sends_nothing_but_the_question() {
-    let office = Office::open(&["--rate-limit", "off"]);
+fn create_dry_run_predicts_calls_and_only_looks_up_the_contact() {
+    let cli = TestCli::open(&["--rate-limit", "off"]);
     let arguments = [
         "create",
         "--guest",
@@ -193,15 +193,15 @@ fn a_dry_run_shows_what_is_then_sent_and_sends_nothing_but_the_question() {
         "--queue",
         SUPPORT,
     ];
-    let dry = run(&office, &[&arguments[..], &["--dry-run"]].concat(), &[])
+    let dry = run(&cli, &[&arguments[..], &["--dry-run"]].concat(), &[])
         .ok()
         .json();
-    assert_nothing_was_created(&office);
+    assert_nothing_was_created(&cli);
     assert_eq!(
         (&dry["quotaCost"], &dry["contact"]["would"]),
         (&json!(4), &json!("create"))
     );
-    run(&office, &arguments, &[]).ok();
+    run(&cli, &arguments, &[]).ok();
     let planned: Vec<(String, String)> = dry["calls"]
         .as_array()
         .unwrap()
@@ -213,14 +213,14 @@ fn a_dry_run_shows_what_is_then_sent_and_sends_nothing_but_the_question() {
             )
         })
         .collect();
-    let enrich = office.journal("contact").pop().unwrap();
+    let enrich = cli.journal("contact").pop().unwrap();
     let sent: Value = serde_json::from_str(enrich["body"].as_str().unwrap()).unwrap();
     assert!(
         planned.contains(&("POST".to_owned(), sent.to_string())),
         "{planned:?}"
     );
     let message: Value =
-        serde_json::from_str(office.journal("message")[0]["body"].as_str().unwrap()).unwrap();
+        serde_json::from_str(cli.journal("message")[0]["body"].as_str().unwrap()).unwrap();
     let planned_message = planned
         .iter()
         .find(|(method, body)| method == "FRAME" && body.contains("onMessage"))
@@ -236,22 +236,22 @@ fn a_dry_run_shows_what_is_then_sent_and_sends_nothing_but_the_question() {
             .sum::<u64>()
     };
     assert_eq!(
-        calls(&office.state()),
+        calls(&cli.state()),
         4 + 1,
         "what it costs, and the question of the dry run"
     );
-    let known = run(&office, &[&arguments[..], &["--dry-run"]].concat(), &[])
+    let known = run(&cli, &[&arguments[..], &["--dry-run"]].concat(), &[])
         .ok()
         .json();
     assert_eq!(known["contact"]["would"], "update");
 }
 
 #[test]
-fn doctor_finds_all_well_and_changes_nothing() {
-    let office = Office::open(&["--rate-limit", "300/min"]);
+fn doctor_passes_on_every_surface_and_changes_nothing() {
+    let cli = TestCli::open(&["--rate-limit", "300/min"]);
     for surface in ["rest", "web-messaging", "open-messaging"] {
-        let ended = run(
-            &office,
+        let exited = run(
+            &cli,
             &["doctor", "--json"],
             &[
                 ("GUESTLANE_SURFACE", surface),
@@ -259,7 +259,7 @@ fn doctor_finds_all_well_and_changes_nothing() {
             ],
         )
         .ok();
-        let findings = findings(&ended);
+        let findings = findings(&exited);
         assert!(
             findings
                 .iter()
@@ -268,12 +268,12 @@ fn doctor_finds_all_well_and_changes_nothing() {
         );
         assert!(findings.len() > 9, "{surface}: {findings:?}");
     }
-    assert_nothing_was_created(&office);
+    assert_nothing_was_created(&cli);
 }
 
 #[test]
-fn doctor_names_what_is_wrong_why_and_what_to_do() {
-    let office = Office::open(&["--rate-limit", "off"]);
+fn doctor_names_the_failing_check_and_its_fix() {
+    let cli = TestCli::open(&["--rate-limit", "off"]);
     for (setting, value, check, fix) in [
         (
             "GENESYS_CLIENT_SECRET",
@@ -319,9 +319,9 @@ fn doctor_names_what_is_wrong_why_and_what_to_do() {
         ),
         ("GENESYS_DEPLOYMENT_ID", "shop", "settings", "UUID"),
     ] {
-        let ended = run(&office, &["doctor", "--json"], &[(setting, value)]);
-        assert_eq!(ended.code, 1, "{setting}={value}: {}", ended.stdout);
-        let findings = findings(&ended);
+        let exited = run(&cli, &["doctor", "--json"], &[(setting, value)]);
+        assert_eq!(exited.code, 1, "{setting}={value}: {}", exited.stdout);
+        let findings = findings(&exited);
         let bad: Vec<_> = findings
             .iter()
             .filter(|finding| finding["outcome"] == "failed")
@@ -332,8 +332,8 @@ fn doctor_names_what_is_wrong_why_and_what_to_do() {
         });
         assert!(named, "{setting}={value}: {bad:?}");
     }
-    office.admin("POST", "/_sim/clock", r#"{"advanceSeconds": 7200}"#);
-    let late = run(&office, &["doctor"], &[]);
+    cli.admin("POST", "/_sim/clock", r#"{"advanceSeconds": 7200}"#);
+    let late = run(&cli, &["doctor"], &[]);
     assert!(
         late.code == 1
             && late.stdout.contains("behind the platform")
@@ -341,20 +341,20 @@ fn doctor_names_what_is_wrong_why_and_what_to_do() {
         "{}",
         late.stdout
     );
-    assert_nothing_was_created(&office);
+    assert_nothing_was_created(&cli);
 }
 
 #[test]
-fn an_origin_that_the_deployment_does_not_allow_is_found_before_and_told_after() {
-    let office = Office::open(&["--rate-limit", "off", "--allow-origin", "example.com"]);
-    let found = run(&office, &["doctor"], &[]);
+fn disallowed_origin_is_reported_by_doctor_and_create() {
+    let cli = TestCli::open(&["--rate-limit", "off", "--allow-origin", "example.com"]);
+    let found = run(&cli, &["doctor"], &[]);
     assert!(
         found.code == 1 && found.stdout.contains("GENESYS_ORIGIN"),
         "{}",
         found.stdout
     );
     let refused = run(
-        &office,
+        &cli,
         &["create", "--guest", "ann", "--idempotency-key", "a"],
         &[],
     );
@@ -364,39 +364,39 @@ fn an_origin_that_the_deployment_does_not_allow_is_found_before_and_told_after()
         refused.stderr
     );
     let allowed = [("GENESYS_ORIGIN", "https://shop.example.com")];
-    run(&office, &["doctor"], &allowed).ok();
+    run(&cli, &["doctor"], &allowed).ok();
     run(
-        &office,
+        &cli,
         &["create", "--guest", "ann", "--idempotency-key", "a"],
         &allowed,
     )
     .ok();
-    office.assert_each_guest_once(1);
+    cli.assert_each_guest_once(1);
 }
 
 #[test]
-fn a_region_that_was_mistyped_claims_no_store() {
-    let office = Office::open(&["--rate-limit", "off"]);
-    let base = office.says["baseUrl"].as_str().unwrap().to_owned();
+fn store_is_bound_only_to_a_platform_that_responds() {
+    let cli = TestCli::open(&["--rate-limit", "off"]);
+    let base = cli.startup["baseUrl"].as_str().unwrap().to_owned();
     let wrong = [
         ("GENESYS_BASE_URL", ""),
         ("GENESYS_REGION", "localhost:1"),
         ("GUESTLANE_MAX_RETRIES", "0"),
     ];
-    assert_eq!(run(&office, &["create", "--guest", "ann"], &wrong).code, 1);
+    assert_eq!(run(&cli, &["create", "--guest", "ann"], &wrong).code, 1);
     run(
-        &office,
+        &cli,
         &["create", "--guest", "ann"],
         &[("GENESYS_BASE_URL", &base)],
     )
     .ok();
-    let elsewhere = run(&office, &["create", "--guest", "bob"], &wrong);
+    let another = run(&cli, &["create", "--guest", "bob"], &wrong);
     assert!(
-        elsewhere.code == 2 && elsewhere.stderr.contains("belongs to the platform"),
+        another.code == 2 && another.stderr.contains("belongs to the platform"),
         "{}",
-        elsewhere.stderr
+        another.stderr
     );
-    let found = run(&office, &["doctor"], &wrong);
+    let found = run(&cli, &["doctor"], &wrong);
     assert!(
         found.stdout.contains("belongs to the platform"),
         "{}",
@@ -405,12 +405,12 @@ fn a_region_that_was_mistyped_claims_no_store() {
 }
 
 #[test]
-fn a_batch_keeps_to_what_the_quota_can_serve() {
-    let office = Office::open(&["--rate-limit", "600/min"]);
+fn batch_stays_within_the_rate_limit() {
+    let cli = TestCli::open(&["--rate-limit", "600/min"]);
     let rows: String = (0..24).map(|row| format!("guest-{row}\n")).collect();
-    office.write("rows.csv", &format!("guest_id\n{rows}"));
+    cli.write("rows.csv", &format!("guest_id\n{rows}"));
     run(
-        &office,
+        &cli,
         &["batch", "rows.csv", "--max-concurrency", "64"],
         &[
             ("GUESTLANE_PLATFORM_RATE_LIMIT", "600/min"),
@@ -418,6 +418,6 @@ fn a_batch_keeps_to_what_the_quota_can_serve() {
         ],
     )
     .ok();
-    office.assert_each_guest_once(24);
-    assert_eq!(office.state()["throttled"], 0);
+    cli.assert_each_guest_once(24);
+    assert_eq!(cli.state()["throttled"], 0);
 }

@@ -8,7 +8,7 @@ use nix::{
 };
 use serde_json::Value;
 
-use crate::harness::{Ended, Office};
+use crate::harness::{Exited, TestCli};
 
 /// Reads a setting of this test. `GUESTLANE_TEST_KILLS=2000 GUESTLANE_TEST_SEED=8` kills more often
 /// and at other times.
@@ -21,12 +21,12 @@ fn setting(name: &str, default: u64) -> u64 {
 }
 
 #[test]
-fn a_batch_that_is_killed_two_hundred_times_opens_each_session_once() {
+fn batch_killed_200_times_opens_each_session_once() {
     kill_batches("rest", setting("GUESTLANE_TEST_KILLS", 200), 600, 300);
 }
 
 #[test]
-fn on_web_messaging_a_batch_that_is_killed_sixty_times_opens_each_session_once() {
+fn web_messaging_batch_killed_60_times_opens_each_session_once() {
     kill_batches(
         "web-messaging",
         setting("GUESTLANE_TEST_KILLS", 200) * 3 / 10,
@@ -39,7 +39,7 @@ fn on_web_messaging_a_batch_that_is_killed_sixty_times_opens_each_session_once()
 fn kill_batches(surface: &str, kills: u64, rows_in_a_batch: u64, within: u64) {
     let seed = setting("GUESTLANE_TEST_SEED", 7);
     let mut chance = fastrand::Rng::with_seed(seed);
-    let office = Office::open(&[
+    let cli = TestCli::open(&[
         "--rate-limit",
         "off",
         "--fault",
@@ -50,9 +50,8 @@ fn kill_batches(surface: &str, kills: u64, rows_in_a_batch: u64, within: u64) {
         &seed.to_string(),
     ]);
     let run = |arguments: &[&str]| {
-        Ended::of(
-            office
-                .command(arguments)
+        Exited::of(
+            cli.command(arguments)
                 .env("GUESTLANE_SURFACE", surface)
                 .output()
                 .unwrap(),
@@ -65,7 +64,7 @@ fn kill_batches(surface: &str, kills: u64, rows_in_a_batch: u64, within: u64) {
         let rows: String = (0..rows_in_a_batch)
             .map(|row| format!("guest-{files}-{row}\n"))
             .collect();
-        office.write(&file, &format!("guest_id\n{rows}"));
+        cli.write(&file, &format!("guest_id\n{rows}"));
         let arguments = [
             "batch",
             &file,
@@ -77,7 +76,7 @@ fn kill_batches(surface: &str, kills: u64, rows_in_a_batch: u64, within: u64) {
             "off",
         ];
         while killed < kills {
-            let mut batch = office
+            let mut batch = cli
                 .command(&arguments)
                 .env("GUESTLANE_SURFACE", surface)
                 .stdout(Stdio::null())
@@ -98,12 +97,12 @@ fn kill_batches(surface: &str, kills: u64, rows_in_a_batch: u64, within: u64) {
             batch.wait().unwrap();
             killed += 1;
         }
-        let ended = run(&arguments);
+        let exited = run(&arguments);
         assert!(
-            ended.code == 0,
+            exited.code == 0,
             "seed {seed}, kill {killed}: {}{}",
-            ended.stdout,
-            ended.stderr
+            exited.stdout,
+            exited.stderr
         );
     }
     // Complete the sessions and deliveries that the last batches left.
@@ -113,19 +112,19 @@ fn kill_batches(surface: &str, kills: u64, rows_in_a_batch: u64, within: u64) {
         run(&["outbox", "deliver"]);
     }
     let guests = files * rows_in_a_batch;
-    office.assert_each_guest_once(guests);
-    let state = office.state();
+    cli.assert_each_guest_once(guests);
+    let state = cli.state();
     assert_eq!(
         (&state["crm"]["events"], &state["crm"]["guestsToldTwice"]),
         (&guests.into(), &0.into()),
         "seed {seed}: {state}"
     );
-    let verified = office.run(&["audit", "verify", "--json"]).ok().stdout;
+    let verified = cli.run(&["audit", "verify", "--json"]).ok().stdout;
     let logs: Vec<Value> = verified
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
-    tell(&format!(
+    print_line(&format!(
         "{surface}, seed {seed}: {killed} kills, {ended_first} processes ended first; {guests} sessions, {} logs with {} records proven; \
          {} answers lost, {} events told again",
         logs.len(),
@@ -150,6 +149,6 @@ fn pause(milliseconds: u64) {
     clippy::print_stdout,
     reason = "the line that `--nocapture` shows"
 )]
-fn tell(line: &str) {
+fn print_line(line: &str) {
     println!("{line}");
 }

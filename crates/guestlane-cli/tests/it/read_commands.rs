@@ -2,18 +2,15 @@
 
 use serde_json::json;
 
-use crate::harness::{Office, run_in};
+use crate::harness::{TestCli, run_in};
 
 #[test]
-fn sessions_outbox_audit_keys_metrics_and_config_show_what_happened() {
-    let office = Office::open(&["--fault", "contact:429:first=1"]);
-    let created = office
-        .run(&["create", "--guest", "ann", "--json"])
-        .ok()
-        .json();
+fn read_commands_show_session_event_audit_record_and_metrics() {
+    let cli = TestCli::open(&["--fault", "contact:429:first=1"]);
+    let created = cli.run(&["create", "--guest", "ann", "--json"]).ok().json();
     let id = created["sessionId"].as_str().unwrap();
 
-    let listed = office
+    let listed = cli
         .run(&["sessions", "list", "--guest", "ann", "--json"])
         .ok()
         .json();
@@ -22,44 +19,40 @@ fn sessions_outbox_audit_keys_metrics_and_config_show_what_happened() {
         (&created["sessionId"], &json!("open"))
     );
     assert!(listed.get("guestToken").is_none());
-    let shown = office
+    let shown = cli
         .run(&["sessions", "show", id, "--show-token", "--json"])
         .ok()
         .json();
     assert_eq!(shown["guestToken"], created["guestToken"]);
     assert!(
-        office
-            .run(&["sessions", "show", id])
+        cli.run(&["sessions", "show", id])
             .ok()
             .stdout
             .contains(created["conversationId"].as_str().unwrap())
     );
 
-    let event = office
+    let event = cli
         .run(&["outbox", "list", "--state", "delivered", "--json"])
         .ok()
         .json();
     let event_id = event["id"].as_str().unwrap();
     assert_eq!(
-        office
-            .run(&["outbox", "show", event_id, "--json"])
-            .ok()
-            .json()["body"]["data"]["guestId"],
+        cli.run(&["outbox", "show", event_id, "--json"]).ok().json()["body"]["data"]["guestId"],
         "ann"
     );
-    office.run(&["outbox", "replay", event_id, "--yes"]).ok();
-    office.run(&["outbox", "deliver"]).ok();
-    assert_eq!(office.state()["crm"]["repeated"], 1);
+    cli.run(&["outbox", "replay", event_id, "--yes"]).ok();
+    cli.run(&["outbox", "deliver"]).ok();
+    assert_eq!(cli.state()["crm"]["repeated"], 1);
     assert_eq!(
-        office.run(&["outbox", "secret"]).ok().stdout.trim(),
+        cli.run(&["outbox", "secret"]).ok().stdout.trim(),
         crate::harness::CRM_SECRET
     );
 
-    let records = office
+    let records = cli
         .run(&["audit", "show", "--session", id, "--json"])
         .ok()
         .stdout;
-    let log = office.read("audit/session-audit.jsonl");
+    let log = cli.read("audit/session-audit.jsonl");
     let of_session: String = log
         .lines()
         .filter(|line| line.contains(id))
@@ -67,11 +60,11 @@ fn sessions_outbox_audit_keys_metrics_and_config_show_what_happened() {
         .collect();
     assert_eq!(records, of_session);
     assert_eq!(
-        office.run(&["signing-keys", "list", "--json"]).ok().json()["kid"],
+        cli.run(&["signing-keys", "list", "--json"]).ok().json()["kid"],
         "webchat-guest-key-v1"
     );
 
-    let metrics = office.run(&["stats", "--json"]).ok().json();
+    let metrics = cli.run(&["stats", "--json"]).ok().json();
     assert_eq!(
         metrics["errors"],
         json!({"total": 1, "tokenValidation": 0, "rateLimit": 1, "auth": 0, "network": 0, "tokenValidationRate": "0.0000"})
@@ -82,14 +75,13 @@ fn sessions_outbox_audit_keys_metrics_and_config_show_what_happened() {
     );
     assert_eq!(metrics["initializationLatencyMs"]["count"], 1);
     assert!(
-        office
-            .run(&["stats"])
+        cli.run(&["stats"])
             .ok()
             .stdout
             .contains("tokenValidationRate  0.0000")
     );
 
-    let config = office.run(&["config", "show"]).ok().stdout;
+    let config = cli.run(&["config", "show"]).ok().stdout;
     assert!(
         config.contains("GENESYS_CLIENT_SECRET")
             && config.contains("(hidden)")
@@ -99,7 +91,7 @@ fn sessions_outbox_audit_keys_metrics_and_config_show_what_happened() {
 }
 
 #[test]
-fn a_token_is_signed_for_a_guest_by_hand() {
+fn token_sign_produces_a_verifiable_guest_token() {
     let directory = tempfile::tempdir().unwrap();
     let token = run_in(
         directory.path(),
@@ -115,8 +107,8 @@ fn a_token_is_signed_for_a_guest_by_hand() {
         verified.starts_with("valid: guest ann, key webchat-guest-key-v1"),
         "{verified}"
     );
-    let elsewhere = tempfile::tempdir().unwrap();
-    let refused = run_in(elsewhere.path(), &["token", "verify", token.trim()], &[]);
+    let another = tempfile::tempdir().unwrap();
+    let refused = run_in(another.path(), &["token", "verify", token.trim()], &[]);
     assert!(
         refused.code == 1 && refused.stderr.contains("signature does not verify"),
         "{}",
@@ -125,7 +117,7 @@ fn a_token_is_signed_for_a_guest_by_hand() {
 }
 
 #[test]
-fn completions_are_there_for_every_shell() {
+fn completions_exist_for_every_shell() {
     for shell in ["bash", "zsh", "fish"] {
         assert!(
             run_in(std::path::Path::new("."), &["completions", shell], &[])

@@ -7,18 +7,17 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 
 use crate::{
-    harness::{CRM_SECRET, Ended, Office},
-    service_process::Served,
+    harness::{CRM_SECRET, Exited, TestCli},
+    service_process::ServiceProcess,
 };
 
 const OTHER_SECRET: &str = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
 const OLD_KEY: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
 const NEW_KEY: &str = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
 
-fn run(office: &Office, arguments: &[&str], settings: &[(&str, &str)]) -> Ended {
-    Ended::of(
-        office
-            .command(arguments)
+fn run(cli: &TestCli, arguments: &[&str], settings: &[(&str, &str)]) -> Exited {
+    Exited::of(
+        cli.command(arguments)
             .envs(settings.iter().copied())
             .output()
             .unwrap(),
@@ -36,32 +35,32 @@ fn write(path: &Path, content: &str) -> String {
 }
 
 /// Sends SIGHUP, and returns the log line about its result.
-fn hang_up(served: &Served) -> String {
-    let before = served.log.lock().unwrap().len();
-    served.signal(Signal::SIGHUP);
+fn send_sighup(service: &ServiceProcess) -> String {
+    let before = service.log.lock().unwrap().len();
+    service.signal(Signal::SIGHUP);
     loop {
         // A zombie process has an empty command line.
-        let command = fs::read_to_string(format!("/proc/{}/cmdline", served.child.id())).unwrap();
-        let log = served.log.lock().unwrap()[before..].to_owned();
+        let command = fs::read_to_string(format!("/proc/{}/cmdline", service.child.id())).unwrap();
+        let log = service.log.lock().unwrap()[before..].to_owned();
         assert!(!command.is_empty(), "the process ended: {log}");
-        let says = |line: &&str| {
+        let reports_result = |line: &&str| {
             line.contains("settings reloaded") || line.contains("keeping the previous ones")
         };
-        if let Some(line) = log.lines().find(says) {
+        if let Some(line) = log.lines().find(reports_result) {
             return line.to_owned();
         }
         thread::park_timeout(Duration::from_millis(10));
     }
 }
 
-fn wait_until(mut is_so: impl FnMut() -> bool) {
-    while !is_so() {
+fn wait_until(mut condition: impl FnMut() -> bool) {
+    while !condition() {
         thread::park_timeout(Duration::from_millis(10));
     }
 }
 
-fn is_told_of(office: &Office, guest: &str) -> bool {
-    let events = office.admin("GET", "/_sim/crm-events", "");
+fn has_received_event(cli: &TestCli, guest: &str) -> bool {
+    let events = cli.admin("GET", "/_sim/crm-events", "");
     events
         .as_array()
         .unwrap()
@@ -70,15 +69,15 @@ fn is_told_of(office: &Office, guest: &str) -> bool {
 }
 
 /// Registers the store's keys with the platform, and returns an API key that can create sessions.
-fn prepare(office: &Office, settings: &[(&str, &str)]) -> String {
+fn prepare(cli: &TestCli, settings: &[(&str, &str)]) -> String {
     let jwks = run(
-        office,
+        cli,
         &["signing-keys", "export", "--format", "jwks"],
         settings,
     )
     .ok()
     .stdout;
-    office.admin("PUT", "/_sim/guest-keys", &jwks);
+    cli.admin("PUT", "/_sim/guest-keys", &jwks);
     let create = [
         "api-keys",
         "create",
@@ -88,65 +87,65 @@ fn prepare(office: &Office, settings: &[(&str, &str)]) -> String {
         "sessions:write",
         "--json",
     ];
-    run(office, &create, settings).ok().json()["key"]
+    run(cli, &create, settings).ok().json()["key"]
         .as_str()
         .unwrap()
         .to_owned()
 }
 
-fn create(served: &Served, key: &str, guest: &str) -> u16 {
-    served
+fn create(service: &ServiceProcess, key: &str, guest: &str) -> u16 {
+    service
         .create(key, &json!({"guestId": guest, "idempotencyKey": guest}))
         .status
 }
 
 #[test]
-fn the_next_event_is_signed_with_the_webhook_secret_that_a_hang_up_read() {
-    let office = Office::open(&["--rate-limit", "off"]);
-    let path = office.directory.path().join("webhook");
+fn sighup_reloads_webhook_secret_and_keeps_it_if_invalid() {
+    let cli = TestCli::open(&["--rate-limit", "off"]);
+    let path = cli.directory.path().join("webhook");
     let file = write(&path, OTHER_SECRET);
     let settings = [
         ("CRM_WEBHOOK_SECRET", ""),
         ("CRM_WEBHOOK_SECRET_FILE", file.as_str()),
     ];
-    let key = prepare(&office, &settings);
-    let served = office.serve(&[], &settings);
-    assert_eq!(create(&served, &key, "ann"), 201);
-    wait_until(|| office.state()["crm"]["badSignature"] != 0);
+    let key = prepare(&cli, &settings);
+    let service = cli.serve(&[], &settings);
+    assert_eq!(create(&service, &key, "ann"), 201);
+    wait_until(|| cli.state()["crm"]["badSignature"] != 0);
 
     write(&path, CRM_SECRET);
-    let said = hang_up(&served);
+    let log_line = send_sighup(&service);
     assert!(
-        said.contains("new_secrets=1 secrets=\"CRM_WEBHOOK_SECRET\""),
-        "{said}"
+        log_line.contains("new_secrets=1 secrets=\"CRM_WEBHOOK_SECRET\""),
+        "{log_line}"
     );
-    assert_eq!(create(&served, &key, "bob"), 201);
-    wait_until(|| is_told_of(&office, "bob"));
+    assert_eq!(create(&service, &key, "bob"), 201);
+    wait_until(|| has_received_event(&cli, "bob"));
 
     for (unusable, reason) in [
         ("hunter2", "an entry 1"),
         (&format!("{CRM_SECRET} {OTHER_SECRET}"), "2 entries"),
     ] {
         write(&path, unusable);
-        office.write("guestlane.toml", "platform_rate_limit = \"7/s\"\n");
-        let said = hang_up(&served);
+        cli.write("guestlane.toml", "platform_rate_limit = \"7/s\"\n");
+        let log_line = send_sighup(&service);
         assert!(
-            said.contains("CRM_WEBHOOK_SECRET")
-                && said.contains(reason)
-                && !said.contains(unusable),
-            "{said}"
+            log_line.contains("CRM_WEBHOOK_SECRET")
+                && log_line.contains(reason)
+                && !log_line.contains(unusable),
+            "{log_line}"
         );
     }
-    assert_eq!(create(&served, &key, "cy"), 201);
-    wait_until(|| is_told_of(&office, "cy"));
+    assert_eq!(create(&service, &key, "cy"), 201);
+    wait_until(|| has_received_event(&cli, "cy"));
     write(&path, CRM_SECRET);
-    let said = hang_up(&served);
+    let log_line = send_sighup(&service);
     assert!(
-        said.contains("quota=\"7/s\"") && said.contains("new_secrets=0"),
-        "{said}"
+        log_line.contains("quota=\"7/s\"") && log_line.contains("new_secrets=0"),
+        "{log_line}"
     );
 
-    let log = served.log.lock().unwrap().clone();
+    let log = service.log.lock().unwrap().clone();
     assert!(
         !log.contains("whsec_M") && !log.contains("whsec_A") && !log.contains("hunter2"),
         "{log}"
@@ -154,39 +153,42 @@ fn the_next_event_is_signed_with_the_webhook_secret_that_a_hang_up_read() {
 }
 
 #[test]
-fn a_worker_survives_a_hang_up_and_signs_with_the_new_webhook_secret() {
-    let office = Office::open(&["--rate-limit", "off"]);
+fn sighup_reloads_webhook_secret_of_a_worker() {
+    let cli = TestCli::open(&["--rate-limit", "off"]);
     let server = Server::start();
     let url = schema_in(&server.url());
-    let path = office.directory.path().join("webhook");
+    let path = cli.directory.path().join("webhook");
     let file = write(&path, OTHER_SECRET);
     let settings = [
         ("GUESTLANE_DATABASE_URL", url.as_str()),
         ("CRM_WEBHOOK_SECRET", ""),
         ("CRM_WEBHOOK_SECRET_FILE", file.as_str()),
     ];
-    prepare(&office, &settings);
-    let mut command = office.command(&["worker", "--json"]);
+    prepare(&cli, &settings);
+    let mut command = cli.command(&["worker", "--json"]);
     command.envs(settings);
-    let worker = Served::start(command);
+    let worker = ServiceProcess::start(command);
     let enqueue = |guest: &str| {
-        office.write(&format!("{guest}.csv"), &format!("guest_id\n{guest}\n"));
+        cli.write(&format!("{guest}.csv"), &format!("guest_id\n{guest}\n"));
         run(
-            &office,
+            &cli,
             &["batch", "enqueue", &format!("{guest}.csv")],
             &settings,
         )
         .ok();
     };
     enqueue("ann");
-    wait_until(|| office.state()["crm"]["badSignature"] != 0);
+    wait_until(|| cli.state()["crm"]["badSignature"] != 0);
     write(&path, CRM_SECRET);
-    let said = hang_up(&worker);
-    assert!(said.contains("secrets=\"CRM_WEBHOOK_SECRET\""), "{said}");
+    let log_line = send_sighup(&worker);
+    assert!(
+        log_line.contains("secrets=\"CRM_WEBHOOK_SECRET\""),
+        "{log_line}"
+    );
     enqueue("bob");
-    wait_until(|| is_told_of(&office, "bob"));
+    wait_until(|| has_received_event(&cli, "bob"));
     worker.signal(Signal::SIGTERM);
-    assert_eq!(worker.ended(), 0);
+    assert_eq!(worker.wait_for_exit(), 0);
 }
 
 /// Starts a server with password authentication and a separate schema for each user.
@@ -208,8 +210,8 @@ fn server_with_passwords() -> Server {
 }
 
 #[test]
-fn a_service_goes_on_with_the_password_of_the_database_that_a_hang_up_read() {
-    let office = Office::open(&["--rate-limit", "off"]);
+fn sighup_reloads_database_password_and_rejects_other_stores() {
+    let cli = TestCli::open(&["--rate-limit", "off"]);
     let server = server_with_passwords();
     let url = |user: &str, password: &str| {
         format!(
@@ -217,33 +219,33 @@ fn a_service_goes_on_with_the_password_of_the_database_that_a_hang_up_read() {
             server.port()
         )
     };
-    let path = office.directory.path().join("database");
+    let path = cli.directory.path().join("database");
     let file = write(&path, &url("app", "first-hunter2"));
-    let master = office.directory.path().join("master");
+    let master = cli.directory.path().join("master");
     let master_file = write(&master, OLD_KEY);
     let settings = [
         ("GUESTLANE_DATABASE_URL_FILE", file.as_str()),
         ("GUESTLANE_MASTER_KEY_FILE", master_file.as_str()),
     ];
-    let key = prepare(&office, &settings);
-    let served = office.serve(&[], &settings);
-    assert_eq!(create(&served, &key, "ann"), 201);
+    let key = prepare(&cli, &settings);
+    let service = cli.serve(&[], &settings);
+    assert_eq!(create(&service, &key, "ann"), 201);
 
     let cut_off = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'app'";
     execute(&server.url(), "ALTER ROLE app PASSWORD 'second-hunter2'");
     execute(&server.url(), cut_off);
     assert!(
-        create(&served, &key, "bob") >= 500,
+        create(&service, &key, "bob") >= 500,
         "the password before is no longer good"
     );
     write(&path, &url("app", "second-hunter2"));
-    let said = hang_up(&served);
+    let log_line = send_sighup(&service);
     assert!(
-        said.contains("new_secrets=1 secrets=\"GUESTLANE_DATABASE_URL\""),
-        "{said}"
+        log_line.contains("new_secrets=1 secrets=\"GUESTLANE_DATABASE_URL\""),
+        "{log_line}"
     );
-    assert_eq!(create(&served, &key, "bob"), 201);
-    wait_until(|| served.ask("GET", "/readyz", "", "", "").status == 200);
+    assert_eq!(create(&service, &key, "bob"), 201);
+    wait_until(|| service.send_request("GET", "/readyz", "", "", "").status == 200);
 
     // Settings that are invalid or name another store are rejected by name, and the service
     // continues.
@@ -252,7 +254,7 @@ fn a_service_goes_on_with_the_password_of_the_database_that_a_hang_up_read() {
         ("GUESTLANE_MASTER_KEY", NEW_KEY.to_owned()),
     ];
     run(
-        &office,
+        &cli,
         &["signing-keys", "list"],
         &others
             .each_ref()
@@ -293,32 +295,36 @@ fn a_service_goes_on_with_the_password_of_the_database_that_a_hang_up_read() {
         ("sqlite:other.db".to_owned(), "another store"),
     ] {
         write(&path, &refused);
-        let said = hang_up(&served);
+        let log_line = send_sighup(&service);
         assert!(
-            said.contains("GUESTLANE_DATABASE_URL") && said.contains(reason),
-            "{reason}: {said}"
+            log_line.contains("GUESTLANE_DATABASE_URL") && log_line.contains(reason),
+            "{reason}: {log_line}"
         );
     }
-    assert_eq!(create(&served, &key, "cy"), 201);
+    assert_eq!(create(&service, &key, "cy"), 201);
 
     // If one secret is invalid, no other secret is taken.
     execute(&server.url(), "ALTER ROLE app PASSWORD 'fourth-hunter2'");
     write(&path, &url("app", "fourth-hunter2"));
     write(&master, NEW_KEY);
-    let said = hang_up(&served);
+    let log_line = send_sighup(&service);
     assert!(
-        said.matches("GUESTLANE_MASTER_KEY: cannot decrypt").count() == 1 && !said.contains("\\n"),
-        "{said}"
+        log_line
+            .matches("GUESTLANE_MASTER_KEY: cannot decrypt")
+            .count()
+            == 1
+            && !log_line.contains("\\n"),
+        "{log_line}"
     );
     execute(&server.url(), cut_off);
     assert!(
-        create(&served, &key, "dan") >= 500,
+        create(&service, &key, "dan") >= 500,
         "the URL before is in use"
     );
     write(&master, OLD_KEY);
-    assert!(hang_up(&served).contains("new_secrets=1 secrets=\"GUESTLANE_DATABASE_URL\""));
-    assert_eq!(create(&served, &key, "dan"), 201);
-    let log = served.log.lock().unwrap().clone();
+    assert!(send_sighup(&service).contains("new_secrets=1 secrets=\"GUESTLANE_DATABASE_URL\""));
+    assert_eq!(create(&service, &key, "dan"), 201);
+    let log = service.log.lock().unwrap().clone();
     assert!(
         !log.contains("hunter2") && !log.contains(OLD_KEY) && !log.contains(NEW_KEY),
         "{log}"
@@ -326,9 +332,9 @@ fn a_service_goes_on_with_the_password_of_the_database_that_a_hang_up_read() {
 }
 
 #[test]
-fn a_service_is_given_another_master_key_without_a_restart() {
-    let office = Office::open(&["--rate-limit", "off"]);
-    let credentials = office.directory.path().join("credentials");
+fn sighup_replaces_the_master_key_without_a_restart() {
+    let cli = TestCli::open(&["--rate-limit", "off"]);
+    let credentials = cli.directory.path().join("credentials");
     fs::create_dir(&credentials).unwrap();
     let (current, previous) = (
         credentials.join("GUESTLANE_MASTER_KEY"),
@@ -339,33 +345,35 @@ fn a_service_is_given_another_master_key_without_a_restart() {
         ("CREDENTIALS_DIRECTORY", "credentials"),
         ("GUESTLANE_SURFACE", "web-messaging"),
     ];
-    let key = prepare(&office, &settings);
-    let served = office.serve(&[], &settings);
-    assert_eq!(create(&served, &key, "ann"), 201);
+    let key = prepare(&cli, &settings);
+    let service = cli.serve(&[], &settings);
+    assert_eq!(create(&service, &key, "ann"), 201);
 
     for (guest, wrong, reason) in [
         ("bea", NEW_KEY, "cannot decrypt the values in the store"),
         ("ben", "c2hvcnQ=", "not the base64 of 32 bytes"),
     ] {
         write(&current, wrong);
-        let said = hang_up(&served);
+        let log_line = send_sighup(&service);
         assert!(
-            said.contains("GUESTLANE_MASTER_KEY") && said.contains(reason) && !said.contains(wrong),
-            "{said}"
+            log_line.contains("GUESTLANE_MASTER_KEY")
+                && log_line.contains(reason)
+                && !log_line.contains(wrong),
+            "{log_line}"
         );
-        assert_eq!(create(&served, &key, guest), 201);
+        assert_eq!(create(&service, &key, guest), 201);
     }
     write(&current, NEW_KEY);
     write(&previous, OLD_KEY);
-    let said = hang_up(&served);
+    let log_line = send_sighup(&service);
     assert!(
-        said.contains("new_secrets=1 secrets=\"GUESTLANE_MASTER_KEY\""),
-        "{said}"
+        log_line.contains("new_secrets=1 secrets=\"GUESTLANE_MASTER_KEY\""),
+        "{log_line}"
     );
-    assert_eq!(create(&served, &key, "bob"), 201);
+    assert_eq!(create(&service, &key, "bob"), 201);
     // Bob's guest session token is already sealed under the new key.
     let resealed = run(
-        &office,
+        &cli,
         &["master-key", "reseal", "--yes", "--json"],
         &settings,
     )
@@ -374,12 +382,12 @@ fn a_service_is_given_another_master_key_without_a_restart() {
     assert_eq!(resealed["guestSessions"], 3, "{resealed}");
 
     fs::remove_file(&previous).unwrap();
-    assert!(hang_up(&served).contains("secrets=\"GUESTLANE_MASTER_KEY\""));
-    assert_eq!(create(&served, &key, "cy"), 201);
-    served.signal(Signal::SIGTERM);
-    let log = std::sync::Arc::clone(&served.log);
-    assert_eq!(served.ended(), 0);
+    assert!(send_sighup(&service).contains("secrets=\"GUESTLANE_MASTER_KEY\""));
+    assert_eq!(create(&service, &key, "cy"), 201);
+    service.signal(Signal::SIGTERM);
+    let log = std::sync::Arc::clone(&service.log);
+    assert_eq!(service.wait_for_exit(), 0);
     let log = log.lock().unwrap().clone();
     assert!(!log.contains(OLD_KEY) && !log.contains(NEW_KEY), "{log}");
-    run(&office, &["sessions", "list"], &settings).ok();
+    run(&cli, &["sessions", "list"], &settings).ok();
 }

@@ -6,14 +6,14 @@ use std::{collections::BTreeMap, thread, time::Duration};
 use nix::sys::signal::Signal;
 use serde_json::{Map, json};
 
-use crate::{harness::Office, traces::Collector};
+use crate::{harness::TestCli, traces::Collector};
 
 /// The places in which each value was found.
 #[derive(Default)]
-struct Found(BTreeMap<String, Vec<String>>);
+struct LeakReport(BTreeMap<String, Vec<String>>);
 
-impl Found {
-    fn look(&mut self, place: &str, text: &[u8], planted: &[(String, String)]) {
+impl LeakReport {
+    fn search(&mut self, place: &str, text: &[u8], planted: &[(String, String)]) {
         for (name, value) in planted {
             if text
                 .windows(value.len())
@@ -29,9 +29,9 @@ impl Found {
 }
 
 #[test]
-fn forty_planted_secrets_and_personal_values_are_found_nowhere_they_do_not_belong() {
+fn planted_secrets_and_personal_values_do_not_leak() {
     let collector = Collector::open();
-    let office = Office::open(&[
+    let cli = TestCli::open(&[
         "--rate-limit",
         "off",
         "--fault",
@@ -42,13 +42,13 @@ fn forty_planted_secrets_and_personal_values_are_found_nowhere_they_do_not_belon
         "contact:400-echo:nth=6",
     ]);
     let (write, read, admin, verify) = (
-        office.api_key("sessions:write"),
-        office.api_key("sessions:read"),
-        office.api_key("admin"),
-        office.api_key("tokens:verify"),
+        cli.api_key("sessions:write"),
+        cli.api_key("sessions:read"),
+        cli.api_key("admin"),
+        cli.api_key("tokens:verify"),
     );
-    office.register_keys();
-    let served = office.serve(
+    cli.register_keys();
+    let service = cli.serve(
         &["-vv"],
         &[
             ("GUESTLANE_OTLP_ENDPOINT", collector.endpoint.as_str()),
@@ -72,11 +72,11 @@ fn forty_planted_secrets_and_personal_values_are_found_nowhere_they_do_not_belon
         .collect();
     personal.extend(guests.iter().map(|guest| (guest.clone(), guest.clone())));
     let secret = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-    let text = |name: &str| office.says[name].as_str().unwrap().to_owned();
+    let text = |name: &str| cli.startup[name].as_str().unwrap().to_owned();
     let mut secrets = vec![
         secret("client secret", &text("clientSecret")),
         secret("webhook secret", crate::harness::CRM_SECRET),
-        secret("master key", office.read(".guestlane/master.key").trim()),
+        secret("master key", cli.read(".guestlane/master.key").trim()),
         secret("write key", &write[15..]),
         secret("read key", &read[15..]),
         secret("admin key", &admin[15..]),
@@ -84,43 +84,43 @@ fn forty_planted_secrets_and_personal_values_are_found_nowhere_they_do_not_belon
     ];
     // The public key is not a secret. The tests look for the private key by the tokens that it
     // signed.
-    let pem = office.run(&["signing-keys", "export"]).ok().stdout;
+    let pem = cli.run(&["signing-keys", "export"]).ok().stdout;
     assert!(pem.contains("PUBLIC KEY"));
 
     let kind = "content-type: application/json\r\n";
     let mut answers = Vec::new();
     for (number, guest) in guests.iter().enumerate() {
         let body = json!({"guestId": guest, "idempotencyKey": format!("canary-{number}"), "attributes": attributes});
-        let opened = served.ask("POST", "/v1/sessions", &write, kind, &body.to_string());
+        let opened = service.send_request("POST", "/v1/sessions", &write, kind, &body.to_string());
         assert!(opened.status == 201, "{}", opened.body);
         secrets.push((
             format!("guest token {number}"),
             opened.json()["guestToken"].as_str().unwrap().to_owned(),
         ));
         // The creator of a session receives its token and the guest's ID, but no attribute.
-        let mut told = opened.json();
-        told["guestToken"] = "".into();
-        told["guestId"] = "".into();
-        answers.push(("create".to_owned(), told.to_string()));
+        let mut reported = opened.json();
+        reported["guestToken"] = "".into();
+        reported["guestId"] = "".into();
+        answers.push(("create".to_owned(), reported.to_string()));
         let id = opened.json()["sessionId"].as_str().unwrap().to_owned();
         for path in [
             format!("/v1/sessions/{id}"),
             format!("/v1/sessions/{id}/timeline"),
             format!("/v1/sessions?guestId={guest}"),
         ] {
-            let body = served
-                .ask("GET", &path, &read, "", "")
+            let body = service
+                .send_request("GET", &path, &read, "", "")
                 .body
                 .replace(guest.as_str(), "");
             answers.push((path, body));
         }
-        let _ = served.ask("POST", &format!("/v1/sessions?{guest}"), &write, kind, "{}");
+        let _ = service.send_request("POST", &format!("/v1/sessions?{guest}"), &write, kind, "{}");
     }
     // The platform's message repeats attributes. Only the caller of that request receives it.
     let body =
         json!({"guestId": "echo", "idempotencyKey": "canary-echo", "attributes": attributes})
             .to_string();
-    let refused = served.ask("POST", "/v1/sessions", &write, kind, &body);
+    let refused = service.send_request("POST", "/v1/sessions", &write, kind, &body);
     assert!(
         refused.json()["cause"]
             .as_str()
@@ -135,11 +135,17 @@ fn forty_planted_secrets_and_personal_values_are_found_nowhere_they_do_not_belon
         format!("/v1/sessions/{id}/timeline"),
         "/v1/sessions?state=failed".to_owned(),
     ] {
-        let told = served.ask("GET", &path, &read, "", "");
-        assert!(told.body.contains("bad.request"), "{path}: {}", told.body);
-        answers.push((path, told.body));
+        let reported = service.send_request("GET", &path, &read, "", "");
+        assert!(
+            reported.body.contains("bad.request"),
+            "{path}: {}",
+            reported.body
+        );
+        answers.push((path, reported.body));
     }
-    let overview = served.ask("GET", "/v1/overview", &read, "", "").json();
+    let overview = service
+        .send_request("GET", "/v1/overview", &read, "", "")
+        .json();
     assert!(
         overview["problems"]
             .as_array()
@@ -149,7 +155,7 @@ fn forty_planted_secrets_and_personal_values_are_found_nowhere_they_do_not_belon
         "{overview}"
     );
     let token = secrets.last().unwrap().1.clone();
-    let _ = served.ask(
+    let _ = service.send_request(
         "POST",
         "/v1/tokens:verify",
         &verify,
@@ -159,8 +165,8 @@ fn forty_planted_secrets_and_personal_values_are_found_nowhere_they_do_not_belon
     let broken = format!("{}x", &token[..token.len() - 1]);
     answers.push((
         "verify".to_owned(),
-        served
-            .ask(
+        service
+            .send_request(
                 "POST",
                 "/v1/tokens:verify",
                 &verify,
@@ -176,21 +182,21 @@ fn forty_planted_secrets_and_personal_values_are_found_nowhere_they_do_not_belon
         json!({"guestId": "x", "email": "canary-value-2-@example.com"}),
         json!({"guestId": "x", "queueId": "00000000-0000-4000-8000-000000000009", "attributes": {"x": "canary-value-3-@example.com"}}),
     ] {
-        let refused = served.ask("POST", "/v1/sessions", &write, kind, &body.to_string());
+        let refused = service.send_request("POST", "/v1/sessions", &write, kind, &body.to_string());
         assert!(refused.status >= 400, "{}", refused.body);
         let named = refused.json();
         if body["queueId"].as_str() != Some("canary-value-1-@example.com") {
             // An error about a malformed UUID repeats the beginning of the value, only to the
             // caller that sent it.
-            let told = format!("{} {}", named["detail"], named["cause"]);
-            answers.push((format!("refused {}", named["code"]), told));
+            let reported = format!("{} {}", named["detail"], named["cause"]);
+            answers.push((format!("refused {}", named["code"]), reported));
         }
     }
     let lines: String = guests
         .iter()
         .map(|guest| format!("{}\n", json!({"guestId": guest, "attributes": attributes})))
         .collect();
-    let _ = served.ask(
+    let _ = service.send_request(
         "POST",
         "/v1/sessions:batch",
         &write,
@@ -209,11 +215,16 @@ fn forty_planted_secrets_and_personal_values_are_found_nowhere_they_do_not_belon
         "/healthz",
         "/readyz",
     ] {
-        answers.push((path.to_owned(), served.ask("GET", path, &read, "", "").body));
+        answers.push((
+            path.to_owned(),
+            service.send_request("GET", path, &read, "", "").body,
+        ));
     }
     answers.push((
         "/v1/audit:verify".to_owned(),
-        served.ask("POST", "/v1/audit:verify", &admin, "", "").body,
+        service
+            .send_request("POST", "/v1/audit:verify", &admin, "", "")
+            .body,
     ));
     for (path, headers) in [
         ("/v1/sessions", ""),
@@ -222,37 +233,37 @@ fn forty_planted_secrets_and_personal_values_are_found_nowhere_they_do_not_belon
     ] {
         answers.push((
             format!("{path} without a key"),
-            served.ask("GET", path, "", headers, "").body,
+            service.send_request("GET", path, "", headers, "").body,
         ));
     }
-    while office.state()["crm"]["events"].as_u64().unwrap() < 5 {
+    while cli.state()["crm"]["events"].as_u64().unwrap() < 5 {
         thread::park_timeout(Duration::from_millis(20));
     }
-    let metrics = served.scrape();
-    let log = std::sync::Arc::clone(&served.log);
-    served.signal(Signal::SIGTERM);
-    assert_eq!(served.ended(), 0);
+    let metrics = service.scrape();
+    let log = std::sync::Arc::clone(&service.log);
+    service.signal(Signal::SIGTERM);
+    assert_eq!(service.wait_for_exit(), 0);
 
     let planted = [personal, secrets.clone()].concat();
     assert!(planted.len() >= 40, "{}", planted.len());
-    let mut found = Found::default();
+    let mut found = LeakReport::default();
     for (place, text) in &answers {
-        found.look(place, text.as_bytes(), &planted);
+        found.search(place, text.as_bytes(), &planted);
     }
-    found.look("metrics", metrics.as_bytes(), &planted);
-    found.look("log", log.lock().unwrap().as_bytes(), &planted);
-    found.look("traces", &collector.bytes(), &planted);
+    found.search("metrics", metrics.as_bytes(), &planted);
+    found.search("log", log.lock().unwrap().as_bytes(), &planted);
+    found.search("traces", &collector.bytes(), &planted);
     assert!(
         !collector.bytes().is_empty() && log.lock().unwrap().len() > 10_000,
         "all of these say something"
     );
     // On disk, guests and attributes may be in the store, but secrets only in the master key's
     // file.
-    for entry in walk(office.directory.path()) {
+    for entry in walk(cli.directory.path()) {
         if entry.ends_with("master.key") {
             continue;
         }
-        found.look(
+        found.search(
             &entry.display().to_string(),
             &std::fs::read(&entry).unwrap(),
             &secrets,

@@ -12,20 +12,17 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{Office, bare},
-    service_process::Answer,
+    harness::{TestCli, bare},
+    service_process::Response,
 };
 
 #[test]
-fn a_service_is_started_asked_and_ended() {
-    let office = Office::open(&["--rate-limit", "off"]);
-    office.register_keys();
-    let (write, read) = (
-        office.api_key("sessions:write"),
-        office.api_key("sessions:read"),
-    );
-    let served = office.serve(&[], &[]);
-    let opened = served.create(&write, &json!({"guestId": "user-8842-xyz"}));
+fn serve_creates_and_lists_sessions_and_exits_0_on_sigterm() {
+    let cli = TestCli::open(&["--rate-limit", "off"]);
+    cli.register_keys();
+    let (write, read) = (cli.api_key("sessions:write"), cli.api_key("sessions:read"));
+    let service = cli.serve(&[], &[]);
+    let opened = service.create(&write, &json!({"guestId": "user-8842-xyz"}));
     assert_eq!(opened.status, 201, "{}", opened.body);
     assert_eq!(
         opened.headers["location"],
@@ -34,30 +31,32 @@ fn a_service_is_started_asked_and_ended() {
             opened.json()["sessionId"].as_str().unwrap()
         )
     );
-    let listed = served.ask("GET", "/v1/sessions", &read, "", "").json();
+    let listed = service
+        .send_request("GET", "/v1/sessions", &read, "", "")
+        .json();
     assert_eq!(
         listed["sessions"][0]["sessionId"],
         opened.json()["sessionId"]
     );
     assert!(
-        served
+        service
             .scrape()
             .contains("guestlane_session_create_duration_seconds_count{surface=\"rest\"} 1")
     );
-    served.signal(Signal::SIGTERM);
-    assert_eq!(served.ended(), 0);
+    service.signal(Signal::SIGTERM);
+    assert_eq!(service.wait_for_exit(), 0);
     // The command line reads the same store.
     assert_eq!(
-        office.run(&["sessions", "list", "--json"]).ok().json()["sessionId"],
+        cli.run(&["sessions", "list", "--json"]).ok().json()["sessionId"],
         opened.json()["sessionId"]
     );
-    office.assert_each_guest_once(1);
+    cli.assert_each_guest_once(1);
 }
 
 #[test]
-fn whatever_is_wrong_with_its_settings_is_told_before_it_listens() {
-    let office = Office::open(&[]);
-    for (settings, says) in [
+fn serve_rejects_invalid_settings_before_listening() {
+    let cli = TestCli::open(&[]);
+    for (settings, expected) in [
         (("GUESTLANE_LISTEN", "somewhere"), "GUESTLANE_LISTEN"),
         (("GUESTLANE_LISTEN", "0.0.0.0:0"), "without TLS"),
         (
@@ -74,33 +73,32 @@ fn whatever_is_wrong_with_its_settings_is_told_before_it_listens() {
         ),
         (("GUESTLANE_LOG_LEVEL", "loud"), "GUESTLANE_LOG_LEVEL"),
     ] {
-        let ended = crate::harness::Ended::of(
-            office
-                .command(&["serve"])
+        let exited = crate::harness::Exited::of(
+            cli.command(&["serve"])
                 .env(settings.0, settings.1)
                 .output()
                 .unwrap(),
         );
-        assert_eq!(ended.code, 2, "{settings:?}: {}", ended.stderr);
+        assert_eq!(exited.code, 2, "{settings:?}: {}", exited.stderr);
         assert!(
-            ended.stderr.contains(says),
+            exited.stderr.contains(expected),
             "{settings:?}: {}",
-            ended.stderr
+            exited.stderr
         );
     }
-    let open = office
+    let open = cli
         .command(&["serve", "--listen", "0.0.0.0:0"])
         .env("GUESTLANE_TLS_TERMINATED_UPSTREAM", "true")
         .output()
         .unwrap();
-    let told = String::from_utf8(open.stderr).unwrap();
+    let reported = String::from_utf8(open.stderr).unwrap();
     assert!(
-        open.status.code() == Some(2) && told.contains("no valid API key"),
-        "{told}"
+        open.status.code() == Some(2) && reported.contains("no valid API key"),
+        "{reported}"
     );
-    let none = crate::harness::Ended::of(
+    let none = crate::harness::Exited::of(
         bare()
-            .current_dir(office.directory.path())
+            .current_dir(cli.directory.path())
             .arg("serve")
             .output()
             .unwrap(),
@@ -113,108 +111,110 @@ fn whatever_is_wrong_with_its_settings_is_told_before_it_listens() {
 }
 
 #[test]
-fn sessions_asked_for_while_the_service_is_killed_again_and_again_are_there_once() {
+fn sessions_are_created_once_despite_repeated_service_kills() {
     const LIVES: u64 = 12;
-    let office = Office::open(&["--rate-limit", "off", "--latency", "10"]);
-    office.register_keys();
-    let key = office.api_key("sessions:write");
+    let cli = TestCli::open(&["--rate-limit", "off", "--latency", "10"]);
+    cli.register_keys();
+    let key = cli.api_key("sessions:write");
     let next = Arc::new(AtomicU64::new(0));
     for life in 0..LIVES {
-        let served = office.serve(&[], &[]);
-        let over = Arc::new(AtomicBool::new(false));
+        let service = cli.serve(&[], &[]);
+        let done = Arc::new(AtomicBool::new(false));
         let asked = thread::scope(|scope| {
             let callers: Vec<_> = (0..8)
                 .map(|_| {
                     scope.spawn(|| {
                         let mut mine = Vec::new();
-                        while !over.load(Ordering::Relaxed) {
+                        while !done.load(Ordering::Relaxed) {
                             let guest = next.fetch_add(1, Ordering::Relaxed);
                             mine.push(guest);
                             let body = json!({"guestId": format!("guest-{guest}"), "idempotencyKey": format!("key-{guest}")});
-                            served.try_ask("POST", "/v1/sessions", &key, "content-type: application/json\r\n", &body.to_string());
+                            service.try_send_request("POST", "/v1/sessions", &key, "content-type: application/json\r\n", &body.to_string());
                         }
                         mine
                     })
                 })
                 .collect();
-            while office.state()["conversations"].as_u64().unwrap() < (life + 1) * 15 {
+            while cli.state()["conversations"].as_u64().unwrap() < (life + 1) * 15 {
                 thread::yield_now();
             }
-            served.signal(if life % 3 == 2 {
+            service.signal(if life % 3 == 2 {
                 Signal::SIGTERM
             } else {
                 Signal::SIGKILL
             });
-            over.store(true, Ordering::Relaxed);
+            done.store(true, Ordering::Relaxed);
             callers
                 .into_iter()
                 .flat_map(|caller| caller.join().unwrap())
                 .count()
         });
         assert!(asked > 0);
-        let _ = served.ended();
+        let _ = service.wait_for_exit();
     }
     // Callers without a response repeat the request under the same key.
-    let served = office.serve(&[], &[]);
+    let service = cli.serve(&[], &[]);
     let guests = next.load(Ordering::Relaxed);
     for guest in 0..guests {
         let body =
             json!({"guestId": format!("guest-{guest}"), "idempotencyKey": format!("key-{guest}")});
-        let open = |answer: &Answer| matches!(answer.status, 200 | 201);
-        while !open(&served.create(&key, &body)) {
+        let open = |answer: &Response| matches!(answer.status, 200 | 201);
+        while !open(&service.create(&key, &body)) {
             thread::yield_now();
         }
     }
-    office.assert_each_guest_once(guests);
-    served.signal(Signal::SIGTERM);
-    assert_eq!(served.ended(), 0);
-    office.run(&["audit", "verify"]).ok();
+    cli.assert_each_guest_once(guests);
+    service.signal(Signal::SIGTERM);
+    assert_eq!(service.wait_for_exit(), 0);
+    cli.run(&["audit", "verify"]).ok();
 }
 
 #[test]
-fn a_hang_up_reads_log_level_and_quota_again() {
-    let office = Office::open(&["--rate-limit", "off"]);
-    office.register_keys();
-    let read = office.api_key("sessions:read");
-    office.write(
+fn sighup_reloads_the_rate_limit_and_keeps_it_if_invalid() {
+    let cli = TestCli::open(&["--rate-limit", "off"]);
+    cli.register_keys();
+    let read = cli.api_key("sessions:read");
+    cli.write(
         "guestlane.toml",
         "platform_rate_limit = \"100/s\"\n[log]\nlevel = \"info\"\n",
     );
-    let served = office.serve(&[], &[]);
+    let service = cli.serve(&[], &[]);
     let limit = || {
-        served.ask("GET", "/v1/overview", &read, "", "").json()["clients"][0]["limitPerSecond"]
+        service
+            .send_request("GET", "/v1/overview", &read, "", "")
+            .json()["clients"][0]["limitPerSecond"]
             .clone()
     };
     assert_eq!(limit(), json!(100.0));
-    office.write(
+    cli.write(
         "guestlane.toml",
         "platform_rate_limit = \"7/s\"\n[log]\nlevel = \"info\"\n",
     );
-    served.signal(Signal::SIGHUP);
-    served.says("settings reloaded");
+    service.signal(Signal::SIGHUP);
+    service.wait_for_log("settings reloaded");
     assert_eq!(limit(), json!(7.0));
-    office.write("guestlane.toml", "platform_rate_limit = \"many\"\n");
-    served.signal(Signal::SIGHUP);
-    served.says("keeping the previous ones");
+    cli.write("guestlane.toml", "platform_rate_limit = \"many\"\n");
+    service.signal(Signal::SIGHUP);
+    service.wait_for_log("keeping the previous ones");
     assert_eq!(limit(), json!(7.0));
 }
 
 #[test]
-fn the_log_can_be_read_by_machines_and_names_nobody() {
-    let office = Office::open(&["--rate-limit", "off"]);
-    office.register_keys();
-    let write = office.api_key("sessions:write");
-    let served = office.serve(&[], &[("GUESTLANE_LOG_FORMAT", "json")]);
-    served.ask(
+fn json_log_lines_parse_and_contain_no_guest_id() {
+    let cli = TestCli::open(&["--rate-limit", "off"]);
+    cli.register_keys();
+    let write = cli.api_key("sessions:write");
+    let service = cli.serve(&[], &[("GUESTLANE_LOG_FORMAT", "json")]);
+    service.send_request(
         "POST",
         "/v1/sessions",
         &write,
         "content-type: application/json\r\nx-request-id: req-1\r\n",
         &json!({"guestId": "canary-guest"}).to_string(),
     );
-    served.ask("GET", "/v1/sessions?guestId=canary-guest", &write, "", "");
-    served.says("\"status\":403");
-    let log = served.log.lock().unwrap().clone();
+    service.send_request("GET", "/v1/sessions?guestId=canary-guest", &write, "", "");
+    service.wait_for_log("\"status\":403");
+    let log = service.log.lock().unwrap().clone();
     let lines: Vec<Value> = log
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
@@ -231,9 +231,9 @@ fn the_log_can_be_read_by_machines_and_names_nobody() {
 }
 
 #[test]
-fn api_keys_are_made_shown_once_listed_and_revoked() {
-    let office = Office::open(&[]);
-    let made = office
+fn api_keys_are_created_listed_replaced_and_revoked() {
+    let cli = TestCli::open(&[]);
+    let made = cli
         .run(&[
             "api-keys",
             "create",
@@ -254,7 +254,7 @@ fn api_keys_are_made_shown_once_listed_and_revoked() {
         "{}",
         made.stderr
     );
-    let listed = office.run(&["api-keys", "list", "--json"]).ok().json();
+    let listed = cli.run(&["api-keys", "list", "--json"]).ok().json();
     assert_eq!(
         (&listed["name"], &listed["scopes"], &listed["state"]),
         (
@@ -264,12 +264,12 @@ fn api_keys_are_made_shown_once_listed_and_revoked() {
         )
     );
     let id = listed["id"].as_str().unwrap();
-    let table = office.run(&["api-keys", "list"]).ok().stdout;
+    let table = cli.run(&["api-keys", "list"]).ok().stdout;
     assert!(
         table.contains(id) && table.contains("shop") && !table.contains(&key[15..]),
         "{table}"
     );
-    let kept = std::fs::read(office.directory.path().join(".guestlane/guestlane.db")).unwrap();
+    let kept = std::fs::read(cli.directory.path().join(".guestlane/guestlane.db")).unwrap();
     assert!(
         !kept
             .windows(20)
@@ -277,7 +277,7 @@ fn api_keys_are_made_shown_once_listed_and_revoked() {
         "the store has no key"
     );
 
-    let next = office
+    let next = cli
         .run(&[
             "api-keys",
             "create",
@@ -296,12 +296,12 @@ fn api_keys_are_made_shown_once_listed_and_revoked() {
         json!(["sessions:write", "sessions:read"]),
         "the same as before"
     );
-    let revoked = office
+    let revoked = cli
         .run(&["api-keys", "revoke", id, "--json", "--yes"])
         .ok()
         .json();
     assert_eq!(revoked["state"], "revoked");
-    for (arguments, says) in [
+    for (arguments, expected) in [
         (
             &["api-keys", "create", "--name", "", "--scope", "admin"][..],
             "--name",
@@ -329,19 +329,19 @@ fn api_keys_are_made_shown_once_listed_and_revoked() {
         ),
         (&["api-keys", "revoke", "nobody"], "api-keys list"),
     ] {
-        let ended = office.run(arguments);
+        let exited = cli.run(arguments);
         assert!(
-            ended.code == 2 && ended.stderr.contains(says),
+            exited.code == 2 && exited.stderr.contains(expected),
             "{arguments:?}: {} {}",
-            ended.code,
-            ended.stderr
+            exited.code,
+            exited.stderr
         );
     }
 }
 
 #[test]
-fn a_port_that_is_taken_names_the_setting_the_flag_and_what_may_have_it() {
-    let office = Office::open(&[]);
+fn port_in_use_error_names_flag_setting_and_likely_holder() {
+    let cli = TestCli::open(&[]);
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     for (flag, setting) in [
@@ -363,7 +363,7 @@ fn a_port_that_is_taken_names_the_setting_the_flag_and_what_may_have_it() {
             &arguments[at + 1..],
         ]
         .concat();
-        let refused = office.run(&arguments);
+        let refused = cli.run(&arguments);
         assert_eq!(refused.code, 1, "{}", refused.stderr);
         for word in [flag, setting, "guestlane demo --serve"] {
             assert!(refused.stderr.contains(word), "{word}: {}", refused.stderr);

@@ -6,21 +6,21 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::{
-    harness::Office,
-    service_process::{Served, ask},
+    harness::TestCli,
+    service_process::{ServiceProcess, send_request},
 };
 
-pub(crate) struct Serving {
-    served: Served,
+pub(crate) struct TestService {
+    service: ServiceProcess,
     key: String,
 }
 
-impl Serving {
-    /// Starts the service on free ports, with its state in the directory `state` of the office.
-    pub(crate) fn start(office: &Office, state: &str, settings: &[(&str, &str)]) -> Self {
+impl TestService {
+    /// Starts the service on free ports, with its state in the directory `state` of the cli.
+    pub(crate) fn start(cli: &TestCli, state: &str, settings: &[(&str, &str)]) -> Self {
         // The new API key replaces the one of an earlier start, and so keeps access to its
         // sessions.
-        let known = office
+        let known = cli
             .run(&["api-keys", "list", "--json", "--state-dir", state])
             .ok()
             .stdout;
@@ -41,12 +41,12 @@ impl Serving {
             state,
         ];
         create.extend(id.iter().flat_map(|id| ["--replaces", id]));
-        let key = office.run(&create).ok().json()["key"]
+        let key = cli.run(&create).ok().json()["key"]
             .as_str()
             .unwrap()
             .to_owned();
         Self {
-            served: office.serve(&["--state-dir", state], settings),
+            service: cli.serve(&["--state-dir", state], settings),
             key,
         }
     }
@@ -54,7 +54,7 @@ impl Serving {
     /// Creates a session, and returns the status and the body.
     pub(crate) fn create(&self, guest: &str, key: &str) -> (u16, Value) {
         let headers = format!("content-type: application/json\r\nidempotency-key: {key}\r\n");
-        let answer = self.served.ask(
+        let answer = self.service.send_request(
             "POST",
             "/v1/sessions",
             &self.key,
@@ -66,7 +66,7 @@ impl Serving {
 
     /// Returns address and port of the metrics listener.
     pub(crate) fn metrics(&self) -> &str {
-        self.served
+        self.service
             .metrics
             .strip_prefix("http://")
             .unwrap()
@@ -76,19 +76,19 @@ impl Serving {
 
     /// Returns the metrics in the format for clients that do not accept OpenMetrics.
     pub(crate) fn scrape(&self) -> String {
-        self.served.scrape()
+        self.service.scrape()
     }
 
     /// Sends SIGTERM, and waits until the service has exited.
     pub(crate) fn end(self) {
-        self.served.signal(Signal::SIGTERM);
-        assert_eq!(self.served.ended(), 0);
+        self.service.signal(Signal::SIGTERM);
+        assert_eq!(self.service.wait_for_exit(), 0);
     }
 }
 
 /// Sends a `GET`, and returns the status and the body. Returns `None` if there is no response.
 pub(crate) fn get(host: &str, path: &str) -> Option<(u16, String)> {
-    ask(&format!("http://{host}"), &format!("GET {path}"), "", "")
+    send_request(&format!("http://{host}"), &format!("GET {path}"), "", "")
         .map(|answer| (answer.status, answer.body))
 }
 

@@ -6,54 +6,54 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::{
-    harness::{Ended, Office},
+    harness::{Exited, TestCli},
     interop::repository,
-    service_process::Served,
+    service_process::ServiceProcess,
 };
 
-fn playground() -> (Office, Served, String) {
-    let office = Office::open(&["--rate-limit", "off"]);
-    office.register_keys();
-    let key = office.api_key("admin");
-    let served = office.serve(
+fn start_service_with_admin_key() -> (TestCli, ServiceProcess, String) {
+    let cli = TestCli::open(&["--rate-limit", "off"]);
+    cli.register_keys();
+    let key = cli.api_key("admin");
+    let service = cli.serve(
         &[],
         &[
             ("GUESTLANE_PLATFORM_RATE_LIMIT", "off"),
             ("GUESTLANE_API_KEY_RATE_LIMIT", "off"),
         ],
     );
-    (office, served, key)
+    (cli, service, key)
 }
 
 /// Returns the last line of a program's output, as JSON.
-fn said(program: &mut Command) -> Value {
-    let ended = Ended::of(program.output().unwrap());
-    assert_eq!(ended.code, 0, "{}{}", ended.stdout, ended.stderr);
-    serde_json::from_str(ended.stdout.lines().last().unwrap()).unwrap()
+fn last_json_line(program: &mut Command) -> Value {
+    let exited = Exited::of(program.output().unwrap());
+    assert_eq!(exited.code, 0, "{}{}", exited.stdout, exited.stderr);
+    serde_json::from_str(exited.stdout.lines().last().unwrap()).unwrap()
 }
 
 #[test]
 #[ignore = "needs Python with schemathesis (.ci/run installs it); takes some minutes"]
-fn five_thousand_requests_of_a_fuzzer_find_nothing_that_the_document_does_not_say() {
-    let (office, served, key) = playground();
+fn fuzzed_requests_conform_to_the_openapi_document() {
+    let (cli, service, key) = start_service_with_admin_key();
     let python = repository().join("target/interop/python/bin/python");
     let mut fuzz = Command::new(python);
     fuzz.arg(repository().join("interop/service/fuzz.py"))
-        .args([served.address.as_str(), key.as_str()]);
-    let count = said(&mut fuzz);
+        .args([service.address.as_str(), key.as_str()]);
+    let count = last_json_line(&mut fuzz);
     assert!(
         count["cases"].as_u64().unwrap() >= 5000 && count["withoutKey"].as_u64().unwrap() > 100,
         "{count}"
     );
     assert_eq!(count["findings"], 0);
     assert!(
-        !served.log.lock().unwrap().contains("panicked"),
+        !service.log.lock().unwrap().contains("panicked"),
         "{}",
-        served.log.lock().unwrap()
+        service.log.lock().unwrap()
     );
     // Whatever was sent, no session was created twice.
     assert_eq!(
-        office.state()["duplicates"]["idempotencyKeys"]
+        cli.state()["duplicates"]["idempotencyKeys"]
             .as_u64()
             .unwrap_or(0),
         0
@@ -62,14 +62,14 @@ fn five_thousand_requests_of_a_fuzzer_find_nothing_that_the_document_does_not_sa
 
 #[test]
 #[ignore = "needs Node.js with openapi-typescript, and Python with openapi-python-client (.ci/run installs them)"]
-fn clients_in_two_languages_are_generated_from_the_document_and_create_a_session() {
-    let (office, served, key) = playground();
+fn generated_clients_create_read_and_replay_sessions() {
+    let (cli, service, key) = start_service_with_admin_key();
     for language in ["typescript", "python"] {
         let mut client = Command::new("bash");
         client
             .arg(repository().join(format!("interop/clients/{language}/run.sh")))
-            .args([served.address.as_str(), key.as_str()]);
-        let seen = said(&mut client);
+            .args([service.address.as_str(), key.as_str()]);
+        let seen = last_json_line(&mut client);
         assert_eq!(
             (&seen["state"], &seen["read"], &seen["replayed"]),
             (&"open".into(), &"open".into(), &true.into()),
@@ -81,5 +81,5 @@ fn clients_in_two_languages_are_generated_from_the_document_and_create_a_session
             "{language}: {seen}"
         );
     }
-    office.assert_each_guest_once(2);
+    cli.assert_each_guest_once(2);
 }

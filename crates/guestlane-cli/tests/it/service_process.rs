@@ -12,9 +12,9 @@ use std::{
 
 use serde_json::Value;
 
-use crate::harness::Office;
+use crate::harness::TestCli;
 
-pub(crate) struct Served {
+pub(crate) struct ServiceProcess {
     pub(crate) child: Child,
     pub(crate) address: String,
     pub(crate) metrics: String,
@@ -22,7 +22,7 @@ pub(crate) struct Served {
     pub(crate) log: Arc<Mutex<String>>,
 }
 
-impl Drop for Served {
+impl Drop for ServiceProcess {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -30,19 +30,19 @@ impl Drop for Served {
 }
 
 /// A complete response.
-pub(crate) struct Answer {
+pub(crate) struct Response {
     pub(crate) status: u16,
     pub(crate) headers: HashMap<String, String>,
     pub(crate) body: String,
 }
 
-impl Answer {
+impl Response {
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|_| panic!("no JSON: {}", self.body))
     }
 }
 
-impl Office {
+impl TestCli {
     /// Creates an API key with one scope.
     pub(crate) fn api_key(&self, scope: &str) -> String {
         let made = self
@@ -63,7 +63,7 @@ impl Office {
         self.admin("PUT", "/_sim/guest-keys", &jwks);
     }
 
-    pub(crate) fn serve(&self, flags: &[&str], settings: &[(&str, &str)]) -> Served {
+    pub(crate) fn serve(&self, flags: &[&str], settings: &[(&str, &str)]) -> ServiceProcess {
         let arguments = [
             &[
                 "serve",
@@ -81,11 +81,11 @@ impl Office {
         command
             .env("GUESTLANE_DRAIN_PERIOD", "off")
             .envs(settings.iter().copied());
-        Served::start(command)
+        ServiceProcess::start(command)
     }
 }
 
-impl Served {
+impl ServiceProcess {
     /// Starts a service. Its first line of output has its addresses.
     pub(crate) fn start(mut command: std::process::Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
@@ -103,12 +103,12 @@ impl Served {
                 line.clear();
             }
         });
-        let Ok(says) = serde_json::from_str::<Value>(&line) else {
+        let Ok(startup) = serde_json::from_str::<Value>(&line) else {
             let _ = child.wait();
             panic!("it did not start: {}", log.lock().unwrap());
         };
-        let text = |name: &str| says[name].as_str().unwrap_or_default().to_owned();
-        Served {
+        let text = |name: &str| startup[name].as_str().unwrap_or_default().to_owned();
+        ServiceProcess {
             child,
             address: text("address"),
             metrics: text("metrics"),
@@ -117,33 +117,34 @@ impl Served {
     }
 }
 
-impl Served {
-    pub(crate) fn ask(
+impl ServiceProcess {
+    pub(crate) fn send_request(
         &self,
         method: &str,
         path: &str,
         key: &str,
         headers: &str,
         body: &str,
-    ) -> Answer {
-        self.try_ask(method, path, key, headers, body).unwrap()
+    ) -> Response {
+        self.try_send_request(method, path, key, headers, body)
+            .unwrap()
     }
 
     /// Sends one request on a separate connection. Returns `None` if there is no complete response.
-    pub(crate) fn try_ask(
+    pub(crate) fn try_send_request(
         &self,
         method: &str,
         path: &str,
         key: &str,
         headers: &str,
         body: &str,
-    ) -> Option<Answer> {
+    ) -> Option<Response> {
         let authorization = if key.is_empty() {
             String::new()
         } else {
             format!("authorization: Bearer {key}\r\n")
         };
-        ask(
+        send_request(
             &self.address,
             &format!("{method} {path}"),
             &format!("{authorization}{headers}"),
@@ -151,8 +152,8 @@ impl Served {
         )
     }
 
-    pub(crate) fn create(&self, key: &str, body: &Value) -> Answer {
-        self.ask(
+    pub(crate) fn create(&self, key: &str, body: &Value) -> Response {
+        self.send_request(
             "POST",
             "/v1/sessions",
             key,
@@ -162,7 +163,7 @@ impl Served {
     }
 
     pub(crate) fn scrape(&self) -> String {
-        ask(
+        send_request(
             self.metrics.trim_end_matches("/metrics"),
             "GET /metrics",
             "",
@@ -178,12 +179,12 @@ impl Served {
     }
 
     /// Waits until the process exits, and returns its exit code.
-    pub(crate) fn ended(mut self) -> i32 {
+    pub(crate) fn wait_for_exit(mut self) -> i32 {
         self.child.wait().unwrap().code().unwrap_or(-1)
     }
 
     /// Waits until the log contains `text`.
-    pub(crate) fn says(&self, text: &str) {
+    pub(crate) fn wait_for_log(&self, text: &str) {
         while !self.log.lock().unwrap().contains(text) {
             thread::park_timeout(Duration::from_millis(10));
         }
@@ -191,7 +192,12 @@ impl Served {
 }
 
 /// Sends a request over HTTP/1.0, whose response ends with the connection.
-pub(crate) fn ask(address: &str, line: &str, headers: &str, body: &str) -> Option<Answer> {
+pub(crate) fn send_request(
+    address: &str,
+    line: &str,
+    headers: &str,
+    body: &str,
+) -> Option<Response> {
     let host = address.strip_prefix("http://")?;
     let mut stream = TcpStream::connect(host).ok()?;
     let request = format!(
@@ -207,7 +213,7 @@ pub(crate) fn ask(address: &str, line: &str, headers: &str, body: &str) -> Optio
     let headers = lines
         .filter_map(|line| line.split_once(": "))
         .map(|(name, value)| (name.to_lowercase(), value.to_owned()));
-    Some(Answer {
+    Some(Response {
         status,
         headers: headers.collect(),
         body: body.to_owned(),

@@ -20,8 +20,8 @@ use prost::Message;
 use serde_json::json;
 
 use crate::{
-    harness::{Ended, Office},
-    service_process::Served,
+    harness::{Exited, TestCli},
+    service_process::ServiceProcess,
 };
 
 /// A trace collector that keeps the request bodies.
@@ -110,9 +110,9 @@ fn attribute(span: &Span, name: &str) -> Option<String> {
 }
 
 /// Returns the log line of the only request.
-fn answered(served: &Served) -> serde_json::Value {
-    served.says("request completed");
-    let log = served.log.lock().unwrap();
+fn answered(service: &ServiceProcess) -> serde_json::Value {
+    service.wait_for_log("request completed");
+    let log = service.log.lock().unwrap();
     let line = log
         .lines()
         .find(|line| line.contains("request completed"))
@@ -121,19 +121,19 @@ fn answered(served: &Served) -> serde_json::Value {
 }
 
 #[test]
-fn an_answer_that_is_a_failure_of_the_service_is_logged_as_a_warning() {
-    let office = Office::open(&["--rate-limit", "off", "--fault", "queue:503"]);
-    office.register_keys();
-    let key = office.api_key("sessions:write");
-    let served = office.serve(
+fn response_503_is_logged_as_a_warning() {
+    let cli = TestCli::open(&["--rate-limit", "off", "--fault", "queue:503"]);
+    cli.register_keys();
+    let key = cli.api_key("sessions:write");
+    let service = cli.serve(
         &[],
         &[
             ("GUESTLANE_MAX_RETRIES", "0"),
             ("GUESTLANE_LOG_FORMAT", "json"),
         ],
     );
-    assert_eq!(served.create(&key, &json!({"guestId": "ann"})).status, 503);
-    let line = answered(&served);
+    assert_eq!(service.create(&key, &json!({"guestId": "ann"})).status, 503);
+    let line = answered(&service);
     assert_eq!(
         (&line["level"], &line["status"], line.get("trace_id")),
         (&json!("WARN"), &json!(503), None),
@@ -142,8 +142,8 @@ fn an_answer_that_is_a_failure_of_the_service_is_logged_as_a_warning() {
 }
 
 #[test]
-fn a_trace_endpoint_that_cannot_be_used_is_refused_at_the_start() {
-    let office = Office::open(&[]);
+fn invalid_trace_endpoint_is_refused_at_startup() {
+    let cli = TestCli::open(&[]);
     for endpoint in [
         "garbage",
         "http://otel-collector.monitoring:4318/v1/traces",
@@ -154,48 +154,46 @@ fn a_trace_endpoint_that_cannot_be_used_is_refused_at_the_start() {
             &["serve"],
             &["sessions", "list"],
         ] {
-            let ended = Ended::of(
-                office
-                    .command(arguments)
+            let exited = Exited::of(
+                cli.command(arguments)
                     .env("GUESTLANE_OTLP_ENDPOINT", endpoint)
                     .output()
                     .unwrap(),
             );
             assert!(
-                ended.code == 2 && ended.stderr.contains("GUESTLANE_OTLP_ENDPOINT"),
+                exited.code == 2 && exited.stderr.contains("GUESTLANE_OTLP_ENDPOINT"),
                 "{arguments:?}: {}",
-                ended.stderr
+                exited.stderr
             );
         }
-        let looked = Ended::of(
-            office
-                .command(&["doctor"])
+        let result = Exited::of(
+            cli.command(&["doctor"])
                 .env("GUESTLANE_OTLP_ENDPOINT", endpoint)
                 .output()
                 .unwrap(),
         );
         assert!(
-            looked.code == 1
-                && looked
+            result.code == 1
+                && result
                     .stdout
                     .contains("BAD   settings: GUESTLANE_OTLP_ENDPOINT"),
             "{}",
-            looked.stdout
+            result.stdout
         );
     }
-    assert_eq!(office.state()["contacts"], 0);
+    assert_eq!(cli.state()["contacts"], 0);
 }
 
 #[test]
-fn a_collector_that_is_away_is_one_line_and_counted() {
+fn collector_outage_is_logged_once_and_counted() {
     let free = TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
         .unwrap();
     let endpoint = format!("http://{free}/v1/traces");
-    let office = Office::open(&["--rate-limit", "off"]);
-    let key = office.api_key("sessions:write");
-    let served = office.serve(
+    let cli = TestCli::open(&["--rate-limit", "off"]);
+    let key = cli.api_key("sessions:write");
+    let service = cli.serve(
         &[],
         &[
             ("GUESTLANE_OTLP_ENDPOINT", &endpoint),
@@ -203,7 +201,7 @@ fn a_collector_that_is_away_is_one_line_and_counted() {
         ],
     );
     let failures = || {
-        let scraped = served.scrape();
+        let scraped = service.scrape();
         let line = scraped
             .lines()
             .find_map(|line| line.strip_prefix("guestlane_trace_export_failures_total "));
@@ -213,34 +211,34 @@ fn a_collector_that_is_away_is_one_line_and_counted() {
     while failures() < 3 {
         asked += 1;
         assert_eq!(
-            served
+            service
                 .create(&key, &json!({"guestId": format!("guest-{asked}")}))
                 .status,
             201
         );
     }
-    served.says("trace collector");
-    let log = served.log.lock().unwrap().clone();
-    let told: Vec<_> = log
+    service.wait_for_log("trace collector");
+    let log = service.log.lock().unwrap().clone();
+    let reported: Vec<_> = log
         .lines()
         .filter(|line| line.contains("trace collector"))
         .collect();
     assert!(
-        told.len() == 1 && told[0].contains("an outage began"),
-        "{told:?}"
+        reported.len() == 1 && reported[0].contains("an outage began"),
+        "{reported:?}"
     );
 }
 
 #[test]
-fn the_service_has_the_name_that_opentelemetry_gives_it() {
+fn service_name_follows_opentelemetry_variables() {
     let collector = Collector::open();
-    let office = Office::open(&[]);
+    let cli = TestCli::open(&[]);
     let create = |guest: &str, settings: &[(&str, &str)]| {
-        let mut command = office.command(&["create", "--guest", guest]);
+        let mut command = cli.command(&["create", "--guest", guest]);
         command
             .env("GUESTLANE_OTLP_ENDPOINT", &collector.endpoint)
             .envs(settings.iter().copied());
-        Ended::of(command.output().unwrap()).ok();
+        Exited::of(command.output().unwrap()).ok();
         String::from_utf8_lossy(&collector.bytes()).into_owned()
     };
     let has = |text: &str, name: &str| {
@@ -270,10 +268,10 @@ fn one_trace_joins_request_calls_record_and_delivery() {
     const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
     const OTHER_TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
     let collector = Collector::open();
-    let office = Office::open(&["--rate-limit", "off", "--fault", "conversation:503:nth=1"]);
-    office.register_keys();
-    let key = office.api_key("sessions:write");
-    let served = office.serve(
+    let cli = TestCli::open(&["--rate-limit", "off", "--fault", "conversation:503:nth=1"]);
+    cli.register_keys();
+    let key = cli.api_key("sessions:write");
+    let service = cli.serve(
         &[],
         &[
             ("GUESTLANE_OTLP_ENDPOINT", &collector.endpoint),
@@ -285,7 +283,7 @@ fn one_trace_joins_request_calls_record_and_delivery() {
     let headers = format!(
         "content-type: application/json\r\ntraceparent: 00-{TRACE}-00f067aa0ba902b7-01\r\n"
     );
-    let opened = served.ask(
+    let opened = service.send_request(
         "POST",
         "/v1/sessions",
         &key,
@@ -294,25 +292,31 @@ fn one_trace_joins_request_calls_record_and_delivery() {
     );
     assert_eq!(opened.status, 201, "{}", opened.body);
     // An unauthenticated client can neither start a trace nor join one.
-    let stranger = format!("traceparent: 00-{OTHER_TRACE}-00f067aa0ba902b7-01\r\n");
+    let unauthenticated_headers = format!("traceparent: 00-{OTHER_TRACE}-00f067aa0ba902b7-01\r\n");
     assert_eq!(
-        served
-            .ask("GET", "/v1/sessions", "gl_none", &stranger, "")
+        service
+            .send_request(
+                "GET",
+                "/v1/sessions",
+                "gl_none",
+                &unauthenticated_headers,
+                ""
+            )
             .status,
         401
     );
-    while office.state()["crm"]["events"] != 1 {
+    while cli.state()["crm"]["events"] != 1 {
         thread::park_timeout(Duration::from_millis(5));
     }
-    let line = answered(&served);
+    let line = answered(&service);
     assert_eq!(
         (&line["level"], &line["trace_id"]),
         (&json!("INFO"), &json!(TRACE)),
         "{line}"
     );
     let span_id = line["span_id"].as_str().unwrap().to_owned();
-    served.signal(Signal::SIGTERM);
-    assert_eq!(served.ended(), 0);
+    service.signal(Signal::SIGTERM);
+    assert_eq!(service.wait_for_exit(), 0);
 
     let spans = collector.spans();
     let of = |trace: &str| {
@@ -410,7 +414,7 @@ fn one_trace_joins_request_calls_record_and_delivery() {
     // Each outgoing request carries the trace context.
     let by_route: HashMap<_, _> = ["contact", "conversation", "crm"]
         .into_iter()
-        .map(|route| (route, office.journal(route)))
+        .map(|route| (route, cli.journal(route)))
         .collect();
     for (route, entries) in by_route {
         for entry in entries {

@@ -3,7 +3,7 @@
 
 use std::{fs, os::unix::ffi::OsStrExt};
 
-use crate::harness::{Ended, Office, run_in};
+use crate::harness::{Exited, TestCli, run_in};
 
 const PASSWORD: [&str; 2] = ["hunter2", "swordfish"];
 
@@ -75,13 +75,13 @@ const OTHERS: &[(&str, &str)] = &[
     ),
 ];
 
-fn assert_hidden(case: &str, ended: &Ended) {
+fn assert_hidden(case: &str, exited: &Exited) {
     for part in PASSWORD {
         assert!(
-            !ended.stdout.contains(part) && !ended.stderr.contains(part),
+            !exited.stdout.contains(part) && !exited.stderr.contains(part),
             "{case}\n{}\n{}",
-            ended.stdout,
-            ended.stderr
+            exited.stdout,
+            exited.stderr
         );
     }
 }
@@ -89,8 +89,8 @@ fn assert_hidden(case: &str, ended: &Ended) {
 /// The URL is rejected while settings are read, so no name is resolved and no port is opened. The
 /// exit code is that of invalid settings, and the message comes from the parser alone.
 #[test]
-fn a_password_in_a_malformed_url_is_found_nowhere() {
-    let office = Office::open(&[]);
+fn password_in_a_malformed_url_is_never_printed() {
+    let cli = TestCli::open(&[]);
     let databases = DATABASES.iter().map(|url| ("GUESTLANE_DATABASE_URL", *url));
     let cases: Vec<_> = databases.chain(OTHERS.iter().copied()).collect();
     assert!(cases.len() >= 30);
@@ -100,31 +100,31 @@ fn a_password_in_a_malformed_url_is_found_nowhere() {
             &["serve", "-vv"],
             &["doctor", "-vv"],
         ] {
-            let ended = Ended::of(office.command(command).env(name, url).output().unwrap());
-            assert_hidden(&format!("{command:?} {name}={url}"), &ended);
+            let exited = Exited::of(cli.command(command).env(name, url).output().unwrap());
+            assert_hidden(&format!("{command:?} {name}={url}"), &exited);
             if command[0] == "serve" {
-                assert_eq!(ended.code, 2, "{url}: {}", ended.stderr);
-                assert!(ended.stderr.contains(name), "{url}: {}", ended.stderr);
+                assert_eq!(exited.code, 2, "{url}: {}", exited.stderr);
+                assert!(exited.stderr.contains(name), "{url}: {}", exited.stderr);
             }
         }
     }
-    office.assert_each_guest_once(0);
+    cli.assert_each_guest_once(0);
 }
 
 #[test]
-fn a_database_url_with_an_at_sign_is_refused_with_the_advice_to_encode_it() {
+fn unencoded_at_sign_in_database_url_is_refused_with_advice() {
     let directory = tempfile::tempdir().unwrap();
     let url = "postgres://guestlane:p@ss/w:rd@127.0.0.1:15432/guestlane";
-    let ended = run_in(
+    let exited = run_in(
         directory.path(),
         &["sessions", "list"],
         &[("GUESTLANE_DATABASE_URL", url)],
     );
-    assert_eq!(ended.code, 2, "{}", ended.stderr);
+    assert_eq!(exited.code, 2, "{}", exited.stderr);
     assert!(
-        ended.stderr.contains("percent-encode") && ended.stderr.contains("%40"),
+        exited.stderr.contains("percent-encode") && exited.stderr.contains("%40"),
         "{}",
-        ended.stderr
+        exited.stderr
     );
     let to = run_in(
         directory.path(),
@@ -139,9 +139,9 @@ fn a_database_url_with_an_at_sign_is_refused_with_the_advice_to_encode_it() {
 }
 
 #[test]
-fn white_space_at_the_ends_of_every_setting_has_no_meaning() {
-    let office = Office::open(&[]);
-    let bare = office
+fn surrounding_white_space_in_settings_is_ignored() {
+    let cli = TestCli::open(&[]);
+    let bare = cli
         .command(&[
             "create",
             "--guest",
@@ -152,9 +152,9 @@ fn white_space_at_the_ends_of_every_setting_has_no_meaning() {
         ])
         .output()
         .unwrap();
-    let first = Ended::of(bare).ok().json();
+    let first = Exited::of(bare).ok().json();
     for end in ["\r", "\n", "\r\n", " \t"] {
-        let mut command = office.command(&[
+        let mut command = cli.command(&[
             "create",
             "--guest",
             "crlf-1",
@@ -193,24 +193,23 @@ fn white_space_at_the_ends_of_every_setting_has_no_meaning() {
             "GUESTLANE_AUDIT_LOG",
             format!("audit/session-audit.jsonl{end}"),
         );
-        let again = Ended::of(command.output().unwrap()).ok().json();
+        let again = Exited::of(command.output().unwrap()).ok().json();
         assert_eq!(
             again["sessionId"], first["sessionId"],
             "{end:?}: another store"
         );
     }
-    office.assert_each_guest_once(1);
-    let directories = fs::read_dir(office.directory.path()).unwrap().count();
+    cli.assert_each_guest_once(1);
+    let directories = fs::read_dir(cli.directory.path()).unwrap().count();
     assert_eq!(directories, 2, "the state directory and the audit log");
 }
 
 #[test]
-fn quotation_marks_and_bytes_that_are_no_text_are_refused_by_name() {
-    let office = Office::open(&[]);
-    office.write("guestlane.toml", "attempt_timeout = \"'10s'\"\n");
-    let quoted = Ended::of(
-        office
-            .command(&["create", "--guest", "ann"])
+fn quoted_and_non_utf8_settings_are_refused_by_name() {
+    let cli = TestCli::open(&[]);
+    cli.write("guestlane.toml", "attempt_timeout = \"'10s'\"\n");
+    let quoted = Exited::of(
+        cli.command(&["create", "--guest", "ann"])
             .env("GENESYS_CLIENT_SECRET", "\"hunter2\"")
             .output()
             .unwrap(),
@@ -222,24 +221,23 @@ fn quotation_marks_and_bytes_that_are_no_text_are_refused_by_name() {
     }
     assert!(!quoted.stderr.contains("hunter2"));
     let bytes = std::ffi::OsStr::from_bytes(b"\xff");
-    let ended = Ended::of(
-        office
-            .command(&["create", "--guest", "ann"])
+    let exited = Exited::of(
+        cli.command(&["create", "--guest", "ann"])
             .env("GUESTLANE_MASTER_KEY", bytes)
             .output()
             .unwrap(),
     );
     assert!(
-        ended.code == 2 && ended.stderr.contains("GUESTLANE_MASTER_KEY: is not UTF-8"),
+        exited.code == 2 && exited.stderr.contains("GUESTLANE_MASTER_KEY: is not UTF-8"),
         "{}",
-        ended.stderr
+        exited.stderr
     );
-    assert_eq!(office.state()["calls"]["token"], 0);
+    assert_eq!(cli.state()["calls"]["token"], 0);
 }
 
 #[test]
-fn lists_with_commas_are_refused_by_name() {
-    let office = Office::open(&[]);
+fn comma_separated_lists_are_refused_by_name() {
+    let cli = TestCli::open(&[]);
     for (name, value) in [
         ("GENESYS_CLIENT_ID", "a,b"),
         ("GENESYS_CLIENT_ID", "a, b"),
@@ -248,39 +246,42 @@ fn lists_with_commas_are_refused_by_name() {
             "http://127.0.0.1:9/a, http://127.0.0.1:9/b",
         ),
     ] {
-        let mut command = office.command(&["create", "--guest", "ann"]);
+        let mut command = cli.command(&["create", "--guest", "ann"]);
         command.env(name, value);
         if value == "a, b" {
             command.env("GENESYS_CLIENT_SECRET", "a b");
         }
-        let ended = Ended::of(command.output().unwrap());
+        let exited = Exited::of(command.output().unwrap());
         assert!(
-            ended.code == 2 && ended.stderr.contains(name) && ended.stderr.contains("comma"),
+            exited.code == 2 && exited.stderr.contains(name) && exited.stderr.contains("comma"),
             "{value}: {}",
-            ended.stderr
+            exited.stderr
         );
     }
 }
 
 #[test]
-fn an_unknown_variable_is_warned_of_once_without_its_value() {
+fn unknown_variable_is_reported_once_without_its_value() {
     let directory = tempfile::tempdir().unwrap();
     let settings = [
         ("GENESYS_CLINET_SECRET", "hunter2"),
         ("GUESTLANE_SERVICE_HOST", "10.0.0.1"),
     ];
-    let ended = run_in(directory.path(), &["signing-keys", "list"], &settings);
+    let exited = run_in(directory.path(), &["signing-keys", "list"], &settings);
     assert_eq!(
-        ended.stderr.matches("unknown environment variable").count(),
+        exited
+            .stderr
+            .matches("unknown environment variable")
+            .count(),
         1,
         "{}",
-        ended.stderr
+        exited.stderr
     );
     assert!(
-        ended.stderr.contains("GENESYS_CLINET_SECRET")
-            && ended.stderr.contains("GENESYS_CLIENT_SECRET"),
+        exited.stderr.contains("GENESYS_CLINET_SECRET")
+            && exited.stderr.contains("GENESYS_CLIENT_SECRET"),
         "{}",
-        ended.stderr
+        exited.stderr
     );
     let doctor = run_in(directory.path(), &["doctor"], &settings);
     assert!(
@@ -295,19 +296,19 @@ fn an_unknown_variable_is_warned_of_once_without_its_value() {
         "{}",
         doctor.stdout
     );
-    for told in [&ended, &doctor] {
-        assert!(!format!("{}{}", told.stdout, told.stderr).contains("hunter2"));
+    for reported in [&exited, &doctor] {
+        assert!(!format!("{}{}", reported.stdout, reported.stderr).contains("hunter2"));
     }
 }
 
 #[test]
-fn a_wrong_setting_is_named_with_its_source_before_a_port_is_opened() {
-    let office = Office::open(&[]);
-    office.write(
+fn invalid_setting_is_reported_with_its_source() {
+    let cli = TestCli::open(&[]);
+    cli.write(
         "guestlane.toml",
         "[genesys]\nqueue_id = \"sales\"\n[log]\nlevel = \"loud\"\n",
     );
-    for (name, value, says) in [
+    for (name, value, expected) in [
         (
             "GUESTLANE_LOG_LEVEL",
             "info",
@@ -329,16 +330,16 @@ fn a_wrong_setting_is_named_with_its_source_before_a_port_is_opened() {
             "GUESTLANE_OTLP_ENDPOINT: is not a URL",
         ),
     ] {
-        let mut command = office.command(&["serve"]);
+        let mut command = cli.command(&["serve"]);
         command.env_remove("GENESYS_QUEUE_ID").env(name, value);
         if name == "GUESTLANE_OTLP_ENDPOINT" {
             command.env("GUESTLANE_LOG_LEVEL", "info");
         }
-        let ended = Ended::of(command.output().unwrap());
+        let exited = Exited::of(command.output().unwrap());
         assert!(
-            ended.code == 2 && ended.stderr.contains(says),
-            "{says}\n{}",
-            ended.stderr
+            exited.code == 2 && exited.stderr.contains(expected),
+            "{expected}\n{}",
+            exited.stderr
         );
     }
 }

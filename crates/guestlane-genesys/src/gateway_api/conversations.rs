@@ -102,7 +102,7 @@ mod tests {
     const QUEUE: &str = "7a1f0000-0000-4000-8000-000000000001";
 
     #[test]
-    fn the_payloads_are_the_briefs_byte_for_byte() {
+    fn payloads_match_requirements_byte_for_byte() {
         let attributes = BTreeMap::from([
             ("tier".into(), "premium".into()),
             ("source".into(), "web-portal".into()),

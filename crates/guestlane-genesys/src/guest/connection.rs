@@ -464,7 +464,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_is_sorted_by_what_the_platform_may_have_done() {
+    fn error_frames_are_classified_by_possible_effect() {
         let text = |code: u16| {
             classify_frame(&format!(
                 r#"{{"type":"response","class":"string","code":{code},"body":"x"}}"#

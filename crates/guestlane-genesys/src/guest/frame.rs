@@ -618,7 +618,7 @@ mod tests {
     }
 
     #[test]
-    fn every_known_frame_of_a_client_is_read_and_written_the_same() {
+    fn known_client_frames_round_trip() {
         for Known { name, frame, .. } in known("client") {
             let read = ClientFrame::parse(&frame.to_string())
                 .unwrap_or_else(|error| panic!("{name}: {error}"));
@@ -628,7 +628,7 @@ mod tests {
     }
 
     #[test]
-    fn every_known_frame_of_the_platform_is_read_and_written_the_same() {
+    fn known_platform_frames_round_trip() {
         for Known { name, frame, .. } in known("server") {
             let read = ServerFrame::parse(&frame.to_string())
                 .unwrap_or_else(|error| panic!("{name}: {error}"));
@@ -638,7 +638,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_answer_does_not_need_may_be_absent_or_of_another_kind() {
+    fn server_frame_tolerates_missing_and_mistyped_fields() {
         let session = r#"{"class":"SessionResponse","body":{"connected":true,"durationSeconds":"60","expirationDate":1800.0}}"#;
         let read = ServerFrame::parse(session).unwrap();
         let Body::Session(session) = read.body else {
@@ -658,7 +658,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_class_is_kept() {
+    fn frame_of_unknown_class_round_trips() {
         let text = r#"{"type":"message","class":"Surprise","code":200,"body":{"a":[1]}}"#;
         let read = ServerFrame::parse(text).unwrap();
         assert_eq!(read.body.class(), "Surprise");
@@ -669,7 +669,7 @@ mod tests {
     }
 
     #[test]
-    fn no_debug_output_shows_a_token_or_what_was_said() {
+    fn debug_output_hides_tokens_and_message_text() {
         let frame = ClientFrame {
             token: SessionToken::new("s3cret"),
             tracing_id: None,

@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn the_holder_is_the_last_one_who_is_there_and_is_not_the_guest() {
+    fn routing_participant_is_a_connected_non_guest() {
         let moved = conversation(
             r#"[{"id":"1","purpose":"customer","messages":[{"id":"m1","state":"connected"}]},
                 {"id":"2","purpose":"workflow","endTime":"2026-07-01T10:00:00.000Z","messages":[{"id":"m2","state":"terminated"}]},
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_needed_of_a_participant_may_be_absent_or_of_another_kind() {
+    fn participant_fields_may_be_absent_or_mistyped() {
         let odd = conversation(
             r#"[{"id":null,"purpose":null,"queueId":5,"messages":null},
                 {"purpose":"customer","externalContactId":{},"messages":[{"id":"m1","state":3},"?"]}]"#,
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_that_a_path_cannot_hold_is_no_answer() {
+    fn invalid_ids_in_responses_are_not_accepted() {
         let long = "i".repeat(PlatformId::MAX + 1);
         for bad in ["a b", "..", &long] {
             let participant = format!(r#"{{"participants":[{{"id":"{bad}"}}]}}"#);

@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_busy_client_uses_98_of_100_calls_a_second_and_298_of_300_a_minute() {
+    fn saturated_limiter_uses_at_least_97_percent_of_its_rate() {
         for (rate, calls, at_most) in [
             ("100/s", 3_000, 30.0 / 0.97),
             ("300/min", 9_000, 30.0 * 60.0 / 0.99),
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn one_session_by_itself_does_not_wait_for_its_own_pace() {
+    fn first_seven_calls_of_an_idle_limiter_do_not_wait() {
         for rate in ["100/s", "300/min"] {
             let mut meter = GcraLimiter::new(rate.parse().unwrap());
             assert!((0..7).all(|_| send(&mut meter, START) == START), "{rate}");
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn what_somebody_else_uses_is_left_to_them_and_taken_back_when_they_end() {
+    fn limiter_yields_to_other_load_and_reclaims_it_later() {
         let mut meter = GcraLimiter::new(Rate::PLATFORM_DEFAULT);
         let minute = Duration::from_secs(60);
         let mut now = START;
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn our_own_calls_are_not_taken_for_somebody_elses_however_late_the_answers_come() {
+    fn late_headers_do_not_make_own_calls_count_as_other_load() {
         let mut meter = GcraLimiter::new(Rate::REST);
         let mut now = START;
         let mut sent = Vec::new();
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn a_429_costs_a_little_of_the_pace_for_a_while() {
+    fn response_429_lowers_the_limit_temporarily() {
         let mut meter = GcraLimiter::new(Rate::REST);
         let mut now = START;
         meter.on_throttled(now);
@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quota_below_what_the_platform_allows_is_used_beside_another_program() {
+    fn low_configured_rate_is_fully_used_beside_other_load() {
         let mut meter = GcraLimiter::new("100/min".parse().unwrap());
         let mut now = START;
         let mut sent = Vec::new();

@@ -44,7 +44,7 @@ impl Schedule {
 }
 
 #[test]
-fn interactive_calls_go_before_the_rows_of_a_batch_and_within_each_who_came_first() {
+fn interactive_calls_precede_background_calls_in_fifo_order() {
     let mut turns = turns(Some(Rate::REST), 1);
     turns.exhaust(START);
     let mut rows: Vec<_> = (0..50)
@@ -77,7 +77,7 @@ fn interactive_calls_go_before_the_rows_of_a_batch_and_within_each_who_came_firs
 }
 
 #[test]
-fn each_call_goes_as_the_client_with_most_room() {
+fn calls_are_spread_evenly_over_oauth_clients() {
     let mut turns = turns(Some(Rate::REST), 4);
     let mut now = START;
     for n in 1..=4000_u64 {
@@ -98,7 +98,7 @@ fn each_call_goes_as_the_client_with_most_room() {
 }
 
 #[test]
-fn a_client_that_is_throttled_or_left_out_is_passed_over_until_it_recovers() {
+fn throttled_or_quarantined_client_is_skipped_until_recovery() {
     let mut turns = turns(Some(Rate::REST), 2);
     turns.books[0].throttled(Operation::Contact, Duration::from_secs(7), START);
     assert!((0..5).all(|_| matches!(
@@ -135,7 +135,7 @@ fn a_client_that_is_throttled_or_left_out_is_passed_over_until_it_recovers() {
 }
 
 #[test]
-fn an_endpoint_that_allows_less_than_the_client_is_paced_by_itself() {
+fn endpoint_with_a_lower_limit_is_paced_separately() {
     let mut turns = turns(Some(Rate::PLATFORM_DEFAULT), 1);
     let minute = Duration::from_secs(60);
     turns.books[0].take(Operation::Contact, START);
@@ -168,7 +168,7 @@ fn an_endpoint_that_allows_less_than_the_client_is_paced_by_itself() {
 }
 
 #[test]
-fn a_window_that_is_used_up_by_somebody_else_is_waited_for() {
+fn exhausted_window_delays_calls_until_its_reset() {
     let mut books = ClientState::new(Some(Rate::PLATFORM_DEFAULT));
     books.observed(
         Operation::Contact,
@@ -192,7 +192,7 @@ fn a_window_that_is_used_up_by_somebody_else_is_waited_for() {
 }
 
 #[test]
-fn a_caller_that_went_away_takes_no_turn() {
+fn cancelled_waiter_consumes_no_call() {
     let mut turns = turns(Some(Rate::REST), 1);
     turns.exhaust(START);
     let before = turns.books[0].calls;
@@ -203,7 +203,7 @@ fn a_caller_that_went_away_takes_no_turn() {
 
 /// Without a rate limit, calls wait only after a 429.
 #[test]
-fn without_a_quota_only_a_429_makes_calls_wait() {
+fn calls_without_a_rate_limit_wait_only_after_429() {
     let mut turns = turns(None, 1);
     for _ in 0..10_000 {
         assert!(matches!(

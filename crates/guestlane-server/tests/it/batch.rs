@@ -6,16 +6,16 @@ use http::Method;
 use serde_json::Value;
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
-use crate::harness::{World, bearer, header};
+use crate::harness::{TestService, bearer, header};
 
-async fn batch(world: &World, key: &str, lines: &str) -> (HttpResponse, Vec<Value>) {
-    let authorization = bearer(world.key(Scope::SessionsWrite));
+async fn batch(test_service: &TestService, key: &str, lines: &str) -> (HttpResponse, Vec<Value>) {
+    let authorization = bearer(test_service.key(Scope::SessionsWrite));
     let headers = [
         ("authorization", authorization.as_str()),
         ("content-type", "application/jsonl"),
         ("idempotency-key", key),
     ];
-    let answer = world
+    let answer = test_service
         .send(
             Method::POST,
             "/v1/sessions:batch",
@@ -38,14 +38,14 @@ fn rows(count: usize) -> String {
 }
 
 #[tokio::test]
-async fn each_line_has_its_answer_and_the_last_one_the_sum() {
-    let world = World::new().await;
+async fn batch_returns_one_result_per_line_and_a_summary() {
+    let test_service = TestService::new().await;
     let lines = format!(
         "{}\n{{\"guestId\":\"\"}}\nnonsense\n{}",
         rows(100),
         "{\"guestId\":\"last\"}"
     );
-    let (answer, lines) = batch(&world, "night", &lines).await;
+    let (answer, lines) = batch(&test_service, "night", &lines).await;
     assert_eq!(
         (
             answer.status.as_u16(),
@@ -71,47 +71,47 @@ async fn each_line_has_its_answer_and_the_last_one_the_sum() {
         let line = answers.iter().find(|line| line["row"] == row).unwrap();
         assert_eq!(line["error"]["code"], code, "{line}");
     }
-    world.assert_each_guest_once(101);
+    test_service.assert_each_guest_once(101);
 
-    let (_, again) = batch(&world, "night", &rows(100)).await;
+    let (_, again) = batch(&test_service, "night", &rows(100)).await;
     assert_eq!(again.last().unwrap()["summary"]["replayed"], 100);
-    world.assert_each_guest_once(101);
+    test_service.assert_each_guest_once(101);
 }
 
 #[tokio::test]
-async fn a_batch_whose_caller_went_away_is_completed_by_sending_it_again() {
-    let world = World::with(
+async fn disconnected_batch_is_completed_by_sending_it_again() {
+    let test_service = TestService::with(
         |platform| platform.latency = std::time::Duration::from_millis(20),
         crate::harness::settings(),
     )
     .await;
-    let host = world.address.strip_prefix("http://").unwrap();
+    let host = test_service.address.strip_prefix("http://").unwrap();
     let body = rows(300);
     let mut stream = TcpStream::connect(host).await.unwrap();
     let head = format!(
         "POST /v1/sessions:batch HTTP/1.1\r\nhost: {host}\r\nauthorization: {}\r\ncontent-type: application/jsonl\r\nidempotency-key: night\r\ncontent-length: {}\r\n\r\n{body}",
-        bearer(world.key(Scope::SessionsWrite)),
+        bearer(test_service.key(Scope::SessionsWrite)),
         body.len()
     );
     stream.write_all(head.as_bytes()).await.unwrap();
-    world
-        .until(async |world| world.sim.state().conversations > 20)
+    test_service
+        .until(async |test_service| test_service.sim.state().conversations > 20)
         .await;
     drop(stream);
-    let (_, lines) = batch(&world, "night", &body).await;
+    let (_, lines) = batch(&test_service, "night", &body).await;
     let summary = &lines.last().unwrap()["summary"];
     assert_eq!(
         (summary["rows"].as_u64(), summary["failed"].as_u64()),
         (Some(300), Some(0)),
         "{summary}"
     );
-    world.assert_each_guest_once(300);
+    test_service.assert_each_guest_once(300);
 }
 
 #[tokio::test]
-async fn a_caller_who_takes_compressed_answers_gets_all_lines() {
-    let world = World::new().await;
-    let authorization = bearer(world.key(Scope::SessionsWrite));
+async fn compressed_batch_response_contains_all_lines() {
+    let test_service = TestService::new().await;
+    let authorization = bearer(test_service.key(Scope::SessionsWrite));
     for encoding in ["gzip", "gzip, deflate, br", "identity"] {
         let headers = [
             ("authorization", authorization.as_str()),
@@ -119,7 +119,7 @@ async fn a_caller_who_takes_compressed_answers_gets_all_lines() {
             ("accept-encoding", encoding),
             ("idempotency-key", "night"),
         ];
-        let answer = world
+        let answer = test_service
             .send(Method::POST, "/v1/sessions:batch", &headers, rows(30))
             .await;
         assert_eq!(
@@ -128,12 +128,12 @@ async fn a_caller_who_takes_compressed_answers_gets_all_lines() {
             "{encoding}"
         );
     }
-    world.assert_each_guest_once(30);
+    test_service.assert_each_guest_once(30);
 }
 
 /// Starts a batch whose client sends `lines` and keeps the connection open.
-async fn held(world: &World, key: &str, lines: &str) -> TcpStream {
-    let host = world.address.strip_prefix("http://").unwrap();
+async fn start_batch(test_service: &TestService, key: &str, lines: &str) -> TcpStream {
+    let host = test_service.address.strip_prefix("http://").unwrap();
     let mut stream = TcpStream::connect(host).await.unwrap();
     let head = format!(
         "POST /v1/sessions:batch HTTP/1.1\r\nhost: {host}\r\nauthorization: {}\r\ncontent-type: application/jsonl\r\ncontent-length: 100000000\r\n\r\n{lines}",
@@ -144,15 +144,15 @@ async fn held(world: &World, key: &str, lines: &str) -> TcpStream {
 }
 
 #[tokio::test]
-async fn a_caller_who_does_not_read_holds_up_no_other_batch() {
-    let world = World::new().await;
-    let key = world.key(Scope::SessionsWrite);
+async fn stalled_reader_does_not_block_other_batches() {
+    let test_service = TestService::new().await;
+    let key = test_service.key(Scope::SessionsWrite);
     let long: String = (0..4000)
         .map(|row| format!("{{\"guestId\":\"{row:0>128}\"}}\n"))
         .collect();
-    let mut stream = held(&world, key, "").await;
+    let mut stream = start_batch(&test_service, key, "").await;
     let (sending, ()) = tokio::join!(
-        world.engine.clock().timeout(
+        test_service.engine.clock().timeout(
             std::time::Duration::from_secs(3),
             stream.write_all(long.as_bytes())
         ),
@@ -160,17 +160,17 @@ async fn a_caller_who_does_not_read_holds_up_no_other_batch() {
     );
     // The write may not complete, because the service stops reading.
     let _ = sending;
-    let (_, lines) = batch(&world, "other", &rows(20)).await;
+    let (_, lines) = batch(&test_service, "other", &rows(20)).await;
     assert_eq!(lines.last().unwrap()["summary"]["opened"], 20);
 }
 
 #[tokio::test]
-async fn a_key_that_is_revoked_ends_its_batch() {
-    let world = World::new().await;
-    let key = crate::harness::new_key(&world.engine, "sessions:write", |_| {}).await;
-    world
-        .until(async |world| {
-            world
+async fn revoked_api_key_ends_its_batch() {
+    let test_service = TestService::new().await;
+    let key = crate::harness::new_key(&test_service.engine, "sessions:write", |_| {}).await;
+    test_service
+        .until(async |test_service| {
+            test_service
                 .send(
                     Method::GET,
                     "/v1/errors",
@@ -182,19 +182,19 @@ async fn a_key_that_is_revoked_ends_its_batch() {
                 == 403
         })
         .await;
-    let mut stream = held(&world, &key, "{\"guestId\":\"before\"}\n").await;
-    world
-        .until(async |world| world.sim.state().conversations == 1)
+    let mut stream = start_batch(&test_service, &key, "{\"guestId\":\"before\"}\n").await;
+    test_service
+        .until(async |test_service| test_service.sim.state().conversations == 1)
         .await;
-    world
+    test_service
         .engine
         .store()
-        .revoke_api_key(key[3..15].to_owned(), world.engine.clock().now())
+        .revoke_api_key(key[3..15].to_owned(), test_service.engine.clock().now())
         .await
         .unwrap();
-    world
-        .until(async |world| {
-            world
+    test_service
+        .until(async |test_service| {
+            test_service
                 .send(
                     Method::GET,
                     "/v1/errors",
@@ -213,17 +213,17 @@ async fn a_key_that_is_revoked_ends_its_batch() {
     let mut answer = Vec::new();
     let _ = tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut answer).await;
     assert!(String::from_utf8_lossy(&answer).contains("unauthorized"));
-    world.assert_each_guest_once(1);
+    test_service.assert_each_guest_once(1);
 }
 
 /// Neither blank lines nor silence keep a batch of a revoked key open.
 #[tokio::test]
-async fn a_key_that_is_revoked_ends_its_batch_although_no_row_comes() {
-    let world = World::new().await;
+async fn revoked_api_key_ends_its_idle_batch() {
+    let test_service = TestService::new().await;
     for sent in ["", "\n"] {
-        let key = crate::harness::new_key(&world.engine, "sessions:write", |_| {}).await;
-        let errors = async |world: &World| {
-            world
+        let key = crate::harness::new_key(&test_service.engine, "sessions:write", |_| {}).await;
+        let errors = async |test_service: &TestService| {
+            test_service
                 .send(
                     Method::GET,
                     "/v1/errors",
@@ -233,12 +233,14 @@ async fn a_key_that_is_revoked_ends_its_batch_although_no_row_comes() {
                 .await
                 .status
         };
-        world.until(async |world| errors(world).await == 403).await;
-        let mut stream = held(&world, &key, sent).await;
-        world
+        test_service
+            .until(async |test_service| errors(test_service).await == 403)
+            .await;
+        let mut stream = start_batch(&test_service, &key, sent).await;
+        test_service
             .engine
             .store()
-            .revoke_api_key(key[3..15].to_owned(), world.engine.clock().now())
+            .revoke_api_key(key[3..15].to_owned(), test_service.engine.clock().now())
             .await
             .unwrap();
         let mut answer = Vec::new();
@@ -251,34 +253,34 @@ async fn a_key_that_is_revoked_ends_its_batch_although_no_row_comes() {
 }
 
 #[tokio::test]
-async fn a_batch_during_an_outage_does_not_hold_up_the_end() {
-    let mut world = World::new().await;
+async fn batch_during_platform_outage_does_not_delay_shutdown() {
+    let mut test_service = TestService::new().await;
     assert_eq!(
-        world
+        test_service
             .create(&[], &serde_json::json!({"guestId": "ann"}))
             .await
             .status,
         201
     );
-    world.faults(&["contact:503"]);
-    let key = world.key(Scope::SessionsWrite).to_owned();
-    let stream = held(&world, &key, &rows(200)).await;
-    world
-        .until(async |world| world.engine.platform_down_for().is_some())
+    test_service.faults(&["contact:503"]);
+    let key = test_service.key(Scope::SessionsWrite).to_owned();
+    let stream = start_batch(&test_service, &key, &rows(200)).await;
+    test_service
+        .until(async |test_service| test_service.engine.platform_down_for().is_some())
         .await;
     drop(stream);
     // If the service did not end, the test would exceed its time limit.
-    world.ended().await;
-    world.faults(&[]);
+    test_service.shut_down().await;
+    test_service.faults(&[]);
 }
 
 #[tokio::test]
-async fn an_overlong_line_is_refused_and_the_next_ones_are_read() {
-    let world = World::new().await;
+async fn overlong_line_is_refused_and_later_lines_are_read() {
+    let test_service = TestService::new().await;
     let long = "x".repeat(200 * 1024);
     for line_break in ["\n", "\r", "\r\n"] {
         let text = ["{\"guestId\":\"ann\"}", &long, "", "{\"guestId\":\"bob\"}"].join(line_break);
-        let (_, lines) = batch(&world, "night", &text).await;
+        let (_, lines) = batch(&test_service, "night", &text).await;
         let refused = lines.iter().find(|line| line["row"] == 2).unwrap();
         assert_eq!(refused["error"]["code"], "payload_too_large");
         assert!(
@@ -289,14 +291,14 @@ async fn an_overlong_line_is_refused_and_the_next_ones_are_read() {
         );
         assert_eq!(lines.last().unwrap()["summary"]["rows"], 3);
     }
-    world.assert_each_guest_once(2);
+    test_service.assert_each_guest_once(2);
 }
 
 #[tokio::test]
-async fn a_batch_is_read_by_lines_whatever_ends_them_and_a_byte_order_mark_has_no_meaning() {
-    let world = World::new().await;
+async fn batch_accepts_any_line_break_and_ignores_byte_order_mark() {
+    let test_service = TestService::new().await;
     let text = "\u{feff}{\"guestId\":\"ann\"}\r{\"guestId\":\"bob\"}\r\n\r\n{\"guestId\":\"cy\"}\n{\"guestId\":\"dee\"}";
-    let (_, lines) = batch(&world, "night", text).await;
+    let (_, lines) = batch(&test_service, "night", text).await;
     assert_eq!(
         lines.last().unwrap()["summary"],
         serde_json::json!({"rows": 4, "opened": 4, "replayed": 0, "failed": 0})
@@ -307,17 +309,17 @@ async fn a_batch_is_read_by_lines_whatever_ends_them_and_a_byte_order_mark_has_n
         [row("ann"), row("bob"), row("cy"), row("dee")],
         [Some(1), Some(2), Some(4), Some(5)]
     );
-    world.assert_each_guest_once(4);
+    test_service.assert_each_guest_once(4);
 }
 
 #[tokio::test]
 async fn a_json_array_is_refused_as_a_whole() {
-    let world = World::new().await;
+    let test_service = TestService::new().await;
     for text in [
         "[\n{\"guestId\":\"ann\"}\n]",
         "\n[{\"guestId\":\"ann\"},\n{\"guestId\":\"bob\"}\n]",
     ] {
-        let (_, lines) = batch(&world, "night", text).await;
+        let (_, lines) = batch(&test_service, "night", text).await;
         assert_eq!(lines.len(), 2, "{lines:?}");
         assert_eq!(lines[0]["error"]["code"], "invalid_request");
         assert!(
@@ -328,5 +330,5 @@ async fn a_json_array_is_refused_as_a_whole() {
             "{lines:?}"
         );
     }
-    world.assert_each_guest_once(0);
+    test_service.assert_each_guest_once(0);
 }

@@ -13,12 +13,12 @@ use tokio::{
     net::{TcpSocket, TcpStream},
 };
 
-use crate::harness::{World, settings};
+use crate::harness::{TestService, settings};
 
 /// The flow-control window of a client that reads responses as they arrive.
 const OPEN_WINDOW: u32 = 1 << 20;
 
-impl World {
+impl TestService {
     fn socket_address(&self) -> SocketAddr {
         self.address
             .strip_prefix("http://")
@@ -58,12 +58,12 @@ impl Http2 {
 /// The client reads the socket and sends further requests, but never opens the window for a
 /// response.
 #[tokio::test]
-async fn http2_connection_that_opens_no_window_is_closed_after_the_write_limit() {
+async fn http2_connection_without_window_is_closed_after_write_limit() {
     let clock = ManualClock::new(Clock::system().now());
-    let world = World::at(&clock).await;
+    let test_service = TestService::at(&clock).await;
     let (service, metrics) = (
-        world.socket_address(),
-        world.metrics.strip_prefix("http://").unwrap(),
+        test_service.socket_address(),
+        test_service.metrics.strip_prefix("http://").unwrap(),
     );
     let metrics = metrics.strip_suffix("/metrics").unwrap().parse().unwrap();
     let mut reading = Http2::open(service, OPEN_WINDOW).await;
@@ -100,7 +100,7 @@ async fn http2_connection_that_opens_no_window_is_closed_after_the_write_limit()
 }
 
 /// Opens a connection from `address`, and waits for the response to a first request.
-async fn served_from(address: [u8; 4], server: SocketAddr) -> TcpStream {
+async fn open_served_connection(address: [u8; 4], server: SocketAddr) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind((address, 0).into()).unwrap();
     let mut stream = socket.connect(server).await.unwrap();
@@ -138,15 +138,15 @@ fn is_closed(stream: &TcpStream) -> bool {
 /// One address may have at most an eighth of 20,000 connections; a lower limit of open files
 /// reduces this.
 #[tokio::test]
-async fn connections_of_one_address_leave_those_of_another_address_alone() {
+async fn connection_flood_of_one_address_spares_other_addresses() {
     const MORE_THAN_ONE_ADDRESS_MAY_HAVE: usize = 2_600;
     let everywhere = ServiceSettings {
         listen: "0.0.0.0:0".parse().unwrap(),
         ..settings()
     };
-    let world = World::with(|_| {}, everywhere).await;
-    let server = SocketAddr::from(([127, 0, 0, 1], world.socket_address().port()));
-    let mut earlier = served_from([127, 0, 0, 2], server).await;
+    let test_service = TestService::with(|_| {}, everywhere).await;
+    let server = SocketAddr::from(([127, 0, 0, 1], test_service.socket_address().port()));
+    let mut earlier = open_served_connection([127, 0, 0, 2], server).await;
     let mut flood = Vec::new();
     while !flood.first().is_some_and(is_closed) {
         assert!(
@@ -154,13 +154,13 @@ async fn connections_of_one_address_leave_those_of_another_address_alone() {
             "one address has {} connections",
             flood.len()
         );
-        flood.push(served_from([127, 0, 0, 1], server).await);
+        flood.push(open_served_connection([127, 0, 0, 1], server).await);
     }
     assert!(
         is_served(&mut earlier).await,
         "the oldest connection of all is of another address"
     );
-    served_from([127, 0, 0, 2], server).await;
+    open_served_connection([127, 0, 0, 2], server).await;
     let open = flood.iter().filter(|stream| !is_closed(stream)).count();
     assert!(
         open + 2 >= flood.len(),

@@ -29,7 +29,7 @@ use tokio::{sync::oneshot, task::JoinHandle};
 
 pub(crate) const SALES: &str = "5e0c0000-0000-4000-8000-000000000001";
 
-pub(crate) struct World {
+pub(crate) struct TestService {
     pub(crate) sim: Simulator,
     pub(crate) engine: Arc<SessionEngine>,
     pub(crate) address: String,
@@ -58,7 +58,7 @@ pub(crate) fn crypto() {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
 }
 
-impl World {
+impl TestService {
     pub(crate) async fn new() -> Self {
         Self::with(|_| {}, settings()).await
     }
@@ -170,9 +170,9 @@ impl World {
             .unwrap()
             .map(|address| format!("http://{address}/metrics"))
             .unwrap_or_default();
-        let (end, ended) = oneshot::channel::<()>();
+        let (end, shut_down) = oneshot::channel::<()>();
         let serving = tokio::spawn(listening.serve(async move {
-            let _ = ended.await;
+            let _ = shut_down.await;
         }));
         let client =
             HttpClient::new(Clock::system(), Duration::from_secs(60), &TlsRoots::System).unwrap();
@@ -258,18 +258,18 @@ impl World {
     }
 
     /// Starts the shutdown of the service.
-    pub(crate) fn end(&self) {
+    pub(crate) fn start_shutdown(&self) {
         drop(self.end.lock().unwrap().take());
     }
 
-    pub(crate) async fn ended(&mut self) {
-        self.end();
+    pub(crate) async fn shut_down(&mut self) {
+        self.start_shutdown();
         self.serving.take().unwrap().await.unwrap().unwrap();
     }
 
     /// Waits until the condition holds. The time limit of the test bounds the wait.
-    pub(crate) async fn until(&self, mut is_so: impl AsyncFnMut(&Self) -> bool) {
-        while !is_so(self).await {
+    pub(crate) async fn until(&self, mut condition: impl AsyncFnMut(&Self) -> bool) {
+        while !condition(self).await {
             self.engine.clock().sleep(Duration::from_millis(10)).await;
         }
     }

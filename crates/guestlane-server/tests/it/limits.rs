@@ -9,18 +9,18 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::harness::{World, bearer, json};
+use crate::harness::{TestService, bearer, json};
 
 #[tokio::test]
-async fn a_body_is_bounded_in_length_depth_and_kind() {
-    let world = World::new().await;
-    let authorization = bearer(world.key(Scope::SessionsWrite));
+async fn request_body_is_limited_in_length_depth_and_media_type() {
+    let test_service = TestService::new().await;
+    let authorization = bearer(test_service.key(Scope::SessionsWrite));
     let post = async |kind: &str, body: String| {
         let headers = [
             ("authorization", authorization.as_str()),
             ("content-type", kind),
         ];
-        let answer = world
+        let answer = test_service
             .send(Method::POST, "/v1/sessions", &headers, body)
             .await;
         (
@@ -73,14 +73,14 @@ async fn a_body_is_bounded_in_length_depth_and_kind() {
         post("text/plain", "{\"guestId\":\"ann\"}".to_owned()).await,
         is(415, "unsupported_media_type")
     );
-    assert_eq!(world.sim.state().contacts, 0);
+    assert_eq!(test_service.sim.state().contacts, 0);
     assert_eq!(
         post("application/json; charset=utf-8", padded(10)).await.0,
         201
     );
 }
 
-impl World {
+impl TestService {
     async fn raw(&self, text: &str) -> String {
         let host = self.address.strip_prefix("http://").unwrap();
         let mut stream = TcpStream::connect(host).await.unwrap();
@@ -92,26 +92,26 @@ impl World {
 }
 
 #[tokio::test]
-async fn headers_are_bounded_and_what_is_no_http_gets_a_400() {
-    let world = World::new().await;
+async fn oversized_headers_get_431_and_invalid_http_gets_400() {
+    let test_service = TestService::new().await;
     let huge = format!(
         "GET /healthz HTTP/1.1\r\nhost: x\r\nx-huge: {}\r\n\r\n",
         "x".repeat(200 * 1024)
     );
-    assert!(world.raw(&huge).await.starts_with("HTTP/1.1 431"));
+    assert!(test_service.raw(&huge).await.starts_with("HTTP/1.1 431"));
     let many = format!(
         "GET /healthz HTTP/1.1\r\nhost: x\r\n{}\r\n",
         "x-a: b\r\n".repeat(500)
     );
-    assert!(world.raw(&many).await.starts_with("HTTP/1.1 431"));
+    assert!(test_service.raw(&many).await.starts_with("HTTP/1.1 431"));
     assert!(
-        world
+        test_service
             .raw("what is this?\r\n\r\n")
             .await
             .starts_with("HTTP/1.1 400")
     );
     assert!(
-        world
+        test_service
             .raw("GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
             .await
             .starts_with("HTTP/1.1 200")
@@ -119,10 +119,10 @@ async fn headers_are_bounded_and_what_is_no_http_gets_a_400() {
 }
 
 #[tokio::test]
-async fn a_request_id_is_given_back_if_a_log_can_show_it() {
-    let world = World::new().await;
+async fn request_id_is_echoed_if_it_is_safe_to_log() {
+    let test_service = TestService::new().await;
     let id = async |given: &str| {
-        let answer = world
+        let answer = test_service
             .send(Method::GET, "/healthz", &[("x-request-id", given)], "")
             .await;
         answer.headers["x-request-id"].to_str().unwrap().to_owned()
@@ -134,9 +134,9 @@ async fn a_request_id_is_given_back_if_a_log_can_show_it() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_or_not_so_is_told_as_a_problem() {
-    let world = World::new().await;
-    let read = bearer(world.key(Scope::Admin));
+async fn unknown_paths_and_methods_return_problem_details() {
+    let test_service = TestService::new().await;
+    let read = bearer(test_service.key(Scope::Admin));
     let headers = [("authorization", read.as_str())];
     for (method, path, status, code) in [
         (Method::GET, "/v1/nowhere", 404, "not_found"),
@@ -154,7 +154,7 @@ async fn what_is_not_there_or_not_so_is_told_as_a_problem() {
         (Method::GET, "/assets/nothing.js", 404, "not_found"),
         (Method::GET, "/problems/nothing", 404, "not_found"),
     ] {
-        let answer = world.send(method.clone(), path, &headers, "").await;
+        let answer = test_service.send(method.clone(), path, &headers, "").await;
         let problem = json(&answer);
         assert_eq!(
             (answer.status.as_u16(), problem["code"].as_str()),
@@ -167,8 +167,8 @@ async fn what_is_not_there_or_not_so_is_told_as_a_problem() {
 
 /// Problems, JSON responses and documents need the headers as well as pages do.
 #[tokio::test]
-async fn every_answer_has_the_security_headers() {
-    let world = World::new().await;
+async fn every_response_has_the_security_headers() {
+    let test_service = TestService::new().await;
     let paths = [
         "/",
         "/docs",
@@ -181,7 +181,7 @@ async fn every_answer_has_the_security_headers() {
         "/nowhere",
     ];
     for path in paths {
-        let answer = world.send(Method::GET, path, &[], "").await;
+        let answer = test_service.send(Method::GET, path, &[], "").await;
         let has = |name: &str, value: &str| {
             assert_eq!(crate::harness::header(&answer, name), value, "{path}")
         };
@@ -208,14 +208,15 @@ async fn every_answer_has_the_security_headers() {
 
 /// Without these headers, a reverse proxy would buffer the lines of a batch.
 #[tokio::test]
-async fn answers_that_go_on_are_not_kept_back_by_a_proxy() {
-    let world = World::new().await;
-    let key = crate::harness::bearer(world.key(guestlane_core::api_key::Scope::SessionsWrite));
+async fn batch_response_disables_proxy_buffering() {
+    let test_service = TestService::new().await;
+    let key =
+        crate::harness::bearer(test_service.key(guestlane_core::api_key::Scope::SessionsWrite));
     let headers = [
         ("authorization", key.as_str()),
         ("content-type", "application/jsonl"),
     ];
-    let answer = world
+    let answer = test_service
         .send(
             Method::POST,
             "/v1/sessions:batch",

@@ -13,12 +13,12 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::harness::{World, bearer, json};
+use crate::harness::{TestService, bearer, json};
 
-async fn scrape(world: &World) -> String {
+async fn scrape(test_service: &TestService) -> String {
     let client =
         HttpClient::new(Clock::system(), Duration::from_secs(10), &TlsRoots::System).unwrap();
-    let request = Request::get(&world.metrics)
+    let request = Request::get(&test_service.metrics)
         .header("accept", "application/openmetrics-text;version=1.0.0")
         .body(Full::default())
         .unwrap();
@@ -39,13 +39,13 @@ fn value(page: &str, metric: &str) -> f64 {
 }
 
 #[tokio::test]
-async fn the_stream_tells_of_each_session_and_of_each_second() {
-    let world = World::new().await;
-    let host = world.address.strip_prefix("http://").unwrap();
+async fn event_stream_sends_sessions_and_overviews() {
+    let test_service = TestService::new().await;
+    let host = test_service.address.strip_prefix("http://").unwrap();
     let mut stream = TcpStream::connect(host).await.unwrap();
     let head = format!(
         "GET /v1/events HTTP/1.1\r\nhost: {host}\r\nauthorization: {}\r\n\r\n",
-        bearer(world.key(Scope::SessionsRead))
+        bearer(test_service.key(Scope::SessionsRead))
     );
     stream.write_all(head.as_bytes()).await.unwrap();
     let mut lines = BufReader::new(stream).lines();
@@ -65,7 +65,7 @@ async fn the_stream_tells_of_each_session_and_of_each_second() {
         (first.as_str(), overview["scopes"].clone()),
         ("overview", json!(["sessions:read"]))
     );
-    world.create(&[], &json!({"guestId": "ann"})).await;
+    test_service.create(&[], &json!({"guestId": "ann"})).await;
     let session = loop {
         let (name, data) = event().await;
         if name == "session" {
@@ -87,27 +87,27 @@ async fn the_stream_tells_of_each_session_and_of_each_second() {
 }
 
 #[tokio::test]
-async fn the_metrics_count_what_happened_and_name_nobody() {
-    let world = World::new().await;
-    world.faults(&["contact:503:nth=1"]);
+async fn metrics_count_operations_and_contain_no_identifiers() {
+    let test_service = TestService::new().await;
+    test_service.faults(&["contact:503:nth=1"]);
     let session = json(
-        &world
+        &test_service
             .create(
                 &[("idempotency-key", "canary-key")],
                 &json!({"guestId": "canary-guest"}),
             )
             .await,
     );
-    world
+    test_service
         .get("/v1/sessions/019ab123-4567-7000-8000-0123456789ab")
         .await;
-    world
+    test_service
         .create(
             &[],
             &json!({"guestId": "bob", "queueId": "00000000-0000-4000-8000-000000000009"}),
         )
         .await;
-    let page = scrape(&world).await;
+    let page = scrape(&test_service).await;
     assert!(page.ends_with("# EOF\n"));
     for (metric, expected) in [
         (
@@ -130,12 +130,12 @@ async fn the_metrics_count_what_happened_and_name_nobody() {
         );
     }
     assert!(page.contains("http_route=\"/v1/sessions/{id}\",http_response_status_code=\"404\",error_type=\"not_found\""));
-    for told in [
+    for reported in [
         "guestlane_signing_key_age_seconds{state=\"active\"}",
         "process_cpu_seconds_total",
         "process_start_time_seconds",
     ] {
-        assert!(value(&page, told) >= 0.0, "{told}");
+        assert!(value(&page, reported) >= 0.0, "{reported}");
     }
     assert!(
         value(&page, "guestlane_master_key_seals") >= 3.0,
@@ -150,7 +150,7 @@ async fn the_metrics_count_what_happened_and_name_nobody() {
         .map(|name| session[name].as_str().unwrap().to_owned());
     for secret in secrets.iter().map(String::as_str).chain([
         "canary",
-        world.key(Scope::SessionsWrite),
+        test_service.key(Scope::SessionsWrite),
         "019ab123",
     ]) {
         assert!(!page.contains(secret), "{secret}");
@@ -158,20 +158,20 @@ async fn the_metrics_count_what_happened_and_name_nobody() {
 }
 
 #[tokio::test]
-async fn events_are_listed_and_sent_again() {
-    let world = World::new().await;
-    let session = json(&world.create(&[], &json!({"guestId": "ann"})).await);
-    world
-        .until(async |world| {
-            json(&world.get("/v1/outbox?state=delivered").await)["events"][0]["sessionId"]
+async fn webhook_events_are_listed_and_replayed() {
+    let test_service = TestService::new().await;
+    let session = json(&test_service.create(&[], &json!({"guestId": "ann"})).await);
+    test_service
+        .until(async |test_service| {
+            json(&test_service.get("/v1/outbox?state=delivered").await)["events"][0]["sessionId"]
                 == session["sessionId"]
         })
         .await;
-    let event = json(&world.get("/v1/outbox").await)["events"][0]["id"]
+    let event = json(&test_service.get("/v1/outbox").await)["events"][0]["id"]
         .as_str()
         .unwrap()
         .to_owned();
-    let replayed = world
+    let replayed = test_service
         .post(
             &format!("/v1/outbox/{event}:replay"),
             Scope::Admin,
@@ -183,24 +183,24 @@ async fn events_are_listed_and_sent_again() {
         (replayed.status.as_u16(), json(&replayed)["events"].as_u64()),
         (202, Some(1))
     );
-    world
-        .until(async |world| world.sim.state().crm.repeated >= 1)
+    test_service
+        .until(async |test_service| test_service.sim.state().crm.repeated >= 1)
         .await;
     assert_eq!(
-        world.sim.state().crm.events,
+        test_service.sim.state().crm.events,
         1,
         "the receiver knows it by its id"
     );
 }
 
 #[tokio::test]
-async fn the_audit_log_is_verified_and_one_that_was_changed_is_told() {
-    let world = World::new().await;
+async fn audit_verification_detects_an_altered_log() {
+    let test_service = TestService::new().await;
     for guest in ["ann", "bob"] {
-        world.create(&[], &json!({"guestId": guest})).await;
+        test_service.create(&[], &json!({"guestId": guest})).await;
     }
     let verify = async || {
-        world
+        test_service
             .post("/v1/audit:verify", Scope::Admin, &[], &json!({}))
             .await
     };
@@ -213,7 +213,7 @@ async fn the_audit_log_is_verified_and_one_that_was_changed_is_told() {
         (200, Some(8)),
         "four API keys, two sessions"
     );
-    let checkpoint = json(&world.get("/v1/audit/checkpoint").await);
+    let checkpoint = json(&test_service.get("/v1/audit/checkpoint").await);
     assert_eq!(
         (&checkpoint["size"], &checkpoint["root"]),
         (&json!(8), &json(&good)["logs"][0]["root"])
@@ -225,7 +225,10 @@ async fn the_audit_log_is_verified_and_one_that_was_changed_is_told() {
             .contains(checkpoint["origin"].as_str().unwrap())
     );
 
-    let path = world.directory.path().join("audit/session-audit.jsonl");
+    let path = test_service
+        .directory
+        .path()
+        .join("audit/session-audit.jsonl");
     let changed = std::fs::read_to_string(&path)
         .unwrap()
         .replacen("success", "failure", 1);

@@ -4,37 +4,45 @@ use guestlane::error::ErrorCode;
 use http::Method;
 use serde_json::Value;
 
-use crate::harness::{World, json};
+use crate::harness::{TestService, json};
 
 #[tokio::test]
-async fn the_document_is_the_one_that_was_read() {
-    let world = World::new().await;
-    let document = json(&world.send(Method::GET, "/openapi.json", &[], "").await);
+async fn openapi_document_matches_its_snapshot() {
+    let test_service = TestService::new().await;
+    let document = json(
+        &test_service
+            .send(Method::GET, "/openapi.json", &[], "")
+            .await,
+    );
     assert_eq!(document["openapi"], "3.1.0");
     insta::assert_json_snapshot!("openapi", document);
 }
 
-/// Calls `look` for each schema, including nested ones.
-fn each_schema(path: &str, schema: &Value, look: &mut impl FnMut(&str, &Value)) {
-    look(path, schema);
+/// Calls `visit` for each schema, including nested ones.
+fn each_schema(path: &str, schema: &Value, visit: &mut impl FnMut(&str, &Value)) {
+    visit(path, schema);
     for (name, property) in schema["properties"].as_object().into_iter().flatten() {
-        each_schema(&format!("{path}.{name}"), property, look);
+        each_schema(&format!("{path}.{name}"), property, visit);
     }
     if schema["items"].is_object() {
-        each_schema(&format!("{path}[]"), &schema["items"], look);
+        each_schema(&format!("{path}[]"), &schema["items"], visit);
     }
     for one in ["oneOf", "anyOf", "allOf"]
         .iter()
         .flat_map(|name| schema[*name].as_array().into_iter().flatten())
     {
-        each_schema(path, one, look);
+        each_schema(path, one, visit);
     }
 }
 
 #[tokio::test]
 async fn every_schema_has_bounds_a_description_and_an_example() {
-    let world = World::new().await;
-    let document = json(&world.send(Method::GET, "/openapi.json", &[], "").await);
+    let test_service = TestService::new().await;
+    let document = json(
+        &test_service
+            .send(Method::GET, "/openapi.json", &[], "")
+            .await,
+    );
     let mut missing = Vec::new();
     for (name, schema) in document["components"]["schemas"].as_object().unwrap() {
         if schema["description"].as_str().is_none_or(str::is_empty) {
@@ -66,10 +74,10 @@ async fn every_schema_has_bounds_a_description_and_an_example() {
 }
 
 #[tokio::test]
-async fn each_kind_of_problem_leads_to_its_page() {
-    let world = World::new().await;
+async fn every_error_code_has_a_problem_page() {
+    let test_service = TestService::new().await;
     for code in ErrorCode::ALL {
-        let page = world
+        let page = test_service
             .send(
                 Method::GET,
                 &guestlane_server::error_pages::page_path(*code),

@@ -7,14 +7,14 @@ use guestlane_core::api_key::Scope;
 use serde_json::json;
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
-use crate::harness::{SALES, World, bearer, header, json};
+use crate::harness::{SALES, TestService, bearer, header, json};
 
 #[tokio::test]
-async fn one_post_opens_a_session_and_the_same_key_is_the_same_session() {
-    let world = World::new().await;
-    let wish = json!({"guestId": "user-8842-xyz", "attributes": {"source": "web-portal", "tier": "premium"}});
-    let first = world
-        .create(&[("idempotency-key", "\"order-2231\"")], &wish)
+async fn post_creates_a_session_and_same_key_replays_it() {
+    let test_service = TestService::new().await;
+    let request = json!({"guestId": "user-8842-xyz", "attributes": {"source": "web-portal", "tier": "premium"}});
+    let first = test_service
+        .create(&[("idempotency-key", "\"order-2231\"")], &request)
         .await;
     assert_eq!(first.status, 201, "{}", json(&first));
     let session = json(&first);
@@ -32,8 +32,8 @@ async fn one_post_opens_a_session_and_the_same_key_is_the_same_session() {
         ("\"order-2231\"", "no-store")
     );
 
-    let again = world
-        .create(&[("idempotency-key", "order-2231")], &wish)
+    let again = test_service
+        .create(&[("idempotency-key", "order-2231")], &request)
         .await;
     assert_eq!(
         (
@@ -47,24 +47,24 @@ async fn one_post_opens_a_session_and_the_same_key_is_the_same_session() {
         session["guestToken"],
         "the same token, byte for byte"
     );
-    world.assert_each_guest_once(1);
+    test_service.assert_each_guest_once(1);
 
-    let shown = json(&world.get(&format!("/v1/sessions/{id}")).await);
+    let shown = json(&test_service.get(&format!("/v1/sessions/{id}")).await);
     assert_eq!(shown["conversationId"], session["conversationId"]);
     assert!(shown.get("guestToken").is_none(), "who looks gets no token");
 }
 
 #[tokio::test]
-async fn a_key_is_made_and_returned_where_none_is_given_and_may_stand_in_the_body() {
-    let world = World::new().await;
-    let made = world.create(&[], &json!({"guestId": "ann"})).await;
+async fn idempotency_key_is_generated_if_absent_and_accepted_in_body() {
+    let test_service = TestService::new().await;
+    let made = test_service.create(&[], &json!({"guestId": "ann"})).await;
     let key = json(&made)["idempotencyKey"].as_str().unwrap().to_owned();
     assert_eq!(header(&made, "idempotency-key"), format!("\"{key}\""));
-    let again = world
+    let again = test_service
         .create(&[], &json!({"guestId": "ann", "idempotencyKey": key}))
         .await;
     assert_eq!(again.status, 200);
-    let both = world
+    let both = test_service
         .create(
             &[("idempotency-key", "another")],
             &json!({"guestId": "ann", "idempotencyKey": key}),
@@ -74,19 +74,19 @@ async fn a_key_is_made_and_returned_where_none_is_given_and_may_stand_in_the_bod
         (both.status.as_u16(), json(&both)["field"].as_str()),
         (400, Some("idempotencyKey"))
     );
-    world.assert_each_guest_once(1);
+    test_service.assert_each_guest_once(1);
 }
 
 #[tokio::test]
-async fn a_key_that_comes_back_with_another_wish_is_refused_and_the_fields_are_named() {
-    let world = World::new().await;
-    world
+async fn reused_idempotency_key_is_refused_with_differing_fields() {
+    let test_service = TestService::new().await;
+    test_service
         .create(
             &[("idempotency-key", "k")],
             &json!({"guestId": "ann", "attributes": {"tier": "gold"}}),
         )
         .await;
-    let other = world
+    let other = test_service
         .create(
             &[("idempotency-key", "k")],
             &json!({"guestId": "bob", "attributes": {"tier": "basic"}}),
@@ -99,21 +99,21 @@ async fn a_key_that_comes_back_with_another_wish_is_refused_and_the_fields_are_n
     );
     assert_eq!(problem["fields"], json!(["guestId", "attributes.tier"]));
     assert!(problem["sessionId"].is_string());
-    world.assert_each_guest_once(1);
+    test_service.assert_each_guest_once(1);
 }
 
 #[tokio::test]
-async fn fifty_at_once_under_one_key_are_one_session() {
-    let world = World::with(
+async fn concurrent_requests_with_one_key_create_one_session() {
+    let test_service = TestService::with(
         |platform| platform.latency = Duration::from_millis(30),
         crate::harness::settings(),
     )
     .await;
-    let wish = json!({"guestId": "ann"});
+    let request = json!({"guestId": "ann"});
     let headers = [("idempotency-key", "one")];
-    let answers = join_all((0..50).map(|_| world.create(&headers, &wish))).await;
-    let told = answers.iter().filter(|answer| answer.status.is_success());
-    let ids: std::collections::BTreeSet<_> = told
+    let answers = join_all((0..50).map(|_| test_service.create(&headers, &request))).await;
+    let reported = answers.iter().filter(|answer| answer.status.is_success());
+    let ids: std::collections::BTreeSet<_> = reported
         .map(|answer| json(answer)["sessionId"].to_string())
         .collect();
     assert_eq!(ids.len(), 1, "all were told of the same one");
@@ -133,17 +133,17 @@ async fn fifty_at_once_under_one_key_are_one_session() {
             .all(|status| [200, 201, 429].contains(status)),
         "{statuses:?}"
     );
-    world.assert_each_guest_once(1);
+    test_service.assert_each_guest_once(1);
 }
 
 #[tokio::test]
-async fn who_does_not_wait_is_told_where_to_look_and_the_session_opens_by_itself() {
-    let world = World::with(
+async fn respond_async_returns_location_and_session_opens_later() {
+    let test_service = TestService::with(
         |platform| platform.latency = Duration::from_millis(200),
         crate::harness::settings(),
     )
     .await;
-    let accepted = world
+    let accepted = test_service
         .create(&[("prefer", "respond-async")], &json!({"guestId": "ann"}))
         .await;
     assert_eq!(
@@ -156,25 +156,25 @@ async fn who_does_not_wait_is_told_where_to_look_and_the_session_opens_by_itself
     assert!(!header(&accepted, "retry-after").is_empty());
     assert!(json(&accepted).get("guestToken").is_none());
     let location = header(&accepted, "location").to_owned();
-    world
-        .until(async |world| json(&world.get(&location).await)["state"] == "open")
+    test_service
+        .until(async |test_service| json(&test_service.get(&location).await)["state"] == "open")
         .await;
-    world.assert_each_guest_once(1);
+    test_service.assert_each_guest_once(1);
 }
 
 #[tokio::test]
-async fn who_does_not_wait_is_told_of_their_own_wish_and_of_no_other() {
-    let world = World::new().await;
+async fn respond_async_replays_same_request_and_refuses_another() {
+    let test_service = TestService::new().await;
     let asynchronous = [("idempotency-key", "k1"), ("prefer", "respond-async")];
     assert_eq!(
-        world
+        test_service
             .create(&[("idempotency-key", "k1")], &json!({"guestId": "ann"}))
             .await
             .status,
         201
     );
     for _ in 0..20 {
-        let other = world
+        let other = test_service
             .create(&asynchronous, &json!({"guestId": "bob"}))
             .await;
         assert_eq!(
@@ -183,7 +183,7 @@ async fn who_does_not_wait_is_told_of_their_own_wish_and_of_no_other() {
             "{}",
             json(&other)
         );
-        let same = world
+        let same = test_service
             .create(&asynchronous, &json!({"guestId": "ann"}))
             .await;
         assert_eq!(
@@ -191,57 +191,58 @@ async fn who_does_not_wait_is_told_of_their_own_wish_and_of_no_other() {
             (200, "true")
         );
     }
-    world.assert_each_guest_once(1);
+    test_service.assert_each_guest_once(1);
 }
 
 #[tokio::test]
-async fn a_session_whose_caller_goes_away_is_finished() {
-    let world = World::with(
+async fn session_is_completed_after_client_disconnects() {
+    let test_service = TestService::with(
         |platform| platform.latency = Duration::from_millis(100),
         crate::harness::settings(),
     )
     .await;
-    let host = world.address.strip_prefix("http://").unwrap();
+    let host = test_service.address.strip_prefix("http://").unwrap();
     let body = json!({"guestId": "ann"}).to_string();
     let mut stream = TcpStream::connect(host).await.unwrap();
     let head = format!(
         "POST /v1/sessions HTTP/1.1\r\nhost: {host}\r\nauthorization: {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-        bearer(world.key(Scope::SessionsWrite)),
+        bearer(test_service.key(Scope::SessionsWrite)),
         body.len()
     );
     stream.write_all(head.as_bytes()).await.unwrap();
-    world
-        .until(async |world| world.engine.store().unfinished().await.unwrap() == 1)
+    test_service
+        .until(async |test_service| test_service.engine.store().unfinished().await.unwrap() == 1)
         .await;
     drop(stream);
-    world
-        .until(async |world| {
-            json(&world.get("/v1/sessions?state=open").await)["sessions"][0]["guestId"] == "ann"
+    test_service
+        .until(async |test_service| {
+            json(&test_service.get("/v1/sessions?state=open").await)["sessions"][0]["guestId"]
+                == "ann"
         })
         .await;
-    world.assert_each_guest_once(1);
+    test_service.assert_each_guest_once(1);
 }
 
 #[tokio::test]
-async fn while_the_platform_fails_a_session_is_recorded_and_the_same_key_completes_it() {
-    let world = World::new().await;
-    world.faults(&["conversation:502-after:first=4"]);
+async fn platform_failure_records_session_and_same_key_completes_it() {
+    let test_service = TestService::new().await;
+    test_service.faults(&["conversation:502-after:first=4"]);
     let headers = [("idempotency-key", "k")];
-    let wish = json!({"guestId": "ann"});
-    let accepted = world.create(&headers, &wish).await;
+    let request = json!({"guestId": "ann"});
+    let accepted = test_service.create(&headers, &request).await;
     assert_eq!(accepted.status, 202, "{}", json(&accepted));
     assert_eq!(json(&accepted)["error"]["code"], "platform_failing");
     let retry_after: u64 = header(&accepted, "retry-after").parse().unwrap();
     assert!(retry_after > 0);
-    let again = world.create(&headers, &wish).await;
+    let again = test_service.create(&headers, &request).await;
     assert_eq!(json(&again)["state"], "open", "{}", json(&again));
-    world.assert_each_guest_once(1);
+    test_service.assert_each_guest_once(1);
 
     let path = format!(
         "/v1/sessions/{}/timeline",
         json(&again)["sessionId"].as_str().unwrap()
     );
-    let timeline = json(&world.get(&path).await);
+    let timeline = json(&test_service.get(&path).await);
     let calls: Vec<_> = timeline["entries"]
         .as_array()
         .unwrap()
@@ -264,9 +265,9 @@ async fn while_the_platform_fails_a_session_is_recorded_and_the_same_key_complet
             .count(),
         4
     );
-    world
-        .until(async |world| {
-            world
+    test_service
+        .until(async |test_service| {
+            test_service
                 .get(&path)
                 .await
                 .body
@@ -277,9 +278,9 @@ async fn while_the_platform_fails_a_session_is_recorded_and_the_same_key_complet
 }
 
 #[tokio::test]
-async fn what_the_platform_refuses_is_told_with_cause_and_fix() {
-    let world = World::new().await;
-    let unknown = world
+async fn platform_rejection_is_returned_with_cause_and_fix() {
+    let test_service = TestService::new().await;
+    let unknown = test_service
         .create(
             &[],
             &json!({"guestId": "ann", "queueId": "00000000-0000-4000-8000-000000000009"}),
@@ -300,8 +301,8 @@ async fn what_the_platform_refuses_is_told_with_cause_and_fix() {
         ("contact:403:first=9", 502, "forbidden"),
         ("contact:400:first=9", 502, "platform_rejected"),
     ] {
-        world.faults(&[fault]);
-        let refused = world.create(&[], &json!({"guestId": "bob"})).await;
+        test_service.faults(&[fault]);
+        let refused = test_service.create(&[], &json!({"guestId": "bob"})).await;
         let problem = json(&refused);
         assert_eq!(
             (refused.status.as_u16(), problem["code"].as_str()),
@@ -326,10 +327,10 @@ async fn what_the_platform_refuses_is_told_with_cause_and_fix() {
             );
         }
     }
-    world.faults(&[]);
+    test_service.faults(&[]);
     // Another key under the same `kid`: the signature does not match.
-    let other = World::new().await;
-    world
+    let other = TestService::new().await;
+    test_service
         .sim
         .register_guest_keys(
             &other
@@ -339,21 +340,21 @@ async fn what_the_platform_refuses_is_told_with_cause_and_fix() {
                 .to_string(),
         )
         .unwrap();
-    let refused = world.create(&[], &json!({"guestId": "bob"})).await;
+    let refused = test_service.create(&[], &json!({"guestId": "bob"})).await;
     assert_eq!(
         (refused.status.as_u16(), json(&refused)["code"].as_str()),
         (502, Some("guest_token_rejected")),
         "{}",
         json(&refused)
     );
-    assert_eq!(world.sim.state().conversations, 0);
+    assert_eq!(test_service.sim.state().conversations, 0);
 }
 
 #[tokio::test]
-async fn what_cannot_be_read_names_the_field_and_creates_nothing() {
-    let world = World::new().await;
+async fn invalid_request_names_the_field_and_creates_nothing() {
+    let test_service = TestService::new().await;
     let long = "x".repeat(129);
-    for (wish, status, field) in [
+    for (request, status, field) in [
         (json!({"guestId": ""}), 400, "guestId"),
         (json!({"guestId": long}), 400, "guestId"),
         (json!({"guestId": "a\u{7}b"}), 400, "guestId"),
@@ -386,16 +387,16 @@ async fn what_cannot_be_read_names_the_field_and_creates_nothing() {
         ),
         (json!({"guestId": "ann", "guestid": "bob"}), 400, "guestid"),
     ] {
-        let refused = world.create(&[], &wish).await;
+        let refused = test_service.create(&[], &request).await;
         let problem = json(&refused);
         assert_eq!(
             (refused.status.as_u16(), problem["field"].as_str()),
             (status, Some(field)),
-            "{wish}: {problem}"
+            "{request}: {problem}"
         );
         assert_eq!(header(&refused, "content-type"), "application/problem+json");
     }
-    let missing = json(&world.create(&[], &json!({})).await);
+    let missing = json(&test_service.create(&[], &json!({})).await);
     assert_eq!(missing["field"], "guestId", "{missing}");
     assert!(
         missing["detail"]
@@ -404,14 +405,14 @@ async fn what_cannot_be_read_names_the_field_and_creates_nothing() {
             .starts_with("the member guestId is missing"),
         "{missing}"
     );
-    assert_eq!(world.sim.state().contacts, 0);
+    assert_eq!(test_service.sim.state().contacts, 0);
 }
 
 #[tokio::test]
-async fn a_problem_says_what_to_write_and_gives_a_cause_beyond_its_detail() {
-    let world = World::new().await;
+async fn problem_has_a_fix_and_a_cause_distinct_from_its_detail() {
+    let test_service = TestService::new().await;
     let number = json(
-        &world
+        &test_service
             .create(&[], &json!({"guestId": "ann", "attributes": {"tier": 5}}))
             .await,
     );
@@ -420,13 +421,13 @@ async fn a_problem_says_what_to_write_and_gives_a_cause_beyond_its_detail() {
         (&json!("attributes.tier"), &json!("write \"5\"")),
         "{number}"
     );
-    let authorization = bearer(world.key(Scope::SessionsWrite));
+    let authorization = bearer(test_service.key(Scope::SessionsWrite));
     let headers = [
         ("authorization", authorization.as_str()),
         ("content-type", "application/json"),
     ];
     let cut = json(
-        &world
+        &test_service
             .send(
                 http::Method::POST,
                 "/v1/sessions",
@@ -441,7 +442,7 @@ async fn a_problem_says_what_to_write_and_gives_a_cause_beyond_its_detail() {
         "the text as a whole breaks off: {cut}"
     );
     let reserved = json(
-        &world
+        &test_service
             .create(&[], &json!({"guestId": "ann", "attributes": {"exp": "1"}}))
             .await,
     );
@@ -451,9 +452,13 @@ async fn a_problem_says_what_to_write_and_gives_a_cause_beyond_its_detail() {
         "{detail}"
     );
 
-    let unauthorized = json(&world.send(http::Method::GET, "/v1/sessions", &[], "").await);
+    let unauthorized = json(
+        &test_service
+            .send(http::Method::GET, "/v1/sessions", &[], "")
+            .await,
+    );
     let forbidden = json(
-        &world
+        &test_service
             .post(
                 "/v1/sessions",
                 Scope::SessionsRead,
@@ -462,19 +467,19 @@ async fn a_problem_says_what_to_write_and_gives_a_cause_beyond_its_detail() {
             )
             .await,
     );
-    let nothing = json(&world.get("/v1/nothing").await);
+    let nothing = json(&test_service.get("/v1/nothing").await);
     let method = json(
-        &world
+        &test_service
             .send(http::Method::DELETE, "/v1/sessions", &headers, "")
             .await,
     );
     let media = json(
-        &world
+        &test_service
             .send(http::Method::POST, "/v1/sessions", &headers[..1], "{}")
             .await,
     );
     let queue = json(
-        &world
+        &test_service
             .create(&[], &json!({"guestId": "ann", "queueId": "sales"}))
             .await,
     );
@@ -499,15 +504,15 @@ async fn a_problem_says_what_to_write_and_gives_a_cause_beyond_its_detail() {
 
 #[tokio::test]
 async fn sessions_are_listed_page_by_page_newest_first() {
-    let world = World::new().await;
+    let test_service = TestService::new().await;
     for guest in 0..7 {
-        world
+        test_service
             .create(&[], &json!({"guestId": format!("guest-{guest}")}))
             .await;
     }
     let (mut seen, mut path) = (Vec::new(), "/v1/sessions?limit=3".to_owned());
     loop {
-        let page = json(&world.get(&path).await);
+        let page = json(&test_service.get(&path).await);
         seen.extend(
             page["sessions"]
                 .as_array()
@@ -528,13 +533,13 @@ async fn sessions_are_listed_page_by_page_newest_first() {
             .collect::<Vec<_>>()
     );
     let of_queue = json(
-        &world
+        &test_service
             .get(&format!("/v1/sessions?queueId={SALES}&guestId=guest-3"))
             .await,
     );
     assert_eq!(of_queue["sessions"].as_array().unwrap().len(), 1);
     let none = json(
-        &world
+        &test_service
             .get("/v1/sessions?queueId=00000000-0000-4000-8000-000000000009")
             .await,
     );
@@ -546,7 +551,7 @@ async fn sessions_are_listed_page_by_page_newest_first() {
         ("cursor=x", "cursor"),
         ("guestid=x", "guestid"),
     ] {
-        let refused = world.get(&format!("/v1/sessions?{query}")).await;
+        let refused = test_service.get(&format!("/v1/sessions?{query}")).await;
         assert_eq!(
             (refused.status.as_u16(), json(&refused)["field"].as_str()),
             (400, Some(field)),
@@ -556,10 +561,10 @@ async fn sessions_are_listed_page_by_page_newest_first() {
 }
 
 #[tokio::test]
-async fn a_token_is_verified_for_those_who_have_no_library() {
-    let world = World::new().await;
+async fn token_verify_endpoint_returns_validity_and_claims() {
+    let test_service = TestService::new().await;
     let session = json(
-        &world
+        &test_service
             .create(
                 &[],
                 &json!({"guestId": "ann", "attributes": {"tier": "gold"}}),
@@ -568,7 +573,7 @@ async fn a_token_is_verified_for_those_who_have_no_library() {
     );
     let verify = async |token: &str| {
         json(
-            &world
+            &test_service
                 .post(
                     "/v1/tokens:verify",
                     Scope::TokensVerify,

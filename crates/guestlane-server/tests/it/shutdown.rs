@@ -5,21 +5,21 @@ use std::time::Duration;
 use http::Method;
 use serde_json::json;
 
-use crate::harness::{World, json, settings};
+use crate::harness::{TestService, json, settings};
 
 #[tokio::test]
-async fn what_was_begun_is_finished_before_the_service_ends() {
-    let mut world = World::with(
+async fn accepted_sessions_complete_before_shutdown() {
+    let mut test_service = TestService::with(
         |platform| platform.latency = Duration::from_millis(300),
         settings(),
     )
     .await;
-    let accepted = world
+    let accepted = test_service
         .create(&[("prefer", "respond-async")], &json!({"guestId": "ann"}))
         .await;
     assert_eq!(accepted.status, 202);
-    world.ended().await;
-    let sessions = world
+    test_service.shut_down().await;
+    let sessions = test_service
         .engine
         .store()
         .sessions(guestlane_store::SessionFilter {
@@ -32,51 +32,60 @@ async fn what_was_begun_is_finished_before_the_service_ends() {
         sessions.sessions[0].state,
         guestlane_core::session::SessionState::Open
     );
-    world.assert_each_guest_once(1);
+    test_service.assert_each_guest_once(1);
 }
 
 #[tokio::test]
-async fn who_was_waiting_is_answered_and_who_comes_later_is_not_taken() {
-    let mut world = World::with(
+async fn shutdown_completes_request_in_flight_and_refuses_connections() {
+    let mut test_service = TestService::with(
         |platform| platform.latency = Duration::from_millis(300),
         settings(),
     )
     .await;
     assert_eq!(
-        world.send(Method::GET, "/readyz", &[], "").await.status,
+        test_service
+            .send(Method::GET, "/readyz", &[], "")
+            .await
+            .status,
         200
     );
-    let wish = json!({"guestId": "ann"});
-    let (answer, ()) = tokio::join!(world.create(&[], &wish), async {
-        world
-            .until(async |world| world.engine.store().unfinished().await.unwrap() == 1)
+    let request = json!({"guestId": "ann"});
+    let (answer, ()) = tokio::join!(test_service.create(&[], &request), async {
+        test_service
+            .until(async |test_service| {
+                test_service.engine.store().unfinished().await.unwrap() == 1
+            })
             .await;
-        world.end();
+        test_service.start_shutdown();
     });
     assert_eq!(answer.status, 201);
-    world.ended().await;
-    let host = world.address.strip_prefix("http://").unwrap();
+    test_service.shut_down().await;
+    let host = test_service.address.strip_prefix("http://").unwrap();
     assert!(
         tokio::net::TcpStream::connect(host).await.is_err(),
         "nobody listens any more"
     );
-    world.assert_each_guest_once(1);
+    test_service.assert_each_guest_once(1);
 }
 
 #[tokio::test]
-async fn more_than_can_be_served_soon_is_sent_back_at_once_and_nobody_is_lost() {
+async fn overload_gets_429_and_accepted_sessions_are_created_once() {
     let mut settings = settings();
     settings.max_sessions = 4;
-    let world = World::with(
+    let test_service = TestService::with(
         |platform| platform.latency = Duration::from_millis(100),
         settings,
     )
     .await;
-    let wishes: Vec<_> = (0..40)
+    let requests: Vec<_> = (0..40)
         .map(|guest| json!({"guestId": format!("guest-{guest}")}))
         .collect();
-    let answers =
-        futures_util::future::join_all(wishes.iter().map(|wish| world.create(&[], wish))).await;
+    let answers = futures_util::future::join_all(
+        requests
+            .iter()
+            .map(|request| test_service.create(&[], request)),
+    )
+    .await;
     let (taken, refused): (Vec<_>, Vec<_>) =
         answers.iter().partition(|answer| answer.status == 201);
     assert!(
@@ -95,5 +104,5 @@ async fn more_than_can_be_served_soon_is_sent_back_at_once_and_nobody_is_lost() 
             "under which to ask again"
         );
     }
-    world.assert_each_guest_once(taken.len() as u64);
+    test_service.assert_each_guest_once(taken.len() as u64);
 }

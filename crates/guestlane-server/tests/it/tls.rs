@@ -15,7 +15,7 @@ use guestlane_server::{
 use http::Request;
 use http_body_util::Full;
 
-use crate::harness::{World, settings};
+use crate::harness::{TestService, settings};
 
 /// Creates a self-signed certificate for 127.0.0.1.
 fn certificate(directory: &Path, name: &str) -> (TlsFiles, String) {
@@ -50,15 +50,15 @@ async fn reaches(address: &str, pem: &str) -> bool {
 }
 
 #[tokio::test]
-async fn a_certificate_is_replaced_while_the_service_runs() {
+async fn certificate_is_reloaded_and_invalid_file_keeps_the_old_one() {
     let directory = tempfile::tempdir().unwrap();
     let (files, first) = certificate(directory.path(), "first");
     let (second_files, second) = certificate(directory.path(), "second");
     // The harness provides the engine.
-    let world = World::new().await;
+    let test_service = TestService::new().await;
     let mut settings = settings();
     settings.tls = Some(files.clone());
-    let service = Service::open(world.engine.clone(), &settings, None)
+    let service = Service::open(test_service.engine.clone(), &settings, None)
         .await
         .unwrap();
     let listening = Server::bind(service, &settings).await.unwrap();
@@ -82,7 +82,7 @@ async fn a_certificate_is_replaced_while_the_service_runs() {
 
     std::fs::write(&files.cert, format!("{}{chain}", chain.trim_end())).unwrap();
     let refused = Server::bind(
-        Service::open(world.engine.clone(), &settings, None)
+        Service::open(test_service.engine.clone(), &settings, None)
             .await
             .unwrap(),
         &settings,
@@ -109,7 +109,7 @@ async fn a_certificate_is_replaced_while_the_service_runs() {
 /// The result of `openssl req -x509`: a server certificate that is also a certificate authority
 /// (CA:TRUE).
 #[tokio::test]
-async fn a_certificate_that_is_its_own_authority_is_believed_alone() {
+async fn self_signed_ca_certificate_authenticates_only_itself() {
     let directory = tempfile::tempdir().unwrap();
     let own_authority = |name: &str| {
         let key = rcgen::KeyPair::generate().unwrap();
@@ -126,10 +126,10 @@ async fn a_certificate_that_is_its_own_authority_is_believed_alone() {
     };
     let ((files, own), (other_files, another)) = (own_authority("own"), own_authority("another"));
     // The harness provides the engine.
-    let world = World::new().await;
+    let test_service = TestService::new().await;
     let mut settings = settings();
     settings.tls = Some(files.clone());
-    let service = Service::open(world.engine.clone(), &settings, None)
+    let service = Service::open(test_service.engine.clone(), &settings, None)
         .await
         .unwrap();
     let listening = Server::bind(Arc::clone(&service), &settings).await.unwrap();
@@ -184,16 +184,16 @@ async fn bind(engine: &std::sync::Arc<SessionEngine>, listen: &str) -> Result<Se
 }
 
 #[tokio::test]
-async fn beyond_this_machine_only_with_a_key_and_with_tls() {
-    let world = World::new().await;
-    let store = world.engine.store();
+async fn non_loopback_listener_requires_an_api_key_and_tls() {
+    let test_service = TestService::new().await;
+    let store = test_service.engine.store();
     for key in store.api_keys().await.unwrap() {
         store
-            .revoke_api_key(key.id, world.engine.clock().now())
+            .revoke_api_key(key.id, test_service.engine.clock().now())
             .await
             .unwrap();
     }
-    let refused = bind(&world.engine, "0.0.0.0:0")
+    let refused = bind(&test_service.engine, "0.0.0.0:0")
         .await
         .unwrap_err()
         .to_string();
@@ -201,7 +201,7 @@ async fn beyond_this_machine_only_with_a_key_and_with_tls() {
         refused.contains("no valid API key") && refused.contains("guestlane api-keys create"),
         "{refused}"
     );
-    assert!(bind(&world.engine, "127.0.0.1:0").await.is_ok());
+    assert!(bind(&test_service.engine, "127.0.0.1:0").await.is_ok());
 
     let read = |pairs: &[(&str, &str)]| {
         let mut settings = Settings::default();

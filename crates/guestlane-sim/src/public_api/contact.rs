@@ -333,7 +333,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_telephone_number_has_one_normal_form() {
+    fn phone_number_is_normalized_to_e164() {
         for (display, number) in [
             ("+31 20 555 0100", Some("+31205550100")),
             ("(+44)121.555.5251", Some("+441215555251")),

@@ -14,7 +14,7 @@ fn last_body(client: &Client) -> String {
 }
 
 #[tokio::test]
-async fn a_clock_that_is_moved_too_far_is_refused_and_the_simulator_goes_on() {
+async fn excessive_clock_advance_is_refused_and_simulator_stays_up() {
     let client = Client::new(|_| {}).await;
     let advance = async |seconds: u64| {
         client
@@ -38,7 +38,7 @@ async fn a_clock_that_is_moved_too_far_is_refused_and_the_simulator_goes_on() {
 }
 
 #[tokio::test]
-async fn credentials_are_not_shown_on_any_route_and_the_scheme_is() {
+async fn journal_masks_credentials_and_keeps_the_auth_scheme() {
     let client = Client::new(|_| {}).await;
     for path in [
         "/api/v2/tokens/me",
@@ -66,7 +66,7 @@ async fn credentials_are_not_shown_on_any_route_and_the_scheme_is() {
 }
 
 #[tokio::test]
-async fn a_client_secret_is_not_shown_however_it_is_written() {
+async fn journal_masks_client_secret_in_every_encoding() {
     let client = Client::new(|_| {}).await;
     for path in ["/oauth/token", "/api/v2/oauth/token", "/login/oauth/token"] {
         for body in [
@@ -111,7 +111,7 @@ async fn a_client_secret_is_not_shown_however_it_is_written() {
 }
 
 #[tokio::test]
-async fn secrets_of_guests_are_not_shown() {
+async fn journal_masks_guest_tokens_and_codes() {
     let client = Client::new(|_| {}).await;
     let secrets = json!({
         "deploymentId": "d", "refreshToken": "hush", "jwt": "hush",
@@ -154,7 +154,7 @@ async fn secrets_of_guests_are_not_shown() {
 }
 
 #[tokio::test]
-async fn of_a_long_body_the_beginning_is_kept_and_the_journal_stays_small() {
+async fn journal_truncates_long_bodies_and_stays_bounded() {
     let client = Client::new(|_| {}).await;
     client
         .send("POST", "/crm/events", &[], &"é".repeat(300_000))

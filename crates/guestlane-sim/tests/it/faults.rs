@@ -21,7 +21,7 @@ async fn with_faults(specs: &[&str]) -> (Client, String) {
 }
 
 #[tokio::test]
-async fn a_lost_answer_is_lost_after_the_work_was_done() {
+async fn lost_response_fault_applies_the_request_first() {
     let (client, bearer) = with_faults(&["contact:answer-lost:first=1"]).await;
     let body = client.new_contact("ann");
     let headers = [
@@ -51,7 +51,7 @@ async fn a_lost_answer_is_lost_after_the_work_was_done() {
 }
 
 #[tokio::test]
-async fn a_500_a_429_and_a_reset_do_nothing() {
+async fn faults_500_429_and_reset_do_not_apply_the_request() {
     let (client, bearer) = with_faults(&[
         "contact:500:nth=1",
         "contact:429:nth=2,retry-after=7",
@@ -76,9 +76,9 @@ async fn a_500_a_429_and_a_reset_do_nothing() {
 }
 
 #[tokio::test]
-async fn the_crm_answers_204_once_and_knows_an_event_again() {
+async fn webhook_receiver_returns_204_and_detects_repeated_events() {
     let (client, _) = with_faults(&["crm:redirect:nth=1"]).await;
-    let tell = async || {
+    let deliver = async || {
         client
             .send(
                 "POST",
@@ -89,8 +89,8 @@ async fn the_crm_answers_204_once_and_knows_an_event_again() {
             .await
             .0
     };
-    assert_eq!(tell().await, 302);
-    assert_eq!((tell().await, tell().await), (204, 204));
+    assert_eq!(deliver().await, 302);
+    assert_eq!((deliver().await, deliver().await), (204, 204));
     let crm = client.sim.state().crm;
     assert_eq!((crm.events, crm.repeated, crm.unchecked), (1, 1, 2));
     assert_eq!(
@@ -101,7 +101,7 @@ async fn the_crm_answers_204_once_and_knows_an_event_again() {
 }
 
 #[tokio::test]
-async fn a_bad_fault_is_refused_and_the_old_ones_stay() {
+async fn invalid_fault_is_refused_and_previous_faults_stay() {
     let (client, _) = with_faults(&["any:500"]).await;
     let (status, body) = client
         .send("PUT", "/_sim/faults", &[], r#"{"faults":["any:boom"]}"#)
@@ -121,7 +121,7 @@ async fn a_bad_fault_is_refused_and_the_old_ones_stay() {
 
 /// The description of each fault says whether the work is done. A client must never get this wrong.
 #[tokio::test]
-async fn each_fault_does_the_work_or_does_not_as_its_name_says() {
+async fn each_fault_takes_effect_exactly_as_documented() {
     for kind in FaultKind::ALL {
         let done = kind.about().starts_with("the request takes effect");
         let route = if *kind == FaultKind::Stale {
@@ -179,7 +179,7 @@ async fn each_fault_does_the_work_or_does_not_as_its_name_says() {
 }
 
 #[tokio::test]
-async fn the_same_seed_gives_the_same_run_and_another_one_another() {
+async fn fault_sequence_is_determined_by_the_seed() {
     let run = async |seed: u64| {
         let (client, bearer) = with_faults(&[]).await;
         let body = json!({"faults": ["queue:404:p=0.3"], "seed": seed}).to_string();
@@ -204,7 +204,7 @@ async fn the_same_seed_gives_the_same_run_and_another_one_another() {
 }
 
 #[tokio::test]
-async fn a_queue_that_a_stale_read_does_not_see_is_there_at_the_next() {
+async fn stale_queue_read_returns_404_once() {
     let (client, bearer) = with_faults(&["queue:stale:nth=1"]).await;
     let path = "/api/v2/routing/queues/5e0c0000-0000-4000-8000-000000000001";
     assert_eq!(
@@ -224,7 +224,7 @@ async fn a_queue_that_a_stale_read_does_not_see_is_there_at_the_next() {
 }
 
 #[test]
-fn the_documentation_tells_of_every_fault() {
+fn documentation_lists_every_fault_kind() {
     let documentation = include_str!("../../../../docs/simulator.md");
     for kind in FaultKind::ALL {
         let row = format!("| `{}` | {} |", kind.name(), kind.about());

@@ -26,7 +26,7 @@ async fn put(client: &Client, answer: &Value, with_headers: bool, body: &str) ->
 }
 
 #[tokio::test]
-async fn a_file_goes_up_is_sent_and_comes_down() {
+async fn attachment_is_uploaded_sent_and_downloaded() {
     let client = Client::new(|_| {}).await;
     let mut guest = client.guest("t").await;
     let answer = guest
@@ -80,7 +80,7 @@ async fn a_file_goes_up_is_sent_and_comes_down() {
 }
 
 #[tokio::test]
-async fn a_file_that_was_not_sent_can_be_dropped() {
+async fn unsent_attachment_can_be_deleted() {
     let client = Client::new(|_| {}).await;
     let mut guest = client.guest("t").await;
     let answer = guest
@@ -104,7 +104,7 @@ async fn a_file_that_was_not_sent_can_be_dropped() {
 }
 
 #[tokio::test]
-async fn two_sessions_may_give_a_file_the_same_id() {
+async fn attachment_ids_are_scoped_to_their_session() {
     let client = Client::new(|_| {}).await;
     let (mut ann, mut bob) = (client.guest("ann").await, client.guest("bob").await);
     let anns = ann
@@ -130,7 +130,7 @@ async fn two_sessions_may_give_a_file_the_same_id() {
 }
 
 #[tokio::test]
-async fn an_address_is_for_putting_or_for_getting_and_several_are_good_at_once() {
+async fn presigned_urls_are_bound_to_one_method_and_attachment() {
     let client = Client::new(|_| {}).await;
     let mut guest = client.guest("t").await;
     let path = |url: &Value| {
@@ -175,7 +175,7 @@ async fn an_address_is_for_putting_or_for_getting_and_several_are_good_at_once()
 }
 
 #[tokio::test]
-async fn a_file_needs_a_size_and_without_an_id_it_is_given_one() {
+async fn attachment_requires_a_size_and_gets_an_id_if_missing() {
     let client = Client::new(|_| {}).await;
     let mut guest = client.guest("t").await;
     let without = |field: &str| {
@@ -198,7 +198,7 @@ async fn a_file_needs_a_size_and_without_an_id_it_is_given_one() {
 }
 
 #[tokio::test]
-async fn a_file_is_refused_before_and_after_it_goes_up() {
+async fn attachment_is_validated_before_and_after_upload() {
     let client = Client::new(|_| {}).await;
     let mut guest = client.guest("t").await;
     for (name, kind, size, code) in [
@@ -253,7 +253,7 @@ async fn sign_in(guest: &mut Guest, jwt: &Value) -> Value {
 }
 
 #[tokio::test]
-async fn a_guest_signs_in_is_refreshed_and_signs_out() {
+async fn guest_sign_in_can_be_refreshed_and_revoked() {
     let client = Client::new(|_| {}).await;
     assert_eq!(exchange(&client, "bad-code").await.0, 401);
     assert_eq!(exchange(&client, "").await.0, 400);
@@ -271,9 +271,9 @@ async fn a_guest_signs_in_is_refreshed_and_signs_out() {
         !journal.contains(tokens["jwt"].as_str().unwrap()),
         "the JWT is a secret"
     );
-    let mut elsewhere = client.socket("u").await;
+    let mut another = client.socket("u").await;
     assert_eq!(
-        sign_in(&mut elsewhere, &tokens["jwt"]).await["body"]["clearedExistingSession"],
+        sign_in(&mut another, &tokens["jwt"]).await["body"]["clearedExistingSession"],
         true
     );
     assert_eq!(guest.next().await["body"]["reason"], "signedIn");
@@ -299,7 +299,7 @@ async fn a_guest_signs_in_is_refreshed_and_signs_out() {
             .0,
         204
     );
-    assert_eq!(elsewhere.next().await["class"], "LogoutEvent");
+    assert_eq!(another.next().await["class"], "LogoutEvent");
     assert_eq!(
         client
             .send("DELETE", revoke, &[("authorization", &bearer)], "")
@@ -311,7 +311,7 @@ async fn a_guest_signs_in_is_refreshed_and_signs_out() {
 }
 
 #[tokio::test]
-async fn a_session_is_stepped_up() {
+async fn session_upgrade_on_sign_in_follows_the_deployment_option() {
     let client = Client::new(|_| {}).await;
     let jwt = exchange(&client, "ann").await.1["jwt"].clone();
     let mut other = client.guest("t").await;
@@ -331,7 +331,7 @@ async fn a_session_is_stepped_up() {
 }
 
 #[tokio::test]
-async fn what_is_asked_without_a_session_and_what_nobody_knows_is_answered() {
+async fn auxiliary_frame_actions_return_their_documented_responses() {
     let client = Client::new(|_| {}).await;
     let mut guest = client.socket("t").await;
     let limits = guest
@@ -353,7 +353,7 @@ async fn what_is_asked_without_a_session_and_what_nobody_knows_is_answered() {
 }
 
 #[tokio::test]
-async fn a_code_is_redeemed_once() {
+async fn authorization_code_is_redeemed_once() {
     let client = Client::new(|_| {}).await;
     assert_eq!(exchange(&client, "ann.1").await.0, 200);
     assert_eq!(exchange(&client, "ann.1").await.0, 401);
@@ -361,7 +361,7 @@ async fn a_code_is_redeemed_once() {
 }
 
 #[tokio::test]
-async fn a_token_that_belongs_to_a_guest_does_not_take_another() {
+async fn session_of_one_guest_rejects_sign_in_of_another() {
     let client = Client::new(|_| {}).await;
     let (ann, bob) = (
         exchange(&client, "ann").await.1,
@@ -382,7 +382,7 @@ async fn a_token_that_belongs_to_a_guest_does_not_take_another() {
 }
 
 #[tokio::test]
-async fn who_signed_out_speaks_for_no_session_until_configured_again() {
+async fn signed_out_session_rejects_messages_until_next_sign_in() {
     let client = Client::new(|_| {}).await;
     let tokens = exchange(&client, "ann.1").await.1;
     let mut guest = client.socket("t").await;
@@ -405,7 +405,7 @@ async fn who_signed_out_speaks_for_no_session_until_configured_again() {
 }
 
 #[tokio::test]
-async fn that_a_guest_signed_in_is_told_and_a_new_sign_in_ends_what_was_before() {
+async fn sign_in_marks_messages_and_second_sign_in_ends_conversation() {
     let client = Client::new(|_| {}).await;
     let bearer = client.sign_in().await;
     let jwt = exchange(&client, "ann").await.1["jwt"].clone();
@@ -442,9 +442,9 @@ async fn that_a_guest_signed_in_is_told_and_a_new_sign_in_ends_what_was_before()
     );
     assert_eq!(read().await["participants"][0]["authenticated"], true);
     assert_eq!(client.sim.state().queues.values().sum::<u64>(), 1);
-    let mut elsewhere = client.socket("u").await;
+    let mut another = client.socket("u").await;
     assert_eq!(
-        sign_in(&mut elsewhere, &jwt).await["body"]["clearedExistingSession"],
+        sign_in(&mut another, &jwt).await["body"]["clearedExistingSession"],
         true
     );
     assert_eq!(

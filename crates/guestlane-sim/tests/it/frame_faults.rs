@@ -43,7 +43,7 @@ async fn outcome(client: &Client, guest: &mut Guest, kind: FaultKind) -> Option<
 /// The description of each fault on a frame says whether the work is done. A client must never get
 /// this wrong.
 #[tokio::test]
-async fn each_fault_of_a_frame_does_the_work_or_does_not_as_its_name_says() {
+async fn each_frame_fault_takes_effect_exactly_as_documented() {
     for kind in FaultKind::ALL
         .iter()
         .filter(|kind| **kind != FaultKind::Stale)
@@ -104,7 +104,7 @@ async fn each_fault_of_a_frame_does_the_work_or_does_not_as_its_name_says() {
 }
 
 #[tokio::test]
-async fn each_fault_of_an_upgrade_leaves_no_socket_but_a_slow_one() {
+async fn only_slow_revoked_and_skewed_upgrades_open_a_socket() {
     for kind in FaultKind::ALL
         .iter()
         .filter(|kind| **kind != FaultKind::Stale)
@@ -112,7 +112,7 @@ async fn each_fault_of_an_upgrade_leaves_no_socket_but_a_slow_one() {
         let name = kind.name();
         let client = with_fault(&format!("socket:{name}:nth=1")).await;
         let opened = tokio::select! {
-            opened = client.may_open("t") => Some(opened),
+            opened = client.try_open("t") => Some(opened),
             () = meanwhile(&client, *kind) => None,
         };
         assert_eq!(opened.is_none(), name.starts_with("hang"), "{name}");
@@ -132,7 +132,7 @@ async fn each_fault_of_an_upgrade_leaves_no_socket_but_a_slow_one() {
 }
 
 #[tokio::test]
-async fn a_stale_read_sees_nothing_and_the_next_one_sees() {
+async fn stale_read_misses_details_and_history_once() {
     let client = with_fault("details:stale:nth=1").await;
     let bearer = client.sign_in().await;
     let mut guest = client.guest("t").await;
@@ -177,7 +177,7 @@ async fn a_stale_read_sees_nothing_and_the_next_one_sees() {
 }
 
 #[tokio::test]
-async fn a_configure_whose_answer_is_lost_began_the_session() {
+async fn lost_configure_response_still_starts_the_session() {
     let client = with_fault("configure:answer-lost:nth=1").await;
     let mut guest = client.socket("t").await;
     guest

@@ -59,7 +59,7 @@ impl Client {
     }
 
     /// Opens a WebSocket, or returns `None` if the upgrade fails.
-    pub(crate) async fn may_open(&self, token: &str) -> Option<Guest> {
+    pub(crate) async fn try_open(&self, token: &str) -> Option<Guest> {
         let base = self.sim.base_url();
         let stream = TcpStream::connect(base.strip_prefix("http://").unwrap())
             .await
@@ -84,12 +84,12 @@ impl Client {
 
 impl Guest {
     /// Sends a text message unchanged.
-    pub(crate) async fn say(&mut self, text: String) {
+    pub(crate) async fn send_text(&mut self, text: String) {
         self.socket.send(Message::text(text)).await.unwrap();
     }
 
     /// Sends a binary message unchanged.
-    pub(crate) async fn say_binary(&mut self, bytes: Vec<u8>) {
+    pub(crate) async fn send_binary(&mut self, bytes: Vec<u8>) {
         self.socket.send(Message::binary(bytes)).await.unwrap();
     }
 
@@ -109,7 +109,7 @@ impl Guest {
         fields["action"] = json!(action);
         fields["token"] = json!(self.token);
         fields["tracingId"] = json!("t");
-        self.say(fields.to_string()).await;
+        self.send_text(fields.to_string()).await;
     }
 
     /// Returns the next text message, or `None` when the connection ends in any way.
@@ -172,7 +172,7 @@ impl Guest {
         .await
     }
 
-    pub(crate) async fn gone(&mut self) {
+    pub(crate) async fn disconnect(&mut self) {
         let _ = self.socket.get_mut().shutdown().await;
     }
 }

@@ -15,7 +15,7 @@ use crate::client::{Client, SALES};
 
 const CONTACTS: &str = "/api/v2/externalcontacts/contacts";
 const ENRICH: &str = "/api/v2/externalcontacts/contacts/enrich";
-const NOBODY: &str = "00000000-0000-4000-8000-000000000000";
+const UNKNOWN_ID: &str = "00000000-0000-4000-8000-000000000000";
 const SUPPORT: &str = "5e0c0000-0000-4000-8000-000000000002";
 
 impl Client {
@@ -42,7 +42,7 @@ fn upsert(guest: &str, contact: Value) -> Value {
 }
 
 #[tokio::test]
-async fn an_official_sign_in_needs_the_header_and_the_form() {
+async fn oauth_token_request_requires_basic_header_and_form() {
     let client = Client::new(|_| {}).await;
     let basic = |secret: &str| {
         format!(
@@ -103,7 +103,7 @@ async fn an_official_sign_in_needs_the_header_and_the_form() {
 }
 
 #[tokio::test]
-async fn the_briefs_routes_are_marked_and_the_official_ones_are_not() {
+async fn gateway_routes_are_marked_and_public_routes_are_not() {
     let client = Client::new(|_| {}).await;
     let bearer = client.sign_in().await;
     let marked = async |path: &str, body: &Value| {
@@ -133,7 +133,7 @@ async fn the_briefs_routes_are_marked_and_the_official_ones_are_not() {
 }
 
 #[tokio::test]
-async fn a_plain_create_needs_no_key_trims_and_makes_another_each_time() {
+async fn contact_create_trims_fields_and_is_not_idempotent() {
     let client = Client::new(|_| {}).await;
     let bearer = client.sign_in().await;
     let contact = json!({"firstName": " Ada ", "personalEmail": "ada@example.org", "cellPhone": {"display": "+31 20 555 0100"}});
@@ -143,7 +143,10 @@ async fn a_plain_create_needs_no_key_trims_and_makes_another_each_time() {
     let path = format!("{CONTACTS}/{}", made["id"].as_str().unwrap());
     assert_eq!(client.get(&bearer, &path).await, (200, made));
     assert_eq!(
-        client.get(&bearer, &format!("{CONTACTS}/{NOBODY}")).await.0,
+        client
+            .get(&bearer, &format!("{CONTACTS}/{UNKNOWN_ID}"))
+            .await
+            .0,
         404
     );
     assert_eq!(
@@ -174,7 +177,7 @@ async fn an_external_id_belongs_to_one_contact() {
 }
 
 #[tokio::test]
-async fn an_official_contact_is_checked_field_by_field() {
+async fn public_contact_is_validated_field_by_field() {
     let client = Client::new(|options| options.quota = None).await;
     let bearer = client.sign_in().await;
     let id = |source: &str, value: &str| json!({"externalSource": {"id": source}, "value": value});
@@ -192,7 +195,7 @@ async fn an_official_contact_is_checked_field_by_field() {
         json!({"externalSystemUrl": format!("https://example.org/{}", "x".repeat(1000))}),
         json!({"externalIds": (0..11).map(|n| id(&source, &n.to_string())).collect::<Vec<_>>()}),
         json!({"externalIds": [id(&source, &"x".repeat(256))]}),
-        json!({"externalIds": [id(NOBODY, "ann")]}),
+        json!({"externalIds": [id(UNKNOWN_ID, "ann")]}),
     ];
     for contact in bad {
         let (status, answer) = client.json(&bearer, "POST", CONTACTS, &contact).await;
@@ -211,7 +214,7 @@ async fn an_official_contact_is_checked_field_by_field() {
 }
 
 #[tokio::test]
-async fn an_upsert_inserts_once_and_updates_then() {
+async fn upsert_inserts_first_and_updates_afterwards() {
     let client = Client::new(|_| {}).await;
     let bearer = client.sign_in().await;
     let dry = format!("{ENRICH}?dryRun=true");
@@ -315,7 +318,7 @@ async fn an_upsert_inserts_once_and_updates_then() {
 }
 
 #[tokio::test]
-async fn an_upsert_that_finds_two_makes_one_of_them() {
+async fn upsert_matching_two_contacts_merges_them() {
     let client = Client::new(|_| {}).await;
     let bearer = client.sign_in().await;
     let first = client
@@ -352,10 +355,10 @@ async fn an_upsert_that_finds_two_makes_one_of_them() {
 }
 
 #[tokio::test]
-async fn a_permission_is_asked_for_before_anything_is_looked_for() {
+async fn permission_is_checked_before_resource_lookup() {
     let client = Client::new(|options| options.clients[0].scopes.clear()).await;
     let bearer = client.sign_in().await;
-    let (conversation, participant) = (NOBODY, NOBODY);
+    let (conversation, participant) = (UNKNOWN_ID, UNKNOWN_ID);
     let calls = [
         (
             "GET",
@@ -369,19 +372,19 @@ async fn a_permission_is_asked_for_before_anything_is_looked_for() {
         ),
         (
             "GET",
-            format!("{CONTACTS}/{NOBODY}"),
+            format!("{CONTACTS}/{UNKNOWN_ID}"),
             "externalContacts:contact:view",
         ),
         ("POST", ENRICH.to_owned(), "externalContacts:contact:enrich"),
         ("POST", CONTACTS.to_owned(), "externalContacts:contact:add"),
         (
             "PUT",
-            format!("/api/v2/externalcontacts/conversations/{NOBODY}"),
+            format!("/api/v2/externalcontacts/conversations/{UNKNOWN_ID}"),
             "externalContacts:conversation:associate",
         ),
         (
             "POST",
-            format!("/api/v2/conversations/messages/{NOBODY}/inbound/open/message"),
+            format!("/api/v2/conversations/messages/{UNKNOWN_ID}/inbound/open/message"),
             "conversation:message:receive",
         ),
         (
@@ -417,7 +420,7 @@ async fn a_permission_is_asked_for_before_anything_is_looked_for() {
 }
 
 #[tokio::test]
-async fn one_guest_is_one_guest_on_all_surfaces_and_a_contact_is_linked() {
+async fn guest_is_counted_once_across_surfaces_and_contact_is_linked() {
     let client = Client::new(|options| options.link_delay = Duration::from_secs(1)).await;
     let bearer = client.sign_in().await;
     let contact = client
@@ -461,14 +464,14 @@ async fn one_guest_is_one_guest_on_all_surfaces_and_a_contact_is_linked() {
         "communicationId": shown["participants"][0]["messages"][0]["id"],
     });
     for (field, value, status) in [
-        ("conversationId", json!(NOBODY), 400),
+        ("conversationId", json!(UNKNOWN_ID), 400),
         ("mediaType", json!("message"), 400),
         (
             "communicationId",
             shown["participants"][0]["id"].clone(),
             400,
         ),
-        ("externalContactId", json!(NOBODY), 404),
+        ("externalContactId", json!(UNKNOWN_ID), 404),
     ] {
         let mut bad = good.clone();
         bad[field] = value;
@@ -513,7 +516,7 @@ async fn one_guest_is_one_guest_on_all_surfaces_and_a_contact_is_linked() {
 }
 
 #[tokio::test]
-async fn a_conversation_is_moved_once_by_who_waits_in_it() {
+async fn conversation_is_transferred_once_by_its_waiting_participant() {
     let client = Client::new(|_| {}).await;
     let bearer = client.sign_in().await;
     let echo = client.guest("t").await.text("Hello").await;
@@ -553,8 +556,8 @@ async fn a_conversation_is_moved_once_by_who_waits_in_it() {
         409,
         "the flow is over"
     );
-    assert_eq!(transfer(NOBODY, support.clone()).await, 404);
-    assert_eq!(transfer(&id(2), json!({"queueId": NOBODY})).await, 404);
+    assert_eq!(transfer(UNKNOWN_ID, support.clone()).await, 404);
+    assert_eq!(transfer(&id(2), json!({"queueId": UNKNOWN_ID})).await, 404);
     assert_eq!(transfer(&id(2), json!({"queueName": "Nowhere"})).await, 400);
     assert_eq!(transfer(&id(2), json!({})).await, 400);
     assert_eq!(transfer(&id(2), json!({"queueName": "Support"})).await, 202);
@@ -603,13 +606,13 @@ async fn a_conversation_is_moved_once_by_who_waits_in_it() {
             .0,
         202
     );
-    let nobodys = format!("{path}/participants/{NOBODY}/attributes");
+    let unknown_participant = format!("{path}/participants/{UNKNOWN_ID}/attributes");
     assert_eq!(
         client
             .json(
                 &bearer,
                 "PATCH",
-                &nobodys,
+                &unknown_participant,
                 &json!({"attributes": {"tier": "tin"}})
             )
             .await
@@ -628,7 +631,7 @@ async fn a_conversation_is_moved_once_by_who_waits_in_it() {
 }
 
 #[tokio::test]
-async fn after_a_transfer_an_agent_comes_again() {
+async fn transferred_conversation_gets_another_agent() {
     let client = Client::new(|_| {}).await;
     let bearer = client.sign_in().await;
     let echo = client.guest("t").await.text("Hello").await;
@@ -644,10 +647,17 @@ async fn after_a_transfer_an_agent_comes_again() {
         "/api/v2/conversations/{}",
         found["conversationId"].as_str().unwrap()
     );
-    let say = json!({"say": "Good morning", "conversationId": found["conversationId"]}).to_string();
+    let agent_message =
+        json!({"say": "Good morning", "conversationId": found["conversationId"]}).to_string();
     let waiting = |queue: &str| client.sim.state().queues[&queue.parse().unwrap()];
     for _ in 0..2 {
-        assert_eq!(client.send("POST", "/_sim/agent", &[], &say).await.0, 204);
+        assert_eq!(
+            client
+                .send("POST", "/_sim/agent", &[], &agent_message)
+                .await
+                .0,
+            204
+        );
     }
     let shown = client.get(&bearer, &path).await.1;
     assert_eq!(
@@ -668,7 +678,13 @@ async fn after_a_transfer_an_agent_comes_again() {
         202
     );
     assert_eq!((waiting(SALES), waiting(SUPPORT)), (0, 1));
-    assert_eq!(client.send("POST", "/_sim/agent", &[], &say).await.0, 204);
+    assert_eq!(
+        client
+            .send("POST", "/_sim/agent", &[], &agent_message)
+            .await
+            .0,
+        204
+    );
     assert_eq!((waiting(SALES), waiting(SUPPORT)), (0, 0));
     let shown = client.get(&bearer, &path).await.1;
     assert_eq!(
@@ -691,7 +707,7 @@ fn open_message(id: &str) -> Value {
 }
 
 #[tokio::test]
-async fn open_messages_of_one_sender_are_one_conversation() {
+async fn open_messages_of_one_sender_share_a_conversation() {
     let client = Client::new(|_| {}).await;
     let bearer = client.sign_in().await;
     let path = format!("/api/v2/conversations/messages/{INTEGRATION_ID}/inbound/open/message");
@@ -740,10 +756,10 @@ async fn open_messages_of_one_sender_are_one_conversation() {
         (&found["conversationId"], &found["providerMessageId"]),
         (&first["conversationId"], &json!("m1"))
     );
-    let elsewhere = format!("/api/v2/conversations/messages/{NOBODY}/inbound/open/message");
+    let another = format!("/api/v2/conversations/messages/{UNKNOWN_ID}/inbound/open/message");
     assert_eq!(
         client
-            .json(&bearer, "POST", &elsewhere, &open_message("m1"))
+            .json(&bearer, "POST", &another, &open_message("m1"))
             .await
             .0,
         404
@@ -769,7 +785,7 @@ async fn open_messages_of_one_sender_are_one_conversation() {
 }
 
 #[tokio::test]
-async fn prefetch_and_the_memory_of_message_ids_are_options() {
+async fn prefetch_and_message_deduplication_are_optional() {
     let client =
         Client::new(|options| (options.prefetch, options.dedupe_open_messages) = (false, true))
             .await;
@@ -791,7 +807,7 @@ async fn prefetch_and_the_memory_of_message_ids_are_options() {
 }
 
 #[tokio::test]
-async fn what_describes_the_organization_is_told() {
+async fn organization_configuration_resources_are_served() {
     let client = Client::new(|_| {}).await;
     let bearer = client.sign_in().await;
     let config = format!("/webdeployments/v1/deployments/{DEPLOYMENT_ID}/config.json");
@@ -836,7 +852,7 @@ async fn what_describes_the_organization_is_told() {
             200,
         ),
         (
-            format!("/api/v2/conversations/messaging/integrations/open/{NOBODY}"),
+            format!("/api/v2/conversations/messaging/integrations/open/{UNKNOWN_ID}"),
             404,
         ),
         (
@@ -844,7 +860,7 @@ async fn what_describes_the_organization_is_told() {
             200,
         ),
         (
-            format!("/api/v2/externalcontacts/externalsources/{NOBODY}"),
+            format!("/api/v2/externalcontacts/externalsources/{UNKNOWN_ID}"),
             404,
         ),
         (
@@ -873,7 +889,7 @@ async fn what_describes_the_organization_is_told() {
 }
 
 #[tokio::test]
-async fn a_header_that_nobody_knows_does_not_change_an_official_contact() {
+async fn idempotency_header_is_ignored_for_public_contacts() {
     let client = Client::new(|_| {}).await;
     let bearer = client.sign_in().await;
     let contact = json!({"firstName": "Ann"});
@@ -888,7 +904,7 @@ async fn a_header_that_nobody_knows_does_not_change_an_official_contact() {
 }
 
 #[tokio::test]
-async fn without_the_brief_its_operations_are_not_found_and_its_permissions_permit_nothing() {
+async fn disabled_gateway_routes_return_404_and_scopes_grant_nothing() {
     let client = Client::new(|options| {
         options.brief = false;
         options.clients[0].scopes = vec![SCOPE_CONTACTS.to_owned(), SCOPE_CONVERSATIONS.to_owned()];
@@ -911,20 +927,23 @@ async fn without_the_brief_its_operations_are_not_found_and_its_permissions_perm
             .await;
         format!("Bearer {}", body["access_token"].as_str().unwrap())
     };
-    let briefs = sign_in("sim-client:sim-client-secret").await;
+    let gateway_bearer = sign_in("sim-client:sim-client-secret").await;
     for path in ["/api/v2/oauth/token", "/api/v2/conversations/messaging"] {
         assert_eq!(
-            client.json(&briefs, "POST", path, &json!({})).await.0,
+            client
+                .json(&gateway_bearer, "POST", path, &json!({}))
+                .await
+                .0,
             404,
             "{path}"
         );
-        assert_eq!(client.get(&briefs, path).await.0, 404, "{path}");
+        assert_eq!(client.get(&gateway_bearer, path).await.0, 404, "{path}");
     }
     for path in [
         "/api/v2/routing/queues".to_owned(),
         format!("/api/v2/routing/queues/{SALES}"),
     ] {
-        let refused = client.get(&briefs, &path).await;
+        let refused = client.get(&gateway_bearer, &path).await;
         assert_eq!(
             (refused.0, &refused.1["code"]),
             (403, &json!("missing.any.permissions"))
@@ -932,18 +951,18 @@ async fn without_the_brief_its_operations_are_not_found_and_its_permissions_perm
     }
     assert_eq!(
         client
-            .contact(&briefs, "key", &client.new_contact("ann"))
+            .contact(&gateway_bearer, "key", &client.new_contact("ann"))
             .await
             .0,
         403
     );
-    let officials = sign_in("other:other").await;
+    let public_bearer = sign_in("other:other").await;
     assert_eq!(
-        client.get(&officials, "/api/v2/routing/queues").await.0,
+        client.get(&public_bearer, "/api/v2/routing/queues").await.0,
         200
     );
     let headers = [
-        ("authorization", officials.as_str()),
+        ("authorization", public_bearer.as_str()),
         ("content-type", "application/json"),
     ];
     let body = json!({"type": "webchat", "firstName": "Ann"}).to_string();
@@ -956,7 +975,7 @@ async fn without_the_brief_its_operations_are_not_found_and_its_permissions_perm
 }
 
 #[tokio::test]
-async fn contacts_that_say_nothing_of_a_guest_are_guests_of_their_own() {
+async fn contacts_without_guest_data_count_as_separate_guests() {
     let client = Client::new(|_| {}).await;
     let bearer = client.sign_in().await;
     for _ in 0..2 {

@@ -11,7 +11,7 @@ use crate::client::{Client, SALES};
 const FORM: [(&str, &str); 1] = [("content-type", "application/x-www-form-urlencoded")];
 
 #[tokio::test]
-async fn a_sign_in_needs_a_form_the_right_grant_and_a_known_client() {
+async fn token_request_requires_form_grant_and_known_client() {
     let client = Client::new(|_| {}).await;
     let sign_in = async |headers: &[(&str, &str)], form: &str| {
         let (status, body) = client
@@ -37,7 +37,7 @@ async fn a_sign_in_needs_a_form_the_right_grant_and_a_known_client() {
 }
 
 #[tokio::test]
-async fn an_access_token_must_be_there_known_unexpired_and_unrevoked() {
+async fn access_token_must_be_present_known_unexpired_and_unrevoked() {
     let client = Client::new(|options| options.token_life = Duration::from_secs(60)).await;
     let queue = format!("/api/v2/routing/queues/{SALES}");
     let get = async |bearer: Option<&str>| {
@@ -66,7 +66,7 @@ async fn an_access_token_must_be_there_known_unexpired_and_unrevoked() {
 }
 
 #[tokio::test]
-async fn a_missing_scope_is_named() {
+async fn missing_scope_is_named_in_the_403_response() {
     let client =
         Client::new(|options| options.clients[0].scopes = vec![SCOPE_CONTACTS.to_owned()]).await;
     let bearer = client.sign_in().await;
@@ -93,7 +93,7 @@ async fn a_missing_scope_is_named() {
 }
 
 #[tokio::test]
-async fn a_queue_is_there_or_not_found_or_no_id_at_all() {
+async fn queue_lookup_distinguishes_found_missing_and_invalid_ids() {
     let client = Client::new(|_| {}).await;
     let bearer = client.sign_in().await;
     let get = async |id: &str| {
@@ -115,7 +115,7 @@ async fn a_queue_is_there_or_not_found_or_no_id_at_all() {
 }
 
 #[tokio::test]
-async fn a_key_is_remembered_for_24_hours_with_its_answer_and_its_body() {
+async fn idempotency_key_is_remembered_for_24_hours() {
     let client = Client::new(|options| options.token_life = Duration::from_secs(48 * 3600)).await;
     let bearer = client.sign_in().await;
     let body = client.new_contact("ann");
@@ -152,7 +152,7 @@ async fn a_key_is_remembered_for_24_hours_with_its_answer_and_its_body() {
 }
 
 #[tokio::test]
-async fn a_key_is_needed_and_a_refusal_does_not_take_it() {
+async fn idempotency_key_is_required_and_not_consumed_by_a_rejection() {
     let client = Client::new(|_| {}).await;
     let bearer = client.sign_in().await;
     let (status, body) = client
@@ -175,7 +175,7 @@ async fn a_key_is_needed_and_a_refusal_does_not_take_it() {
 }
 
 #[tokio::test]
-async fn a_contact_is_checked_field_by_field() {
+async fn contact_is_validated_field_by_field() {
     let client = Client::new(|_| {}).await;
     let bearer = client.sign_in().await;
     let changed = |pointer: &str, value: Value| {
@@ -207,7 +207,7 @@ async fn a_contact_is_checked_field_by_field() {
 }
 
 #[tokio::test]
-async fn a_conversation_needs_a_contact_a_queue_and_a_target_that_agree() {
+async fn conversation_requires_matching_contact_queue_and_target() {
     let client = Client::new(|_| {}).await;
     let bearer = client.sign_in().await;
     let body = client.new_conversation("ann");
@@ -222,9 +222,9 @@ async fn a_conversation_needs_a_contact_a_queue_and_a_target_that_agree() {
             .0,
         200
     );
-    let mut elsewhere = body.clone();
-    elsewhere["routingData"]["queueId"] = json!("00000000-0000-4000-8000-000000000000");
-    assert_eq!(client.conversation(&bearer, "key", &elsewhere).await.0, 403);
+    let mut another = body.clone();
+    another["routingData"]["queueId"] = json!("00000000-0000-4000-8000-000000000000");
+    assert_eq!(client.conversation(&bearer, "key", &another).await.0, 403);
     let mut disagree = body.clone();
     disagree["customAttributes"]["routingTarget"] = json!("00000000-0000-4000-8000-000000000000");
     assert_eq!(client.conversation(&bearer, "key", &disagree).await.0, 400);
@@ -232,8 +232,7 @@ async fn a_conversation_needs_a_contact_a_queue_and_a_target_that_agree() {
 }
 
 #[tokio::test]
-async fn a_guest_token_is_rs256_unexpired_this_guests_and_once_keys_are_registered_of_one_of_them()
-{
+async fn guest_token_is_validated_and_verified_by_registered_keys() {
     let client = Client::new(|_| {}).await;
     let bearer = client.sign_in().await;
     let now = client.clock.now().unix_seconds();
@@ -290,7 +289,7 @@ async fn a_guest_token_is_rs256_unexpired_this_guests_and_once_keys_are_register
 }
 
 #[tokio::test]
-async fn the_quota_is_told_with_every_answer_and_kept() {
+async fn rate_limit_headers_are_sent_and_the_limit_is_enforced() {
     let client = Client::new(|options| options.quota = Some("3/s".parse::<Rate>().unwrap())).await;
     let bearer = client.sign_in().await;
     let queue = format!("/api/v2/routing/queues/{SALES}");
@@ -333,7 +332,7 @@ async fn the_quota_is_told_with_every_answer_and_kept() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_not_found() {
+async fn unknown_paths_get_404_and_wrong_methods_405() {
     let client = Client::new(|_| {}).await;
     for (method, path, status) in [
         ("GET", "/api/v2/users/me", 404),
@@ -346,7 +345,7 @@ async fn what_is_not_there_is_not_found() {
 }
 
 #[tokio::test]
-async fn an_answer_and_its_body_have_the_same_correlation_id_and_the_quota_is_told_with_faults() {
+async fn error_responses_have_correlation_id_and_rate_limit_headers() {
     let client =
         Client::new(|options| options.quota = Some("9/min".parse::<Rate>().unwrap())).await;
     let bearer = client.sign_in().await;
@@ -379,12 +378,12 @@ async fn an_answer_and_its_body_have_the_same_correlation_id_and_the_quota_is_to
             answer.headers["inin-correlation-id"],
             "00000000-0000-0000-0000-000000000000"
         );
-        let told = ["count", "allowed"].map(|name| {
+        let received = ["count", "allowed"].map(|name| {
             answer.headers[format!("inin-ratelimit-{name}")]
                 .to_str()
                 .unwrap()
         });
-        assert_eq!(told, [count, "9"], "{fault}");
+        assert_eq!(received, [count, "9"], "{fault}");
     }
     client
         .sim

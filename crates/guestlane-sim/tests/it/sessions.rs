@@ -21,7 +21,7 @@ async fn details(client: &Client, bearer: &str, message: &str) -> (u16, Value) {
 }
 
 #[tokio::test]
-async fn the_first_message_makes_a_conversation_in_the_queue_that_the_flow_reads() {
+async fn first_message_opens_a_conversation_in_the_routed_queue() {
     let client = Client::new(|_| {}).await;
     let bearer = client.sign_in().await;
     let mut guest = client.socket("secret-token").await;
@@ -109,7 +109,7 @@ async fn the_first_message_makes_a_conversation_in_the_queue_that_the_flow_reads
 }
 
 #[tokio::test]
-async fn a_flow_that_does_not_read_takes_the_first_queue() {
+async fn unusable_routing_target_falls_back_to_the_first_queue() {
     let client = Client::new(|options| options.flow = Flow::Ignores).await;
     assert_eq!(
         client
@@ -133,7 +133,7 @@ async fn a_flow_that_does_not_read_takes_the_first_queue() {
 }
 
 #[tokio::test]
-async fn details_are_there_after_a_delay_and_never_of_a_message_that_is_none() {
+async fn message_details_appear_after_a_delay_only_for_known_messages() {
     let client = Client::new(|options| options.details_delay = Duration::from_secs(2)).await;
     let bearer = client.sign_in().await;
     let echo = client.guest("t").await.text("Hello").await;
@@ -150,7 +150,7 @@ async fn details_are_there_after_a_delay_and_never_of_a_message_that_is_none() {
 }
 
 #[tokio::test]
-async fn a_join_makes_a_conversation_or_does_not() {
+async fn join_opens_a_conversation_only_if_configured() {
     let client = Client::new(|_| {}).await;
     let bearer = client.sign_in().await;
     let echo = client.guest("t").await.presence("Join").await;
@@ -177,7 +177,7 @@ async fn a_join_makes_a_conversation_or_does_not() {
 }
 
 #[tokio::test]
-async fn whose_a_conversation_is_may_be_told_late() {
+async fn conversation_is_attributed_when_the_guest_id_arrives_later() {
     let client = Client::new(|_| {}).await;
     for (token, guests) in [("a", 1), ("b", 1), ("c", 2)] {
         let mut guest = client.guest(token).await;
@@ -196,7 +196,7 @@ async fn whose_a_conversation_is_may_be_told_late() {
 }
 
 #[tokio::test]
-async fn the_same_token_is_the_same_session_and_another_is_another() {
+async fn session_token_identifies_one_guest_session() {
     let client = Client::new(|_| {}).await;
     let mut guest = client.socket("a").await;
     let new = guest.configure().await;
@@ -209,7 +209,7 @@ async fn the_same_token_is_the_same_session_and_another_is_another() {
         client.clock.now().unix_seconds() + 259_200
     );
     guest.text("Hello").await;
-    guest.gone().await;
+    guest.disconnect().await;
     let mut guest = client.socket("a").await;
     assert_eq!(guest.configure().await["body"]["newSession"], false);
     assert_eq!(guest.text("Hello again").await["code"], 200);
@@ -241,11 +241,11 @@ async fn a_fourth_connection_closes_the_oldest() {
 }
 
 #[tokio::test]
-async fn frames_are_refused_with_the_platforms_codes() {
+async fn invalid_frames_are_rejected_with_documented_codes() {
     let client = Client::new(|options| options.message_rate = 100).await;
     let mut guest = client.socket("t").await;
     let code = async |guest: &mut crate::guest::Guest, text: String| {
-        guest.say(text).await;
+        guest.send_text(text).await;
         let answer = guest.next().await;
         assert_eq!(
             (&answer["class"], &answer["type"]),
@@ -284,8 +284,8 @@ async fn frames_are_refused_with_the_platforms_codes() {
         .await,
         4007
     );
-    let elsewhere = json!({"action": "configureSession", "token": "t", "deploymentId": SALES});
-    assert_eq!(code(&mut guest, elsewhere.to_string()).await, 400);
+    let another = json!({"action": "configureSession", "token": "t", "deploymentId": SALES});
+    assert_eq!(code(&mut guest, another.to_string()).await, 400);
     guest.configure().await;
     assert_eq!(
         code(
@@ -314,13 +314,13 @@ async fn frames_are_refused_with_the_platforms_codes() {
     };
     assert_eq!(code(&mut guest, with(2048, "new")).await, 4013);
     assert_eq!(client.sim.state().conversations, 0);
-    guest.say(with(2048, "old")).await;
+    guest.send_text(with(2048, "old")).await;
     assert_eq!(guest.next().await["code"], 200, "the old place is ignored");
     assert_eq!(client.sim.state().conversations, 1);
 }
 
 #[tokio::test]
-async fn who_is_too_fast_is_told_how_long_to_wait() {
+async fn rate_limited_frames_get_429_with_retry_after() {
     let client = Client::new(|_| {}).await;
     let mut guest = client.guest("t").await;
     for _ in 0..2 {
@@ -381,16 +381,16 @@ async fn a_session_expires_after_its_last_message() {
         .send("POST", "/_sim/clock", &[], r#"{"advanceSeconds":900}"#)
         .await;
     assert_eq!(moved.0, 200);
-    let told = other.next().await;
+    let received = other.next().await;
     assert_eq!(
-        (&told["class"], &told["type"]),
+        (&received["class"], &received["type"]),
         (&json!("SessionExpiredEvent"), &json!("message"))
     );
     assert_eq!(client.sim.state().queues[&SALES.parse().unwrap()], 0);
 }
 
 #[tokio::test]
-async fn the_history_opens_to_a_jwt_of_one_minute_and_has_the_newest_first() {
+async fn history_requires_a_fresh_jwt_and_lists_newest_first() {
     let client = Client::new(|_| {}).await;
     let bearer = client.sign_in().await;
     let mut guest = client.guest("t").await;
@@ -420,16 +420,16 @@ async fn the_history_opens_to_a_jwt_of_one_minute_and_has_the_newest_first() {
         json!([])
     );
     assert_eq!(read(&bearer, "").await.1["code"], "bad.credentials");
-    let elsewhere = client
+    let another = client
         .send("GET", "/api/v2/tokens/me", &[("authorization", &jwt)], "")
         .await;
-    assert_eq!(elsewhere.0, 401, "it opens nothing else");
+    assert_eq!(another.0, 401, "it opens nothing else");
     client.clock.advance(Duration::from_secs(60));
     assert_eq!(read(&jwt, "").await.1["code"], "credentials.expired");
 }
 
 #[tokio::test]
-async fn an_agent_speaks_and_leaves_and_a_new_conversation_needs_a_closed_session() {
+async fn new_conversation_after_agent_disconnect_needs_closed_session() {
     let client = Client::new(|_| {}).await;
     let bearer = client.sign_in().await;
     let mut guest = client.guest("t").await;
@@ -448,11 +448,11 @@ async fn an_agent_speaks_and_leaves_and_a_new_conversation_needs_a_closed_sessio
         agent(json!({"say": "Good morning", "conversationId": conversation})).await,
         204
     );
-    let said = guest.next().await;
+    let pushed = guest.next().await;
     assert_eq!(
         (
-            &said["body"]["originatingEntity"],
-            &said["body"]["direction"]
+            &pushed["body"]["originatingEntity"],
+            &pushed["body"]["direction"]
         ),
         (&json!("Human"), &json!("Outbound"))
     );
@@ -492,7 +492,7 @@ async fn an_agent_speaks_and_leaves_and_a_new_conversation_needs_a_closed_sessio
 }
 
 #[tokio::test]
-async fn a_clear_ends_the_connection_and_the_next_one_begins_anew() {
+async fn clear_closes_the_connection_and_next_session_is_new() {
     let client = Client::new(|_| {}).await;
     let mut guest = client.guest("t").await;
     guest.text("Hello").await;
@@ -512,7 +512,7 @@ async fn a_clear_ends_the_connection_and_the_next_one_begins_anew() {
 }
 
 #[tokio::test]
-async fn pushes_may_overtake_answers() {
+async fn pushed_frames_may_overtake_responses() {
     let client = Client::new(|options| options.pushes_out_of_order = true).await;
     let mut guest = client.socket("t").await;
     assert_eq!(
@@ -532,7 +532,7 @@ async fn pushes_may_overtake_answers() {
 }
 
 #[tokio::test]
-async fn an_upgrade_is_refused_to_a_foreign_origin_and_an_unknown_deployment() {
+async fn upgrade_rejects_foreign_origin_and_unknown_deployment() {
     let client = Client::new(|options| {
         options.deployment.allow_all_domains = false;
         options.deployment.allowed_domains = vec!["example.org".to_owned()];
@@ -571,7 +571,7 @@ async fn an_upgrade_is_refused_to_a_foreign_origin_and_an_unknown_deployment() {
 }
 
 #[tokio::test]
-async fn a_message_of_unknown_form_is_refused_and_opens_nothing() {
+async fn malformed_messages_are_rejected_and_open_no_conversation() {
     let client = Client::new(|options| options.message_rate = 100).await;
     let mut guest = client.guest("t").await;
     let content =
@@ -616,31 +616,31 @@ async fn a_message_of_unknown_form_is_refused_and_opens_nothing() {
 }
 
 #[tokio::test]
-async fn frames_are_texts_of_at_most_128_kib() {
+async fn frames_must_be_text_of_at_most_128_kib() {
     let client = Client::new(|_| {}).await;
     let mut guest = client.guest("t").await;
     let text =
         json!({"action": "onMessage", "token": "t", "message": {"type": "Text", "text": "Hello"}})
             .to_string();
-    guest.say_binary(text.into_bytes()).await;
+    guest.send_binary(text.into_bytes()).await;
     let answer = guest.next().await;
     assert_eq!(
         (&answer["class"], &answer["code"]),
         (&json!("string"), &json!(400))
     );
     assert_eq!(client.sim.state().conversations, 0);
-    guest.say(" ".repeat(128 * 1024)).await;
+    guest.send_text(" ".repeat(128 * 1024)).await;
     assert_eq!(
         guest.next().await["code"],
         400,
         "it is read, and is no frame"
     );
-    guest.say(" ".repeat(128 * 1024 + 1)).await;
+    guest.send_text(" ".repeat(128 * 1024 + 1)).await;
     assert_eq!(guest.close_code().await, Some(1009));
 }
 
 #[tokio::test]
-async fn an_agents_message_keeps_a_session_alive_and_typing_does_not() {
+async fn agent_message_extends_the_session_and_typing_does_not() {
     let client = Client::new(|options| options.deployment.session_seconds = 900).await;
     let bearer = client.sign_in().await;
     let mut guest = client.guest("t").await;
@@ -649,8 +649,15 @@ async fn an_agents_message_keeps_a_session_alive_and_typing_does_not() {
         .await
         .1;
     client.clock.advance(Duration::from_secs(800));
-    let say = json!({"say": "Good morning", "conversationId": found["conversationId"]}).to_string();
-    assert_eq!(client.send("POST", "/_sim/agent", &[], &say).await.0, 204);
+    let agent_message =
+        json!({"say": "Good morning", "conversationId": found["conversationId"]}).to_string();
+    assert_eq!(
+        client
+            .send("POST", "/_sim/agent", &[], &agent_message)
+            .await
+            .0,
+        204
+    );
     guest.next().await;
     client.clock.advance(Duration::from_secs(800));
     let typing = json!({"message": {"type": "Event", "events": [{"eventType": "Typing", "typing": {"type": "On"}}]}});
@@ -662,7 +669,10 @@ async fn an_agents_message_keeps_a_session_alive_and_typing_does_not() {
     client.clock.advance(Duration::from_secs(100));
     assert_eq!(guest.text("too late").await["class"], "SessionExpiredEvent");
     assert_eq!(
-        client.send("POST", "/_sim/agent", &[], &say).await.0,
+        client
+            .send("POST", "/_sim/agent", &[], &agent_message)
+            .await
+            .0,
         404,
         "nobody is there"
     );
@@ -678,7 +688,7 @@ async fn an_agents_message_keeps_a_session_alive_and_typing_does_not() {
 }
 
 #[tokio::test]
-async fn only_a_join_starts_a_session_by_itself() {
+async fn join_marks_the_session_as_auto_started() {
     let client = Client::new(|_| {}).await;
     let mut guest = client.guest("a").await;
     guest.text("Hello").await;

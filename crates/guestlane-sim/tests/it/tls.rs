@@ -63,7 +63,7 @@ async fn connect(
 }
 
 #[tokio::test]
-async fn the_hosts_of_a_region_are_known_by_the_simulators_own_ca() {
+async fn simulator_certificate_covers_the_hosts_of_its_region() {
     let client = client().await;
     for name in [
         "login.mypurecloud.de",
@@ -100,7 +100,7 @@ async fn the_hosts_of_a_region_are_known_by_the_simulators_own_ca() {
 }
 
 #[tokio::test]
-async fn who_offers_http_2_gets_it_and_who_offers_http_1_only_gets_that() {
+async fn alpn_prefers_http_2_and_falls_back_to_http_1() {
     let client = client().await;
     for (offered, chosen) in [
         (&[b"h2".as_slice(), b"http/1.1"][..], Some(b"h2".as_slice())),
@@ -114,7 +114,7 @@ async fn who_offers_http_2_gets_it_and_who_offers_http_1_only_gets_that() {
 }
 
 #[tokio::test]
-async fn on_http_2_a_fault_ends_one_request_and_the_connection_goes_on_and_there_is_no_upgrade() {
+async fn http_2_fault_resets_one_stream_and_keeps_the_connection() {
     let client = client().await;
     let faults = ["reset:nth=1", "answer-lost:nth=2", "not-http:nth=3"];
     client.sim.set_faults(

@@ -177,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_has_as_many_whole_parts_as_fit_beside_the_bar_and_an_echo() {
+    fn progress_line_keeps_only_whole_parts_that_fit() {
         let parts = || {
             ["107 rows", "3 failed", "15 s left", "32 rows/s"]
                 .map(str::to_owned)
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bar_goes_from_nothing_to_all() {
+    fn bar_stays_between_0_and_100_percent() {
         assert_eq!(bar(0, 9), "[                ]   0%  ");
         assert_eq!(bar(9, 9), "[===============>] 100%  ");
         assert_eq!(bar(99, 9), "[===============>] 100%  ");

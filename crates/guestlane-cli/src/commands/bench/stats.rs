@@ -173,7 +173,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn percentiles_are_the_nearest_ranks_and_runs_are_told_by_their_medians() {
+    fn report_uses_nearest_rank_median_and_max_failures() {
         let latency = Latency::of((1..=100).rev().map(Duration::from_millis).collect());
         assert_eq!(
             (latency.p50, latency.p90, latency.p99, latency.max),
