@@ -43,6 +43,19 @@ pub struct Credentials {
     pub trust: TlsRoots,
 }
 
+impl Credentials {
+    /// Returns the credentials of one OAuth client for the public platform: they are sent in an
+    /// `Authorization` header. The system's root certificates are trusted.
+    pub fn new(hosts: Endpoints, client: OAuthClient) -> Self {
+        Self {
+            hosts,
+            sign_in: TokenRequestAuth::Basic,
+            clients: vec![client],
+            trust: TlsRoots::System,
+        }
+    }
+}
+
 /// An OAuth client.
 #[derive(Debug, Clone)]
 pub struct OAuthClient {
@@ -50,6 +63,16 @@ pub struct OAuthClient {
     pub id: String,
     /// The client secret.
     pub secret: SecretString,
+}
+
+impl OAuthClient {
+    /// Returns a client with this ID and secret.
+    pub fn new(id: impl Into<String>, secret: impl Into<SecretString>) -> Self {
+        Self {
+            id: id.into(),
+            secret: secret.into(),
+        }
+    }
 }
 
 /// How a token request carries the credentials. Both use the client credentials grant (RFC 6749,

@@ -9,7 +9,7 @@
 //! | [`PlatformId`] | 1 to 1,024 visible ASCII | paths (percent-encoded), records, logs |
 //! | [`CorrelationId`] | 256 characters on one line | records, logs |
 //! | [`ErrorCode`] | 128 visible ASCII characters, or none | records, logs |
-//! | [`Sentence`] | 300 characters on one line | the caller whose request caused it |
+//! | [`PlatformMessage`] | 300 characters on one line | the caller whose request caused it |
 
 use std::{fmt, ops::Deref, str::FromStr};
 

@@ -20,6 +20,9 @@ fn directory_of(path: &Path) -> PathBuf {
 }
 
 /// Creates the directory of a file if it is missing, with access for its owner only.
+///
+/// # Errors
+/// Fails if the directory cannot be created.
 pub fn make_directory(path: &Path) -> io::Result<()> {
     DirBuilder::new()
         .recursive(true)
@@ -29,6 +32,9 @@ pub fn make_directory(path: &Path) -> io::Result<()> {
 
 /// Synchronizes the directory of a file. Without it, a power failure can lose the name of a file
 /// whose content is on disk.
+///
+/// # Errors
+/// Fails if the directory cannot be opened or synchronized.
 pub fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(directory_of(path))?.sync_all()
 }
@@ -37,6 +43,9 @@ pub fn sync_directory(path: &Path) -> io::Result<()> {
 ///
 /// The content is written to a draft, which is then linked. So only one of two processes creates
 /// the file, and a crash leaves no partial file. `drafted` runs between the two steps.
+///
+/// # Errors
+/// Fails if the draft or the link cannot be written.
 pub fn make_once(path: &Path, content: &[u8], drafted: impl FnOnce()) -> io::Result<()> {
     make_directory(path)?;
     // The process ID would not be unique: containers that share a volume have the same one.
@@ -59,6 +68,9 @@ pub fn make_once(path: &Path, content: &[u8], drafted: impl FnOnce()) -> io::Res
 }
 
 /// Creates a hard link. Succeeds if the target exists already.
+///
+/// # Errors
+/// Fails if the link cannot be created.
 pub fn link(from: &Path, to: &Path) -> io::Result<()> {
     match fs::hard_link(from, to) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
@@ -85,6 +97,9 @@ impl fmt::Display for Exposed {
 /// Checks the mode of a file with a secret; links are followed. Access by the group only logs a
 /// warning: the `fsGroup` of a volume and a mounted Secret grant it at each start. A missing file
 /// is accepted.
+///
+/// # Errors
+/// Returns [`Exposed`] if users outside the owner and the group have access.
 pub fn expect_private(path: &Path) -> Result<(), Exposed> {
     let Ok(metadata) = fs::metadata(path) else {
         return Ok(());

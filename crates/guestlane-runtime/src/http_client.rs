@@ -324,6 +324,9 @@ where
 
     /// Requests a protocol upgrade of the connection, within the client's timeout or until
     /// `deadline`.
+    ///
+    /// # Errors
+    /// Fails like [`send`](Self::send).
     pub async fn upgrade(
         &self,
         request: Request<Full<Bytes>>,

@@ -534,7 +534,7 @@ impl Store {
     ///
     /// # Errors
     /// Returns an error if the write fails. A failure to remove the bytes from the store's files is
-    /// no error; see [`ErasureReport::bytes_gone`](super::ErasureReport::bytes_gone).
+    /// no error; see [`ErasureReport::bytes_removed`](crate::ErasureReport::bytes_removed).
     pub async fn erase_guest(
         &self,
         guest: GuestId,
@@ -730,16 +730,25 @@ impl Store {
     }
 
     /// Returns the webhook endpoints that are disabled.
+    ///
+    /// # Errors
+    /// Returns [`StoreError`] if the read fails.
     pub async fn disabled_endpoints(&self) -> Result<Vec<DisabledEndpoint>, StoreError> {
         either!(self, store => store.disabled_endpoints())
     }
 
     /// Disables a webhook endpoint. Returns whether it was enabled before.
+    ///
+    /// # Errors
+    /// Returns [`StoreError`] if the write fails.
     pub async fn disable_endpoint(&self, endpoint: DisabledEndpoint) -> Result<bool, StoreError> {
         either!(self, store => store.disable_endpoint(endpoint))
     }
 
     /// Enables a webhook endpoint. Returns whether it was disabled.
+    ///
+    /// # Errors
+    /// Returns [`StoreError`] if the write fails.
     pub async fn enable_endpoint(&self, number: u32) -> Result<bool, StoreError> {
         either!(self, store => store.enable_endpoint(number))
     }

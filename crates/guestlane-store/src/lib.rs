@@ -471,6 +471,9 @@ impl Store {
 
     /// Opens an existing `database` for a command that only reads. If its file or directory cannot
     /// be written, it is opened read-only, and every write fails.
+    ///
+    /// # Errors
+    /// Returns [`StoreError`] if the store does not exist, has another format, or cannot be read.
     pub async fn open_to_look(
         database: &Database,
         home: &Path,
@@ -547,6 +550,9 @@ impl Store {
     }
 
     /// Switches off a guarantee, to measure its cost.
+    ///
+    /// # Errors
+    /// Returns [`StoreError`] if the write fails.
     pub async fn override_for_bench(&self, guarantees: BenchOverrides) -> Result<(), StoreError> {
         match &self.kind {
             Kind::Sqlite(store) => store.override_for_bench(guarantees).await,

@@ -42,6 +42,9 @@ pub(super) fn counter(key: &str) -> String {
 
 impl Store {
     /// Returns all sealed secrets and signing keys.
+    ///
+    /// # Errors
+    /// Returns [`StoreError`] if the read fails.
     pub async fn sealed_keys(&self) -> Result<Vec<Sealed>, StoreError> {
         match &self.kind {
             Kind::Sqlite(store) => store.sealed_keys().await,
@@ -51,6 +54,9 @@ impl Store {
 
     /// Returns up to `limit` guest session tokens of the sessions after `after`, in the order of
     /// their IDs.
+    ///
+    /// # Errors
+    /// Returns [`StoreError`] if the read fails.
     pub async fn sealed_sessions(
         &self,
         after: Option<SessionId>,
@@ -64,6 +70,9 @@ impl Store {
 
     /// Replaces values in one transaction, each only if the store still has its old bytes. Returns
     /// the number of replaced values.
+    ///
+    /// # Errors
+    /// Returns [`StoreError`] if the write fails.
     pub async fn replace_sealed(&self, values: Vec<Replacement>) -> Result<u64, StoreError> {
         match &self.kind {
             Kind::Sqlite(store) => store.replace_sealed(values).await,
@@ -72,6 +81,9 @@ impl Store {
     }
 
     /// Deletes the shared access tokens. The next call then requests a new one.
+    ///
+    /// # Errors
+    /// Returns [`StoreError`] if the write fails.
     pub async fn delete_access_tokens(&self) -> Result<(), StoreError> {
         match &self.kind {
             Kind::Sqlite(_) => Ok(()), // a store in a file has none
@@ -81,6 +93,9 @@ impl Store {
 
     /// Returns the number of values that all processes sealed under the master key. Seals that a
     /// process has not yet stored are missing.
+    ///
+    /// # Errors
+    /// Returns [`StoreError`] if the read fails.
     pub async fn seals(&self, key: &str) -> Result<u64, StoreError> {
         let name = counter(key);
         match &self.kind {
@@ -90,6 +105,9 @@ impl Store {
     }
 
     /// Adds to the number of seals of a master key. Returns the sum.
+    ///
+    /// # Errors
+    /// Returns [`StoreError`] if the write fails.
     pub async fn add_seals(&self, key: &str, seals: u64) -> Result<u64, StoreError> {
         let name = counter(key);
         match &self.kind {

@@ -10,22 +10,49 @@
 //! # Example
 //!
 //! ```no_run
-//! # async fn example(config: guestlane::EngineConfig) -> Result<(), Box<dyn std::error::Error>> {
-//! use guestlane::{Clock, SessionEngine, request::{Attributes, IdempotencyKey, ContactDetails, SessionRequest}};
+//! use guestlane::{
+//!     Clock, Credentials, Endpoints, EngineConfig, ErrorKind, OAuthClient, SessionEngine,
+//!     StorageConfig, Surface, Workers,
+//!     request::{Attributes, ContactDetails, IdempotencyKey, SessionRequest},
+//! };
 //!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! // Build.
+//! let client = OAuthClient::new("client-id", "client-secret");
+//! let credentials = Credentials::new(Endpoints::for_region("mypurecloud.ie")?, client);
+//! let surface = Surface::OpenMessaging {
+//!     integration: "7b0e6c51-0000-4000-8000-000000000001".parse()?,
+//! };
+//! let storage = StorageConfig::in_directory("/var/lib/app/guestlane".as_ref());
+//! let config = EngineConfig::new(credentials, surface, storage);
 //! let engine = SessionEngine::open(config, Clock::system()).await?;
-//! let opened = engine
-//!     .create(SessionRequest {
-//!         guest: "user-8842-xyz".parse()?,
-//!         contact_details: ContactDetails::default(),
-//!         queue: "5e0c0000-0000-4000-8000-000000000001".parse()?,
-//!         attributes: Attributes::from_pairs([("source", "web-portal"), ("tier", "premium")])?,
-//!         key: IdempotencyKey::generate(),
-//!     })
-//!     .await?;
-//! println!("conversation {:?}", opened.session.conversation_id);
+//!
+//! // Run the workers as long as the process lives.
+//! let workers = tokio::spawn(Workers::new(engine.clone()).run());
+//!
+//! // Create.
+//! let request = SessionRequest {
+//!     guest: "user-8842-xyz".parse()?,
+//!     contact_details: ContactDetails::default(),
+//!     queue: "5e0c0000-0000-4000-8000-000000000001".parse()?,
+//!     attributes: Attributes::from_pairs([("source", "web-portal"), ("tier", "premium")])?,
+//!     key: IdempotencyKey::generate(),
+//! };
+//! match engine.create(request).await {
+//!     Ok(created) => println!("conversation {:?}", created.session.conversation_id),
+//!     Err(error) => match error.kind() {
+//!         ErrorKind::WillComplete | ErrorKind::InProgress => println!("the session is completed later"),
+//!         _ => println!("{error}: {}", error.advice().fix),
+//!     },
+//! }
+//!
+//! // Shut down.
+//! workers.abort();
+//! engine.flush_counters().await?;
 //! # Ok(()) }
 //! ```
+//!
+//! The directory `examples` has programs that run against the simulator.
 //!
 //! # What `create` guarantees
 //!
@@ -46,11 +73,11 @@
 //!
 //! # Background work must run
 //!
-//! [`SessionEngine::run_background_tasks`] returns a future that must be polled as long as the
-//! process lives; spawn it once after [`SessionEngine::open`]. Without it, abandoned sessions are
-//! not resumed, webhooks are not delivered, old sessions are not deleted, and signing keys are not
-//! rotated. Call [`SessionEngine::flush_outbox`] before the process ends; it stores the counters
-//! that are not stored yet.
+//! [`Workers::run`] must be polled as long as the process lives; spawn it once after
+//! [`SessionEngine::open`]. Without it, abandoned sessions are not resumed, webhooks are not
+//! delivered, old sessions are not deleted, and signing keys are not rotated. Call
+//! [`SessionEngine::flush_counters`] before the process ends; it stores the counters that are not
+//! stored yet.
 //!
 //! # Life of a session
 //!
@@ -90,7 +117,8 @@ mod workers;
 mod workspace;
 
 pub use engine::{CreatedSession, EngineConfig, SessionEngine, WebhookConfig};
-pub use error::Error;
+pub use error::{Error, ErrorKind};
+pub use guestlane_core::{request, session, surface::Surface};
 pub use guestlane_genesys::{
     Attempt, AttemptLog, BaseUrl, CallPolicy, ClientMetrics, ClientUsage, Credentials, Endpoints,
     ErrorCounts, LatencySample, OAuthClient, Priority, Rate, RetryPolicy, TokenRequestAuth,

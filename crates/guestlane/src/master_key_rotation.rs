@@ -70,7 +70,7 @@ impl Workspace {
     /// removed.
     ///
     /// # Errors
-    /// Returns [`MasterKeyError::Wrong`] for a value that neither key opens. Returns
+    /// Returns [`MasterKeyError::Undecryptable`] for a value that neither key opens. Returns
     /// [`MasterKeyError::PreviousInUse`] if another process still uses the previous key. In both
     /// cases the previous key is still needed.
     pub async fn reseal(&self) -> Result<Resealed, Error> {
@@ -196,7 +196,7 @@ async fn visit_sealed(
 /// Checks that `master` opens every sealed value of the store.
 ///
 /// # Errors
-/// Returns [`MasterKeyError::Wrong`] for the first value that it does not open, or an error of the
+/// Returns [`MasterKeyError::Undecryptable`] for the first value that it does not open, or an error of the
 /// store.
 pub(crate) async fn expect_opens_all(store: &Store, master: &MasterKey) -> Result<(), Error> {
     visit_sealed(store, |value| {

@@ -371,7 +371,7 @@ fn terminating_worker_is_unready_while_work_is_in_flight() {
         ["batch", "enqueue", "rows.csv", "--json"],
     ] {
         let exited = Exited::of(cli.command(&arguments).envs(settings).output().unwrap()).ok();
-        if arguments[0] == "keys" {
+        if arguments[0] == "signing-keys" {
             cli.admin("PUT", "/_sim/guest-keys", &exited.stdout);
         }
     }

@@ -161,7 +161,9 @@ fn endpoint_disabled_by_410_is_reported_and_can_be_enabled() {
     };
     let created = run(&["create", "--guest", "ann"]).ok();
     assert!(
-        created.stderr.contains("answered 410 Gone and is disabled"),
+        created
+            .stderr
+            .contains("responded with 410 Gone; disabling it"),
         "{}",
         created.stderr
     );

@@ -195,7 +195,7 @@ impl MasterKey {
     /// key.
     ///
     /// # Errors
-    /// Returns [`MasterKeyError::Wrong`] if neither key decrypts the value.
+    /// Returns [`MasterKeyError::Undecryptable`] if neither key decrypts the value.
     pub fn open(&self, name: &str, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, MasterKeyError> {
         let keys = self.keys.load();
         let opened = keys.current.open(name, sealed);

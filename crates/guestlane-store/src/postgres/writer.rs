@@ -126,7 +126,7 @@ impl Writer {
         Ok(Self { jobs, clock })
     }
 
-    /// Creates a connection with [`SETTINGS`] and the time limit [`LIMIT`].
+    /// Creates a connection with [`SETTINGS`] and the time limit [`STATEMENT_TIMEOUT`].
     pub(super) fn connection(url: &PostgresUrl) -> DbResult<Connection> {
         Connection::new(url.clone(), SETTINGS, STATEMENT_TIMEOUT)
     }

@@ -25,14 +25,14 @@ pub struct WebhookConfig {
     pub tls_roots: TlsRoots,
 }
 
-/// Settings of a [`SessionEngine`].
+/// Settings of a [`SessionEngine`](crate::SessionEngine).
 #[derive(Debug, Clone)]
 pub struct EngineConfig {
     /// Hosts of the platform, and the OAuth clients that sign in there.
     pub credentials: Credentials,
     /// Timeouts and retries of calls to the platform.
     pub call_policy: CallPolicy,
-    /// Time limit of one call of [`SessionEngine::create`].
+    /// Time limit of one call of [`SessionEngine::create`](crate::SessionEngine::create).
     pub deadline: Duration,
     /// API of the platform that opens conversations.
     pub surface: Surface,
@@ -46,4 +46,49 @@ pub struct EngineConfig {
     pub key_rotation: RotationPolicy,
     /// Webhooks. `None` disables the outbox.
     pub webhooks: Option<WebhookConfig>,
+}
+
+impl EngineConfig {
+    /// Returns a configuration with defaults: a deadline of 60 s, no webhooks, no retention limit, and
+    /// no rotation of signing keys.
+    pub fn new(credentials: Credentials, surface: Surface, storage: StorageConfig) -> Self {
+        Self {
+            credentials,
+            call_policy: CallPolicy::default(),
+            deadline: Duration::from_secs(60),
+            surface,
+            messaging: MessagingConfig::default(),
+            storage,
+            retention: None,
+            key_rotation: RotationPolicy::default(),
+            webhooks: None,
+        }
+    }
+
+    /// Sets the time limit of one call of [`SessionEngine::create`](crate::SessionEngine::create).
+    #[must_use]
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// Sends the events of sessions to webhook endpoints.
+    #[must_use]
+    pub fn webhooks(mut self, webhooks: WebhookConfig) -> Self {
+        self.webhooks = Some(webhooks);
+        self
+    }
+}
+
+impl WebhookConfig {
+    /// Returns a configuration with defaults for endpoints on the public internet: the store
+    /// generates a secret for each, and the system's root certificates are trusted.
+    pub fn new(urls: Vec<Url>) -> Self {
+        Self {
+            urls,
+            secret: None,
+            egress_policy: EgressPolicy::Public,
+            tls_roots: TlsRoots::System,
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! Errors of the library, each with its cause and its fix (requirement R18, docs/requirements.md).
 
 mod catalogue;
+mod kind;
 
 use std::{fmt::Write as _, sync::Arc};
 
@@ -20,6 +21,7 @@ use guestlane_store::{CertificateProblem, StoreError};
 use guestlane_tlog::AuditError;
 
 pub use catalogue::ErrorCode;
+pub use kind::ErrorKind;
 
 /// Why a session was not created, or has no result yet.
 #[derive(Debug, thiserror::Error)]
