@@ -91,7 +91,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_proof_verifies_and_with_any_other_byte_it_does_not(size in 1_usize..40, of in 0_usize..40, at in 0_usize..2000, bit in 0_u32..8) {
+        fn proof_verifies_and_any_changed_byte_fails(size in 1_usize..40, of in 0_usize..40, at in 0_usize..2000, bit in 0_u32..8) {
             let (proof, signer) = proof(of % size, size);
             let places = proof.verify(signer.public()).unwrap();
             prop_assert_eq!(places[0].0, (of % size) as u64);
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_of_another_session_proves_nothing_of_this_one() {
+    fn proof_of_another_session_is_rejected() {
         let (mut proof, signer) = proof(2, 5);
         proof.session_id = "s-3".to_owned();
         assert_eq!(

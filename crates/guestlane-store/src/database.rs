@@ -417,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_goes_in_plain_but_to_this_machine() {
+    fn plaintext_is_used_only_for_local_connections() {
         for plain in [
             "postgres://u@localhost/d",
             "postgres://u@127.0.0.1:5432/d?sslmode=disable",
@@ -451,7 +451,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_without_host_or_database_is_refused_and_never_repeated() {
+    fn url_without_host_or_database_is_rejected_and_not_shown() {
         for text in [
             "postgres://",
             "postgres:///d",
@@ -467,7 +467,7 @@ mod tests {
     proptest! {
         /// Any text is accepted or rejected, and neither result shows the password.
         #[test]
-        fn any_text_is_understood_or_refused_and_never_repeated(
+        fn any_url_text_never_shows_the_password(
             password in "[a-z]{12}", rest in "(\\PC{0,30}|[a-z0-9.:,/?&=%+@\\[\\]-]{0,60})",
         ) {
             let text = format!("postgres://ann:{password}@{rest}");
@@ -485,7 +485,7 @@ mod tests {
     }
 
     #[test]
-    fn user_and_password_are_not_shown() {
+    fn database_url_shows_neither_user_nor_password() {
         let url =
             parsed("postgres://ann:secret@localhost:5433/engine?application_name=x%20y").unwrap();
         assert_eq!(url.to_string(), "postgres://localhost:5433/engine");
@@ -495,7 +495,7 @@ mod tests {
         );
     }
     #[test]
-    fn another_store_is_found_by_the_part_of_the_url_that_names_it() {
+    fn changed_url_part_that_names_another_store_is_reported() {
         let old = parsed("postgres://ann:secret@localhost:5433/engine?options=-csearch_path%3Done")
             .unwrap();
         for (new, part) in [
@@ -533,7 +533,7 @@ mod tests {
     }
 
     #[test]
-    fn all_clones_of_a_url_take_another_login() {
+    fn clones_of_a_url_share_login_changes() {
         let old = parsed("postgres://ann:secret@localhost/engine").unwrap();
         let new = parsed("postgres://ann:other@localhost/engine").unwrap();
         let clone = old.clone();

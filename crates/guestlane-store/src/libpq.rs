@@ -256,7 +256,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_word_is_carried_out_or_refused_by_its_name() {
+    fn each_url_parameter_is_applied_or_rejected_by_name() {
         for good in [
             "sslrootcert=system",
             "target_session_attrs=primary",
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plus_is_a_plus_and_a_space_is_encoded() {
+    fn plus_stays_a_plus_and_space_is_encoded() {
         let words = read_words("options=-ca%3Db+c%20d").ok().unwrap();
         assert_eq!(words.rest, "options=-ca%3Db%2Bc%20d");
     }

@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_latency_is_rounded_up_by_less_than_a_thousandth_and_only_once() {
+    fn latency_rounds_up_by_at_most_a_thousandth_and_only_once() {
         for micros in [0, 1, 2047, 2048, 2049, 123_456, 60_000_000, u64::MAX] {
             let up = rounded(micros);
             assert!(
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rank_is_the_smallest_value_that_so_many_do_not_exceed() {
+    fn percentiles_are_within_a_thousandth_of_exact() {
         let mut latencies = Latencies::default();
         for ms in 1..=200_u64 {
             latencies.add(ms * 1000, 1);

@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_jumps_ahead_or_back_does_not_move_the_trusted_time() {
+    fn clock_jumps_do_not_move_trusted_time() {
         let mark = Mark::first(Some(at(0)), at(0), boot(1, 5));
         for wall in [at(40 * DAY), at(DAY / 24)] {
             assert_eq!(mark.advanced(wall, boot(1, 6)).time(), at(DAY / 24));
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn time_that_passed_while_the_machine_was_off_is_caught_up_at_twice_the_speed() {
+    fn downtime_is_caught_up_at_twice_the_speed() {
         let mark = Mark::first(Some(at(0)), at(0), boot(1, 500));
         let wall = at(3 * DAY);
         let started = mark.advanced(wall, boot(2, 0));
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_was_wrong_at_the_start_of_the_machine_is_not_caught_up_once_it_is_right() {
+    fn clock_wrong_at_boot_is_not_caught_up_once_corrected() {
         let mark = Mark::first(Some(at(0)), at(0), boot(1, 5));
         let started = mark.advanced(at(40 * DAY), boot(2, 0));
         let right = started.advanced(at(DAY / 24), boot(2, 1));
@@ -220,8 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_store_that_is_older_than_its_first_mark_believes_no_clock_that_is_far_ahead_of_its_newest_time()
-     {
+    fn first_mark_starts_at_the_newest_row_time_of_the_store() {
         let wall = at(40 * DAY);
         let mark = Mark::first(Some(at(0)), wall, boot(1, 0));
         assert_eq!(mark.time(), at(0));
@@ -229,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn one_hour_moves_the_horizon_by_a_day_at_most() {
+    fn horizon_advances_by_at_most_a_day_per_hour() {
         let first = Horizon::advanced(None, at(0), at(100 * DAY), at(130 * DAY));
         assert_eq!(first.until(), at(2 * DAY));
         let next = Horizon::advanced(Some(first), at(0), at(100 * DAY), at(130 * DAY + DAY / 24));
@@ -239,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn marks_and_horizons_are_read_as_they_were_written() {
+    fn marks_and_horizons_round_trip_as_text() {
         let mark = Mark::first(Some(at(0)), at(DAY), boot(7, 3));
         assert_eq!(Mark::from_text(&mark.to_text()), Some(mark));
         let horizon = Horizon::advanced(None, at(0), at(DAY), at(DAY));
@@ -253,7 +252,7 @@ mod tests {
     proptest! {
         /// Whatever the wall clock shows, the trusted time advances as time does between two boots.
         #[test]
-        fn the_trusted_time_never_overtakes_time(steps in prop::collection::vec((0_u32..100, -50_i64..50), 1..40)) {
+        fn trusted_time_equals_elapsed_time_between_boots(steps in prop::collection::vec((0_u32..100, -50_i64..50), 1..40)) {
             let (mut hours, mut mark) = (0, Mark::first(None, at(0), boot(1, 0)));
             for (passed, off) in steps {
                 hours += passed;
@@ -267,7 +266,7 @@ mod tests {
         /// Whatever the wall clock shows, a row that was written since boot never appears older
         /// than it is. A row from before ages at most at twice the speed of time.
         #[test]
-        fn no_row_ages_faster_than_it_may(steps in prop::collection::vec((0_u32..100, -50_i64..50, any::<bool>()), 1..60)) {
+        fn no_row_ages_faster_than_twice_real_time(steps in prop::collection::vec((0_u32..100, -50_i64..50, any::<bool>()), 1..60)) {
             let (mut hours, mut since_boot, mut id) = (0, 0, 1);
             let mut mark = Mark::first(None, at(0), boot(1, 0));
             let mut rows: Vec<(Timestamp, u32, u128)> = Vec::new();

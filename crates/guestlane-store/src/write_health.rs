@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn writes_fail_from_the_first_failure_until_the_next_success() {
+    fn writes_fail_from_first_failure_until_next_success() {
         let health = WriteHealth::default();
         health.succeeded(at(1));
         health.failed(&postgres(SqlState::DISK_FULL), at(2));
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_that_the_database_refuses_says_nothing_of_the_storage() {
+    fn rejected_row_does_not_mark_the_storage_as_failing() {
         let health = WriteHealth::default();
         health.failed(&postgres(SqlState::UNTRANSLATABLE_CHARACTER), at(1));
         health.failed(&StoreError::LeaseLost, at(1));

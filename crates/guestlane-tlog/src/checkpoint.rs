@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_checkpoint_is_opened_as_it_was_signed_and_only_under_its_own_key() {
+    fn checkpoint_opens_unchanged_and_only_under_its_own_key() {
         let (signer, other) = (
             NoteSigner::from_seed(&[1; 32]).unwrap(),
             NoteSigner::from_seed(&[2; 32]).unwrap(),

@@ -496,7 +496,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(128))]
         /// Files that were cut at any point are whole after the next call.
         #[test]
-        fn files_cut_anywhere_are_made_whole_again(
+        fn truncated_files_are_completed_by_the_next_catch_up(
             before in 0_usize..6, more in 0_usize..4, cuts in [0.0_f64..1.0, 0.0_f64..1.0, 0.0_f64..1.0],
         ) {
             let directory = tempfile::tempdir().unwrap();
@@ -514,7 +514,7 @@ mod tests {
 
     /// A record of an older version may contain a long text of the platform.
     #[test]
-    fn one_long_line_stops_no_later_process_wherever_it_stands() {
+    fn long_line_at_any_position_blocks_no_later_process() {
         let directory = tempfile::tempdir().unwrap();
         for (name, long_at) in [("first", 0), ("middle", 2), ("last", 4)] {
             let mut store = Store::of(5);
@@ -552,7 +552,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_not_this_stores_is_left_alone() {
+    fn foreign_file_is_rejected_and_left_unchanged() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log.jsonl");
         for content in [
@@ -569,7 +569,7 @@ mod tests {
     }
 
     #[test]
-    fn files_that_were_moved_away_are_begun_again() {
+    fn missing_log_file_is_written_again() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log.jsonl");
         let mut files = LogFiles::new(path.clone());
@@ -580,7 +580,7 @@ mod tests {
     }
 
     #[test]
-    fn a_checkpoint_or_hashes_that_were_moved_away_under_a_process_are_written_again() {
+    fn missing_checkpoint_and_hashes_are_written_again() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log.jsonl");
         let mut files = LogFiles::new(path.clone());
@@ -603,7 +603,7 @@ mod tests {
     }
 
     #[test]
-    fn zeros_that_a_power_cut_left_are_cut_away_however_many() {
+    fn trailing_zeros_of_a_power_loss_are_truncated() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log.jsonl");
         catch_up(&mut LogFiles::new(path.clone()), &Store::of(5)).unwrap();
@@ -618,7 +618,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_file_keeps_no_record() {
+    fn device_file_is_rejected_as_a_log() {
         let refused = catch_up(&mut LogFiles::new("/dev/null".into()), &Store::of(1));
         assert!(
             matches!(refused, Err(AuditError::Foreign(..))),
@@ -627,7 +627,7 @@ mod tests {
     }
 
     #[test]
-    fn each_log_has_a_file_of_its_own() {
+    fn each_log_has_its_own_file_path() {
         let first = Path::new("audit/session-audit.jsonl");
         assert_eq!(lines_path(first, 1), first);
         assert_eq!(

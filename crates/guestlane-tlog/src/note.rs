@@ -175,14 +175,14 @@ mod tests {
         — PeterNeumann x08go/ZJkuBS9UG/SffcvIAQxVBtiFupLLr8pAcElZInNIuGUgYN1FFYC2pZSNXgKvqfqdngotpRZb6KE6RyyBwJnAM=\n";
 
     #[test]
-    fn the_note_of_the_reference_is_opened() {
+    fn reference_note_is_opened() {
         let key: VerifierKey = PETER.parse().unwrap();
         assert_eq!(key.to_string(), PETER);
         assert!(key.open(NOTE).unwrap().ends_with("what your problem is.\n"));
     }
 
     #[test]
-    fn a_note_of_ours_is_opened_by_our_key_alone_and_by_others_beside_it() {
+    fn note_opens_only_under_its_key_beside_other_signatures() {
         let signer = NoteSigner::from_seed(&[7; 32]).unwrap();
         let note = signer.sign("one\ntwo\n");
         assert_eq!(signer.public().open(&note), Some("one\ntwo\n"));
@@ -203,7 +203,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_note_with_any_other_byte_is_not_opened(at in 0_usize..300, bit in 0_u32..8) {
+        fn changed_note_is_not_opened(at in 0_usize..300, bit in 0_u32..8) {
             let key: VerifierKey = PETER.parse().unwrap();
             let mut bytes = NOTE.as_bytes().to_vec();
             let at = at % bytes.len();
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_key_is_refused() {
+    fn malformed_verifier_key_is_rejected() {
         for text in [
             "",
             "name",

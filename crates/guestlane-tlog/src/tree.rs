@@ -170,7 +170,7 @@ mod tests {
 
     /// Inputs and roots of the tests of Certificate Transparency's reference implementation.
     #[test]
-    fn the_roots_are_those_of_certificate_transparency() {
+    fn roots_equal_those_of_certificate_transparency() {
         let inputs: [&[u8]; 8] = [
             &[],
             &[0x00],
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn the_root_is_the_recursive_one_of_the_rfc() {
+    fn root_equals_the_recursive_rfc_6962_definition() {
         fn recursive(leaves: &[Hash]) -> Hash {
             match leaves {
                 [] => sha256(&[]),
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frontier_survives_being_stored_and_no_other_bytes_pass_for_one() {
+    fn frontier_round_trips_and_rejects_other_bytes() {
         let mut frontier = Frontier::default();
         for leaf in leaves(40) {
             frontier.push(leaf);
@@ -240,7 +240,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_leaf_is_proven_and_no_other_is(size in 1_usize..200, index in 0_usize..200, other in 0_usize..200, bit in 0_usize..256) {
+        fn inclusion_proof_verifies_only_its_leaf(size in 1_usize..200, index in 0_usize..200, other in 0_usize..200, bit in 0_usize..256) {
             let leaves = leaves(size);
             let (index, other) = (index % size, other % size);
             let path = inclusion(&leaves, index).unwrap();

@@ -323,7 +323,7 @@ mod tests {
         // 12,000 manipulated files. The gate runs all of them.
         #![proptest_config(ProptestConfig { cases: 12_000, ..ProptestConfig::default() })]
         #[test]
-        fn every_change_is_found_and_its_first_line_is_named(count in 1_usize..24, change in change(), with_hashes: bool) {
+        fn every_change_is_found_at_its_first_line(count in 1_usize..24, change in change(), with_hashes: bool) {
             let original = lines(count);
             let (changed, line) = apply(&change, &original);
             let known = if with_hashes { hashes(&original) } else { Vec::new() };
@@ -341,8 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_that_was_rolled_back_with_its_checkpoint_is_told_by_a_later_checkpoint_that_somebody_kept()
-     {
+    fn later_checkpoint_reveals_a_rolled_back_log() {
         let all = lines(9);
         let (early, late) = (checkpoint(&all[..5]), checkpoint(&all));
         assert_eq!(
@@ -362,8 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_that_was_written_anew_and_signed_anew_does_not_agree_with_a_checkpoint_that_somebody_kept()
-     {
+    fn earlier_checkpoint_reveals_a_rewritten_log() {
         let before = lines(5);
         let mut after = before.clone();
         after[2] = "forged".to_owned();
@@ -377,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn forged_hashes_do_not_mislead() {
+    fn forged_hashes_do_not_hide_a_change() {
         let original = lines(6);
         let mut changed = original.clone();
         changed[3] = "forged".to_owned();
@@ -391,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_log_is_good_where_nothing_was_signed_but_emptiness() {
+    fn empty_log_verifies_only_with_an_empty_checkpoint() {
         assert_eq!(verify(&b""[..], &[checkpoint(&[])], &[]).unwrap(), Ok(0));
         assert_eq!(
             verify(&b"x\n"[..], &[checkpoint(&[])], &[]).unwrap(),

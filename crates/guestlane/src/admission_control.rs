@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn a_burst_is_taken_and_an_overload_is_not() {
+    fn burst_is_admitted_and_overload_is_not() {
         let mut crowd = BurstDetector::default();
         assert!(
             (0..64).all(|waiting| crowd.admit(waiting, ROOM, at(0))),
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_quiet_while_a_burst_is_taken_again() {
+    fn burst_is_admitted_again_after_a_quiet_period() {
         let mut crowd = BurstDetector::default();
         assert!(crowd.admit(10, ROOM, at(0)) && !crowd.admit(10, ROOM, at(501)));
         assert!(!crowd.admit(10, ROOM, at(4000)) && crowd.admit(2, ROOM, at(4001)));
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn crowds_that_go_away_in_time_are_bursts_however_often_they_come() {
+    fn frequent_short_bursts_are_admitted() {
         let mut crowd = BurstDetector::default();
         for burst in 0..100 {
             assert!(crowd.admit(0, ROOM, at(burst * 1000)));

@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_made_once_for_its_owner_alone() {
+    fn key_file_is_created_once_and_rejected_with_open_mode() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("master.key");
         let sealed = key_in(&path).unwrap().seal("x", b"secret").unwrap();
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_was_replaced_opens_until_it_is_deleted() {
+    fn replaced_key_opens_until_it_is_deleted() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("master.key");
         let sealed = key_in(&path).unwrap().seal("x", b"secret").unwrap();
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_previous_key_without_a_current_one_is_refused_and_none_is_made() {
+    fn previous_key_alone_is_rejected_and_no_key_is_created() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("master.key");
         drop(key_in(&path).unwrap());
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_next_key_does_not_take_the_place_of_a_good_one() {
+    fn damaged_next_key_does_not_replace_a_good_one() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("master.key");
         let sealed = key_in(&path).unwrap().seal("x", b"secret").unwrap();
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_is_in_use_is_not_rotated_and_one_that_is_rotated_is_not_used() {
+    fn key_use_and_key_rotation_exclude_each_other() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("master.key");
         let key = key_in(&path).unwrap();

@@ -105,7 +105,7 @@ mod tests {
     use crate::api_key::Scope;
 
     #[test]
-    fn only_the_whole_good_key_is_accepted() {
+    fn only_a_valid_complete_key_authenticates() {
         let now = Timestamp::from_unix_micros(1_800_000_000_000_000);
         let hash_key = ApiKeyHasher::new(b"a secret of the store");
         let (key, other) = (ApiKey::generate().unwrap(), ApiKey::generate().unwrap());
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn admin_allows_everything_and_the_others_themselves() {
+    fn admin_scope_allows_all_and_other_scopes_only_themselves() {
         for scope in Scope::ALL {
             let scopes = Scopes::new([scope]).unwrap();
             for wanted in Scope::ALL {

@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_read_as_it_was_written_and_any_wrong_character_is_seen() {
+    fn key_round_trips_and_any_changed_character_is_rejected() {
         let key = ApiKey::generate().unwrap();
         let text = key.expose();
         assert_eq!(
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn characters_are_even() {
+    fn generated_characters_are_uniformly_distributed() {
         let mut counts = [0_u32; 256];
         for _ in 0..500 {
             for byte in ApiKey::generate()
@@ -160,7 +160,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn reading_never_panics(text in any::<String>()) {
+        fn parsing_never_panics(text in any::<String>()) {
             let _ = text.parse::<ApiKey>();
             let _ = format!("gl_{text}").parse::<ApiKey>();
         }

@@ -606,7 +606,7 @@ mod tests {
     }
 
     #[test]
-    fn a_guest_id_that_is_empty_too_long_or_has_a_control_character_is_refused() {
+    fn empty_overlong_or_control_character_guest_id_is_rejected() {
         assert_eq!(refused::<GuestId>("").reason, "is empty");
         assert_eq!(
             refused::<GuestId>(&"x".repeat(129)).reason,
@@ -627,7 +627,7 @@ mod tests {
     }
 
     #[test]
-    fn a_queue_that_is_no_uuid_is_refused() {
+    fn non_uuid_queue_id_is_rejected() {
         for text in [
             "",
             "sales",
@@ -639,7 +639,7 @@ mod tests {
     }
 
     #[test]
-    fn an_attribute_that_is_reserved_double_or_too_large_is_refused_by_its_name() {
+    fn reserved_duplicate_or_oversized_attribute_is_rejected_by_name() {
         let refused =
             |pairs: &[(&str, &str)]| Attributes::from_pairs(pairs.iter().copied()).unwrap_err();
         for name in Attributes::RESERVED {
@@ -663,7 +663,7 @@ mod tests {
     }
 
     #[test]
-    fn an_idempotency_key_over_255_characters_is_refused() {
+    fn idempotency_key_over_255_characters_is_rejected() {
         assert_eq!(
             refused::<IdempotencyKey>(&"k".repeat(256)).reason,
             "has 256 characters"
@@ -673,7 +673,7 @@ mod tests {
     }
 
     #[test]
-    fn the_upstream_key_has_the_briefs_form_and_depends_on_the_callers_key_alone() {
+    fn platform_key_is_derived_from_the_callers_key_alone() {
         let generated = IdempotencyKey::generate();
         assert_eq!(generated.platform_key(), generated.as_str());
         let upstream = |key: &str| key.parse::<IdempotencyKey>().unwrap().platform_key();
@@ -687,7 +687,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_key_of_two_owners_has_two_platform_keys() {
+    fn same_key_of_two_owners_yields_two_platform_keys() {
         let shops = ["shop-a", "shop-b"].map(Owner::of_api_key);
         for key in [
             "order-1",
@@ -718,7 +718,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mismatch_names_each_field_that_differs() {
+    fn mismatch_names_each_differing_field() {
         let first = request("ann", &[("tier", "gold"), ("source", "web")]);
         let other = request(
             "bob",
@@ -746,7 +746,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_fingerprint_differs_exactly_when_a_field_does(
+        fn fingerprint_differs_exactly_when_a_field_differs(
             a in "[a-z]{1,3}", b in "[a-z]{1,3}", x in prop::collection::btree_map("[a-z]{1,2}", "[a-z]{0,2}", 0..3),
             y in prop::collection::btree_map("[a-z]{1,2}", "[a-z]{0,2}", 0..3),
         ) {

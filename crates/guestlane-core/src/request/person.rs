@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_that_the_platform_would_refuse_is_refused_by_its_name() {
+    fn invalid_contact_field_is_rejected_by_name() {
         assert_eq!(refused(&"x".repeat(1001), "", "").field, "firstName");
         assert_eq!(
             refused("a\u{7}", "", "").reason,
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_good_is_kept_trimmed_and_shown_by_nobody() {
+    fn contact_details_are_trimmed_and_hidden_in_debug_output() {
         let person = ContactDetails::new(
             Some(" Ann ".into()),
             Some(String::new()),

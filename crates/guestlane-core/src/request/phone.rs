@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_forms_of_the_platforms_article_are_taken() {
+    fn documented_phone_formats_are_accepted() {
         for (text, number) in [
             ("+441213315000", "+441213315000"),
             ("+1 2325554316", "+12325554316"),
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_international_number_is_refused() {
+    fn non_international_phone_numbers_are_rejected() {
         for text in [
             "5550100",
             "+",

@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn open_messaging_runs_four_steps_and_skips_the_lookup_when_the_response_names_it() {
+    fn open_messaging_plan_skips_lookup_of_a_named_conversation() {
         let integration = Uuid::new_v4();
         let session = admitted(SurfaceBinding::OpenMessaging { integration });
         assert_eq!(next_step(&session), Some(Step::UpsertContact));
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_that_is_not_active_has_no_next_step() {
+    fn inactive_session_has_no_next_step() {
         let deployment = Uuid::new_v4();
         let mut session = admitted(SurfaceBinding::WebMessaging {
             deployment,

@@ -214,14 +214,14 @@ mod tests {
     }
 
     #[test]
-    fn nothing_leaves_open_or_needs_attention() {
+    fn open_and_needs_attention_are_terminal() {
         for state in [SessionState::Open, SessionState::NeedsAttention] {
             assert_eq!(all_targets(state), [], "{state}");
         }
     }
 
     #[test]
-    fn only_a_ready_contact_or_a_found_conversation_leads_to_open() {
+    fn only_contact_ready_or_conversation_found_leads_to_open() {
         let to_open: Vec<_> = SessionState::ALL
             .into_iter()
             .filter(|state| {
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn an_active_state_only_advances() {
+    fn active_state_only_advances() {
         let order = |state| SessionState::ALL.iter().position(|other| *other == state);
         for state in SessionState::ALL
             .into_iter()
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_whose_message_was_sent_never_fails() {
+    fn session_with_a_sent_message_never_fails() {
         for state in [SessionState::MessageSent, SessionState::ConversationFound] {
             for (step, after) in all_targets(state) {
                 assert_ne!(after, SessionState::Failed, "{state} {step:?}");
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn every_state_has_a_name_of_its_own() {
+    fn every_state_name_round_trips() {
         for state in SessionState::ALL {
             assert_eq!(SessionState::from_name(state.name()), Some(state));
         }

@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_next_then_active_then_retiring_then_retired_by_time_alone() {
+    fn key_state_advances_with_time_alone() {
         let lives = [life(0, 0), life(1000, 5000)];
         assert_eq!(states(&lives, 1000), ["active", "next"]);
         assert_eq!(states(&lives, 4999), ["active", "next"]);
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_was_set_back_finds_a_key_that_signs() {
+    fn clock_set_back_still_finds_an_active_key() {
         assert_eq!(states(&[life(1000, 1000)], 0), ["active"]);
         assert_eq!(
             states(&[life(1000, 1000), life(2000, 3000)], 0),
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_revoked_key_is_nothing_else_and_what_never_signed_retires_nobody() {
+    fn revoked_key_retires_its_predecessor_only_if_it_signed() {
         assert_eq!(
             states(&[life(0, 0), revoked(100, 5000, 200)], 6000),
             ["active", "revoked"]

@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_opens_under_its_own_name_and_key_only() {
+    fn secret_opens_only_under_its_own_name_and_key() {
         let sealed = key(1).seal("signing key v1", b"secret").unwrap();
         assert_eq!(
             key(1).open("signing key v1", &sealed).unwrap().as_slice(),
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn the_previous_key_opens_and_seals_nothing() {
+    fn previous_key_opens_but_never_seals() {
         let both = key(2).with_previous(&text(1), "a test").unwrap();
         let old = key(1).seal("x", b"old").unwrap();
         let new = both.seal("x", b"new").unwrap();
@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_replaced_for_all_holders() {
+    fn replaced_keys_apply_to_all_holders() {
         let (held, both) = (
             Arc::new(key(1)),
             key(2).with_previous(&text(1), "a test").unwrap(),
@@ -356,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn each_seal_is_counted_until_the_store_counts_it() {
+    fn seals_are_counted_until_taken_by_the_store() {
         let key = key(1);
         for _ in 0..3 {
             key.seal("x", b"secret").unwrap();
@@ -374,13 +374,13 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_identified_without_being_shown() {
+    fn key_id_does_not_reveal_the_key() {
         assert!(key(1).id() == key(1).id() && key(1).id() != key(2).id());
         assert!(key(1).id().len() == 16 && !text(1).expose_secret().contains(&key(1).id()));
     }
 
     #[test]
-    fn a_damaged_master_key_is_told_without_showing_it() {
+    fn damaged_master_key_error_does_not_show_it() {
         for text in ["", "short", "c2hvcnQ=", "!!!!"] {
             let error = MasterKey::parse(&text.to_owned().into(), "GUESTLANE_MASTER_KEY")
                 .unwrap_err()

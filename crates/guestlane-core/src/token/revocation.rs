@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_signs_is_followed_at_once_by_the_published_one_or_by_a_new_one() {
+    fn revocation_promotes_the_next_key_or_generates_one() {
         let of = |kid, keys: &[SealedSigningKey]| RevocationPlan::of(kid, keys.to_vec(), at(500));
         let (one, two) = ("webchat-guest-key-v1", "webchat-guest-key-v2");
         assert_eq!(

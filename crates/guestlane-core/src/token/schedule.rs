@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn a_schedule_that_cannot_be_kept_is_refused() {
+    fn unworkable_rotation_policy_is_rejected() {
         assert_eq!(
             RotationPolicy::new(Duration::from_secs(59), None),
             Err(InvalidRotationPolicy::PublishLeadTooShort)
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn the_next_key_is_made_in_time_and_never_signs_before_it_was_published_long_enough() {
+    fn next_key_is_created_on_time_and_signs_after_lead_time() {
         let schedule = RotationPolicy::new(HOUR, Some(10 * HOUR)).unwrap();
         assert!(
             !schedule.is_due(at(0), at(9 * 3600 - 11)) && schedule.is_due(at(0), at(9 * 3600 - 10))

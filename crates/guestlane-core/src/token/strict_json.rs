@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_object_is_read_as_any_reader_does() {
+    fn object_parses_as_with_serde_json() {
         let text =
             r#"{"a":1,"b":[true,null,{"a":-2.5}],"c":"\u00e4","d":{},"e":18446744073709551615}"#;
         assert_eq!(
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_stands_twice_is_told_at_any_depth_and_however_it_is_written() {
+    fn duplicate_name_is_rejected_at_any_depth_and_escaping() {
         let twice = |text: &str| object(text.as_bytes()).unwrap_err();
         assert_eq!(
             twice(r#"{"a":1,"b":2,"a":1}"#),

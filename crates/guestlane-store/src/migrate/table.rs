@@ -388,7 +388,7 @@ mod tests {
 
     /// A migration would lose a column that a new format adds and this list omits.
     #[test]
-    fn all_tables_and_columns_of_a_file_move() {
+    fn all_tables_and_columns_are_migrated() {
         let directory = tempfile::tempdir().unwrap();
         let mut file = File::open(directory.path().join("store.db")).unwrap();
         crate::sqlite::migrate_schema(&mut file, directory.path()).unwrap();

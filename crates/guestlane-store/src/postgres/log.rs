@@ -257,7 +257,7 @@ mod tests {
     /// All processes that start at once get the same identity. The file is complete or absent,
     /// whenever a process dies.
     #[test]
-    fn a_state_directory_has_one_name_for_all_that_begin_at_once() {
+    fn concurrent_starts_share_one_node_identity() {
         for _ in 0..50 {
             let directory = tempfile::tempdir().unwrap();
             let start = std::sync::Barrier::new(8);

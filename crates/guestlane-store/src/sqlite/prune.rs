@@ -128,7 +128,7 @@ mod tests {
     use guestlane_core::event::event_id;
 
     #[test]
-    fn an_event_is_found_by_its_session() {
+    fn event_id_is_derived_from_the_session_id() {
         let connection = Connection::open_in_memory().unwrap();
         let id = Uuid::from_u128(0x0192_abcd_ef01_7000_8000_0123_4567_89ab);
         let sql = format!("SELECT {EVENT_OF} FROM (SELECT ?1 AS id) AS session");
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_of_that_moment_are_before_the_first_one_after_it() {
+    fn ids_of_a_moment_precede_the_first_id_after_it() {
         let now = Timestamp::from_unix_micros(1_795_361_029_000_000);
         let id = |seconds| {
             Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, seconds, 0)).into_bytes()

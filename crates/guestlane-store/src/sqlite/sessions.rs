@@ -242,7 +242,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_condition_in_sql_is_the_one_of_the_table_of_states() {
+    fn sql_unfinished_condition_matches_the_state_table() {
         let connection = Connection::open_in_memory().unwrap();
         for state in SessionState::ALL {
             let sql = format!("SELECT {UNFINISHED} FROM (SELECT ?1 AS state)");

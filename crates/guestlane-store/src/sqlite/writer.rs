@@ -469,7 +469,7 @@ mod tests {
     /// Regression test: a blocking send froze the whole process, because the runtime has one thread
     /// here.
     #[tokio::test]
-    async fn a_full_queue_refuses_a_read_and_blocks_no_thread_of_the_runtime() {
+    async fn full_queue_rejects_reads_without_blocking_the_runtime() {
         let reader = reader(LIMITS);
         let release = busy(&reader).await;
         let waits = reader.read(|_| Ok(()));
@@ -484,7 +484,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_read_whose_caller_is_gone_is_not_run() {
+    async fn cancelled_read_is_not_run() {
         let reader = reader(ReadLimits {
             waiting: 8,
             rejects_when_full: false,
@@ -503,7 +503,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_read_that_takes_too_long_is_ended() {
+    async fn read_beyond_the_timeout_is_interrupted() {
         let endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n";
         let asked = reader(LIMITS)
             .read(move |connection| {

@@ -437,7 +437,7 @@ mod tests {
     }
 
     #[test]
-    fn what_rfc_4180_allows_is_read() {
+    fn rfc_4180_rows_are_read() {
         for line_break in ["\n", "\r", "\r\n"] {
             let text = [
                 "a,b",
@@ -460,7 +460,7 @@ mod tests {
     }
 
     #[test]
-    fn a_malformed_row_is_refused_and_the_next_one_is_read_where_its_end_is_certain() {
+    fn malformed_row_is_rejected_and_next_row_is_read() {
         for (row, fault) in [
             ("\"ann\", \"ann@example.org\"", Fault::SpaceBeforeQuote),
             (" \"ann\",x", Fault::SpaceBeforeQuote),
@@ -477,7 +477,7 @@ mod tests {
     }
 
     #[test]
-    fn where_the_end_of_a_malformed_row_is_uncertain_the_rest_is_refused_by_name() {
+    fn rest_is_rejected_when_the_row_end_is_uncertain() {
         for (row, fault) in [
             ("bob,\"6\\\" heel\"", Fault::Backslash),
             ("bob,6\" heel", Fault::QuoteInCell),
@@ -503,7 +503,7 @@ mod tests {
     }
 
     #[test]
-    fn an_open_quotation_mark_refuses_its_lines_with_every_line_break() {
+    fn unclosed_quote_rejects_its_lines_at_any_line_break() {
         for line_break in ["\n", "\r", "\r\n"] {
             let text = ["h,n", "ann,\"unclosed", "bob,x", "cy,y"].join(line_break);
             let expected = [
@@ -535,7 +535,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_has_a_largest_size_and_the_next_one_is_read() {
+    fn oversized_row_is_rejected_and_next_row_is_read() {
         for long in [
             "x".repeat(MAX_ROW_BYTES + 1),
             format!("\"{}\"", "x".repeat(MAX_ROW_BYTES)),
@@ -556,7 +556,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_not_utf_8_refuse_their_row_alone() {
+    fn non_utf8_row_is_rejected_alone() {
         let faults: Vec<_> = rows(b"a\xff\nb")
             .into_iter()
             .map(|row| row.cells.map_err(|malformed| malformed.fault))
@@ -566,7 +566,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn rows_that_are_taken_are_those_of_the_csv_crate(text in r#"[ab ,"\n\r]{0,30}"#) {
+        fn accepted_rows_equal_those_of_the_csv_crate(text in r#"[ab ,"\n\r]{0,30}"#) {
             let rows = rows(text.as_bytes());
             let taken: Option<Vec<_>> = rows.iter().map(|row| row.cells.clone().ok()).collect();
             if let Some(taken) = taken {
@@ -577,7 +577,7 @@ mod tests {
         }
 
         #[test]
-        fn each_line_is_in_a_row_or_named_by_a_refusal(text in r#"[ab,"\n\r]{0,40}"#) {
+        fn each_line_is_in_a_row_or_an_error(text in r#"[ab,"\n\r]{0,40}"#) {
             let mut next = 1;
             for row in rows(text.as_bytes()) {
                 prop_assert!(row.line >= next);

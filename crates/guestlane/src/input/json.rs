@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nesting_is_bounded_before_the_text_is_parsed() {
+    fn nesting_depth_is_bounded_before_parsing() {
         let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
         let read =
             |inner: &str| read_object::<Value>(format!("{{\"a\": {inner}}}").as_bytes()).is_ok();
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn an_array_is_no_object_and_a_byte_order_mark_has_no_meaning() {
+    fn only_objects_are_accepted_and_byte_order_mark_is_ignored() {
         #[derive(serde::Deserialize)]
         struct Wish {
             #[expect(dead_code, reason = "only read")]
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_member_is_named_and_a_text_that_breaks_off_names_none() {
+    fn missing_member_is_named_and_truncated_text_names_none() {
         #[derive(Debug, serde::Deserialize)]
         struct Outer {
             #[expect(dead_code, reason = "only read")]
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn the_member_that_is_wrong_is_named() {
+    fn wrong_member_is_named_with_its_path() {
         #[derive(serde::Deserialize)]
         struct Inner {
             #[expect(dead_code, reason = "only read")]

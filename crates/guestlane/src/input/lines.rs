@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_ends_with_cr_is_returned_before_the_next_byte_arrives() {
+    fn line_ending_in_cr_is_returned_before_the_next_byte() {
         let mut splitter = LineSplitter::default();
         splitter.push(b"a\r");
         assert_eq!(splitter.next_line().unwrap().text.unwrap().as_ref(), b"a");
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn an_overlong_line_is_skipped_to_its_end_and_the_next_ones_are_read() {
+    fn overlong_line_is_skipped_and_next_line_is_read() {
         let long = vec![b'x'; MAX_ROW_BYTES + 1];
         for pieces in [
             vec![[&long[..], b"\rb\n"].concat()],
@@ -240,7 +240,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_pieces_in_which_an_input_arrives_do_not_matter(
+        fn line_splitting_is_independent_of_chunking(
             text in prop::collection::vec(prop::sample::select(b"ab\r\n".to_vec()), 0..40), cut in 1_usize..7,
         ) {
             let pieces: Vec<_> = text.chunks(cut).collect();

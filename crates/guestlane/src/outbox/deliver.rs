@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn there_are_ten_tries_and_then_a_dead_letter() {
+    fn tenth_failed_attempt_becomes_a_dead_letter() {
         let waits: Vec<_> = (0..9)
             .map(|tries| match after_failure(tries, failed(0), NOW, 0.5) {
                 DeliveryOutcome::Retry { at, .. } => at.since(NOW).as_secs(),
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn the_receivers_retry_after_is_a_floor() {
+    fn retry_after_is_the_minimum_delay() {
         let DeliveryOutcome::Retry { at, .. } = after_failure(0, failed(60), NOW, 0.0) else {
             panic!()
         };

@@ -458,7 +458,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn each_endpoint_has_a_secret_of_its_own_that_stays() {
+    async fn each_endpoint_keeps_its_own_secret() {
         let directory = tempfile::tempdir().unwrap();
         let state = state(directory.path()).await;
         let made = secrets(&state, 3).await;
@@ -468,7 +468,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn two_processes_that_rotate_at_once_both_leave_their_secrets() {
+    async fn concurrent_rotations_keep_both_secrets() {
         let directory = tempfile::tempdir().unwrap();
         let state = state(directory.path()).await;
         let endpoints = Endpoints::new(&state, Some(&crm(1, None))).unwrap();
@@ -482,7 +482,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_secret_of_the_settings_is_not_rotated_and_a_kept_key_pair_signs_beside_it() {
+    async fn configured_secret_is_not_rotated_but_key_pair_signs() {
         let directory = tempfile::tempdir().unwrap();
         let state = state(directory.path()).await;
         let given = crm(
@@ -511,7 +511,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn other_keys_of_the_settings_are_taken_for_the_endpoints_in_use_alone() {
+    async fn changed_keys_apply_only_to_unchanged_endpoints() {
         const ONE: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo=";
         const OTHER: &str = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
         let directory = tempfile::tempdir().unwrap();
@@ -563,7 +563,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_disabled_endpoint_is_enabled_by_a_person_or_another_address() {
+    async fn disabled_endpoint_is_enabled_by_command_or_new_url() {
         let directory = tempfile::tempdir().unwrap();
         let state = state(directory.path()).await;
         let endpoints = Endpoints::new(&state, Some(&crm(2, None))).unwrap();

@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn each_entry_of_the_setting_signs_for_its_own_endpoint() {
+    fn each_setting_entry_signs_for_its_own_endpoint() {
         let keys = given(&format!("{A} {B},{A}"), 2).unwrap();
         assert_eq!(keys[0].sign("msg_1", NOW, b"{}"), signature(A, NOW));
         assert_eq!(
@@ -347,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn a_setting_that_fits_no_endpoints_is_refused_without_its_text() {
+    fn mismatched_setting_is_rejected_without_its_text() {
         let many = [A; 7].join(",");
         let pair = WebhookKeyPair::generate().unwrap();
         for (text, endpoints, reason) in [
@@ -390,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn an_overlap_of_nothing_ends_the_earlier_secrets_at_once() {
+    fn zero_overlap_ends_earlier_secrets_at_once() {
         let keys = given(A, 1)
             .unwrap()
             .remove(0)
@@ -404,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_keys_sign_than_a_header_should_hold() {
+    fn rotation_is_rejected_while_too_many_keys_sign() {
         let mut keys = given(A, 1).unwrap().remove(0);
         for _ in 0..5 {
             keys = keys.rotated(KeyKind::Secret, DAY, NOW).unwrap();
@@ -417,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ed25519_key_signs_beside_the_secret_and_rotates_by_itself() {
+    fn ed25519_key_signs_beside_the_secret_and_rotates_alone() {
         let keys = given(A, 1).unwrap().remove(0);
         assert!(keys.public_key().is_none());
         let keys = keys.completed(KeyKind::Ed25519).unwrap().unwrap();

@@ -160,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_reference_library_makes_the_same_signature() {
+    fn signature_equals_that_of_the_reference_library() {
         let text = WebhookSecret::generate().unwrap();
         let reference = standardwebhooks::Webhook::new(text.expose_secret()).unwrap();
         let ours = WebhookSecret::parse(&text).unwrap();
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ed25519_signature_verifies_with_the_public_key() {
+    fn ed25519_signature_verifies_with_the_public_key() {
         use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
 
         let text = WebhookKeyPair::generate().unwrap();
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_pair_whose_halves_do_not_belong_together_is_refused() {
+    fn key_pair_with_mismatched_halves_is_rejected() {
         let [one, other] = [(); 2].map(|()| {
             BASE64_STANDARD
                 .decode(&WebhookKeyPair::generate().unwrap().expose_secret()[5..])
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_secret_is_refused_and_not_repeated() {
+    fn malformed_secret_is_rejected_and_not_shown() {
         for text in ["", "whsec_", "whsec_c2hvcnQ=", "secret", "whsec_!!!!"] {
             let error = WebhookSecret::parse(&text.to_owned().into())
                 .unwrap_err()

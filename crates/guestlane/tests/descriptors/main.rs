@@ -9,11 +9,11 @@ mod harness;
 use std::{fs::File, time::Duration};
 
 use guestlane_store::{Delivery, DeliveryState};
-use harness::{World, request};
+use harness::{TestPlatform, request};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// The store of this test binary: SQLite.
-const STORE: harness::Kept = harness::Kept::InAFile;
+const STORE: harness::Backend = harness::Backend::Sqlite;
 
 /// Opens files until no file descriptor is left.
 fn take_all_descriptors() -> Vec<File> {
@@ -25,10 +25,10 @@ fn take_all_descriptors() -> Vec<File> {
 }
 
 #[tokio::test]
-async fn a_call_that_could_not_leave_this_machine_is_no_try_of_the_other_side() {
+async fn local_descriptor_exhaustion_is_not_counted_as_an_attempt() {
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     setrlimit(Resource::RLIMIT_NOFILE, 256.min(most), most).unwrap();
-    let world = World::new().await;
+    let world = TestPlatform::new().await;
     let engine = world.engine().await;
     let outbox = engine.outbox().unwrap();
     // Closes the connection, so the next delivery needs a new descriptor.

@@ -15,7 +15,7 @@ use guestlane_store::{
 use guestlane_tlog::{self, Checkpoint, Tampered, VerificationError};
 use serde_json::Value;
 
-use crate::harness::{World, fresh, request};
+use crate::harness::{TestPlatform, fresh, request};
 
 pub(crate) fn lines(path: &Path) -> Vec<Value> {
     fs::read_to_string(path)
@@ -26,9 +26,8 @@ pub(crate) fn lines(path: &Path) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn processes_that_run_at_once_have_a_log_each_and_the_next_one_goes_on_with_the_first_that_is_free()
- {
-    let world = World::new().await;
+async fn concurrent_processes_write_own_logs_and_a_free_log_is_reused() {
+    let world = TestPlatform::new().await;
     let (one, two) = (world.engine().await, world.engine().await);
     for guest in ["ann", "bob"] {
         one.create(fresh(guest)).await.unwrap();
@@ -52,8 +51,8 @@ async fn processes_that_run_at_once_have_a_log_each_and_the_next_one_goes_on_wit
 }
 
 #[tokio::test]
-async fn a_full_log_is_closed_and_the_next_one_knows_how_it_ended() {
-    let mut world = World::new().await;
+async fn full_log_is_closed_and_the_next_log_reveals_its_rollback() {
+    let mut world = TestPlatform::new().await;
     world.config.storage.audit.rotate_at = Some(4000);
     let engine = world.engine().await;
     for _ in 0..30 {
@@ -121,8 +120,8 @@ async fn a_full_log_is_closed_and_the_next_one_knows_how_it_ended() {
 }
 
 #[tokio::test]
-async fn the_proof_of_a_session_holds_for_its_records_in_every_log_and_for_no_other() {
-    let mut world = World::new().await;
+async fn inclusion_proof_covers_a_session_across_logs_and_no_other_session() {
+    let mut world = TestPlatform::new().await;
     world.config.storage.audit.rotate_at = Some(400);
     let engine = world.engine().await;
     let (ann, bob) = (
@@ -157,9 +156,8 @@ fn uuid_of(text: &str) -> guestlane_core::session::SessionId {
 }
 
 #[tokio::test]
-async fn with_pseudonyms_the_log_names_nobody_and_whoever_has_the_store_finds_each_guests_records()
-{
-    let mut world = World::new().await;
+async fn pseudonymous_log_hides_guest_ids_but_store_finds_the_records() {
+    let mut world = TestPlatform::new().await;
     world.config.storage.audit.guest_ids = GuestIdMode::Pseudonymous;
     let engine = world.engine().await;
     for guest in ["ann", "bob", "ann"] {
@@ -218,11 +216,11 @@ pub(crate) fn canary(key: &str) -> SessionRequest {
 }
 
 /// Returns the files of the state directory that contain the canary, and the database if it does.
-pub(crate) fn files_with_the_canary(world: &World) -> Vec<String> {
+pub(crate) fn files_with_the_canary(world: &TestPlatform) -> Vec<String> {
     let mut found = files_in(world.directory.path());
     if world.postgres.is_some()
         && world
-            .kept_bytes()
+            .stored_bytes()
             .windows(CANARY.len())
             .any(|window| window == CANARY.as_bytes())
     {
@@ -250,7 +248,7 @@ fn files_in(directory: &Path) -> Vec<String> {
 
 /// Creates a guest with data of every kind: sessions that are open, failed and set aside, and
 /// events that are delivered, pending and dead.
-async fn guest_with_a_past(world: &World) -> std::sync::Arc<SessionEngine> {
+async fn guest_with_history(world: &TestPlatform) -> std::sync::Arc<SessionEngine> {
     let engine = world.engine().await;
     engine.create(request("bob")).await.unwrap();
     engine.outbox().unwrap().wait_for_initial_deliveries().await;
@@ -291,7 +289,7 @@ async fn guest_with_a_past(world: &World) -> std::sync::Arc<SessionEngine> {
     engine
 }
 
-pub(crate) async fn erase(engine: &SessionEngine, world: &World) -> ErasureReport {
+pub(crate) async fn erase(engine: &SessionEngine, world: &TestPlatform) -> ErasureReport {
     match engine
         .store()
         .erase_guest(CANARY.parse().unwrap(), world.clock.now())
@@ -304,10 +302,10 @@ pub(crate) async fn erase(engine: &SessionEngine, world: &World) -> ErasureRepor
 }
 
 #[tokio::test]
-async fn an_erased_guest_is_in_no_file_any_more_and_every_proof_still_holds() {
-    let mut world = World::new().await;
+async fn guest_erasure_clears_all_files_and_proofs_still_verify() {
+    let mut world = TestPlatform::new().await;
     world.config.storage.audit.guest_ids = GuestIdMode::Pseudonymous;
-    let engine = guest_with_a_past(&world).await;
+    let engine = guest_with_history(&world).await;
     let sessions = engine
         .store()
         .sessions(SessionFilter {
@@ -394,9 +392,9 @@ async fn an_erased_guest_is_in_no_file_any_more_and_every_proof_still_holds() {
 }
 
 #[tokio::test]
-async fn with_ids_in_plain_it_says_which_records_cannot_be_erased() {
-    let world = World::new().await;
-    let engine = guest_with_a_past(&world).await;
+async fn erasure_reports_plain_records_that_cannot_be_erased() {
+    let world = TestPlatform::new().await;
+    let engine = guest_with_history(&world).await;
     let records = fs::read_to_string(world.audit_path())
         .unwrap()
         .matches(CANARY)
@@ -436,8 +434,8 @@ async fn with_ids_in_plain_it_says_which_records_cannot_be_erased() {
 }
 
 #[tokio::test]
-async fn a_guest_with_an_unfinished_session_is_not_erased() {
-    let world = World::new().await;
+async fn guest_with_an_unfinished_session_is_not_erased() {
+    let world = TestPlatform::new().await;
     let engine = world.engine().await;
     world.faults(&["conversation:500:first=4"]);
     let error = engine.create(request("ann")).await.unwrap_err();
@@ -454,8 +452,8 @@ async fn a_guest_with_an_unfinished_session_is_not_erased() {
 }
 
 #[tokio::test]
-async fn a_log_that_cannot_be_written_is_told_before_anything_is_created_and_catches_up_later() {
-    let world = World::new().await;
+async fn unwritable_log_fails_create_before_platform_calls_and_recovers() {
+    let world = TestPlatform::new().await;
     let engine = world.engine().await;
     engine.create(request("ann")).await.unwrap();
     let aside = world.directory.path().join("aside");
@@ -471,8 +469,8 @@ async fn a_log_that_cannot_be_written_is_told_before_anything_is_created_and_cat
 
 /// An auditor can read in the log which keys the store trusts, and since when.
 #[tokio::test]
-async fn what_changes_whom_the_store_trusts_is_in_the_log() {
-    let world = World::new().await;
+async fn key_changes_replays_and_log_restores_are_audited_once() {
+    let world = TestPlatform::new().await;
     let (state, now) = (world.state().await, world.clock.now());
     let hash = ApiKeyHasher::new(b"secret");
     let key = |name| {

@@ -7,7 +7,7 @@ use guestlane_core::session::SessionState;
 use guestlane_sim::{FaultKind, Route};
 use guestlane_store::SessionFilter;
 
-use crate::harness::{World, crowd, request, tell};
+use crate::harness::{TestPlatform, crowd, request, tell};
 
 /// Number of sessions. `GUESTLANE_TEST_SESSIONS=10000` makes the run longer.
 #[expect(clippy::disallowed_methods, reason = "a test's own setting")]
@@ -20,7 +20,7 @@ fn sessions() -> usize {
 
 /// Advances the clock when nothing else makes progress, for callers that wait for a withheld
 /// response.
-async fn time_passes(world: &World) {
+async fn time_passes(world: &TestPlatform) {
     let mut requests = 0;
     loop {
         for _ in 0..500 {
@@ -36,10 +36,9 @@ async fn time_passes(world: &World) {
 }
 
 #[tokio::test]
-async fn with_every_fault_at_5_percent_nobody_is_lost_or_made_twice_and_who_is_unfinished_has_a_state_and_a_reason()
- {
+async fn every_fault_at_5_percent_loses_and_duplicates_no_session() {
     let guests = sessions();
-    let world = World::with(|options| options.seed = 11).await;
+    let world = TestPlatform::with(|options| options.seed = 11).await;
     let engine = world.engine().await;
     let mut faults = Vec::new();
     for route in Route::GATEWAY {
@@ -76,7 +75,7 @@ async fn with_every_fault_at_5_percent_nobody_is_lost_or_made_twice_and_who_is_u
     assert_each_unfinished_one_says_why(&engine, opened).await;
 
     world.faults(&[]);
-    drive_to_rest(&world, &engine, guests).await;
+    run_to_completion(&world, &engine, guests).await;
     world.assert_each_guest_once(guests as u64);
     assert_eq!(
         (
@@ -92,10 +91,10 @@ async fn with_every_fault_at_5_percent_nobody_is_lost_or_made_twice_and_who_is_u
 }
 
 #[tokio::test]
-async fn each_fault_alone_at_5_percent_of_all_calls_loses_nobody() {
+async fn each_fault_alone_at_5_percent_loses_no_session() {
     const GUESTS: usize = 150;
     for kind in FaultKind::ALL {
-        let world = World::with(|options| options.seed = 3).await;
+        let world = TestPlatform::with(|options| options.seed = 3).await;
         let engine = world.engine().await;
         let on = |route| format!("{route}:{}:p=0.05", kind.name());
         let specs = if *kind == FaultKind::Stale {
@@ -130,7 +129,7 @@ async fn each_fault_alone_at_5_percent_of_all_calls_loses_nobody() {
         );
         assert_each_unfinished_one_says_why(&engine, opened).await;
         world.faults(&[]);
-        drive_to_rest(&world, &engine, GUESTS).await;
+        run_to_completion(&world, &engine, GUESTS).await;
         world.assert_each_guest_once(GUESTS as u64);
         assert_eq!(
             world.sim.state().crm.events,
@@ -170,7 +169,7 @@ async fn assert_each_unfinished_one_says_why(engine: &SessionEngine, opened: usi
     }
 }
 
-async fn drive_to_rest(world: &World, engine: &Arc<SessionEngine>, guests: usize) {
+async fn run_to_completion(world: &TestPlatform, engine: &Arc<SessionEngine>, guests: usize) {
     for round in 0.. {
         world.clock.advance(Duration::from_secs(301));
         let mut left = 0;

@@ -6,13 +6,13 @@ use guestlane::Error;
 use guestlane_core::session::SessionState;
 use guestlane_runtime::{ManualClock, Timestamp};
 
-use crate::harness::{World, request};
+use crate::harness::{TestPlatform, request};
 
 const HOUR: i64 = 3600;
 
 /// Returns a harness whose platform has its own clock.
-async fn world(change: impl FnOnce(&mut guestlane_sim::Options)) -> World {
-    World::with(|options| {
+async fn world(change: impl FnOnce(&mut guestlane_sim::Options)) -> TestPlatform {
+    TestPlatform::with(|options| {
         options.clock = ManualClock::new(Timestamp::from_unix_micros(1_795_361_029_000_000)).into();
         change(options);
     })
@@ -20,7 +20,7 @@ async fn world(change: impl FnOnce(&mut guestlane_sim::Options)) -> World {
 }
 
 #[tokio::test]
-async fn a_session_that_is_under_way_when_the_clock_is_set_ahead_is_completed_once() {
+async fn session_in_flight_when_the_clock_jumps_ahead_completes_once() {
     let world = world(|_| {}).await;
     let engine = world.engine().await;
     world.faults(&["conversation:500:first=2"]);
@@ -44,7 +44,7 @@ async fn a_session_that_is_under_way_when_the_clock_is_set_ahead_is_completed_on
 }
 
 #[tokio::test]
-async fn a_driver_who_was_taken_for_dead_answers_what_the_other_one_made() {
+async fn owner_that_lost_its_lease_returns_the_new_owners_session() {
     let world = world(|_| {}).await;
     let (engine, other) = (world.engine().await, world.engine().await);
     world.faults(&["contact:slow:nth=1,seconds=3"]);
@@ -73,8 +73,7 @@ async fn a_driver_who_was_taken_for_dead_answers_what_the_other_one_made() {
 }
 
 #[tokio::test]
-async fn what_a_killed_process_left_behind_is_taken_up_within_5_seconds_of_the_next_start_whatever_the_clock_shows()
- {
+async fn restart_claims_abandoned_session_within_5_seconds_at_any_clock() {
     for step in [0, HOUR, -HOUR] {
         let world = world(|_| {}).await;
         world.faults(&["conversation:hang:nth=1"]);
@@ -86,7 +85,7 @@ async fn what_a_killed_process_left_behind_is_taken_up_within_5_seconds_of_the_n
 
         world.clock.set_wall_clock(step);
         let engine = world.engine().await;
-        let started = lane_time(&world);
+        let started = monotonic_micros(&world);
         let id = engine.store().unfinished_sessions(1).await.unwrap()[0].id;
         let working = tokio::spawn(guestlane::Workers::new(std::sync::Arc::clone(&engine)).run());
         // The session is not open, because the platform refused its token's time, but it was
@@ -94,11 +93,11 @@ async fn what_a_killed_process_left_behind_is_taken_up_within_5_seconds_of_the_n
         while engine.store().session(id).await.unwrap().unwrap().epoch == 1 {
             world.clock().sleep(Duration::from_millis(100)).await;
         }
-        let waited = lane_time(&world) - started;
+        let waited = monotonic_micros(&world) - started;
         assert!(waited <= 5_000_000, "{step}: {waited} µs");
         while engine.store().session(id).await.unwrap().unwrap().state != SessionState::Open {
             assert!(
-                lane_time(&world) - started < 600_000_000,
+                monotonic_micros(&world) - started < 600_000_000,
                 "{:?}",
                 engine.store().session(id).await
             );
@@ -110,7 +109,7 @@ async fn what_a_killed_process_left_behind_is_taken_up_within_5_seconds_of_the_n
 }
 
 #[tokio::test]
-async fn a_caller_need_not_wait_for_the_lease_of_a_dead_process_that_a_clock_an_hour_ahead_gave() {
+async fn create_ignores_a_dead_lease_dated_an_hour_ahead() {
     let world = world(|_| {}).await;
     world.clock.set_wall_clock(HOUR);
     world.faults(&["contact:hang:nth=1"]);
@@ -120,18 +119,18 @@ async fn a_caller_need_not_wait_for_the_lease_of_a_dead_process_that_a_clock_an_
     creating.abort();
     let _ = creating.await;
     world.clock.set_wall_clock(-HOUR); // the clock is right again
-    let before = lane_time(&world);
+    let before = monotonic_micros(&world);
     world.engine().await.create(request("ann")).await.unwrap();
-    assert!(lane_time(&world) - before < 1_000_000);
+    assert!(monotonic_micros(&world) - before < 1_000_000);
     world.assert_each_guest_once(1);
 }
 
-fn lane_time(world: &World) -> i64 {
+fn monotonic_micros(world: &TestPlatform) -> i64 {
     world.clock().monotonic().unix_micros()
 }
 
 #[tokio::test]
-async fn an_event_of_a_killed_process_is_delivered_soon_although_the_clock_was_set_back() {
+async fn clock_moved_back_does_not_delay_events_of_a_killed_process() {
     let world = world(|_| {}).await;
     world.faults(&["crm:hang:nth=1"]);
     let dying = world.engine().await;
@@ -150,7 +149,7 @@ async fn an_event_of_a_killed_process_is_delivered_soon_although_the_clock_was_s
 }
 
 #[tokio::test]
-async fn the_pace_of_calls_is_not_changed_by_a_clock_that_is_set() {
+async fn clock_changes_do_not_affect_the_rate_limiter() {
     for step in [HOUR, -HOUR] {
         let mut world = world(|_| {}).await;
         world.config.call_policy.quota = Some("60/min".parse().unwrap());
@@ -158,10 +157,10 @@ async fn the_pace_of_calls_is_not_changed_by_a_clock_that_is_set() {
         for guest in ["ann", "bob", "cy"] {
             engine.create(request(guest)).await.unwrap(); // uses up the burst of the rate limit
         }
-        let before = lane_time(&world);
+        let before = monotonic_micros(&world);
         world.clock.set_wall_clock(step);
         let _ = engine.create(request("dee")).await;
-        let waited = lane_time(&world) - before;
+        let waited = monotonic_micros(&world) - before;
         assert!(
             (1_000_000..10_000_000).contains(&waited),
             "{step}: {waited} µs"
@@ -170,8 +169,7 @@ async fn the_pace_of_calls_is_not_changed_by_a_clock_that_is_set() {
 }
 
 #[tokio::test]
-async fn with_a_clock_an_hour_behind_the_platforms_the_refusal_names_the_clock_and_the_key_works_once_it_is_right()
- {
+async fn clock_an_hour_behind_is_named_in_the_error_and_key_stays_usable() {
     let world = world(|_| {}).await;
     world.clock.set_wall_clock(-HOUR);
     let engine = world.engine().await;

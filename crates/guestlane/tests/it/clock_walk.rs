@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use crate::{
     STORE,
-    harness::{Kept, OPEN_MESSAGING, World, request, setting, tell},
+    harness::{Backend, OPEN_MESSAGING, TestPlatform, request, setting, tell},
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -40,7 +40,7 @@ struct Counts {
 }
 
 struct Walk {
-    world: World,
+    world: TestPlatform,
     engine: Arc<SessionEngine>,
     random: fastrand::Rng,
     /// The idempotency keys of open sessions, with the true time at which each was opened.
@@ -56,7 +56,7 @@ struct Walk {
 impl Walk {
     async fn new(seed: u64) -> Self {
         // The platform's clock shows the true time, whatever the node's wall clock shows.
-        let mut world = World::with(|options| {
+        let mut world = TestPlatform::with(|options| {
             let truth = ReferenceClock::new(options.clock.clone());
             truth.set(options.clock.monotonic(), options.clock.monotonic());
             options.clock = truth.clock();
@@ -66,7 +66,7 @@ impl Walk {
         world.config.credentials.sign_in = TokenRequestAuth::Basic;
         world.config.messaging.external_source = Some(guestlane_sim::EXTERNAL_SOURCE_ID);
         world.config.retention = Some(KEEP);
-        world.give_the_database_a_clock().await;
+        world.install_database_clock().await;
         let engine = world.engine().await;
         let random = fastrand::Rng::with_seed(seed);
         Self {
@@ -94,7 +94,7 @@ impl Walk {
             80..83 => self.restart().await,
             83..85 => self.reboot().await,
             85..95 => self.prune().await,
-            _ if STORE == Kept::InPostgres => self.open_rows_and_die(run, step).await,
+            _ if STORE == Backend::Postgres => self.open_rows_and_crash(run, step).await,
             _ => drop(self.engine.outbox().unwrap().deliver_due().await.unwrap()),
         }
         self.world.set_database_clock();
@@ -152,7 +152,7 @@ impl Walk {
 
     async fn restart(&mut self) {
         // On a shared database, a node with a wrong clock refuses to start.
-        if let Ok(engine) = self.world.try_lane().await {
+        if let Ok(engine) = self.world.try_engine().await {
             self.engine = engine;
         }
     }
@@ -171,7 +171,7 @@ impl Walk {
         let pruned = self.engine.prune().await.unwrap();
         self.counts.deleted += pruned.sessions;
         assert_eq!(self.sessions().await + pruned.sessions as usize, before);
-        self.assert_nothing_dangles();
+        self.assert_no_orphaned_rows();
     }
 
     async fn sessions(&self) -> usize {
@@ -189,7 +189,7 @@ impl Walk {
     }
 
     /// Asserts that every pending event and batch row still refers to an existing session.
-    fn assert_nothing_dangles(&self) {
+    fn assert_no_orphaned_rows(&self) {
         if let Some(url) = &self.world.postgres {
             let count = |sql: &str| guestlane_testkit::column(url, sql)[0].clone();
             let events = "SELECT count(*) FROM outbox WHERE state IN ('pending', 'dead') AND session_id NOT IN (SELECT id FROM session)";
@@ -212,7 +212,7 @@ impl Walk {
     }
 
     /// A worker opens the sessions of a batch and crashes before it records the results.
-    async fn open_rows_and_die(&mut self, run: u64, step: u32) {
+    async fn open_rows_and_crash(&mut self, run: u64, step: u32) {
         let (store, now) = (self.engine.store().clone(), self.engine.clock().now());
         let id = BatchId(Uuid::now_v7());
         let guests: Vec<_> = (0..2)
@@ -241,7 +241,7 @@ impl Walk {
     }
 
     /// Runs the batch workers again. Each row finds the session that it opened, however long ago.
-    async fn end_all_rows(&mut self) {
+    async fn complete_all_rows(&mut self) {
         self.set_clock_right();
         self.world.set_database_clock();
         self.engine.store().measure_clock().await.unwrap();
@@ -286,7 +286,7 @@ impl Walk {
 }
 
 #[tokio::test]
-async fn clocks_that_jump_cost_no_guest_a_second_conversation_and_delete_nothing_that_is_needed() {
+async fn random_clock_jumps_cause_no_duplicate_and_no_early_deletion() {
     let (runs, seed) = (
         setting("GUESTLANE_TEST_CLOCK_RUNS", 200),
         setting("GUESTLANE_TEST_SEED", 15),
@@ -299,8 +299,8 @@ async fn clocks_that_jump_cost_no_guest_a_second_conversation_and_delete_nothing
                 walk.step(run, step).await;
             }
         }
-        if STORE == Kept::InPostgres {
-            walk.end_all_rows().await;
+        if STORE == Backend::Postgres {
+            walk.complete_all_rows().await;
         }
         let state = walk.world.sim.state();
         assert_eq!(
@@ -351,8 +351,8 @@ async fn clocks_that_jump_cost_no_guest_a_second_conversation_and_delete_nothing
 /// Regression test: a clock was 40 days ahead for a moment, and the next start deleted the
 /// idempotency keys of months.
 #[tokio::test]
-async fn a_clock_that_is_wrong_for_a_moment_deletes_no_idempotency_key() {
-    let mut world = World::new().await;
+async fn momentary_clock_jump_deletes_no_idempotency_key() {
+    let mut world = TestPlatform::new().await;
     world.config.retention = Some(KEEP);
     let engine = world.engine().await;
     for guest in ["ann", "bob", "cy"] {
@@ -361,7 +361,7 @@ async fn a_clock_that_is_wrong_for_a_moment_deletes_no_idempotency_key() {
     }
     drop(engine);
     world.clock.set_wall_clock(40 * 86_400);
-    if STORE == Kept::InAFile {
+    if STORE == Backend::Sqlite {
         assert_eq!(world.engine().await.prune().await.unwrap().sessions, 0);
     }
     world.clock.set_wall_clock(-40 * 86_400);
@@ -378,13 +378,13 @@ async fn a_clock_that_is_wrong_for_a_moment_deletes_no_idempotency_key() {
 
 /// A session that was written while the clock was 50 days behind must not count as 50 days older.
 #[tokio::test]
-async fn a_session_that_was_opened_while_the_clock_was_behind_is_kept_as_long_as_others() {
-    let mut world = World::new().await;
+async fn session_created_while_the_clock_was_behind_keeps_full_retention() {
+    let mut world = TestPlatform::new().await;
     world.config.surface = OPEN_MESSAGING;
     world.config.credentials.sign_in = TokenRequestAuth::Basic;
     world.config.retention = Some(KEEP);
     drop(world.state().await);
-    if STORE == Kept::InPostgres {
+    if STORE == Backend::Postgres {
         // On PostgreSQL the database's clock stamps the session; the random walk covers that.
         return;
     }

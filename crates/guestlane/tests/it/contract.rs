@@ -12,7 +12,7 @@ use guestlane_sim::{Entry as Sent, PERMISSIONS};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::harness::{OPEN_MESSAGING, WEB_MESSAGING, World, request};
+use crate::harness::{OPEN_MESSAGING, TestPlatform, WEB_MESSAGING, request};
 
 #[derive(Debug, Deserialize)]
 struct Call {
@@ -214,7 +214,7 @@ impl Field {
     }
 }
 
-fn settings(world: &World, surface: &Surface) -> Settings {
+fn settings(world: &TestPlatform, surface: &Surface) -> Settings {
     let base = world.sim.base_url();
     let id = match surface {
         Surface::Rest => String::new(),
@@ -241,7 +241,7 @@ fn settings(world: &World, surface: &Surface) -> Settings {
 
 /// Makes every call that a surface can make, with and without faults.
 async fn everything(surface: &Surface) -> Vec<Sent> {
-    let mut world = World::on(surface).await;
+    let mut world = TestPlatform::on(surface).await;
     let engine = world.engine().await;
     engine.create(request("ann")).await.unwrap();
     if surface.is_public_api() {
@@ -290,7 +290,7 @@ async fn everything(surface: &Surface) -> Vec<Sent> {
 }
 
 #[tokio::test]
-async fn every_request_and_every_status_stands_in_the_contract() {
+async fn contract_covers_every_request_and_status_and_has_no_unused_call() {
     let calls = contract();
     let mut made = BTreeSet::new();
     for surface in [Surface::Rest, WEB_MESSAGING, OPEN_MESSAGING] {
@@ -314,7 +314,7 @@ async fn every_request_and_every_status_stands_in_the_contract() {
 }
 
 #[test]
-fn every_entry_has_a_source_and_the_simulator_knows_its_permissions() {
+fn every_contract_entry_has_a_source_and_known_permissions() {
     for call in contract() {
         assert!(!call.source.is_empty(), "{}", call.name);
         let known = call
@@ -333,7 +333,7 @@ fn every_entry_has_a_source_and_the_simulator_knows_its_permissions() {
 
 /// The permissions that `doctor` and the errors recommend are those of the table.
 #[test]
-fn the_permissions_that_errors_name_are_those_of_the_contract() {
+fn error_permissions_equal_those_of_the_contract() {
     use guestlane_genesys::Operation;
     for (operation, name) in [
         (Operation::Queue, "queue"),

@@ -25,17 +25,17 @@ use guestlane_runtime::{FailPoint, FailPoints, Timestamp};
 use guestlane_sim::FaultKind;
 use guestlane_store::{GuestIdMode, ReplayFilter, SessionFilter};
 
-use crate::harness::{Kept, OPEN_MESSAGING, SALES, WEB_MESSAGING, World, request, tell};
+use crate::harness::{Backend, OPEN_MESSAGING, SALES, TestPlatform, WEB_MESSAGING, request, tell};
 
 /// The fail point at which a process crashes, and whether it has crashed.
 #[derive(Clone)]
-struct Death {
+struct InjectedCrash {
     at: Option<(FailPoint, usize)>,
     passed: Arc<AtomicUsize>,
     died: Arc<AtomicBool>,
 }
 
-impl Death {
+impl InjectedCrash {
     /// Crashes at the n-th passing of a fail point, counted from 1.
     fn at(fail_point: FailPoint, nth: usize) -> Self {
         Self {
@@ -75,14 +75,19 @@ impl Death {
 
 /// Runs one process until it crashes: it opens the store, creates a session, and does the work of
 /// every worker.
-async fn live(world: &World, death: &Death, guest: &str, erase: Option<&str>) {
-    live_until(world, death, guest, erase, || ()).await;
+async fn run_process(
+    world: &TestPlatform,
+    death: &InjectedCrash,
+    guest: &str,
+    erase: Option<&str>,
+) {
+    run_process_until(world, death, guest, erase, || ()).await;
 }
 
-/// Like [`live`]. `last_words` run at the fail point, before anything else can happen.
-async fn live_until(
-    world: &World,
-    death: &Death,
+/// Like [`run_process`]. `last_words` run at the fail point, before anything else can happen.
+async fn run_process_until(
+    world: &TestPlatform,
+    death: &InjectedCrash,
     guest: &str,
     erase: Option<&str>,
     last_words: impl Fn() + Send + Sync + 'static,
@@ -129,7 +134,7 @@ async fn live_until(
 
 /// Advances the clock while the platform withholds a response, so that the caller reaches its
 /// timeout.
-fn time_passes(world: &World) {
+fn time_passes(world: &TestPlatform) {
     if world.sim.state().hanging > 0 {
         world.clock.advance(Duration::from_secs(1));
     }
@@ -162,7 +167,7 @@ async fn session(
 }
 
 /// Runs the next process: the caller repeats the request, and recovery completes abandoned sagas.
-async fn drive_to_rest(world: &World, guest: &str) {
+async fn run_to_completion(world: &TestPlatform, guest: &str) {
     world.faults(&[]);
     let engine = world.engine().await;
     for round in 0.. {
@@ -190,7 +195,7 @@ async fn drive_to_rest(world: &World, guest: &str) {
 
 /// Asserts that each guest has one contact, one conversation and one event, and that the audit log
 /// verifies.
-async fn assert_at_rest(world: &World, guests: u64) {
+async fn assert_at_rest(world: &TestPlatform, guests: u64) {
     world.assert_each_guest_once(guests);
     let crm = world.sim.state().crm;
     // A receiver may refuse a signature, because five minutes can pass while the event is in
@@ -212,7 +217,7 @@ async fn assert_at_rest(world: &World, guests: u64) {
     assert_audit_is_proven(world).await;
 }
 
-async fn assert_audit_is_proven(world: &World) {
+async fn assert_audit_is_proven(world: &TestPlatform) {
     assert!(!world.proven_logs().await.is_empty());
 }
 
@@ -233,8 +238,8 @@ fn copy_files(from: &Path, to: &Path) {
 }
 
 /// Returns a harness whose logs are full after a few records, and whose guests can be erased.
-async fn world(surface: &Surface) -> World {
-    let mut world = World::on(surface).await;
+async fn world(surface: &Surface) -> TestPlatform {
+    let mut world = TestPlatform::on(surface).await;
     world.config.storage.audit.rotate_at = Some(900);
     world.config.storage.audit.guest_ids = GuestIdMode::Pseudonymous;
     // The state is in memory where possible: thousands of processes crash here, but the disk does
@@ -247,9 +252,9 @@ async fn world(surface: &Surface) -> World {
 }
 
 /// Moves the state to its own directory, so that a copy can replace it.
-fn keep_state_in(world: &mut World, name: &str) {
+fn keep_state_in(world: &mut TestPlatform, name: &str) {
     let places = guestlane::StorageConfig::in_directory(&world.directory.path().join(name));
-    if crate::STORE == Kept::InAFile {
+    if crate::STORE == Backend::Sqlite {
         world.config.storage.database = places.database;
     }
     world.config.storage.home = places.home;
@@ -294,11 +299,11 @@ fn fail_points(surface: &Surface) -> impl Iterator<Item = FailPoint> {
         Surface::OpenMessaging { .. } => &FAIL_POINTS_OF_OFFICIAL_SURFACES[..2],
     };
     FailPoint::ALL.iter().copied().filter(move |fail_point| {
-        !OF_THEIR_OWN.contains(fail_point) && !none_of_it.contains(fail_point)
+        !SEPARATELY_TESTED_FAIL_POINTS.contains(fail_point) && !none_of_it.contains(fail_point)
     })
 }
 
-const OF_THEIR_OWN: &[FailPoint] = &[
+const SEPARATELY_TESTED_FAIL_POINTS: &[FailPoint] = &[
     FailPoint::NeedsAttentionStored,
     FailPoint::ContactRemoved,
     FailPoint::NextKeyStored,
@@ -330,7 +335,7 @@ const FAIL_POINTS_OF_OFFICIAL_SURFACES: &[FailPoint] = &[
 /// Returns whether only the first process passes the fail point. Where processes share an access
 /// token, the first process requests it for all.
 fn is_first_use(fail_point: FailPoint) -> bool {
-    let signs_in_for_all = crate::STORE == Kept::InPostgres && fail_point == FailPoint::SignedIn;
+    let signs_in_for_all = crate::STORE == Backend::Postgres && fail_point == FailPoint::SignedIn;
     signs_in_for_all
         || matches!(
             fail_point,
@@ -342,7 +347,7 @@ fn is_first_use(fail_point: FailPoint) -> bool {
 }
 
 /// Crashes a process at each passing of the fail point in turn. Returns the number of crashes.
-fn die_at_each_passing(fail_point: FailPoint, surface: &Surface) -> usize {
+fn crash_at_each_passing(fail_point: FailPoint, surface: &Surface) -> usize {
     let mut deaths = 0;
     loop {
         let died = run(async {
@@ -354,12 +359,12 @@ fn die_at_each_passing(fail_point: FailPoint, surface: &Surface) -> usize {
                 Some("before")
             };
             if let Some(before) = before {
-                drive_to_rest(&world, before).await;
+                run_to_completion(&world, before).await;
             }
             world.faults(&[&fault_on_the_way_to(fail_point, surface)]);
-            let death = Death::at(fail_point, deaths + 1);
-            live(&world, &death, "ann", before).await;
-            drive_to_rest(&world, "ann").await;
+            let death = InjectedCrash::at(fail_point, deaths + 1);
+            run_process(&world, &death, "ann", before).await;
+            run_to_completion(&world, "ann").await;
             assert_at_rest(&world, 1 + u64::from(before.is_some())).await;
             death.died()
         });
@@ -370,9 +375,9 @@ fn die_at_each_passing(fail_point: FailPoint, surface: &Surface) -> usize {
     }
 }
 
-fn die_everywhere(surface: &Surface) {
+fn crash_at_every_fail_point(surface: &Surface) {
     let deaths: BTreeMap<_, _> = fail_points(surface)
-        .map(|fail_point| (fail_point, die_at_each_passing(fail_point, surface)))
+        .map(|fail_point| (fail_point, crash_at_each_passing(fail_point, surface)))
         .collect();
     let unreached: Vec<_> = deaths
         .iter()
@@ -391,35 +396,33 @@ fn die_everywhere(surface: &Surface) {
 }
 
 #[test]
-fn a_process_that_dies_at_any_passing_of_any_fail_point_loses_nobody_and_makes_nobody_twice() {
-    die_everywhere(&Surface::Rest);
+fn rest_session_completes_once_after_any_crash() {
+    crash_at_every_fail_point(&Surface::Rest);
 }
 
 #[test]
-fn on_web_messaging_a_process_that_dies_at_any_passing_of_any_fail_point_loses_nobody_and_makes_nobody_twice()
- {
-    die_everywhere(&WEB_MESSAGING);
+fn web_messaging_session_completes_once_after_any_crash() {
+    crash_at_every_fail_point(&WEB_MESSAGING);
 }
 
 #[test]
-fn on_open_messaging_a_process_that_dies_at_any_passing_of_any_fail_point_loses_nobody_and_makes_nobody_twice()
- {
-    die_everywhere(&OPEN_MESSAGING);
+fn open_messaging_session_completes_once_after_any_crash() {
+    crash_at_every_fail_point(&OPEN_MESSAGING);
 }
 
 /// Without an external source, an e-mail address or a telephone number, no lookup finds a contact
 /// again. A crash may lose the contact, but never the guest.
 #[test]
-fn a_guest_of_whom_nothing_identifies_a_contact_is_neither_lost_nor_made_twice() {
+fn crash_with_unidentifiable_contact_opens_one_conversation() {
     let mut unlinked = 0;
     for fail_point in fail_points(&WEB_MESSAGING) {
         run(async {
             let mut world = world(&WEB_MESSAGING).await;
             world.config.messaging.external_source = None;
             world.faults(&[&fault_on_the_way_to(fail_point, &WEB_MESSAGING)]);
-            let death = Death::at(fail_point, 1);
-            live(&world, &death, "ann", None).await;
-            drive_to_rest(&world, "ann").await;
+            let death = InjectedCrash::at(fail_point, 1);
+            run_process(&world, &death, "ann", None).await;
+            run_to_completion(&world, "ann").await;
             let state = world.sim.state();
             assert!(
                 state.contacts <= 1 && state.conversations == 1,
@@ -476,20 +479,20 @@ fn steps(surface: &Surface) -> &'static [&'static str] {
 /// point, unless `GUESTLANE_TEST_ALL_FAULTS` is set.
 #[expect(clippy::disallowed_methods, reason = "a test's own setting")]
 fn is_taken(case: usize, fail_point: Option<FailPoint>) -> bool {
-    let all = crate::STORE == Kept::InAFile || std::env::var("GUESTLANE_TEST_ALL_FAULTS").is_ok();
+    let all = crate::STORE == Backend::Sqlite || std::env::var("GUESTLANE_TEST_ALL_FAULTS").is_ok();
     all || (case + fail_point.map_or(0, |fail_point| fail_point as usize)).is_multiple_of(13)
 }
 
 /// Injects every fault at every step, with a crash at the first passing of a fail point. Each case
 /// has its own guest.
-fn die_with_every_fault(
+fn crash_with_every_fault(
     fail_point: Option<FailPoint>,
     kinds: &[FaultKind],
     surface: &Surface,
 ) -> (usize, usize) {
     run(async {
         let world = world(surface).await;
-        drive_to_rest(&world, "guest-0").await;
+        run_to_completion(&world, "guest-0").await;
         let (mut met, mut cases, mut deaths) = (0, 0, 0);
         for step in steps(surface) {
             for kind in kinds {
@@ -511,11 +514,12 @@ fn die_with_every_fault(
                 }
                 world.faults(&faults.iter().map(String::as_str).collect::<Vec<_>>());
                 let repeated = world.sim.state().repeated_first_messages;
-                let death =
-                    fail_point.map_or_else(Death::never, |fail_point| Death::at(fail_point, 1));
+                let death = fail_point.map_or_else(InjectedCrash::never, |fail_point| {
+                    InjectedCrash::at(fail_point, 1)
+                });
                 let (guest, erase) = (format!("guest-{cases}"), format!("guest-{}", cases - 1));
-                live(&world, &death, &guest, Some(&erase)).await;
-                drive_to_rest(&world, &guest).await;
+                run_process(&world, &death, &guest, Some(&erase)).await;
+                run_to_completion(&world, &guest).await;
                 let state = world.sim.state();
                 let all = cases as u64 + 1;
                 assert_eq!(
@@ -542,23 +546,23 @@ fn die_with_every_fault(
     })
 }
 
-fn die_everywhere_with_every_fault(part: usize) {
+fn crash_everywhere_with_every_fault(part: usize) {
     let fail_points = fail_points(&Surface::Rest).filter(|fail_point| !is_first_use(*fail_point));
-    die_with_every_fault_at(
+    crash_with_every_fault_at(
         fail_points.skip(part).step_by(2),
         FaultKind::ALL,
         &Surface::Rest,
     );
 }
 
-fn die_with_every_fault_at(
+fn crash_with_every_fault_at(
     fail_points: impl Iterator<Item = FailPoint>,
     kinds: &[FaultKind],
     surface: &Surface,
 ) {
     let mut all = 0;
     for fail_point in fail_points {
-        let (cases, deaths) = die_with_every_fault(Some(fail_point), kinds, surface);
+        let (cases, deaths) = crash_with_every_fault(Some(fail_point), kinds, surface);
         tell(&format!(
             "  {fail_point:<24} {cases} faults at their steps, died in {deaths}"
         ));
@@ -586,7 +590,7 @@ fn official_fail_points(surface: &Surface) -> impl Iterator<Item = FailPoint> {
 
 /// One fault of each class: three with the work done and the response lost, one with nothing done,
 /// one refusal.
-const SORTS: &[FaultKind] = &[
+const FAULT_CLASSES: &[FaultKind] = &[
     FaultKind::AnswerLost,
     FaultKind::BadGatewayAfter,
     FaultKind::HangAfter,
@@ -595,50 +599,54 @@ const SORTS: &[FaultKind] = &[
 ];
 
 fn every_fault_at_every_step(surface: &Surface) {
-    let (cases, _) = die_with_every_fault(None, FaultKind::ALL, surface);
+    let (cases, _) = crash_with_every_fault(None, FaultKind::ALL, surface);
     tell(&format!("{surface}: {cases} faults at their steps"));
 }
 
 #[test]
-fn on_web_messaging_every_fault_at_every_call_and_frame() {
+fn web_messaging_session_completes_once_after_every_fault() {
     every_fault_at_every_step(&WEB_MESSAGING);
 }
 
 #[test]
-fn on_open_messaging_every_fault_at_every_call() {
+fn open_messaging_session_completes_once_after_every_fault() {
     every_fault_at_every_step(&OPEN_MESSAGING);
 }
 
 #[test]
-fn on_web_messaging_each_sort_of_fault_at_every_call_and_frame_with_a_death_at_its_fail_points() {
-    die_with_every_fault_at(official_fail_points(&WEB_MESSAGING), SORTS, &WEB_MESSAGING);
+fn web_messaging_session_completes_once_after_fault_and_crash() {
+    crash_with_every_fault_at(
+        official_fail_points(&WEB_MESSAGING),
+        FAULT_CLASSES,
+        &WEB_MESSAGING,
+    );
 }
 
 #[test]
-fn on_open_messaging_each_sort_of_fault_at_every_call_with_a_death_at_its_fail_points() {
-    die_with_every_fault_at(
+fn open_messaging_session_completes_once_after_fault_and_crash() {
+    crash_with_every_fault_at(
         official_fail_points(&OPEN_MESSAGING),
-        SORTS,
+        FAULT_CLASSES,
         &OPEN_MESSAGING,
     );
 }
 
 // Two halves, so that two processors run them in parallel.
 #[test]
-fn every_fault_at_every_step_with_a_death_at_every_fail_point_first_half() {
-    die_everywhere_with_every_fault(0);
+fn rest_session_completes_once_after_fault_and_crash_part_1() {
+    crash_everywhere_with_every_fault(0);
 }
 
 #[test]
-fn every_fault_at_every_step_with_a_death_at_every_fail_point_second_half() {
-    die_everywhere_with_every_fault(1);
+fn rest_session_completes_once_after_fault_and_crash_part_2() {
+    crash_everywhere_with_every_fault(1);
 }
 
 #[test]
-fn a_process_that_dies_when_it_set_a_session_aside_leaves_it_for_a_person() {
+fn needs_attention_state_survives_a_crash_at_its_transition() {
     for death in [
-        Death::at(FailPoint::NeedsAttentionStored, 1),
-        Death::never(),
+        InjectedCrash::at(FailPoint::NeedsAttentionStored, 1),
+        InjectedCrash::never(),
     ] {
         run(async {
             let world = world(&Surface::Rest).await;
@@ -651,14 +659,14 @@ fn a_process_that_dies_when_it_set_a_session_aside_leaves_it_for_a_person() {
                 .unwrap_err();
             world.clock.advance(Duration::from_secs(24 * 3600));
             world.faults(&[]);
-            live(&world, &death, "bob", None).await;
+            run_process(&world, &death, "bob", None).await;
             let engine = world.engine().await;
             assert_eq!(
                 session(&engine, "ann").await.unwrap().state,
                 session::SessionState::NeedsAttention
             );
             assert_eq!(death.died(), death.at.is_some());
-            drive_to_rest(&world, "bob").await;
+            run_to_completion(&world, "bob").await;
             // Ann's session was opened once, but the response was lost.
             world.assert_each_guest_once(2);
             assert_audit_is_proven(&world).await;
@@ -669,7 +677,7 @@ fn a_process_that_dies_when_it_set_a_session_aside_leaves_it_for_a_person() {
 /// A process crashes while it creates the next signing key or revokes one. The next process finds
 /// either all of the change or nothing, one key signs, and the earlier sessions are completed.
 #[test]
-fn a_process_that_dies_when_keys_change_leaves_one_that_signs() {
+fn crash_during_key_rotation_or_revocation_leaves_one_active_key() {
     let fail_points = [
         FailPoint::RowsWritten,
         FailPoint::RecordsWritten,
@@ -742,8 +750,8 @@ fn a_process_that_dies_when_keys_change_leaves_one_that_signs() {
                 },
                 "{fail_point}"
             );
-            drive_to_rest(&world, "ann").await;
-            drive_to_rest(&world, "bob").await;
+            run_to_completion(&world, "ann").await;
+            run_to_completion(&world, "bob").await;
             assert_at_rest(&world, 2).await;
         });
     }
@@ -752,7 +760,7 @@ fn a_process_that_dies_when_keys_change_leaves_one_that_signs() {
 /// Power fails at a fail point. Committed data is on the disk; of the rest, the disk has an
 /// arbitrary part.
 #[test]
-fn a_power_cut_at_any_fail_point_of_the_writing_thread_loses_nothing() {
+fn power_loss_at_any_writer_fail_point_loses_no_committed_data() {
     let writing = [
         FailPoint::RowsWritten,
         FailPoint::RecordsWritten,
@@ -768,23 +776,23 @@ fn a_power_cut_at_any_fail_point_of_the_writing_thread_loses_nothing() {
             let mut chance = fastrand::Rng::with_seed(nth as u64 * 31 + fail_point as u64);
             run(async {
                 let mut world = world(&Surface::Rest).await;
-                drive_to_rest(&world, "before").await;
-                let death = Death::at(fail_point, nth);
+                run_to_completion(&world, "before").await;
+                let death = InjectedCrash::at(fail_point, nth);
                 let (state, copy) = (
                     world.directory.path().join("state"),
                     world.directory.path().join("at-the-fail_point"),
                 );
                 let copied = copy.clone();
-                live_until(&world, &death, "ann", None, move || {
+                run_process_until(&world, &death, "ann", None, move || {
                     copy_files(&state, &copied)
                 })
                 .await;
                 if death.died() {
                     cuts += 1;
-                    drop_what_was_not_synced(&world, &copy, &mut chance);
+                    drop_unsynced_data(&world, &copy, &mut chance);
                     keep_state_in(&mut world, "at-the-fail_point");
                 }
-                drive_to_rest(&world, "ann").await;
+                run_to_completion(&world, "ann").await;
                 assert_at_rest(&world, 2).await;
             });
         }
@@ -795,7 +803,7 @@ fn a_power_cut_at_any_fail_point_of_the_writing_thread_loses_nothing() {
 
 /// The files of an open log are not synced. A crash may leave each of them shorter, or with zeros
 /// at the end, independently of the others.
-fn drop_what_was_not_synced(world: &World, state: &Path, chance: &mut fastrand::Rng) {
+fn drop_unsynced_data(world: &TestPlatform, state: &Path, chance: &mut fastrand::Rng) {
     let first = state.join("audit/session-audit.jsonl");
     let open = world
         .open_logs(state)

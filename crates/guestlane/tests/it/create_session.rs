@@ -4,11 +4,11 @@ use guestlane::Error;
 use guestlane_core::{request::SessionRequest, session::SessionState, token};
 use serde_json::{Value, json};
 
-use crate::harness::{SALES, SUPPORT, World, crowd, fresh, request};
+use crate::harness::{SALES, SUPPORT, TestPlatform, crowd, fresh, request};
 
 #[tokio::test]
-async fn the_sample_guest_is_registered_and_routed_byte_for_byte_as_the_brief_has_it() {
-    let world = World::new().await;
+async fn rest_requests_of_the_sample_guest_match_the_requirements() {
+    let world = TestPlatform::new().await;
     let engine = world.engine().await;
     let opened = engine.create(fresh("user-8842-xyz")).await.unwrap();
     let token = opened.guest_token.expose();
@@ -70,8 +70,8 @@ async fn the_sample_guest_is_registered_and_routed_byte_for_byte_as_the_brief_ha
 }
 
 #[tokio::test]
-async fn the_guest_token_verifies_with_the_exported_key_alone() {
-    let world = World::new().await;
+async fn guest_token_verifies_with_the_exported_public_key_alone() {
+    let world = TestPlatform::new().await;
     let engine = world.engine().await;
     let opened = engine.create(fresh("user-8842-xyz")).await.unwrap();
 
@@ -104,8 +104,8 @@ async fn the_guest_token_verifies_with_the_exported_key_alone() {
 }
 
 #[tokio::test]
-async fn the_same_key_again_is_the_same_session_and_makes_no_call() {
-    let world = World::new().await;
+async fn replay_returns_the_same_session_without_platform_calls() {
+    let world = TestPlatform::new().await;
     let first = world.engine().await.create(request("ann")).await.unwrap();
     let calls = world.sim.journal().len();
 
@@ -131,8 +131,8 @@ async fn the_same_key_again_is_the_same_session_and_makes_no_call() {
 }
 
 #[tokio::test]
-async fn the_same_key_for_another_wish_is_a_mismatch_that_names_the_field() {
-    let world = World::new().await;
+async fn idempotency_key_reuse_with_another_request_names_the_field() {
+    let world = TestPlatform::new().await;
     let engine = world.engine().await;
     engine.create(request("ann")).await.unwrap();
     let other = SessionRequest {
@@ -148,8 +148,8 @@ async fn the_same_key_for_another_wish_is_a_mismatch_that_names_the_field() {
 }
 
 #[tokio::test]
-async fn a_thousand_sessions_with_five_percent_of_answers_lost_are_a_thousand_and_not_one_more() {
-    let world = World::with(|options| options.seed = 7).await;
+async fn lost_responses_cause_no_duplicate_among_1000_sessions() {
+    let world = TestPlatform::with(|options| options.seed = 7).await;
     let engine = world.engine().await;
     world.faults(&["any:answer-lost:p=0.05"]);
     let created = crowd(&engine, 1000, 64).await;
@@ -170,8 +170,8 @@ async fn a_thousand_sessions_with_five_percent_of_answers_lost_are_a_thousand_an
 }
 
 #[tokio::test]
-async fn many_callers_with_one_key_get_one_session() {
-    let world = World::new().await;
+async fn concurrent_creates_with_one_key_return_one_session() {
+    let world = TestPlatform::new().await;
     let engine = world.engine().await;
     let asked =
         futures_util::future::join_all((0..20).map(|_| engine.create(request("ann")))).await;
@@ -191,16 +191,16 @@ async fn many_callers_with_one_key_get_one_session() {
 }
 
 #[tokio::test]
-async fn the_queue_is_asked_for_once_however_many_want_it() {
-    let world = World::new().await;
+async fn queue_lookup_is_single_flight() {
+    let world = TestPlatform::new().await;
     let engine = world.engine().await;
     assert!(crowd(&engine, 50, 50).await.iter().all(Result::is_ok));
     assert_eq!(world.journal("queue").len(), 1);
 }
 
 #[tokio::test]
-async fn a_missing_scope_is_told_with_the_scopes_to_add_and_the_key_may_be_used_again() {
-    let world = World::with(|options| {
+async fn missing_scope_error_names_the_scope_and_key_stays_usable() {
+    let world = TestPlatform::with(|options| {
         options.clients[0].scopes = vec![guestlane_sim::SCOPE_CONTACTS.to_owned()]
     })
     .await;
@@ -238,8 +238,8 @@ async fn a_missing_scope_is_told_with_the_scopes_to_add_and_the_key_may_be_used_
 }
 
 #[tokio::test]
-async fn wrong_credentials_are_told_and_nothing_is_created() {
-    let mut world = World::new().await;
+async fn wrong_credentials_fail_create_with_one_auth_error() {
+    let mut world = TestPlatform::new().await;
     world.config.credentials.clients[0].secret = "wrong".to_owned().into();
     let engine = world.engine().await;
     let error = engine.create(request("ann")).await.unwrap_err();
@@ -270,10 +270,10 @@ async fn wrong_credentials_are_told_and_nothing_is_created() {
 }
 
 #[tokio::test]
-async fn a_token_of_an_unregistered_key_is_refused_and_counted() {
-    let world = World::new().await;
+async fn guest_token_of_an_unregistered_key_is_rejected_and_counted() {
+    let world = TestPlatform::new().await;
     let engine = world.engine().await;
-    let elsewhere = World::new().await;
+    let elsewhere = TestPlatform::new().await;
     world
         .sim
         .register_guest_keys(
@@ -308,8 +308,8 @@ async fn a_token_of_an_unregistered_key_is_refused_and_counted() {
 }
 
 #[tokio::test]
-async fn every_field_of_the_audit_record_is_there() {
-    let world = World::new().await;
+async fn audit_record_has_every_field_but_no_token_or_attribute() {
+    let world = TestPlatform::new().await;
     let opened = world.engine().await.create(request("ann")).await.unwrap();
     let [pending, success] = &world.audit()[..] else {
         panic!()
@@ -338,8 +338,8 @@ async fn every_field_of_the_audit_record_is_there() {
 }
 
 #[tokio::test]
-async fn a_token_is_renewed_ahead_of_its_expiry_and_nobody_waits_for_it() {
-    let world = World::new().await;
+async fn access_token_is_refreshed_early_without_blocking_callers() {
+    let world = TestPlatform::new().await;
     let engine = world.engine().await;
     engine.create(request("ann")).await.unwrap();
     world
@@ -358,13 +358,13 @@ async fn a_token_is_renewed_ahead_of_its_expiry_and_nobody_waits_for_it() {
 
 /// This happens during an update of a fleet, and where one machine has two versions installed.
 #[tokio::test]
-async fn a_process_stops_writing_once_a_newer_version_has_changed_the_stores_format() {
-    let world = World::new().await;
+async fn writes_are_refused_once_a_newer_version_changed_the_format() {
+    let world = TestPlatform::new().await;
     let engine = world.engine().await;
     engine.create(request("ann")).await.unwrap();
     world.sql(match crate::STORE {
-        crate::harness::Kept::InAFile => "PRAGMA user_version = 99",
-        crate::harness::Kept::InPostgres => "UPDATE format SET number = 99",
+        crate::harness::Backend::Sqlite => "PRAGMA user_version = 99",
+        crate::harness::Backend::Postgres => "UPDATE format SET number = 99",
     });
     let refused = engine.create(request("bob")).await.unwrap_err();
     assert_eq!(refused.advice().code.name(), "state_newer", "{refused:?}");

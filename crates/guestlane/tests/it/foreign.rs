@@ -16,7 +16,7 @@ use guestlane_store::RecordFilter;
 use serde_json::json;
 
 use crate::{
-    harness::{OPEN_MESSAGING, World, fresh, request},
+    harness::{OPEN_MESSAGING, TestPlatform, fresh, request},
     peer::{Asked, Peer, Reply, json},
 };
 
@@ -35,15 +35,15 @@ fn platform(odd: impl Fn(&Asked) -> Option<Reply> + Send + Sync + 'static) -> Pe
     })
 }
 
-async fn against(peer: &Peer) -> World {
-    let mut world = World::new().await;
+async fn against(peer: &Peer) -> TestPlatform {
+    let mut world = TestPlatform::new().await;
     world.config.credentials.hosts = Endpoints::one_origin(peer.url.parse().unwrap());
     world.config.webhooks = None;
     world
 }
 
 #[tokio::test]
-async fn a_giant_text_of_the_platform_stops_no_later_process() {
+async fn oversized_platform_texts_are_bounded_and_block_no_later_process() {
     let giant = "i".repeat(900_000);
     let odd: [(u16, serde_json::Value); 4] = [
         (
@@ -94,7 +94,7 @@ async fn a_giant_text_of_the_platform_stops_no_later_process() {
             "{status}"
         );
         drop(engine);
-        assert!(world.kept_bytes().len() < 5_000_000);
+        assert!(world.stored_bytes().len() < 5_000_000);
 
         sane.store(true, Ordering::Relaxed);
         let next = world.engine().await;
@@ -113,7 +113,7 @@ async fn a_giant_text_of_the_platform_stops_no_later_process() {
 }
 
 #[tokio::test]
-async fn an_id_of_the_platform_stays_one_segment_of_a_path() {
+async fn platform_ids_are_percent_encoded_as_one_path_segment() {
     let peer = Peer::start(|asked| match (asked.method.as_str(), asked.path.as_str()) {
         ("POST", "/oauth/token") => json(200, r#"{"access_token":"t"}"#),
         ("POST", path) if path.ends_with("/enrich") => json(201, r#"{"id":"contact/1?a#b"}"#),
@@ -132,7 +132,7 @@ async fn an_id_of_the_platform_stays_one_segment_of_a_path() {
         ("GET", path) if path.starts_with("/api/v2/routing/queues/") => json(200, r#"{"name":7}"#),
         _ => json(404, r#"{"code":"not.found"}"#),
     });
-    let mut world = World::on(&OPEN_MESSAGING).await;
+    let mut world = TestPlatform::on(&OPEN_MESSAGING).await;
     world.config.credentials.hosts = Endpoints::one_origin(peer.url.parse().unwrap());
     world.config.credentials.sign_in = TokenRequestAuth::Basic;
     world.config.webhooks = None;
@@ -163,7 +163,7 @@ async fn an_id_of_the_platform_stays_one_segment_of_a_path() {
 }
 
 #[tokio::test]
-async fn what_the_platform_says_is_for_the_caller_whose_request_it_is_about() {
+async fn platform_error_text_reaches_only_its_caller() {
     const SAID: &str = "HIV-positive, +31 20 555 0100";
     for field in [
         "message",
@@ -195,7 +195,7 @@ async fn what_the_platform_says_is_for_the_caller_whose_request_it_is_about() {
         );
         assert_eq!(engine.metrics().failures_by_code().len(), 1);
         drop(engine);
-        let kept = world.kept_bytes();
+        let kept = world.stored_bytes();
         assert!(!kept.windows(3).any(|bytes| bytes == b"HIV"), "{field}");
         assert!(
             !world
@@ -208,7 +208,7 @@ async fn what_the_platform_says_is_for_the_caller_whose_request_it_is_about() {
 }
 
 #[tokio::test]
-async fn a_correlation_id_forges_no_line() {
+async fn correlation_id_loses_control_and_bidi_characters() {
     let peer = platform(|asked| {
         let forged = r#"{"contextId":"c\r\n\u001b[2KThe session of ann is open.\u202e"}"#;
         asked.path.ends_with("/contacts").then(|| json(500, forged))
@@ -235,7 +235,7 @@ async fn a_correlation_id_forges_no_line() {
 }
 
 #[tokio::test]
-async fn a_token_answer_of_another_make_signs_in() {
+async fn token_response_with_missing_or_odd_fields_is_accepted() {
     for answer in [
         r#"{"access_token":"t","token_type":"bearer","expires_in":"1800"}"#,
         r#"{"access_token":"t","expires_in":1800.0}"#,
@@ -281,7 +281,7 @@ async fn a_token_answer_of_another_make_signs_in() {
 }
 
 #[tokio::test]
-async fn an_access_token_that_fits_into_no_header_is_not_used_and_not_kept() {
+async fn malformed_access_token_is_neither_sent_nor_shown() {
     let long = "t".repeat(100_000);
     for token in ["", "two words", long.as_str()] {
         let body = json!({"access_token": token, "expires_in": 1800}).to_string();
@@ -310,13 +310,13 @@ async fn an_access_token_that_fits_into_no_header_is_not_used_and_not_kept() {
 /// The wait is only in the message text, as some layers of the platform send it, and lasts longer
 /// than three retries would.
 #[tokio::test]
-async fn a_429_is_waited_for_as_long_as_the_caller_waits() {
+async fn platform_429_is_retried_beyond_the_retry_limit() {
     for (fault, calls, least) in [
         ("contact:429-sentence:first=7,retry-after=5", 8, 35),
         ("contact:429:first=9", 10, 9),
         ("token:429-sentence:first=6", 1, 6),
     ] {
-        let world = World::new().await;
+        let world = TestPlatform::new().await;
         world.faults(&[fault]);
         let before = world.clock.now();
         world
@@ -333,14 +333,14 @@ async fn a_429_is_waited_for_as_long_as_the_caller_waits() {
 }
 
 #[tokio::test]
-async fn a_wait_beyond_an_hour_is_an_hour() {
+async fn platform_retry_after_is_capped_at_one_hour() {
     for (fault, wait) in [
         ("contact:503:retry-after=4294967295", 3600),
         ("contact:429:retry-after=86400", 3600),
         ("contact:429-sentence:retry-after=86400", 3600),
         ("contact:503:retry-after=300", 300),
     ] {
-        let world = World::new().await;
+        let world = TestPlatform::new().await;
         let engine = world.engine().await;
         world.faults(&[fault]);
         let error = engine.create(request("ann")).await.unwrap_err();

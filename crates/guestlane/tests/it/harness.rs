@@ -32,7 +32,7 @@ pub(crate) const OPEN_MESSAGING: Surface = Surface::OpenMessaging {
     integration: INTEGRATION_ID,
 };
 
-pub(crate) struct World {
+pub(crate) struct TestPlatform {
     pub(crate) sim: Simulator,
     pub(crate) clock: ManualClock,
     pub(crate) directory: TempDir,
@@ -43,12 +43,12 @@ pub(crate) struct World {
 
 /// The store with which the suite runs; each has its own test binary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kept {
-    InAFile,
-    InPostgres,
+pub(crate) enum Backend {
+    Sqlite,
+    Postgres,
 }
 
-impl World {
+impl TestPlatform {
     pub(crate) async fn new() -> Self {
         Self::with(|_| {}).await
     }
@@ -68,7 +68,7 @@ impl World {
         let sim = Simulator::start(options).await.unwrap();
         let directory = tempfile::tempdir().unwrap();
         let mut places = StorageConfig::in_directory(directory.path());
-        let postgres = (crate::STORE == Kept::InPostgres).then(guestlane_testkit::new_schema);
+        let postgres = (crate::STORE == Backend::Postgres).then(guestlane_testkit::new_schema);
         if let Some(url) = &postgres {
             places.database = url.parse().unwrap();
         }
@@ -130,10 +130,10 @@ impl World {
 
     /// Starts an engine, as a process start does.
     pub(crate) async fn engine(&self) -> Arc<SessionEngine> {
-        self.try_lane().await.unwrap()
+        self.try_engine().await.unwrap()
     }
 
-    pub(crate) async fn try_lane(&self) -> Result<Arc<SessionEngine>, Error> {
+    pub(crate) async fn try_engine(&self) -> Result<Arc<SessionEngine>, Error> {
         SessionEngine::open(self.config.clone(), self.clock()).await
     }
 
@@ -148,7 +148,7 @@ impl World {
 
     /// On PostgreSQL: replaces the database's clock by the test's. Nodes compare their clocks with
     /// it.
-    pub(crate) async fn give_the_database_a_clock(&self) {
+    pub(crate) async fn install_database_clock(&self) {
         if self.postgres.is_some() {
             drop(self.state().await);
             self.sql(
@@ -236,7 +236,7 @@ impl World {
     }
 
     /// Returns all bytes that a reader of the store can see.
-    pub(crate) fn kept_bytes(&self) -> Vec<u8> {
+    pub(crate) fn stored_bytes(&self) -> Vec<u8> {
         match (&self.config.storage.database, &self.postgres) {
             (Database::Sqlite(path), _) => std::fs::read(path).unwrap(),
             (Database::Postgres(_), url) => {

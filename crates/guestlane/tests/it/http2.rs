@@ -6,10 +6,10 @@ use guestlane_core::surface::Surface;
 use guestlane_runtime::TlsRoots;
 use guestlane_sim::{EXTERNAL_SOURCE_ID, Tls};
 
-use crate::harness::{WEB_MESSAGING, World, crowd, request};
+use crate::harness::{TestPlatform, WEB_MESSAGING, crowd, request};
 
-async fn over_tls(surface: &Surface) -> World {
-    let mut world = World::with(|options| {
+async fn over_tls(surface: &Surface) -> TestPlatform {
+    let mut world = TestPlatform::with(|options| {
         options.tls = Some(Tls {
             region: "localhost".to_owned(),
         })
@@ -28,7 +28,7 @@ async fn over_tls(surface: &Surface) -> World {
 
 /// Creates a session for a first guest, then for `guests` guests concurrently. Returns the number
 /// of additional connections.
-async fn connections_for(world: &World, guests: usize, faults: &[&str]) -> u64 {
+async fn connections_for(world: &TestPlatform, guests: usize, faults: &[&str]) -> u64 {
     let engine = world.engine().await;
     engine.create(request("first")).await.unwrap();
     engine.outbox().unwrap().wait_for_initial_deliveries().await;
@@ -45,19 +45,19 @@ async fn connections_for(world: &World, guests: usize, faults: &[&str]) -> u64 {
 }
 
 #[tokio::test]
-async fn sixty_four_sessions_at_once_need_no_connection_of_their_own() {
+async fn sixty_four_rest_sessions_open_no_further_connection() {
     let world = over_tls(&Surface::Rest).await;
     assert_eq!(connections_for(&world, 64, &[]).await, 0);
 }
 
 #[tokio::test]
-async fn on_web_messaging_it_is_the_sockets_that_need_connections() {
+async fn web_messaging_opens_one_connection_per_guest_socket() {
     let world = over_tls(&WEB_MESSAGING).await;
     assert_eq!(connections_for(&world, 8, &[]).await, 8);
 }
 
 #[tokio::test]
-async fn a_lost_answer_on_a_shared_connection_makes_nothing_twice_and_costs_no_connection() {
+async fn lost_responses_cause_no_duplicate_and_no_extra_connection() {
     for (surface, faults, sockets) in [
         (
             Surface::Rest,

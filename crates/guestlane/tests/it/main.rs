@@ -26,4 +26,4 @@ mod sqlite_only;
 mod webhooks;
 
 /// The store of this test binary: SQLite.
-const STORE: harness::Kept = harness::Kept::InAFile;
+const STORE: harness::Backend = harness::Backend::Sqlite;

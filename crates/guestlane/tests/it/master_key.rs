@@ -13,14 +13,14 @@ use guestlane_core::{
 };
 use guestlane_store::{Database, StoreError};
 
-use crate::harness::{WEB_MESSAGING, World, request};
+use crate::harness::{TestPlatform, WEB_MESSAGING, request};
 
 fn key(byte: u8) -> String {
     BASE64_STANDARD.encode([byte; 32])
 }
 
 /// Returns the sealed values of the store, each with the name under which it is sealed.
-fn sealed(world: &World) -> Vec<(String, Vec<u8>)> {
+fn sealed(world: &TestPlatform) -> Vec<(String, Vec<u8>)> {
     let values = [
         ("name", "secret", "sealed"),
         ("'the signing key ' || kid", "signing_key", "sealed"),
@@ -51,7 +51,7 @@ fn sealed(world: &World) -> Vec<(String, Vec<u8>)> {
         .collect()
 }
 
-fn column(world: &World, sql: &str) -> Vec<String> {
+fn column(world: &TestPlatform, sql: &str) -> Vec<String> {
     match &world.config.storage.database {
         Database::Sqlite(path) => {
             let store = rusqlite::Connection::open(path).unwrap();
@@ -64,7 +64,7 @@ fn column(world: &World, sql: &str) -> Vec<String> {
 }
 
 /// Returns the number of sealed values that a key opens, and the number of all sealed values.
-fn opened_by(world: &World, key: &str) -> (usize, usize) {
+fn opened_by(world: &TestPlatform, key: &str) -> (usize, usize) {
     let key = MasterKey::parse(&key.to_owned().into(), "a test").unwrap();
     let values = sealed(world);
     (
@@ -76,12 +76,12 @@ fn opened_by(world: &World, key: &str) -> (usize, usize) {
     )
 }
 
-fn assert_opened_by_all_of(world: &World, key: &str) {
+fn assert_opened_by_all_of(world: &TestPlatform, key: &str) {
     let (opened, all) = opened_by(world, key);
     assert!(opened == all && all >= 3, "{opened} of {all}");
 }
 
-fn assert_opened_by_none_of(world: &World, key: &str) {
+fn assert_opened_by_none_of(world: &TestPlatform, key: &str) {
     assert_eq!(opened_by(world, key).0, 0);
 }
 
@@ -94,7 +94,7 @@ struct Secrets {
     public_keys: serde_json::Value,
 }
 
-async fn secrets(world: &World, api_key: &ApiKey) -> Secrets {
+async fn secrets(world: &TestPlatform, api_key: &ApiKey) -> Secrets {
     let state = world.state().await;
     Secrets {
         webhook: webhook_keys(&state).await,
@@ -116,8 +116,8 @@ async fn webhook_keys(state: &guestlane::Workspace) -> (String, Option<String>) 
     )
 }
 
-async fn web() -> World {
-    World::on(&WEB_MESSAGING).await
+async fn web() -> TestPlatform {
+    TestPlatform::on(&WEB_MESSAGING).await
 }
 
 fn beside(places: &StorageConfig, ending: &str) -> PathBuf {
@@ -150,7 +150,11 @@ async fn create(engine: &Arc<SessionEngine>, guests: &[&str]) -> Vec<CreatedSess
 }
 
 /// Asserts that the same sessions are replayed with the same tokens, and that nothing is created.
-async fn assert_replayed(world: &World, engine: &Arc<SessionEngine>, before: &[CreatedSession]) {
+async fn assert_replayed(
+    world: &TestPlatform,
+    engine: &Arc<SessionEngine>,
+    before: &[CreatedSession],
+) {
     for opened in before {
         let again = engine
             .create(request(opened.session.request.guest.as_str()))
@@ -166,7 +170,7 @@ async fn assert_replayed(world: &World, engine: &Arc<SessionEngine>, before: &[C
 }
 
 /// Rotates the master key once the tasks of dropped engines have ended.
-async fn rotate(world: &World) -> Result<Resealed, Error> {
+async fn rotate(world: &TestPlatform) -> Result<Resealed, Error> {
     for _ in 0..10_000 {
         match rotate_master_key(&world.config.storage, &world.clock()).await {
             Err(
@@ -179,7 +183,7 @@ async fn rotate(world: &World) -> Result<Resealed, Error> {
 }
 
 #[tokio::test]
-async fn after_a_rotation_the_new_key_alone_opens_everything_and_nothing_else_has_changed() {
+async fn rotation_reseals_everything_under_the_new_key_unchanged() {
     let world = web().await;
     let api_key = ApiKey::generate().unwrap();
     let opened = create(&world.engine().await, &["ann", "bob", "eve"]).await;
@@ -224,7 +228,7 @@ async fn after_a_rotation_the_new_key_alone_opens_everything_and_nothing_else_ha
 }
 
 #[tokio::test]
-async fn a_session_that_was_left_behind_is_completed_under_the_new_key() {
+async fn unfinished_session_completes_after_master_key_rotation() {
     let world = web().await;
     world.faults(&["configure:500:first=99"]);
     world
@@ -243,7 +247,7 @@ async fn a_session_that_was_left_behind_is_completed_under_the_new_key() {
 }
 
 #[tokio::test]
-async fn a_key_that_is_in_use_is_not_rotated() {
+async fn master_key_in_use_is_not_rotated() {
     let mut world = web().await;
     let engine = world.engine().await;
     let old = key_in_file(&world.config.storage);
@@ -276,7 +280,7 @@ async fn a_key_that_is_in_use_is_not_rotated() {
 }
 
 #[tokio::test]
-async fn a_key_of_another_store_is_not_rotated() {
+async fn master_key_of_another_store_is_not_rotated() {
     let world = web().await;
     drop(world.engine().await);
     fs::write(&world.config.storage.master_key_file, key(9)).unwrap();
@@ -287,13 +291,13 @@ async fn a_key_of_another_store_is_not_rotated() {
     );
 }
 
-fn given(world: &mut World, current: u8, previous: Option<u8>) {
+fn given(world: &mut TestPlatform, current: u8, previous: Option<u8>) {
     world.config.storage.master_key = Some(key(current).into());
     world.config.storage.master_key_previous = previous.map(|byte| key(byte).into());
 }
 
 #[tokio::test]
-async fn a_fleet_goes_from_one_key_to_another_without_a_stop() {
+async fn fleet_rotates_the_master_key_without_downtime() {
     let mut world = web().await;
     given(&mut world, 1, None);
     let mut opened = create(&world.engine().await, &["ann"]).await;
@@ -316,11 +320,11 @@ async fn a_fleet_goes_from_one_key_to_another_without_a_stop() {
     given(&mut world, 2, None);
     assert_replayed(&world, &world.engine().await, &opened).await;
     given(&mut world, 1, None);
-    assert!(world.try_lane().await.is_err());
+    assert!(world.try_engine().await.is_err());
 }
 
 #[tokio::test]
-async fn a_node_that_drives_a_session_while_it_is_resealed_does_not_write_the_old_bytes_back() {
+async fn reseal_is_not_undone_by_a_session_in_flight() {
     let mut world = web().await;
     given(&mut world, 1, None);
     world.faults(&["configure:500:first=99"]);
@@ -354,7 +358,7 @@ async fn a_node_that_drives_a_session_while_it_is_resealed_does_not_write_the_ol
 }
 
 #[tokio::test]
-async fn keys_that_are_given_and_do_not_fit_together_are_refused_by_their_names() {
+async fn mismatched_master_key_settings_are_rejected_by_name() {
     let mut world = web().await;
     given(&mut world, 1, None);
     drop(world.engine().await);
@@ -366,7 +370,7 @@ async fn keys_that_are_given_and_do_not_fit_together_are_refused_by_their_names(
     assert!(refused(error).contains("GUESTLANE_MASTER_KEY_PREVIOUS: is not set"));
     given(&mut world, 2, Some(3));
     assert!(
-        world.try_lane().await.is_err(),
+        world.try_engine().await.is_err(),
         "neither key is the store's"
     );
     world.config.storage.master_key = None;
@@ -374,7 +378,7 @@ async fn keys_that_are_given_and_do_not_fit_together_are_refused_by_their_names(
         .await
         .unwrap_err();
     assert!(refused(error).contains("GUESTLANE_MASTER_KEY: is not set"));
-    let error = world.try_lane().await.unwrap_err();
+    let error = world.try_engine().await.unwrap_err();
     assert!(
         error.to_string().contains("GUESTLANE_MASTER_KEY_PREVIOUS"),
         "{error}"
@@ -382,7 +386,7 @@ async fn keys_that_are_given_and_do_not_fit_together_are_refused_by_their_names(
 }
 
 #[tokio::test]
-async fn a_value_that_neither_key_opens_ends_the_rotation_and_the_previous_key_stays() {
+async fn undecryptable_value_aborts_rotation_and_keeps_the_previous_key() {
     let world = web().await;
     let opened = create(&world.engine().await, &["ann"]).await;
     let old = key_in_file(&world.config.storage);
@@ -402,7 +406,7 @@ async fn a_value_that_neither_key_opens_ends_the_rotation_and_the_previous_key_s
 }
 
 #[tokio::test]
-async fn seals_are_counted_across_processes_and_begin_anew_with_a_new_key() {
+async fn seal_count_is_shared_by_processes_and_reset_by_rotation() {
     let world = web().await;
     let engine = world.engine().await;
     let at_first = engine.master_key_seals();
@@ -444,7 +448,7 @@ mod deaths {
 
     /// Runs a rotation that crashes at the n-th passing of a fail point. Returns whether it reached
     /// that point.
-    async fn rotate_and_die(world: &World, at: FailPoint, nth: usize) -> bool {
+    async fn rotate_and_crash(world: &TestPlatform, at: FailPoint, nth: usize) -> bool {
         let (passed, died) = (AtomicUsize::new(0), Arc::new(AtomicBool::new(false)));
         let mut places = world.config.storage.clone();
         let dies = Arc::clone(&died);
@@ -471,7 +475,7 @@ mod deaths {
     }
 
     #[tokio::test]
-    async fn a_rotation_that_dies_anywhere_loses_nothing_and_is_finished_by_the_same_command() {
+    async fn crashed_rotation_loses_nothing_and_is_finished_by_a_rerun() {
         let deaths = [
             (FailPoint::MasterKeyDrafted, 1),
             (FailPoint::MasterKeyMade, 1),
@@ -491,7 +495,7 @@ mod deaths {
                 key_in_file(&world.config.storage),
             );
             assert!(
-                rotate_and_die(&world, fail_point, nth).await,
+                rotate_and_crash(&world, fail_point, nth).await,
                 "{fail_point} {nth}"
             );
             // A process that starts between the two rotations has both keys.
@@ -503,7 +507,7 @@ mod deaths {
             );
             // The repeated command crashes at the same fail point again, unless it no longer passes
             // it.
-            rotate_and_die(&world, fail_point, nth).await;
+            rotate_and_crash(&world, fail_point, nth).await;
             rotate(&world).await.unwrap();
             assert_opened_by_all_of(&world, &key_in_file(&world.config.storage));
             assert_opened_by_none_of(&world, &old);
@@ -521,7 +525,7 @@ mod deaths {
     }
 
     #[tokio::test]
-    async fn sessions_of_several_chunks_are_resealed_also_when_it_dies_between_two() {
+    async fn rotation_crashed_between_chunks_reseals_the_rest() {
         let world = web().await;
         let opened = create(&world.engine().await, &["ann"]).await;
         let (id, text) = match world.postgres {
@@ -536,7 +540,7 @@ mod deaths {
             another.repeat(1009)
         ));
         let old = key_in_file(&world.config.storage);
-        assert!(rotate_and_die(&world, FailPoint::ChunkResealed, 2).await);
+        assert!(rotate_and_crash(&world, FailPoint::ChunkResealed, 2).await);
         let new = key_in_file(&world.config.storage);
         assert_eq!(
             (opened_by(&world, &old).0, opened_by(&world, &new).0),
@@ -554,7 +558,7 @@ mod deaths {
     }
 
     #[tokio::test]
-    async fn a_process_that_goes_on_with_the_previous_key_is_noticed() {
+    async fn rotation_detects_writes_with_the_previous_key() {
         let mut world = web().await;
         given(&mut world, 1, None);
         drop(world.engine().await);

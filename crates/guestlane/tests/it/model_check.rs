@@ -209,7 +209,7 @@ impl Model {
                 if let Some(row) = self.row.as_ref().filter(|row| {
                     row.state.is_unfinished() && row.due_at().is_some_and(|due| due <= self.now)
                 }) {
-                    self.take_up(index, row, into);
+                    self.claim_lease(index, row, into);
                 }
             }
             Actor::Driving(session) => self.drive(index, session, into),
@@ -237,11 +237,11 @@ impl Model {
                 into.push(self.with(index, Actor::Answered(row.state)))
             }
             Availability::Unavailable => {}
-            Availability::Claimable => self.take_up(index, row, into),
+            Availability::Claimable => self.claim_lease(index, row, into),
         }
     }
 
-    fn take_up(&self, index: usize, row: &SessionRecord, into: &mut Vec<Self>) {
+    fn claim_lease(&self, index: usize, row: &SessionRecord, into: &mut Vec<Self>) {
         let taken = row.clone().claimed(self.now).unwrap();
         into.push(Self {
             row: Some(taken.clone()),
@@ -462,7 +462,7 @@ impl Model {
 
     /// I11: every session comes to rest. Once faults and crashes end, the remaining actors bring it
     /// to a final state.
-    fn comes_to_rest(mut self) -> bool {
+    fn terminates(mut self) -> bool {
         self.faults = 0;
         self.crashes = 0;
         self.leaps = 0;
@@ -560,13 +560,13 @@ fn walk(way: &SurfaceBinding, faults: u8, leaps: u8) -> usize {
                 queue.push_back(state);
             }
         }
-        assert!(state.comes_to_rest(), "I11: somebody is lost");
+        assert!(state.terminates(), "I11: somebody is lost");
     }
     seen.len()
 }
 
 #[test]
-fn two_callers_two_workers_and_a_crash_keep_every_invariant_in_every_interleaving() {
+fn rest_model_keeps_every_invariant_in_every_interleaving() {
     for (faults, leaps) in [(0, 2), (1, 2), (2, 1)] {
         let states = walk(&SurfaceBinding::Rest, faults, leaps);
         assert!(states > 1000, "{states}");
@@ -577,7 +577,7 @@ fn two_callers_two_workers_and_a_crash_keep_every_invariant_in_every_interleavin
 }
 
 #[test]
-fn on_web_messaging_they_keep_every_invariant_in_every_interleaving() {
+fn web_messaging_model_keeps_every_invariant_in_every_interleaving() {
     let way = SurfaceBinding::WebMessaging {
         deployment: guestlane_sim::DEPLOYMENT_ID,
         token: b"sealed".to_vec(),

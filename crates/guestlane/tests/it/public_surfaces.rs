@@ -13,23 +13,23 @@ use guestlane_genesys::{Operation, Rate};
 use guestlane_sim::{DEPLOYMENT_ID, EXTERNAL_SOURCE_ID, Flow, UnknownDeployment};
 use serde_json::{Value, json};
 
-use crate::harness::{OPEN_MESSAGING, SALES, SUPPORT, WEB_MESSAGING, World, request};
+use crate::harness::{OPEN_MESSAGING, SALES, SUPPORT, TestPlatform, WEB_MESSAGING, request};
 
 /// Returns a harness whose inbound flow reads `routingTarget` and whose platform shows
 /// conversations at once.
-async fn web() -> World {
+async fn web() -> TestPlatform {
     of(WEB_MESSAGING, |_| {}).await
 }
 
-async fn of(surface: Surface, change: impl FnOnce(&mut guestlane_sim::Options)) -> World {
-    let mut world = World::with(change).await;
+async fn of(surface: Surface, change: impl FnOnce(&mut guestlane_sim::Options)) -> TestPlatform {
+    let mut world = TestPlatform::with(change).await;
     world.config.surface = surface;
     world.config.credentials.sign_in = TokenRequestAuth::Basic;
     world.config.messaging.external_source = Some(EXTERNAL_SOURCE_ID);
     world
 }
 
-fn bodies(world: &World, route: &str) -> Vec<Value> {
+fn bodies(world: &TestPlatform, route: &str) -> Vec<Value> {
     world
         .journal(route)
         .iter()
@@ -49,7 +49,7 @@ fn advice(error: &Error) -> (&'static str, String) {
     (advice.code.name(), advice.fix)
 }
 
-async fn create_refused(world: &World, guest: &str) -> Error {
+async fn create_refused(world: &TestPlatform, guest: &str) -> Error {
     world
         .engine()
         .await
@@ -59,7 +59,7 @@ async fn create_refused(world: &World, guest: &str) -> Error {
 }
 
 #[tokio::test]
-async fn the_sample_guest_on_web_messaging_sends_these_frames_and_ends_in_the_wanted_queue() {
+async fn web_messaging_sends_expected_frames_and_reaches_the_queue() {
     let world = web().await;
     let person = ContactDetails::new(
         Some("Ada".into()),
@@ -135,7 +135,7 @@ async fn the_sample_guest_on_web_messaging_sends_these_frames_and_ends_in_the_wa
 }
 
 #[tokio::test]
-async fn the_guest_sessions_token_is_in_no_file_in_no_event_and_in_no_record() {
+async fn guest_session_token_is_readable_only_with_the_master_key() {
     let world = web().await;
     let engine = world.engine().await;
     let opened = engine.create(request("ann")).await.unwrap();
@@ -174,7 +174,7 @@ async fn the_guest_sessions_token_is_in_no_file_in_no_event_and_in_no_record() {
 }
 
 #[tokio::test]
-async fn a_replayed_session_has_the_same_session_token_and_makes_no_call() {
+async fn replay_returns_the_same_guest_session_token_without_calls() {
     let world = web().await;
     let engine = world.engine().await;
     let first = engine.create(request("ann")).await.unwrap();
@@ -189,7 +189,7 @@ async fn a_replayed_session_has_the_same_session_token_and_makes_no_call() {
 }
 
 #[tokio::test]
-async fn a_guest_who_comes_back_costs_no_second_contact_however_the_contact_is_found() {
+async fn returning_guest_gets_no_second_contact() {
     for (source, contact_details) in [
         (Some(EXTERNAL_SOURCE_ID), ContactDetails::default()),
         (
@@ -231,7 +231,7 @@ async fn a_guest_who_comes_back_costs_no_second_contact_however_the_contact_is_f
 }
 
 #[tokio::test]
-async fn a_contact_that_nothing_identifies_is_never_asked_for_twice_and_the_guest_is_not_lost() {
+async fn contact_without_identifier_is_not_retried_after_lost_response() {
     for fault in [
         "contact:answer-lost",
         "contact:502-after",
@@ -267,7 +267,7 @@ async fn a_contact_that_nothing_identifies_is_never_asked_for_twice_and_the_gues
 }
 
 #[tokio::test]
-async fn an_identifier_that_is_taken_at_this_moment_is_looked_up() {
+async fn contact_409_is_resolved_by_lookup_or_reported() {
     let world = web().await;
     let engine = world.engine().await;
     let first = engine
@@ -292,7 +292,7 @@ async fn an_identifier_that_is_taken_at_this_moment_is_looked_up() {
 }
 
 #[tokio::test]
-async fn a_flow_that_knows_no_queues_is_helped() {
+async fn conversation_is_transferred_when_the_flow_ignores_the_queue() {
     for surface in [WEB_MESSAGING, OPEN_MESSAGING] {
         let mut world = of(surface, |options| options.flow = Flow::Ignores).await;
         world.config.messaging.move_to_queue = true;
@@ -319,7 +319,7 @@ async fn a_flow_that_knows_no_queues_is_helped() {
 }
 
 #[tokio::test]
-async fn what_is_done_of_an_arrangement_is_not_done_again() {
+async fn recovery_does_not_repeat_a_completed_contact_link() {
     let mut world = of(WEB_MESSAGING, |options| options.flow = Flow::Ignores).await;
     world.config.messaging.move_to_queue = true;
     let engine = world.engine().await;
@@ -345,7 +345,7 @@ async fn what_is_done_of_an_arrangement_is_not_done_again() {
 }
 
 #[tokio::test]
-async fn details_that_come_late_are_waited_for_and_those_that_come_too_late_are_found_later() {
+async fn late_conversation_details_are_polled_or_recovered_later() {
     let world = of(WEB_MESSAGING, |options| {
         options.details_delay = Duration::from_secs(20)
     })
@@ -398,7 +398,7 @@ async fn details_that_come_late_are_waited_for_and_those_that_come_too_late_are_
 }
 
 #[tokio::test]
-async fn a_refused_session_begins_anew_in_the_way_that_is_set_now() {
+async fn failed_session_restarts_on_the_currently_configured_surface() {
     let mut world = web().await;
     let right = world.config.surface.clone();
     world.config.surface = Surface::WebMessaging {
@@ -424,7 +424,7 @@ async fn a_refused_session_begins_anew_in_the_way_that_is_set_now() {
 }
 
 #[tokio::test]
-async fn what_was_said_is_completed_however_late_and_what_may_have_been_said_is_not_said_again() {
+async fn sent_message_completes_late_and_an_unknown_one_is_not_resent() {
     for surface in [WEB_MESSAGING, OPEN_MESSAGING] {
         let world = of(surface, |_| {}).await;
         world.faults(&["link:500"]);
@@ -464,7 +464,7 @@ async fn what_was_said_is_completed_however_late_and_what_may_have_been_said_is_
 }
 
 #[tokio::test]
-async fn a_session_that_is_over_before_it_is_known_what_was_said_is_for_a_person() {
+async fn session_expired_with_outcome_unknown_needs_attention() {
     let world = of(WEB_MESSAGING, |options| {
         options.deployment.session_seconds = 900
     })
@@ -489,7 +489,7 @@ async fn a_session_that_is_over_before_it_is_known_what_was_said_is_for_a_person
 }
 
 #[tokio::test]
-async fn a_telephone_that_two_guests_share_costs_neither_of_them_the_session() {
+async fn shared_phone_number_does_not_block_a_second_guest() {
     let world = web().await;
     let engine = world.engine().await;
     let shared = || ContactDetails::new(None, None, None, Some("+31 20 555 0100".into())).unwrap();
@@ -515,7 +515,7 @@ async fn a_telephone_that_two_guests_share_costs_neither_of_them_the_session() {
 }
 
 #[tokio::test]
-async fn a_store_is_one_organizations_whichever_of_its_oauth_clients_asks() {
+async fn store_accepts_any_oauth_client_of_its_organization_only() {
     let with_second = |options: &mut guestlane_sim::Options| {
         let mut second = options.clients[0].clone();
         second.id = "second".to_owned();
@@ -570,7 +570,7 @@ async fn a_store_is_one_organizations_whichever_of_its_oauth_clients_asks() {
 }
 
 #[tokio::test]
-async fn a_first_message_whose_echo_was_lost_is_found_in_the_history_and_not_said_again() {
+async fn lost_message_echo_is_found_in_history_without_resending() {
     for fault in [
         "answer-lost",
         "reset-after",
@@ -599,8 +599,7 @@ async fn a_first_message_whose_echo_was_lost_is_found_in_the_history_and_not_sai
 }
 
 #[tokio::test]
-async fn a_history_that_lags_is_looked_at_again_and_at_worst_the_message_is_repeated_in_its_conversation()
- {
+async fn lagging_history_is_reread_before_the_message_is_resent() {
     for (stale, repeated) in [("history:stale:first=1", 0), ("history:stale:first=2", 1)] {
         let world = web().await;
         world.faults(&["message:answer-lost:nth=1", stale]);
@@ -615,7 +614,7 @@ async fn a_history_that_lags_is_looked_at_again_and_at_worst_the_message_is_repe
 }
 
 #[tokio::test]
-async fn a_session_that_is_new_costs_no_look_at_the_history() {
+async fn new_session_does_not_read_the_message_history() {
     let world = web().await;
     world.engine().await.create(request("ann")).await.unwrap();
     assert_eq!(
@@ -628,7 +627,7 @@ async fn a_session_that_is_new_costs_no_look_at_the_history() {
 }
 
 #[tokio::test]
-async fn a_presence_event_opens_the_conversation_or_the_caller_is_told_what_to_do() {
+async fn join_event_opens_the_conversation_or_error_names_the_setting() {
     let mut world = web().await;
     world.config.messaging.first_message = FirstMessage::Join;
     world.engine().await.create(request("ann")).await.unwrap();
@@ -648,7 +647,7 @@ async fn a_presence_event_opens_the_conversation_or_the_caller_is_told_what_to_d
 }
 
 #[tokio::test]
-async fn frames_that_come_in_another_order_change_nothing() {
+async fn out_of_order_frames_do_not_change_the_result() {
     let world = of(WEB_MESSAGING, |options| {
         options.pushes_out_of_order = true;
         options.greeting = Some("Welcome!".to_owned());
@@ -659,7 +658,7 @@ async fn frames_that_come_in_another_order_change_nothing() {
 }
 
 #[tokio::test]
-async fn open_messaging_takes_the_conversation_from_the_answer_or_from_the_details() {
+async fn open_messaging_conversation_comes_from_response_or_details() {
     for (prefetch, looked) in [(true, 0), (false, 1)] {
         let world = of(OPEN_MESSAGING, |options| options.prefetch = prefetch).await;
         let opened = world.engine().await.create(request("ann")).await.unwrap();
@@ -682,7 +681,7 @@ async fn open_messaging_takes_the_conversation_from_the_answer_or_from_the_detai
 }
 
 #[tokio::test]
-async fn open_messaging_repeats_the_same_bytes_and_stays_in_one_conversation() {
+async fn open_messaging_resends_identical_bytes_into_one_conversation() {
     for dedupe in [true, false] {
         let world = of(OPEN_MESSAGING, |options| {
             options.dedupe_open_messages = dedupe
@@ -701,7 +700,7 @@ async fn open_messaging_repeats_the_same_bytes_and_stays_in_one_conversation() {
 }
 
 #[tokio::test]
-async fn attributes_that_do_not_fit_beside_ours_are_refused_before_anything_is_sent() {
+async fn oversized_attributes_are_rejected_before_any_request() {
     let world = web().await;
     let wide = |bytes: usize| SessionRequest {
         attributes: Attributes::from_pairs([("a", "x".repeat(bytes - 1))]).unwrap(),
@@ -725,7 +724,7 @@ async fn attributes_that_do_not_fit_beside_ours_are_refused_before_anything_is_s
 }
 
 #[tokio::test]
-async fn a_guest_token_goes_along_to_the_last_byte_and_not_beyond() {
+async fn guest_token_is_sent_up_to_the_exact_attribute_size_limit() {
     for (spare, sent) in [(0, true), (-1, false)] {
         let mut world = web().await;
         world.config.messaging.send_guest_token = true;
@@ -773,7 +772,7 @@ async fn a_guest_token_goes_along_to_the_last_byte_and_not_beyond() {
 }
 
 #[tokio::test]
-async fn the_guest_token_goes_with_the_attributes_where_it_is_asked_for_and_fits() {
+async fn guest_token_is_sent_when_it_fits_beside_the_attributes() {
     let mut world = web().await;
     world.config.messaging.send_guest_token = true;
     let engine = world.engine().await;
@@ -797,8 +796,8 @@ async fn the_guest_token_goes_with_the_attributes_where_it_is_asked_for_and_fits
 }
 
 #[tokio::test]
-async fn names_and_e_mail_have_no_place_on_the_briefs_surface() {
-    let world = World::new().await;
+async fn email_is_rejected_on_the_rest_surface() {
+    let world = TestPlatform::new().await;
     let contact_details =
         ContactDetails::new(None, None, Some("ann@example.org".into()), None).unwrap();
     let error = world
@@ -815,7 +814,7 @@ async fn names_and_e_mail_have_no_place_on_the_briefs_surface() {
 }
 
 #[tokio::test]
-async fn a_throttled_sign_in_is_tried_again_and_a_wrong_secret_is_not_whichever_status_it_has() {
+async fn throttled_sign_in_is_rate_limited_and_wrong_secret_not_retried() {
     let world = of(WEB_MESSAGING, |options| {
         options.token_quota = Some("1/min".parse::<Rate>().unwrap())
     })
@@ -836,7 +835,7 @@ async fn a_throttled_sign_in_is_tried_again_and_a_wrong_secret_is_not_whichever_
 }
 
 #[tokio::test]
-async fn an_unknown_deployment_and_an_origin_that_is_not_allowed_are_told_with_what_to_do() {
+async fn unknown_deployment_or_forbidden_origin_names_the_setting() {
     for unknown in [
         UnknownDeployment::Upgrade(http::StatusCode::NOT_FOUND),
         UnknownDeployment::Configure,
@@ -878,7 +877,7 @@ async fn an_unknown_deployment_and_an_origin_that_is_not_allowed_are_told_with_w
 }
 
 #[tokio::test]
-async fn a_missing_permission_is_named_and_the_session_is_finished_once_it_is_there() {
+async fn missing_permission_is_named_and_session_completes_once_granted() {
     for (permission, operation) in [
         ("externalContacts:contact:enrich", Operation::EnrichContact),
         ("conversation:communication:view", Operation::Conversation),
@@ -910,7 +909,7 @@ async fn a_missing_permission_is_named_and_the_session_is_finished_once_it_is_th
 }
 
 #[tokio::test]
-async fn a_session_goes_on_the_way_it_began_whatever_the_settings_say_by_then() {
+async fn session_keeps_its_surface_after_a_settings_change() {
     let mut world = web().await;
     world.faults(&["details:500"]);
     let engine = world.engine().await;
@@ -928,7 +927,7 @@ async fn a_session_goes_on_the_way_it_began_whatever_the_settings_say_by_then() 
 }
 
 #[tokio::test]
-async fn what_a_guest_has_said_is_never_given_up() {
+async fn session_with_a_sent_message_is_not_failed_by_a_403() {
     let world = web().await;
     world.faults(&["details:403"]);
     let engine = world.engine().await;
@@ -946,7 +945,7 @@ async fn what_a_guest_has_said_is_never_given_up() {
 }
 
 #[tokio::test]
-async fn an_erased_guest_leaves_neither_name_nor_session_token() {
+async fn guest_erasure_removes_contact_details_and_session_token() {
     let world = web().await;
     let engine = world.engine().await;
     let contact_details = ContactDetails::new(
@@ -978,7 +977,7 @@ async fn an_erased_guest_leaves_neither_name_nor_session_token() {
     assert!(erased.request.contact_details.is_empty());
     assert_eq!(world.state().await.guest_session(&erased).unwrap(), None);
     drop(engine);
-    let bytes = world.kept_bytes();
+    let bytes = world.stored_bytes();
     assert!(
         !bytes
             .windows(6)
@@ -989,10 +988,10 @@ async fn an_erased_guest_leaves_neither_name_nor_session_token() {
 /// The platform deletes a contact after 60 days without interaction, while the store still has its
 /// ID. Regression test: the guest never reached the queue again.
 #[tokio::test]
-async fn a_contact_that_the_platform_has_forgotten_is_made_again_once() {
+async fn contact_deleted_by_the_platform_is_recreated_once() {
     for surface in [WEB_MESSAGING, OPEN_MESSAGING] {
         for with_source in [false, true] {
-            let mut world = World::on(&surface).await;
+            let mut world = TestPlatform::on(&surface).await;
             if !with_source {
                 world.config.messaging.external_source = None;
             }
@@ -1024,8 +1023,8 @@ async fn a_contact_that_the_platform_has_forgotten_is_made_again_once() {
 }
 
 #[tokio::test]
-async fn a_guest_whose_forgotten_contact_cannot_be_made_again_is_connected_without_one() {
-    let mut world = World::on(&WEB_MESSAGING).await;
+async fn guest_is_connected_without_contact_if_recreation_fails() {
+    let mut world = TestPlatform::on(&WEB_MESSAGING).await;
     world.config.messaging.external_source = None;
     let engine = world.engine().await;
     engine.create(request("ann")).await.unwrap();
@@ -1046,10 +1045,10 @@ async fn a_guest_whose_forgotten_contact_cannot_be_made_again_is_connected_witho
 /// The crash occurs between forgetting the deleted contact and storing its replacement.
 #[cfg(debug_assertions)]
 #[tokio::test]
-async fn a_process_that_dies_while_it_replaces_a_contact_makes_no_two() {
+async fn crash_during_contact_replacement_creates_no_second_contact() {
     use guestlane_runtime::{FailPoint, FailPoints};
     for fail_point in [FailPoint::ContactRemoved, FailPoint::ContactCreated] {
-        let mut world = World::on(&OPEN_MESSAGING).await;
+        let mut world = TestPlatform::on(&OPEN_MESSAGING).await;
         world.config.messaging.external_source = None;
         world.engine().await.create(request("ann")).await.unwrap();
         world.sim.forget_contacts();

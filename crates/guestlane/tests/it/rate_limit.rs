@@ -10,19 +10,19 @@ use guestlane::{
 use guestlane_sim::Options;
 use tokio::task::JoinSet;
 
-use crate::harness::{SALES, WEB_MESSAGING, World, crowd, request, tell};
+use crate::harness::{SALES, TestPlatform, WEB_MESSAGING, crowd, request, tell};
 
 /// Returns a harness whose platform has `clients` OAuth clients with the rate limit `quota` each.
-async fn world(clients: u16, quota: &str) -> World {
+async fn world(clients: u16, quota: &str) -> TestPlatform {
     let quota: Rate = quota.parse().unwrap();
     let mut world = with(clients, |options| options.quota = Some(quota)).await;
     world.config.call_policy.quota = Some(quota);
     world
 }
 
-async fn with(clients: u16, change: impl FnOnce(&mut Options)) -> World {
+async fn with(clients: u16, change: impl FnOnce(&mut Options)) -> TestPlatform {
     let all = guestlane_sim::OAuthClient::several(clients);
-    let mut world = World::with(|options| {
+    let mut world = TestPlatform::with(|options| {
         options.clients = all.clone();
         change(options);
     })
@@ -70,7 +70,7 @@ async fn batch(engine: &Arc<SessionEngine>, rows: usize) -> usize {
 }
 
 /// Returns the number of calls to the platform in each second of the platform's time.
-fn by_second(world: &World) -> BTreeMap<i64, u64> {
+fn by_second(world: &TestPlatform) -> BTreeMap<i64, u64> {
     let mut seconds = BTreeMap::new();
     for entry in world.sim.journal() {
         if entry.route.is_some_and(|route| route.name() != "crm") {
@@ -81,7 +81,7 @@ fn by_second(world: &World) -> BTreeMap<i64, u64> {
 }
 
 #[tokio::test]
-async fn a_batch_of_3000_calls_uses_97_percent_of_the_quota_with_one_oauth_client_and_with_four() {
+async fn batch_uses_97_percent_of_the_rate_limit_of_1_and_4_clients() {
     for clients in [1_u16, 4] {
         let world = world(clients, "100/s").await;
         let engine = world.engine().await;
@@ -108,7 +108,7 @@ async fn a_batch_of_3000_calls_uses_97_percent_of_the_quota_with_one_oauth_clien
 }
 
 #[tokio::test]
-async fn for_30_minutes_at_300_calls_a_minute_99_percent_of_the_quota_are_used() {
+async fn batch_over_30_minutes_uses_99_percent_of_the_rate_limit() {
     let mut world = world(1, "300/min").await;
     world.config.deadline = Duration::from_secs(600);
     let engine = world.engine().await;
@@ -130,7 +130,7 @@ async fn for_30_minutes_at_300_calls_a_minute_99_percent_of_the_quota_are_used()
 }
 
 #[tokio::test]
-async fn two_programs_on_one_oauth_client_share_its_quota_and_neither_loses_a_guest() {
+async fn two_programs_share_the_rate_limit_of_one_oauth_client() {
     let world = world(1, "300/min").await;
     let (one, two) = (world.engine().await, world.engine().await);
     let guests = |engine: Arc<SessionEngine>, name: &'static str| async move {
@@ -177,7 +177,7 @@ async fn two_programs_on_one_oauth_client_share_its_quota_and_neither_loses_a_gu
 }
 
 #[tokio::test]
-async fn an_endpoint_that_allows_less_is_learnt_from_its_answers() {
+async fn lower_endpoint_rate_limit_is_learned_from_responses() {
     let mut world = with(1, |options| {
         options.quota = Some(Rate::PLATFORM_DEFAULT);
         options.endpoint_quotas = vec![("contact".parse().unwrap(), "60/min".parse().unwrap())];
@@ -199,7 +199,7 @@ async fn an_endpoint_that_allows_less_is_learnt_from_its_answers() {
 }
 
 #[tokio::test]
-async fn somebody_who_waits_goes_before_the_rows_of_a_batch() {
+async fn interactive_calls_precede_batch_rows() {
     let world = world(1, "100/s").await;
     let engine = world.engine().await;
     let rows = tokio::spawn({
@@ -221,7 +221,7 @@ async fn somebody_who_waits_goes_before_the_rows_of_a_batch() {
 }
 
 #[tokio::test]
-async fn a_client_with_wrong_credentials_or_without_a_permission_is_left_out_and_nobody_is_lost() {
+async fn oauth_client_with_wrong_secret_or_permissions_is_quarantined() {
     let mut world = world(3, "100/s").await;
     world.config.credentials.clients[1].secret = "wrong".to_owned().into();
     let engine = world.engine().await;
@@ -261,7 +261,7 @@ async fn a_client_with_wrong_credentials_or_without_a_permission_is_left_out_and
 }
 
 #[tokio::test]
-async fn a_client_that_is_throttled_costs_no_wait_while_another_has_room() {
+async fn throttled_oauth_client_is_bypassed_without_waiting() {
     let world = world(2, "100/s").await;
     let engine = world.engine().await;
     engine.create(request("ann")).await.unwrap();
@@ -273,7 +273,7 @@ async fn a_client_that_is_throttled_costs_no_wait_while_another_has_room() {
 }
 
 #[tokio::test]
-async fn clients_of_one_organization_are_used_together_on_the_official_surfaces_too() {
+async fn official_surfaces_use_all_oauth_clients_of_an_organization() {
     let mut world = with(2, |options| options.quota = Some("60/min".parse().unwrap())).await;
     world.config.surface = WEB_MESSAGING;
     world.config.credentials.sign_in = TokenRequestAuth::Basic;
@@ -295,7 +295,7 @@ async fn clients_of_one_organization_are_used_together_on_the_official_surfaces_
 }
 
 #[tokio::test]
-async fn on_the_official_surfaces_a_client_that_cannot_sign_in_stops_nobody() {
+async fn official_surfaces_quarantine_only_the_client_that_cannot_sign_in() {
     let mut world = with(3, |options| options.quota = Some(Rate::PLATFORM_DEFAULT)).await;
     world.config.surface = WEB_MESSAGING;
     world.config.credentials.sign_in = TokenRequestAuth::Basic;
@@ -317,8 +317,7 @@ async fn on_the_official_surfaces_a_client_that_cannot_sign_in_stops_nobody() {
 }
 
 #[tokio::test]
-async fn when_the_tokens_of_all_clients_are_revoked_at_once_each_is_renewed_and_nobody_is_refused()
-{
+async fn revoked_tokens_of_all_clients_are_refreshed_without_failure() {
     let world = world(2, "100/s").await;
     let engine = world.engine().await;
     assert_eq!(batch(&engine, 60).await, 0); // requests an access token for both clients
@@ -331,7 +330,7 @@ async fn when_the_tokens_of_all_clients_are_revoked_at_once_each_is_renewed_and_
 }
 
 #[tokio::test]
-async fn access_tokens_that_are_over_when_they_come_are_not_asked_for_without_end() {
+async fn already_expired_access_tokens_are_not_requested_endlessly() {
     let world = with(1, |options| options.token_life = Duration::ZERO).await;
     let error = world
         .engine()
@@ -348,7 +347,7 @@ async fn access_tokens_that_are_over_when_they_come_are_not_asked_for_without_en
 }
 
 #[tokio::test]
-async fn a_client_that_was_throttled_is_used_again_when_its_time_is_up() {
+async fn throttled_oauth_client_is_used_again_after_its_wait() {
     let world = world(2, "100/s").await;
     let engine = world.engine().await;
     assert_eq!(batch(&engine, 60).await, 0);
@@ -387,7 +386,7 @@ async fn a_client_that_was_throttled_is_used_again_when_its_time_is_up() {
 
 /// Creates `a_second` sessions per second at a constant rate, whatever their results.
 async fn arrivals(
-    world: &World,
+    world: &TestPlatform,
     engine: &Arc<SessionEngine>,
     a_second: u32,
     seconds: u32,
@@ -404,10 +403,9 @@ async fn arrivals(
 }
 
 #[tokio::test]
-async fn with_the_platform_failing_every_call_for_10_minutes_the_load_on_it_is_at_most_1_1_times_the_normal_one()
- {
+async fn platform_outage_raises_call_load_by_at_most_10_percent() {
     const RATE: u32 = 10;
-    let world = World::new().await;
+    let world = TestPlatform::new().await;
     let engine = world.engine().await;
     let working = tokio::spawn(guestlane::Workers::new(std::sync::Arc::clone(&engine)).run());
     let calls = || {
@@ -439,8 +437,7 @@ async fn with_the_platform_failing_every_call_for_10_minutes_the_load_on_it_is_a
 }
 
 #[tokio::test]
-async fn ten_seconds_after_an_outage_of_5_minutes_a_batch_is_at_95_percent_of_its_rate_and_never_above_it()
- {
+async fn batch_reaches_95_percent_of_its_rate_10_seconds_after_an_outage() {
     let world = world(1, "100/s").await;
     let engine = world.engine().await;
     let working = tokio::spawn(guestlane::Workers::new(std::sync::Arc::clone(&engine)).run());

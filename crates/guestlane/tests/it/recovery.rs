@@ -6,11 +6,11 @@ use guestlane::Error;
 use guestlane_core::session::SessionState;
 use guestlane_store::StoreError;
 
-use crate::harness::{World, request};
+use crate::harness::{TestPlatform, request};
 
 #[tokio::test]
-async fn a_wait_longer_than_the_caller_has_is_parked_and_completed_later() {
-    let world = World::new().await;
+async fn long_retry_after_parks_the_session_and_it_completes_later() {
+    let world = TestPlatform::new().await;
     let engine = world.engine().await;
     world.faults(&["conversation:429:first=1,retry-after=90"]);
     let error = engine.create(request("ann")).await.unwrap_err();
@@ -35,8 +35,8 @@ async fn a_wait_longer_than_the_caller_has_is_parked_and_completed_later() {
 }
 
 #[tokio::test]
-async fn a_caller_who_asks_for_a_parked_session_waits_with_it() {
-    let world = World::new().await;
+async fn create_on_a_parked_session_waits_for_retry_after() {
+    let world = TestPlatform::new().await;
     let engine = world.engine().await;
     world.faults(&["conversation:429:first=1,retry-after=70"]);
     engine.create(request("ann")).await.unwrap_err();
@@ -51,8 +51,8 @@ async fn a_caller_who_asks_for_a_parked_session_waits_with_it() {
 }
 
 #[tokio::test]
-async fn a_token_that_expired_while_the_session_waited_is_signed_afresh() {
-    let world = World::new().await;
+async fn guest_token_expired_while_parked_is_signed_again() {
+    let world = TestPlatform::new().await;
     let engine = world.engine().await;
     world.faults(&["conversation:429:first=1,retry-after=400"]);
     let error = engine.create(request("ann")).await.unwrap_err();
@@ -76,9 +76,8 @@ async fn a_token_that_expired_while_the_session_waited_is_signed_afresh() {
 }
 
 #[tokio::test]
-async fn a_token_that_may_have_been_taken_is_sent_again_and_signed_afresh_only_when_the_platform_refuses_it()
- {
-    let world = World::new().await;
+async fn possibly_accepted_token_is_resent_and_resigned_only_on_rejection() {
+    let world = TestPlatform::new().await;
     let engine = world.engine().await;
     world.faults(&["conversation:reset:first=4"]);
     engine.create(request("ann")).await.unwrap_err();
@@ -98,8 +97,8 @@ async fn a_token_that_may_have_been_taken_is_sent_again_and_signed_afresh_only_w
 }
 
 #[tokio::test]
-async fn a_lost_answer_is_asked_for_again_with_the_old_token_even_when_that_has_expired() {
-    let world = World::new().await;
+async fn lost_response_is_recovered_after_the_token_expired() {
+    let world = TestPlatform::new().await;
     let engine = world.engine().await;
     world.faults(&["conversation:answer-lost:first=4"]);
     engine.create(request("ann")).await.unwrap_err();
@@ -112,8 +111,8 @@ async fn a_lost_answer_is_asked_for_again_with_the_old_token_even_when_that_has_
 }
 
 #[tokio::test]
-async fn after_the_platforms_24_hours_a_person_must_look() {
-    let world = World::new().await;
+async fn outcome_unknown_for_24_hours_needs_attention() {
+    let world = TestPlatform::new().await;
     let engine = world.engine().await;
     world.faults(&["conversation:answer-lost"]);
     engine.create(request("ann")).await.unwrap_err();
@@ -139,8 +138,8 @@ async fn after_the_platforms_24_hours_a_person_must_look() {
 }
 
 #[tokio::test]
-async fn a_caller_who_asks_after_a_failure_need_not_wait_for_the_sessions_rest() {
-    let world = World::new().await;
+async fn create_after_a_failure_does_not_wait_for_the_retry_time() {
+    let world = TestPlatform::new().await;
     let engine = world.engine().await;
     world.faults(&["conversation:500:first=4"]);
     engine.create(request("ann")).await.unwrap_err();
@@ -150,8 +149,8 @@ async fn a_caller_who_asks_after_a_failure_need_not_wait_for_the_sessions_rest()
 }
 
 #[tokio::test]
-async fn a_driver_that_wakes_up_late_can_write_nothing() {
-    let world = World::new().await;
+async fn owner_with_an_expired_lease_cannot_write() {
+    let world = TestPlatform::new().await;
     let (stuck, other) = (world.engine().await, world.engine().await);
     world.faults(&["conversation:500:first=4"]);
     let error = stuck.create(request("ann")).await.unwrap_err();
@@ -176,8 +175,8 @@ async fn a_driver_that_wakes_up_late_can_write_nothing() {
 }
 
 #[tokio::test]
-async fn a_session_that_is_driven_is_not_taken_up_however_long_it_takes() {
-    let world = World::new().await;
+async fn session_in_progress_is_not_claimed_however_long_it_takes() {
+    let world = TestPlatform::new().await;
     let (engine, other) = (world.engine().await, world.engine().await);
     world.faults(&["conversation:429:first=2,retry-after=20"]);
     let creating = tokio::spawn(async move { engine.create(request("ann")).await });
@@ -191,8 +190,8 @@ async fn a_session_that_is_driven_is_not_taken_up_however_long_it_takes() {
 }
 
 #[tokio::test]
-async fn work_finishes_what_was_left_behind_without_being_asked() {
-    let world = World::new().await;
+async fn worker_completes_abandoned_sessions() {
+    let world = TestPlatform::new().await;
     let engine = world.engine().await;
     world.faults(&["conversation:500:first=4"]);
     let id = engine
@@ -210,8 +209,8 @@ async fn work_finishes_what_was_left_behind_without_being_asked() {
 }
 
 #[tokio::test]
-async fn wrong_credentials_do_not_end_a_session_that_was_promised_to_be_completed() {
-    let mut world = World::new().await;
+async fn wrong_credentials_do_not_fail_an_unfinished_session() {
+    let mut world = TestPlatform::new().await;
     world.faults(&["conversation:500:first=4"]);
     world
         .engine()
@@ -238,8 +237,8 @@ async fn wrong_credentials_do_not_end_a_session_that_was_promised_to_be_complete
 }
 
 #[tokio::test]
-async fn a_no_after_a_lost_answer_does_not_make_the_conversation_undone() {
-    let world = World::with(|options| options.token_life = Duration::from_secs(300)).await;
+async fn failed_token_request_after_lost_response_keeps_outcome_unknown() {
+    let world = TestPlatform::with(|options| options.token_life = Duration::from_secs(300)).await;
     let engine = world.engine().await;
     // The conversation is opened and the response lost. After that, the platform no longer accepts
     // the credentials.
@@ -280,8 +279,8 @@ async fn a_no_after_a_lost_answer_does_not_make_the_conversation_undone() {
 }
 
 #[tokio::test]
-async fn what_was_cleanly_refused_may_be_asked_for_again_days_later() {
-    let world = World::with(|options| options.clients[0].scopes = vec![]).await;
+async fn rejected_session_may_be_retried_days_later() {
+    let world = TestPlatform::with(|options| options.clients[0].scopes = vec![]).await;
     let engine = world.engine().await;
     engine.create(request("ann")).await.unwrap_err();
     world.clock.advance(Duration::from_secs(3 * 24 * 3600));
@@ -294,8 +293,8 @@ async fn what_was_cleanly_refused_may_be_asked_for_again_days_later() {
 }
 
 #[tokio::test]
-async fn a_caller_who_goes_away_while_the_queue_is_looked_up_holds_up_nobody() {
-    let world = World::new().await;
+async fn cancelled_queue_lookup_does_not_block_other_callers() {
+    let world = TestPlatform::new().await;
     let engine = world.engine().await;
     world.faults(&["queue:429:first=1,retry-after=5"]);
     {
@@ -312,8 +311,8 @@ async fn a_caller_who_goes_away_while_the_queue_is_looked_up_holds_up_nobody() {
 }
 
 #[tokio::test]
-async fn a_state_directory_belongs_to_one_platform() {
-    let (world, elsewhere) = (World::new().await, World::new().await);
+async fn state_directory_is_bound_to_one_platform() {
+    let (world, elsewhere) = (TestPlatform::new().await, TestPlatform::new().await);
     world.engine().await.create(request("ann")).await.unwrap();
     let mut config = world.config.clone();
     config.credentials.hosts.api = elsewhere.sim.base_url().parse().unwrap();
@@ -327,8 +326,8 @@ async fn a_state_directory_belongs_to_one_platform() {
 }
 
 #[tokio::test]
-async fn a_quota_that_leaves_no_room_is_told_as_such_and_the_session_completes_later() {
-    let mut world = World::new().await;
+async fn exhausted_rate_limit_times_out_and_the_session_completes_later() {
+    let mut world = TestPlatform::new().await;
     world.config.call_policy.quota = Some("1/min".parse().unwrap());
     let engine = world.engine().await;
     let error = engine.create(request("ann")).await.unwrap_err();

@@ -10,11 +10,11 @@ use guestlane_core::{
     token,
 };
 
-use crate::harness::{World, crowd, request};
+use crate::harness::{TestPlatform, crowd, request};
 
 #[tokio::test]
-async fn a_new_idempotency_key_for_each_retry() {
-    let world = World::with(|options| options.seed = 42).await;
+async fn retry_reuses_the_idempotency_key_and_causes_no_duplicate() {
+    let world = TestPlatform::with(|options| options.seed = 42).await;
     let engine = world.engine().await;
     world.faults(&[
         "contact:answer-lost:p=0.05",
@@ -26,8 +26,8 @@ async fn a_new_idempotency_key_for_each_retry() {
 }
 
 #[tokio::test]
-async fn both_steps_repeated_when_only_the_second_failed() {
-    let world = World::new().await;
+async fn failed_second_step_does_not_repeat_the_first() {
+    let world = TestPlatform::new().await;
     let engine = world.engine().await;
     world.faults(&["conversation:500"]);
     let error = engine.create(request("ann")).await.unwrap_err();
@@ -47,8 +47,8 @@ async fn both_steps_repeated_when_only_the_second_failed() {
 }
 
 #[tokio::test]
-async fn the_error_wrapper_drops_the_status_so_a_429_is_never_counted_as_one() {
-    let world = World::new().await;
+async fn every_429_is_counted_as_a_rate_limit_error() {
+    let world = TestPlatform::new().await;
     let engine = world.engine().await;
     world.faults(&["contact:429"]);
     engine.create(request("ann")).await.unwrap_err();
@@ -59,11 +59,11 @@ async fn the_error_wrapper_drops_the_status_so_a_429_is_never_counted_as_one() {
 }
 
 #[tokio::test]
-async fn a_payload_400_is_retried_and_costs_4_calls_and_7_seconds() {
-    let world = World::new().await;
+async fn payload_400_is_not_retried() {
+    let world = TestPlatform::new().await;
     let engine = world.engine().await;
     // Only the key of another harness is registered, so the platform answers 400.
-    let elsewhere = World::new().await;
+    let elsewhere = TestPlatform::new().await;
     world
         .sim
         .register_guest_keys(
@@ -82,8 +82,8 @@ async fn a_payload_400_is_retried_and_costs_4_calls_and_7_seconds() {
 }
 
 #[tokio::test]
-async fn retry_after_ignored_no_jitter_no_pacing() {
-    let mut world = World::with(|options| options.quota = Some(Rate::REST)).await;
+async fn calls_are_paced_to_the_rate_limit() {
+    let mut world = TestPlatform::with(|options| options.quota = Some(Rate::REST)).await;
     world.config.call_policy.quota = Some(Rate::REST);
     world.config.deadline = Duration::from_secs(3600);
     let engine = world.engine().await;
@@ -105,8 +105,8 @@ async fn retry_after_ignored_no_jitter_no_pacing() {
 }
 
 #[tokio::test]
-async fn a_retry_after_is_waited_for() {
-    let world = World::new().await;
+async fn call_waits_for_retry_after() {
+    let world = TestPlatform::new().await;
     let engine = world.engine().await;
     world.faults(&["contact:429:first=1,retry-after=20"]);
     let before = world.clock.now();
@@ -116,8 +116,8 @@ async fn a_retry_after_is_waited_for() {
 }
 
 #[tokio::test]
-async fn no_single_refresh_256_first_sessions_ask_for_256_tokens() {
-    let world = World::new().await;
+async fn token_refresh_is_single_flight_for_256_sessions() {
+    let world = TestPlatform::new().await;
     let engine = world.engine().await;
     assert!(crowd(&engine, 256, 256).await.iter().all(Result::is_ok));
     assert_eq!(world.sim.state().tokens_issued, 1);
@@ -138,8 +138,8 @@ async fn no_single_refresh_256_first_sessions_ask_for_256_tokens() {
 }
 
 #[tokio::test]
-async fn wrong_credentials_are_not_tried_once_for_each_waiter() {
-    let mut world = World::new().await;
+async fn wrong_credentials_are_not_retried_by_each_waiter() {
+    let mut world = TestPlatform::new().await;
     world.config.credentials.clients[0].secret = "wrong".to_owned().into();
     let engine = world.engine().await;
     assert!(crowd(&engine, 256, 256).await.iter().all(Result::is_err));
@@ -154,8 +154,8 @@ async fn wrong_credentials_are_not_tried_once_for_each_waiter() {
 }
 
 #[tokio::test]
-async fn a_revoked_token_is_kept_until_its_expiry() {
-    let world = World::new().await;
+async fn revoked_access_token_is_replaced_after_one_extra_attempt() {
+    let world = TestPlatform::new().await;
     let engine = world.engine().await;
     engine.create(request("ann")).await.unwrap();
     world.sim.revoke_tokens();
@@ -169,7 +169,7 @@ async fn a_revoked_token_is_kept_until_its_expiry() {
 }
 
 #[tokio::test]
-async fn attributes_can_overwrite_guest_token_and_guest_id_in_the_claims() {
+async fn attributes_cannot_override_reserved_claims() {
     for name in [
         "guestToken",
         "guestId",
@@ -183,7 +183,7 @@ async fn attributes_can_overwrite_guest_token_and_guest_id_in_the_claims() {
             "{name}"
         );
     }
-    let world = World::new().await;
+    let world = TestPlatform::new().await;
     let engine = world.engine().await;
     let opened = engine.create(request("ann")).await.unwrap();
     let verified = token::verify(
@@ -196,8 +196,8 @@ async fn attributes_can_overwrite_guest_token_and_guest_id_in_the_claims() {
 }
 
 #[tokio::test]
-async fn the_crm_receives_the_whole_claims_part_of_the_token_as_guest_id() {
-    let world = World::new().await;
+async fn crm_event_contains_the_guest_id_and_no_claims() {
+    let world = TestPlatform::new().await;
     let engine = world.engine().await;
     let mut wish = request("ann");
     wish.attributes = Attributes::from_pairs([("email", "ann@example.org")]).unwrap();
@@ -231,8 +231,8 @@ async fn the_crm_receives_the_whole_claims_part_of_the_token_as_guest_id() {
 }
 
 #[tokio::test]
-async fn the_key_pair_lives_in_memory_under_one_fixed_kid() {
-    let world = World::new().await;
+async fn signing_key_is_shared_persistent_and_encrypted() {
+    let world = TestPlatform::new().await;
     let (one, two) = (world.engine().await, world.engine().await);
     assert_eq!(
         one.keyring().jwks(world.clock.now()),
@@ -250,7 +250,7 @@ async fn the_key_pair_lives_in_memory_under_one_fixed_kid() {
     .unwrap();
     // The stored key is not readable in plain: PKCS#8 begins with the version and the algorithm's
     // OID.
-    let database = world.kept_bytes();
+    let database = world.stored_bytes();
     let rsa_pkcs8 = [
         0x02, 0x01, 0x00, 0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01,
         0x01,
@@ -269,8 +269,8 @@ async fn the_key_pair_lives_in_memory_under_one_fixed_kid() {
 }
 
 #[tokio::test]
-async fn no_timeout_on_platform_calls() {
-    let world = World::new().await;
+async fn platform_calls_time_out() {
+    let world = TestPlatform::new().await;
     let engine = world.engine().await;
     world.faults(&["contact:hang:first=1"]);
     let creating = tokio::spawn(async move { engine.create(request("ann")).await });
@@ -281,16 +281,16 @@ async fn no_timeout_on_platform_calls() {
 }
 
 #[tokio::test]
-async fn the_audit_directory_is_not_created() {
-    let world = World::new().await;
+async fn audit_directory_is_created() {
+    let world = TestPlatform::new().await;
     assert!(!world.audit_path().parent().unwrap().exists());
     world.engine().await.create(request("ann")).await.unwrap();
     assert_eq!(world.audit().len(), 2);
 }
 
 #[tokio::test]
-async fn a_failing_audit_write_fails_the_session_before_anything_is_created() {
-    let world = World::new().await;
+async fn failed_audit_write_fails_create_before_platform_calls() {
+    let world = TestPlatform::new().await;
     let engine = world.engine().await;
     block_audit_file(&world);
     let error = engine.create(request("ann")).await.unwrap_err();
@@ -313,8 +313,8 @@ async fn a_failing_audit_write_fails_the_session_before_anything_is_created() {
 }
 
 #[tokio::test]
-async fn a_failing_audit_write_hides_a_session_that_was_created() {
-    let world = World::new().await;
+async fn failed_audit_write_does_not_hide_a_created_session() {
+    let world = TestPlatform::new().await;
     let engine = world.engine().await;
     world.faults(&["conversation:hang:first=1"]);
     let creating = tokio::spawn({
@@ -344,21 +344,21 @@ async fn a_failing_audit_write_hides_a_session_that_was_created() {
 }
 
 /// Puts a directory in the place of the log file, so that no user can write it, not even root.
-fn block_audit_file(world: &World) {
+fn block_audit_file(world: &TestPlatform) {
     let path = world.audit_path();
     let _ = fs::rename(path, path.with_extension("aside"));
     fs::create_dir_all(path).unwrap();
 }
 
-fn unblock_audit_file(world: &World) {
+fn unblock_audit_file(world: &TestPlatform) {
     let path = world.audit_path();
     fs::remove_dir(path).unwrap();
     let _ = fs::rename(path.with_extension("aside"), path);
 }
 
 #[tokio::test]
-async fn nothing_written_before_the_calls() {
-    let world = World::new().await;
+async fn crash_between_the_calls_is_recovered_from_the_session_record() {
+    let world = TestPlatform::new().await;
     world.faults(&["conversation:hang:first=1"]);
     let engine = world.engine().await;
     let creating = tokio::spawn(async move { engine.create(request("ann")).await });
@@ -382,10 +382,10 @@ async fn nothing_written_before_the_calls() {
 }
 
 #[tokio::test]
-async fn an_empty_or_missing_guest_or_queue_is_sent_as_it_is() {
+async fn empty_guest_or_unknown_queue_is_rejected_before_contact_calls() {
     assert!("".parse::<GuestId>().is_err());
     assert!("".parse::<QueueId>().is_err());
-    let world = World::new().await;
+    let world = TestPlatform::new().await;
     let engine = world.engine().await;
     let mut wish = request("ann");
     wish.queue = "00000000-0000-4000-8000-000000000000".parse().unwrap();

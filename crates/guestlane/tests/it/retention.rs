@@ -21,12 +21,12 @@ use guestlane_store::{
     ReplayFilter, SessionFilter, Store,
 };
 
-use crate::harness::{World, fresh, request};
+use crate::harness::{TestPlatform, fresh, request};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-async fn world() -> World {
-    let mut world = World::new().await;
+async fn world() -> TestPlatform {
+    let mut world = TestPlatform::new().await;
     world.config.retention = Some(24 * HOUR);
     world
 }
@@ -61,7 +61,7 @@ async fn guests(engine: &SessionEngine) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn only_what_is_done_and_told_and_old_is_forgotten() {
+async fn prune_deletes_only_finished_delivered_and_expired_sessions() {
     let world = world().await;
     let engine = world.engine().await;
     world.faults(&["conversation:answer-lost"]);
@@ -151,8 +151,8 @@ async fn only_what_is_done_and_told_and_old_is_forgotten() {
 }
 
 #[tokio::test]
-async fn without_a_retention_nothing_is_forgotten() {
-    let world = World::new().await;
+async fn without_retention_nothing_is_pruned() {
+    let world = TestPlatform::new().await;
     let engine = world.engine().await;
     done(&engine, "ann").await;
     world.clock.advance(10_000 * HOUR);
@@ -161,7 +161,7 @@ async fn without_a_retention_nothing_is_forgotten() {
 }
 
 #[tokio::test]
-async fn a_key_is_forgotten_after_its_time_and_not_before() {
+async fn idempotency_key_expires_after_the_retention_and_not_before() {
     let world = world().await;
     let engine = world.engine().await;
     let first = done(&engine, "ann").await;
@@ -175,7 +175,7 @@ async fn a_key_is_forgotten_after_its_time_and_not_before() {
 }
 
 #[tokio::test]
-async fn metrics_the_audit_log_and_erasure_know_of_what_is_forgotten() {
+async fn pruned_sessions_stay_in_metrics_audit_log_and_erasure() {
     let world = world().await;
     let engine = world.engine().await;
     let ann = done(&engine, "ann").await;
@@ -262,7 +262,7 @@ async fn metrics_the_audit_log_and_erasure_know_of_what_is_forgotten() {
 }
 
 #[tokio::test]
-async fn work_forgets_without_being_asked() {
+async fn worker_prunes_expired_sessions() {
     let world = world().await;
     let engine = world.engine().await;
     done(&engine, "ann").await;
@@ -279,7 +279,7 @@ async fn work_forgets_without_being_asked() {
 }
 
 /// Writes a session as the product does, without the platform.
-async fn write(store: &Store, world: &World, guest: usize) {
+async fn write(store: &Store, world: &TestPlatform, guest: usize) {
     let (now, rates) = (world.clock.now(), ErrorCounts::default());
     let token = TokenIdentity::new("webchat-guest-key-v1", now);
     let admitted = store
@@ -334,12 +334,12 @@ async fn write(store: &Store, world: &World, guest: usize) {
 
 #[cfg(debug_assertions)]
 #[tokio::test]
-async fn thousands_are_forgotten_in_small_steps_and_a_death_between_them_loses_nothing() {
+async fn prune_commits_in_chunks_and_survives_a_crash_between_them() {
     use guestlane_runtime::{FailPoint, FailPoints};
 
     const SESSIONS: usize = 3000;
     // One transaction moves the retention horizon; on PostgreSQL another one looks for batches.
-    let first = if crate::STORE == crate::harness::Kept::InPostgres {
+    let first = if crate::STORE == crate::harness::Backend::Postgres {
         2
     } else {
         1
@@ -350,14 +350,14 @@ async fn thousands_are_forgotten_in_small_steps_and_a_death_between_them_loses_n
         .for_each_concurrent(512, |guest| write(&store, &world, guest))
         .await;
     world.clock.advance(25 * HOUR);
-    let late = lane_that_dies(&mut world, FailPoint::Committed, first + 5).await;
+    let late = engine_that_crashes(&mut world, FailPoint::Committed, first + 5).await;
     let left = guests(&late).await;
     assert_eq!(
         left.len(),
         SESSIONS - 5 * 100,
         "five steps are committed, and there is no sixth"
     );
-    let late = lane_that_dies(&mut world, FailPoint::RowsWritten, first + 1).await;
+    let late = engine_that_crashes(&mut world, FailPoint::RowsWritten, first + 1).await;
     assert_eq!(
         guests(&late).await,
         left,
@@ -400,8 +400,8 @@ async fn thousands_are_forgotten_in_small_steps_and_a_death_between_them_loses_n
 /// Runs a process that prunes until it crashes at the n-th passing of a fail point. Returns the
 /// engine of the next process.
 #[cfg(debug_assertions)]
-async fn lane_that_dies(
-    world: &mut World,
+async fn engine_that_crashes(
+    world: &mut TestPlatform,
     at: guestlane_runtime::FailPoint,
     nth: usize,
 ) -> Arc<SessionEngine> {

@@ -8,11 +8,11 @@ use guestlane_core::{
     token::{self, KeyInfo, KeyState, RotationPolicy},
 };
 
-use crate::harness::{World, fresh, request};
+use crate::harness::{TestPlatform, fresh, request};
 
 const MINUTE: Duration = Duration::from_secs(60);
 /// Time until each running process serves a new key.
-const KNOWN_BY_ALL: Duration = Duration::from_secs(10);
+const PROPAGATION_TIME: Duration = Duration::from_secs(10);
 const HOUR: Duration = Duration::from_secs(3600);
 const ONE: &str = "webchat-guest-key-v1";
 const TWO: &str = "webchat-guest-key-v2";
@@ -22,7 +22,7 @@ fn published_for(publish_before: Duration) -> RotationPolicy {
     RotationPolicy::new(publish_before, None).unwrap()
 }
 
-async fn keys(world: &World) -> Vec<(String, KeyState)> {
+async fn keys(world: &TestPlatform) -> Vec<(String, KeyState)> {
     let list: Vec<KeyInfo> = world.state().await.keyring.list(world.clock.now());
     list.into_iter().map(|key| (key.kid, key.state)).collect()
 }
@@ -32,10 +32,10 @@ async fn signs(engine: &SessionEngine) -> String {
     engine.create(fresh("ann")).await.unwrap().session.token.kid
 }
 
-fn is_believed(
+fn is_accepted(
     engine: &SessionEngine,
     opened: &CreatedSession,
-    world: &World,
+    world: &TestPlatform,
 ) -> Result<(), token::TokenError> {
     token::verify(
         &engine.keyring(),
@@ -46,26 +46,25 @@ fn is_believed(
 }
 
 /// Opens the store as another process does, for one operation.
-async fn elsewhere(world: &World) -> Workspace {
+async fn elsewhere(world: &TestPlatform) -> Workspace {
     world.state().await
 }
 
 /// Waits until the running process has read the keys again.
-async fn a_second_later(world: &World) {
+async fn wait_one_second(world: &TestPlatform) {
     world.clock().sleep(Duration::from_millis(1001)).await;
 }
 
 #[tokio::test]
-async fn a_rotation_by_another_process_takes_effect_in_a_running_one_at_its_moment_and_without_its_reading_anything()
- {
-    let world = World::new().await;
+async fn rotation_by_another_process_takes_effect_on_time_without_reads() {
+    let world = TestPlatform::new().await;
     let engine = world.engine().await;
     elsewhere(&world)
         .await
         .rotate_key(published_for(HOUR), &world.clock())
         .await
         .unwrap();
-    a_second_later(&world).await;
+    wait_one_second(&world).await;
     let set = engine.keyring().jwks(world.clock.now());
     assert_eq!(
         set["keys"].as_array().unwrap().len(),
@@ -75,7 +74,7 @@ async fn a_rotation_by_another_process_takes_effect_in_a_running_one_at_its_mome
     let before = engine.create(fresh("ann")).await.unwrap();
     assert_eq!(before.session.token.kid, ONE);
     break_store(&world, true);
-    world.clock.advance(HOUR + KNOWN_BY_ALL);
+    world.clock.advance(HOUR + PROPAGATION_TIME);
     break_store(&world, false);
     assert_eq!(signs(&engine).await, TWO);
     assert_eq!(
@@ -88,33 +87,33 @@ async fn a_rotation_by_another_process_takes_effect_in_a_running_one_at_its_mome
 }
 
 #[tokio::test]
-async fn a_revocation_by_another_process_is_known_within_about_a_second() {
-    let world = World::new().await;
+async fn revocation_by_another_process_takes_effect_within_a_second() {
+    let world = TestPlatform::new().await;
     let engine = world.engine().await;
     let before = engine.create(fresh("ann")).await.unwrap();
-    is_believed(&engine, &before, &world).unwrap();
+    is_accepted(&engine, &before, &world).unwrap();
     elsewhere(&world)
         .await
         .revoke_key(ONE, world.clock.now())
         .await
         .unwrap();
-    a_second_later(&world).await;
+    wait_one_second(&world).await;
     let refused = token::TokenError::NotTrusted {
         kid: ONE.to_owned(),
         state: KeyState::Revoked,
     };
-    assert_eq!(is_believed(&engine, &before, &world), Err(refused));
+    assert_eq!(is_accepted(&engine, &before, &world), Err(refused));
     assert_eq!(
         engine.keyring().jwks(world.clock.now())["keys"][0]["kid"],
         TWO
     );
     let after = engine.create(fresh("bob")).await.unwrap();
     assert_eq!(after.session.token.kid, TWO);
-    is_believed(&engine, &after, &world).unwrap();
+    is_accepted(&engine, &after, &world).unwrap();
 }
 
 /// Makes the keys unreadable by renaming their table.
-fn break_store(world: &World, broken: bool) {
+fn break_store(world: &TestPlatform, broken: bool) {
     let (from, to) = if broken {
         ("signing_key", "away")
     } else {
@@ -124,8 +123,8 @@ fn break_store(world: &World, broken: bool) {
 }
 
 #[tokio::test]
-async fn a_running_process_keeps_its_keys_while_the_store_cannot_be_read() {
-    let world = World::new().await;
+async fn process_keeps_its_keys_while_the_store_is_unreadable() {
+    let world = TestPlatform::new().await;
     let engine = world.engine().await;
     elsewhere(&world)
         .await
@@ -143,13 +142,13 @@ async fn a_running_process_keeps_its_keys_while_the_store_cannot_be_read() {
         );
     }
     break_store(&world, false);
-    a_second_later(&world).await;
+    wait_one_second(&world).await;
     assert_eq!(signs(&engine).await, TWO);
 }
 
 #[tokio::test]
-async fn two_processes_that_rotate_at_once_make_one_next_key() {
-    let mut world = World::new().await;
+async fn concurrent_rotations_create_one_next_key() {
+    let mut world = TestPlatform::new().await;
     world.config.key_rotation = RotationPolicy::new(HOUR, Some(2 * HOUR)).unwrap();
     let (one, two) = (world.engine().await, world.engine().await);
     world.clock.advance(HOUR);
@@ -173,8 +172,8 @@ async fn two_processes_that_rotate_at_once_make_one_next_key() {
 }
 
 #[tokio::test]
-async fn on_a_schedule_each_key_is_published_in_time_and_signs_when_the_one_before_is_old() {
-    let mut world = World::new().await;
+async fn scheduled_rotation_publishes_each_key_before_it_signs() {
+    let mut world = TestPlatform::new().await;
     world.config.key_rotation = RotationPolicy::new(2 * MINUTE, Some(10 * MINUTE)).unwrap();
     let engine = world.engine().await;
     let working = tokio::spawn(guestlane::Workers::new(std::sync::Arc::clone(&engine)).run());
@@ -192,7 +191,7 @@ async fn on_a_schedule_each_key_is_published_in_time_and_signs_when_the_one_befo
             age >= 10 * MINUTE && age <= 10 * MINUTE + Duration::from_secs(12),
             "{age:?}"
         );
-        assert_eq!(published, 2 * MINUTE + KNOWN_BY_ALL);
+        assert_eq!(published, 2 * MINUTE + PROPAGATION_TIME);
     }
     let states: Vec<_> = list.iter().map(|key| key.state).collect();
     assert_eq!(
@@ -207,15 +206,15 @@ async fn on_a_schedule_each_key_is_published_in_time_and_signs_when_the_one_befo
 }
 
 #[tokio::test]
-async fn without_a_schedule_no_key_is_made_by_itself() {
-    let world = World::new().await;
+async fn without_a_schedule_no_key_is_created() {
+    let world = TestPlatform::new().await;
     let engine = world.engine().await;
     world.clock.advance(24 * 365 * 10 * HOUR);
     assert!(!engine.rotate_if_due().await.unwrap());
 }
 
 /// Opens a conversation on the platform whose response is lost; meanwhile keys are rotated.
-async fn with_a_lost_answer(world: &World) -> std::sync::Arc<SessionEngine> {
+async fn with_a_lost_answer(world: &TestPlatform) -> std::sync::Arc<SessionEngine> {
     world.faults(&["conversation:answer-lost:first=4"]);
     let engine = world.engine().await;
     engine.create(request("ann")).await.unwrap_err();
@@ -223,7 +222,7 @@ async fn with_a_lost_answer(world: &World) -> std::sync::Arc<SessionEngine> {
     engine
 }
 
-fn bodies(world: &World) -> Vec<String> {
+fn bodies(world: &TestPlatform) -> Vec<String> {
     let mut bodies: Vec<_> = world
         .journal("conversation")
         .into_iter()
@@ -234,8 +233,8 @@ fn bodies(world: &World) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_session_whose_key_is_retired_goes_on_with_the_same_bytes() {
-    let world = World::new().await;
+async fn session_with_a_retired_key_resends_the_same_bytes() {
+    let world = TestPlatform::new().await;
     let engine = with_a_lost_answer(&world).await;
     elsewhere(&world)
         .await
@@ -253,9 +252,8 @@ async fn a_session_whose_key_is_retired_goes_on_with_the_same_bytes() {
 }
 
 #[tokio::test]
-async fn a_session_whose_key_is_revoked_sends_the_same_bytes_while_the_platform_may_have_done_the_step()
- {
-    let world = World::new().await;
+async fn session_with_a_revoked_key_resends_bytes_while_outcome_is_unknown() {
+    let world = TestPlatform::new().await;
     let engine = with_a_lost_answer(&world).await;
     elsewhere(&world)
         .await
@@ -273,7 +271,7 @@ async fn a_session_whose_key_is_revoked_sends_the_same_bytes_while_the_platform_
                 .to_string(),
         )
         .unwrap();
-    a_second_later(&world).await;
+    wait_one_second(&world).await;
     let opened = engine.create(request("ann")).await.unwrap();
     assert_eq!(
         (opened.session.token.kid.as_str(), bodies(&world).len()),
@@ -283,8 +281,8 @@ async fn a_session_whose_key_is_revoked_sends_the_same_bytes_while_the_platform_
 }
 
 #[tokio::test]
-async fn a_session_whose_key_is_revoked_gets_a_fresh_token_where_the_step_surely_was_not_done() {
-    let world = World::new().await;
+async fn session_with_a_revoked_key_gets_a_new_token_if_step_had_no_effect() {
+    let world = TestPlatform::new().await;
     world.faults(&["conversation:429:nth=1,retry-after=400"]);
     let engine = world.engine().await;
     engine.create(request("ann")).await.unwrap_err();
@@ -305,17 +303,16 @@ async fn a_session_whose_key_is_revoked_gets_a_fresh_token_where_the_step_surely
         )
         .unwrap();
     world.clock.advance(Duration::from_secs(401));
-    a_second_later(&world).await;
+    wait_one_second(&world).await;
     let opened = engine.create(request("ann")).await.unwrap();
     assert_eq!(opened.session.token.kid, TWO);
-    is_believed(&engine, &opened, &world).unwrap();
+    is_accepted(&engine, &opened, &world).unwrap();
     world.assert_each_guest_once(1);
 }
 
 #[tokio::test]
-async fn a_session_whose_revoked_key_the_platform_does_not_know_any_more_gets_a_fresh_token_once_it_says_so()
- {
-    let world = World::new().await;
+async fn session_with_an_unknown_revoked_key_gets_a_new_token_on_rejection() {
+    let world = TestPlatform::new().await;
     // The request had no effect, but the caller cannot know.
     world.faults(&["conversation:reset:first=4"]);
     let engine = world.engine().await;
@@ -337,7 +334,7 @@ async fn a_session_whose_revoked_key_the_platform_does_not_know_any_more_gets_a_
                 .to_string(),
         )
         .unwrap();
-    a_second_later(&world).await;
+    wait_one_second(&world).await;
     let opened = engine.create(request("ann")).await.unwrap();
     assert_eq!(
         (opened.session.token.kid.as_str(), bodies(&world).len()),
@@ -347,8 +344,8 @@ async fn a_session_whose_revoked_key_the_platform_does_not_know_any_more_gets_a_
 }
 
 #[tokio::test]
-async fn a_session_that_was_begun_with_a_key_of_a_moment_ago_is_taken_up_at_once() {
-    let world = World::new().await;
+async fn session_begun_with_a_newer_key_is_resumed_at_once() {
+    let world = TestPlatform::new().await;
     let old = world.engine().await;
     elsewhere(&world)
         .await

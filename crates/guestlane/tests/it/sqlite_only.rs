@@ -4,12 +4,12 @@ use guestlane_store::GuestIdMode;
 
 use crate::{
     audit::{canary, erase, files_with_the_canary},
-    harness::World,
+    harness::TestPlatform,
 };
 
 #[tokio::test]
-async fn bytes_that_another_reader_holds_are_gone_after_the_next_start() {
-    let mut world = World::new().await;
+async fn bytes_held_by_a_reader_are_erased_after_the_next_start() {
+    let mut world = TestPlatform::new().await;
     world.config.storage.audit.guest_ids = GuestIdMode::Pseudonymous;
     let engine = world.engine().await;
     engine.create(canary("one")).await.unwrap();

@@ -18,13 +18,13 @@ use guestlane_runtime::ssrf::EgressPolicy;
 use guestlane_store::{DeliveryOutcome, DeliveryState, RecordFilter, ReplayFilter};
 
 use crate::{
-    harness::{CRM_SECRET, World, crowd, request},
+    harness::{CRM_SECRET, TestPlatform, crowd, request},
     peer::{Peer, Reply, json},
 };
 
 #[tokio::test]
-async fn an_event_is_signed_so_that_the_reference_library_accepts_it() {
-    let world = World::new().await;
+async fn event_signature_matches_the_reference_library() {
+    let world = TestPlatform::new().await;
     let engine = world.engine().await;
     let opened = engine.create(request("ann")).await.unwrap();
     assert!(engine.outbox().unwrap().wait_for_initial_deliveries().await);
@@ -46,7 +46,7 @@ async fn an_event_is_signed_so_that_the_reference_library_accepts_it() {
 }
 
 #[tokio::test]
-async fn a_crm_that_is_down_slow_or_redirecting_delays_nothing_and_is_told_later() {
+async fn crm_outage_does_not_delay_create_and_event_is_delivered_later() {
     for fault in [
         "crm:500:first=1",
         "crm:hang:first=1",
@@ -54,7 +54,7 @@ async fn a_crm_that_is_down_slow_or_redirecting_delays_nothing_and_is_told_later
         "crm:reset:first=1",
         "crm:429:first=1,retry-after=9",
     ] {
-        let world = World::new().await;
+        let world = TestPlatform::new().await;
         let engine = world.engine().await;
         world.faults(&[fault]);
         let before = world.clock.now();
@@ -99,8 +99,8 @@ async fn a_crm_that_is_down_slow_or_redirecting_delays_nothing_and_is_told_later
 }
 
 #[tokio::test]
-async fn a_process_that_dies_before_it_told_the_crm_leaves_the_event_to_the_next() {
-    let world = World::new().await;
+async fn undelivered_event_of_a_crashed_process_is_delivered_by_the_next() {
+    let world = TestPlatform::new().await;
     let engine = world.engine().await;
     world.faults(&["crm:hang"]);
     engine.create(request("ann")).await.unwrap();
@@ -113,8 +113,8 @@ async fn a_process_that_dies_before_it_told_the_crm_leaves_the_event_to_the_next
 }
 
 #[tokio::test]
-async fn a_replayed_event_is_the_same_event() {
-    let world = World::new().await;
+async fn replayed_event_keeps_its_id() {
+    let world = TestPlatform::new().await;
     let engine = world.engine().await;
     engine.create(request("ann")).await.unwrap();
     engine.outbox().unwrap().wait_for_initial_deliveries().await;
@@ -137,8 +137,8 @@ async fn a_replayed_event_is_the_same_event() {
 }
 
 #[tokio::test]
-async fn a_crm_in_a_private_network_is_not_called_unless_that_is_allowed() {
-    let mut world = World::new().await;
+async fn public_egress_policy_blocks_private_network_endpoints() {
+    let mut world = TestPlatform::new().await;
     let crm = world.config.webhooks.as_mut().unwrap();
     crm.egress_policy = EgressPolicy::Public;
     for host in ["127.0.0.1", "localhost"] {
@@ -168,8 +168,8 @@ async fn a_crm_in_a_private_network_is_not_called_unless_that_is_allowed() {
 }
 
 #[tokio::test]
-async fn without_a_secret_one_is_made_and_kept() {
-    let mut world = World::new().await;
+async fn missing_webhook_secret_is_generated_and_stored() {
+    let mut world = TestPlatform::new().await;
     world.config.webhooks.as_mut().unwrap().secret = None;
     let secret = |engine: &SessionEngine| {
         engine.outbox().unwrap().endpoints()[0]
@@ -185,8 +185,8 @@ async fn without_a_secret_one_is_made_and_kept() {
 }
 
 #[tokio::test]
-async fn without_a_crm_there_are_no_events() {
-    let mut world = World::new().await;
+async fn without_a_crm_no_events_are_written() {
+    let mut world = TestPlatform::new().await;
     world.config.webhooks = None;
     let engine = world.engine().await;
     engine.create(request("ann")).await.unwrap();
@@ -201,8 +201,8 @@ async fn without_a_crm_there_are_no_events() {
 }
 
 #[tokio::test]
-async fn events_of_one_guest_arrive_in_their_order_and_hold_up_no_other_guest() {
-    let world = World::new().await;
+async fn events_of_one_guest_keep_order_and_do_not_block_other_guests() {
+    let world = TestPlatform::new().await;
     let engine = world.engine().await;
     let outbox = engine.outbox().unwrap();
     world.faults(&["crm:500:first=1"]);
@@ -241,8 +241,8 @@ async fn events_of_one_guest_arrive_in_their_order_and_hold_up_no_other_guest() 
 }
 
 #[tokio::test]
-async fn a_dead_letter_makes_way_for_the_guests_next_event_and_can_be_replayed() {
-    let world = World::new().await;
+async fn dead_letter_unblocks_the_next_event_and_can_be_replayed() {
+    let world = TestPlatform::new().await;
     let engine = world.engine().await;
     let outbox = engine.outbox().unwrap();
     world.faults(&["crm:500:first=10"]);
@@ -290,8 +290,8 @@ async fn a_dead_letter_makes_way_for_the_guests_next_event_and_can_be_replayed()
 }
 
 #[tokio::test]
-async fn events_of_a_time_are_counted_and_replayed() {
-    let world = World::new().await;
+async fn events_in_a_time_range_are_counted_and_replayed() {
+    let world = TestPlatform::new().await;
     let engine = world.engine().await;
     let mut times = Vec::new();
     for guest in ["ann", "bob", "cy"] {
@@ -329,10 +329,10 @@ async fn events_of_a_time_are_counted_and_replayed() {
 /// One receiver does not respond or only fails. The deliveries to the other one must not be
 /// delayed.
 #[tokio::test]
-async fn a_receiver_that_fails_does_not_slow_another_one() {
+async fn failing_endpoint_does_not_delay_another_endpoint() {
     for fault in ["crm:hang", "crm:500", "crm:429:retry-after=3600"] {
-        let mut world = World::new().await;
-        let (bad, good) = (World::new().await, World::new().await);
+        let mut world = TestPlatform::new().await;
+        let (bad, good) = (TestPlatform::new().await, TestPlatform::new().await);
         bad.faults(&[fault]);
         world.config.webhooks.as_mut().unwrap().urls = [&bad, &good]
             .map(|receiver| receiver.sim.crm_url().parse().unwrap())
@@ -383,8 +383,8 @@ async fn a_receiver_that_fails_does_not_slow_another_one() {
 
 /// A worker that stalls during a delivery must not settle it after another worker has claimed it.
 #[tokio::test]
-async fn who_delivers_late_settles_nothing() {
-    let world = World::new().await;
+async fn delivery_with_an_expired_lease_is_not_recorded() {
+    let world = TestPlatform::new().await;
     let engine = world.engine().await;
     world.faults(&["crm:500:nth=1"]);
     engine.create(request("ann")).await.unwrap();
@@ -433,8 +433,8 @@ async fn who_delivers_late_settles_nothing() {
 }
 
 /// Returns a harness whose webhook receiver is `peer`.
-async fn told(peer: &Peer) -> World {
-    let mut world = World::new().await;
+async fn told(peer: &Peer) -> TestPlatform {
+    let mut world = TestPlatform::new().await;
     world.config.webhooks.as_mut().unwrap().urls =
         vec![format!("{}/hook", peer.url).parse().unwrap()];
     world
@@ -452,7 +452,7 @@ fn hold(answer: &str) -> Reply {
 }
 
 #[tokio::test]
-async fn an_event_is_delivered_where_the_status_line_says_so_whatever_follows() {
+async fn status_line_2xx_counts_as_delivered_whatever_follows() {
     const CASES: &[Case] = &[
         ("a blank before a colon", || {
             close("HTTP/1.1 200 OK\r\nServer : IIS\r\nContent-Length: 2\r\n\r\nok")
@@ -533,7 +533,7 @@ async fn an_event_is_delivered_where_the_status_line_says_so_whatever_follows() 
 }
 
 #[tokio::test]
-async fn an_answer_whose_status_line_is_none_or_no_2xx_is_no_delivery() {
+async fn response_without_a_2xx_status_line_is_not_a_delivery() {
     const CASES: &[Case] = &[
         ("a status beyond 2xx with a long body", || {
             hold("HTTP/1.1 500 X\r\nContent-Length: 2097152\r\n\r\nx")
@@ -568,7 +568,7 @@ async fn an_answer_whose_status_line_is_none_or_no_2xx_is_no_delivery() {
 /// Limits of the HTTP library, as `docs/crm.md` lists them. If one of these responses counts as
 /// delivered in the future, remove it there.
 #[tokio::test]
-async fn a_2xx_whose_head_the_http_library_cannot_read_is_sent_again_under_one_id() {
+async fn unparsable_2xx_response_leaves_the_event_pending() {
     const CASES: &[Case] = &[
         ("a length that is no number", || {
             close("HTTP/1.1 200 OK\r\nContent-Length: two\r\n\r\nok")
@@ -614,7 +614,7 @@ async fn a_2xx_whose_head_the_http_library_cannot_read_is_sent_again_under_one_i
 }
 
 #[tokio::test]
-async fn a_receivers_retry_after_is_a_day_at_the_most() {
+async fn endpoint_retry_after_is_capped_at_one_day() {
     for wait in [
         "4294967295",
         "999999999999999999999",
@@ -673,11 +673,11 @@ fn secret_of(engine: &SessionEngine, endpoint: usize) -> String {
 }
 
 #[tokio::test]
-async fn no_receiver_can_sign_events_for_another_one() {
-    let mut world = World::new().await;
+async fn each_endpoint_is_signed_with_its_own_secret() {
+    let mut world = TestPlatform::new().await;
     let (one, other) = (
-        World::with(|sim| sim.crm_secret = None).await,
-        World::with(|sim| sim.crm_secret = None).await,
+        TestPlatform::with(|sim| sim.crm_secret = None).await,
+        TestPlatform::with(|sim| sim.crm_secret = None).await,
     );
     let crm = world.config.webhooks.as_mut().unwrap();
     crm.urls = [&one, &other]
@@ -696,8 +696,8 @@ async fn no_receiver_can_sign_events_for_another_one() {
 }
 
 #[tokio::test]
-async fn a_rotated_secret_signs_at_once_and_the_one_before_until_the_overlap_ends() {
-    let mut world = World::with(|sim| sim.crm_secret = None).await;
+async fn rotated_secret_signs_at_once_and_the_old_one_until_overlap_ends() {
+    let mut world = TestPlatform::with(|sim| sim.crm_secret = None).await;
     world.config.webhooks.as_mut().unwrap().secret = None;
     let engine = world.engine().await;
     let outbox = engine.outbox().unwrap();
@@ -741,7 +741,7 @@ async fn a_rotated_secret_signs_at_once_and_the_one_before_until_the_overlap_end
 }
 
 #[tokio::test]
-async fn an_endpoint_that_is_gone_gets_no_more_events_until_it_is_enabled() {
+async fn endpoint_that_responds_410_is_disabled_until_enabled() {
     let is_gone = Arc::new(AtomicBool::new(true));
     let gone = Arc::clone(&is_gone);
     let peer = Peer::start(move |_| {

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::{
     fleet::machines,
-    harness::{World, request},
+    harness::{TestPlatform, request},
 };
 
 fn rows(count: u64) -> Vec<NewRow> {
@@ -23,7 +23,7 @@ fn rows(count: u64) -> Vec<NewRow> {
     (1..=count).map(row).collect()
 }
 
-async fn enqueue(world: &World, rows: Vec<NewRow>) -> BatchId {
+async fn enqueue(world: &TestPlatform, rows: Vec<NewRow>) -> BatchId {
     let store = world.state().await.store;
     let (id, now) = (BatchId(Uuid::now_v7()), world.clock.now());
     store
@@ -35,7 +35,7 @@ async fn enqueue(world: &World, rows: Vec<NewRow>) -> BatchId {
     id
 }
 
-async fn status(world: &World, id: BatchId) -> BatchStatus {
+async fn status(world: &TestPlatform, id: BatchId) -> BatchStatus {
     world
         .state()
         .await
@@ -47,7 +47,7 @@ async fn status(world: &World, id: BatchId) -> BatchStatus {
 }
 
 /// Runs `processes` processes until the batch is done.
-async fn work(world: &World, id: BatchId, processes: usize) -> BatchStatus {
+async fn work(world: &TestPlatform, id: BatchId, processes: usize) -> BatchStatus {
     let engines = machines(world, processes).await;
     let (stop, stopped) = watch::channel(false);
     let working = engines.iter().map(|engine| {
@@ -77,8 +77,8 @@ async fn work(world: &World, id: BatchId, processes: usize) -> BatchStatus {
 }
 
 #[tokio::test]
-async fn rows_are_shared_by_those_who_work_and_each_is_one_session() {
-    let world = World::new().await;
+async fn workers_share_batch_rows_and_each_row_creates_one_session() {
+    let world = TestPlatform::new().await;
     let id = enqueue(&world, rows(300)).await;
     let done = work(&world, id, 3).await;
     assert_eq!(
@@ -105,8 +105,8 @@ async fn rows_are_shared_by_those_who_work_and_each_is_one_session() {
 }
 
 #[tokio::test]
-async fn answers_that_are_lost_and_a_platform_that_fails_cost_time_and_no_row() {
-    let world = World::with(|options| options.seed = 3).await;
+async fn batch_completes_despite_lost_responses_and_platform_errors() {
+    let world = TestPlatform::with(|options| options.seed = 3).await;
     let id = enqueue(&world, rows(200)).await;
     world.faults(&["any:answer-lost:p=0.05", "conversation:500:p=0.3"]);
     let done = work(&world, id, 2).await;
@@ -115,8 +115,8 @@ async fn answers_that_are_lost_and_a_platform_that_fails_cost_time_and_no_row() 
 }
 
 #[tokio::test]
-async fn a_row_that_is_refused_says_why_and_the_others_go_on() {
-    let world = World::new().await;
+async fn rejected_batch_row_stores_its_error_and_other_rows_complete() {
+    let world = TestPlatform::new().await;
     let mut new = rows(3);
     let nobody = "00000000-0000-4000-8000-00000000dead".parse().unwrap();
     new[1].wish = Ok(SessionRequest {
@@ -154,8 +154,8 @@ async fn a_row_that_is_refused_says_why_and_the_others_go_on() {
 
 /// The reader of a batch's results need not be the caller that submitted the row.
 #[tokio::test]
-async fn the_platforms_sentence_about_a_row_stays_out_of_the_results() {
-    let world = World::new().await;
+async fn row_result_omits_the_platform_error_message() {
+    let world = TestPlatform::new().await;
     let id = enqueue(&world, rows(1)).await;
     world.faults(&["contact:400-echo"]);
     assert_eq!(work(&world, id, 1).await.failed, 1);
@@ -179,8 +179,8 @@ async fn the_platforms_sentence_about_a_row_stays_out_of_the_results() {
 
 /// A row is unreadable after a newer version wrote it, or after a manual change.
 #[tokio::test]
-async fn a_row_that_cannot_be_read_says_so_and_the_others_go_on() {
-    let world = World::new().await;
+async fn unreadable_batch_row_fails_alone_and_names_the_column() {
+    let world = TestPlatform::new().await;
     let id = enqueue(&world, rows(3)).await;
     world.sql("UPDATE batch_row SET attributes = '[' WHERE number = 2");
     let done = work(&world, id, 2).await;
@@ -200,8 +200,8 @@ async fn a_row_that_cannot_be_read_says_so_and_the_others_go_on() {
 }
 
 #[tokio::test]
-async fn rows_begin_only_when_all_are_in_and_never_once_they_are_cancelled() {
-    let world = World::new().await;
+async fn rows_are_claimed_only_from_a_complete_uncancelled_batch() {
+    let world = TestPlatform::new().await;
     let (store, now) = (world.state().await.store, world.clock.now());
     let id = BatchId(Uuid::now_v7());
     store
@@ -229,8 +229,8 @@ async fn rows_begin_only_when_all_are_in_and_never_once_they_are_cancelled() {
 }
 
 #[tokio::test]
-async fn who_comes_late_writes_nothing() {
-    let world = World::new().await;
+async fn expired_row_lease_cannot_complete_renew_or_release() {
+    let world = TestPlatform::new().await;
     let id = enqueue(&world, rows(2)).await;
     let (store, now) = (world.state().await.store, world.clock.now());
     let first = store.claim_rows(2, now).await.unwrap();
@@ -298,8 +298,8 @@ async fn who_comes_late_writes_nothing() {
 }
 
 #[tokio::test]
-async fn an_erased_guest_is_in_no_batch_any_more() {
-    let world = World::new().await;
+async fn guest_erasure_removes_the_guest_from_batch_rows() {
+    let world = TestPlatform::new().await;
     let id = enqueue(&world, rows(2)).await;
     work(&world, id, 1).await;
     let engine = world.engine().await;
@@ -330,12 +330,12 @@ async fn an_erased_guest_is_in_no_batch_any_more() {
 /// the rows again, and no guest gets a second session.
 #[cfg(debug_assertions)]
 #[tokio::test]
-async fn a_process_that_dies_with_rows_loses_none() {
+async fn batch_rows_of_a_crashed_process_complete_once() {
     use guestlane::SessionEngine;
     use guestlane_runtime::{FailPoint, FailPoints};
     for fail_point in [FailPoint::RowsClaimed, FailPoint::RowsEnded] {
         for nth in 1..4 {
-            let world = World::new().await;
+            let world = TestPlatform::new().await;
             drop(world.engine().await);
             let id = enqueue(&world, rows(40)).await;
             let mut config = world.config.clone();
@@ -382,7 +382,7 @@ async fn a_process_that_dies_with_rows_loses_none() {
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// Prunes once an hour, for `hours` hours. Returns the number of deleted sessions.
-async fn prune_for(world: &World, engine: &guestlane::SessionEngine, hours: u32) -> u64 {
+async fn prune_for(world: &TestPlatform, engine: &guestlane::SessionEngine, hours: u32) -> u64 {
     let mut deleted = 0;
     for _ in 0..hours {
         world.clock.advance(HOUR);
@@ -394,8 +394,8 @@ async fn prune_for(world: &World, engine: &guestlane::SessionEngine, hours: u32)
 /// Regression test: workers that were stopped for longer than the retention opened the sessions of
 /// their rows a second time.
 #[tokio::test]
-async fn a_session_that_a_row_may_still_ask_for_is_kept_past_its_retention() {
-    let mut world = World::new().await;
+async fn retention_keeps_sessions_of_unfinished_batch_rows() {
+    let mut world = TestPlatform::new().await;
     world.config.retention = Some(24 * HOUR);
     let id = enqueue(&world, rows(3)).await;
     let engine = world.engine().await;
@@ -426,9 +426,8 @@ async fn a_session_that_a_row_may_still_ask_for_is_kept_past_its_retention() {
 }
 
 #[tokio::test]
-async fn a_row_that_has_ended_keeps_no_personal_data_and_an_ended_batch_is_deleted_with_its_sessions()
- {
-    let mut world = World::new().await;
+async fn completed_rows_keep_no_personal_data_and_ended_batch_is_pruned() {
+    let mut world = TestPlatform::new().await;
     world.config.retention = Some(24 * HOUR);
     let url = world.postgres.clone().unwrap();
     let ann = ContactDetails::new(

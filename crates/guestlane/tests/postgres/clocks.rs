@@ -8,11 +8,11 @@ use guestlane_runtime::ReferenceClock;
 
 use crate::{
     fleet::on_machine,
-    harness::{World, request},
+    harness::{TestPlatform, request},
 };
 
 /// Starts a second node, whose clock the test can set.
-async fn second_machine(world: &World) -> (Arc<SessionEngine>, ReferenceClock) {
+async fn second_machine(world: &TestPlatform) -> (Arc<SessionEngine>, ReferenceClock) {
     let clock = ReferenceClock::new(world.clock());
     clock.set(world.clock.now(), world.clock().monotonic());
     (
@@ -23,7 +23,7 @@ async fn second_machine(world: &World) -> (Arc<SessionEngine>, ReferenceClock) {
     )
 }
 
-fn set_ahead(world: &World, clock: &ReferenceClock, seconds: u64) {
+fn set_ahead(world: &TestPlatform, clock: &ReferenceClock, seconds: u64) {
     let now = world.clock().monotonic();
     clock.set(now + Duration::from_secs(seconds), now);
 }
@@ -31,9 +31,9 @@ fn set_ahead(world: &World, clock: &ReferenceClock, seconds: u64) {
 /// Regression test: a node whose clock had jumped by a minute claimed all leases of other nodes,
 /// and each first message was sent three times.
 #[tokio::test]
-async fn a_machine_whose_clock_jumps_ahead_takes_no_lease_of_the_others() {
-    let world = World::new().await;
-    world.give_the_database_a_clock().await;
+async fn node_with_clock_ahead_claims_no_live_lease() {
+    let world = TestPlatform::new().await;
+    world.install_database_clock().await;
     let one = world.engine().await;
     let (two, clock) = second_machine(&world).await;
     world.faults(&["contact:slow:seconds=3"]);
@@ -66,11 +66,10 @@ async fn a_machine_whose_clock_jumps_ahead_takes_no_lease_of_the_others() {
 }
 
 #[tokio::test]
-async fn a_machine_that_is_more_than_two_seconds_off_claims_and_deletes_nothing_until_it_is_right_again()
- {
-    let mut world = World::new().await;
+async fn node_with_skewed_clock_neither_claims_nor_prunes_until_corrected() {
+    let mut world = TestPlatform::new().await;
     world.config.retention = Some(Duration::from_secs(24 * 3600));
-    world.give_the_database_a_clock().await;
+    world.install_database_clock().await;
     let (two, clock) = second_machine(&world).await;
     two.create(request("old")).await.unwrap();
     two.outbox().unwrap().wait_for_initial_deliveries().await;
@@ -107,11 +106,11 @@ async fn a_machine_that_is_more_than_two_seconds_off_claims_and_deletes_nothing_
 }
 
 #[tokio::test]
-async fn a_machine_that_is_more_than_two_seconds_off_does_not_start() {
-    let world = World::new().await;
-    world.give_the_database_a_clock().await;
+async fn node_with_clock_skew_over_2_seconds_refuses_to_start() {
+    let world = TestPlatform::new().await;
+    world.install_database_clock().await;
     world.clock.set_wall_clock(-3);
-    let refused = world.try_lane().await.unwrap_err();
+    let refused = world.try_engine().await.unwrap_err();
     assert!(
         refused.to_string().contains("clock is 3.0 s behind"),
         "{refused}"

@@ -13,21 +13,21 @@ use guestlane::SessionEngine;
 use guestlane_runtime::Clock;
 use guestlane_testkit::{Proxy, Server, schema_in};
 
-use crate::harness::{World, request};
+use crate::harness::{TestPlatform, request};
 
 /// Opens an engine on the system clock, because the wait for a database is in real time.
-async fn engine(world: &World, database: &str) -> Arc<SessionEngine> {
+async fn engine(world: &TestPlatform, database: &str) -> Arc<SessionEngine> {
     let mut config = world.config.clone();
     config.storage.database = database.parse().unwrap();
     SessionEngine::open(config, Clock::system()).await.unwrap()
 }
 
 /// Returns a harness with its own database server, and the URL of a schema there.
-async fn apart() -> (World, Server, String) {
+async fn apart() -> (TestPlatform, Server, String) {
     let server = Server::start();
     let schema = schema_in(&server.url());
     (
-        World::with(|options| options.clock = Clock::system()).await,
+        TestPlatform::with(|options| options.clock = Clock::system()).await,
         server,
         schema,
     )
@@ -36,7 +36,7 @@ async fn apart() -> (World, Server, String) {
 /// Connections break repeatedly, at any point of a transaction. Callers repeat the request under
 /// the same idempotency key.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn connections_that_break_at_any_moment_cost_nobody_and_make_nobody_twice() {
+async fn broken_connections_lose_no_session_and_create_no_duplicate() {
     let (world, server, schema) = apart().await;
     let proxy = Proxy::to(server.port()).await;
     let engine = engine(&world, &proxy.url(&schema, server.port())).await;
@@ -99,7 +99,7 @@ async fn connections_that_break_at_any_moment_cost_nobody_and_make_nobody_twice(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_database_that_is_down_is_told_and_the_same_key_works_once_it_is_back() {
+async fn database_outage_returns_store_failed_and_key_stays_usable() {
     let (world, server, schema) = apart().await;
     let engine = engine(&world, &schema).await;
     engine.create(request("ann")).await.unwrap();
@@ -114,7 +114,7 @@ async fn a_database_that_is_down_is_told_and_the_same_key_works_once_it_is_back(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_database_that_restarts_meanwhile_is_waited_for() {
+async fn create_waits_for_a_restarting_database() {
     let (world, server, schema) = apart().await;
     let engine = engine(&world, &schema).await;
     engine.create(request("ann")).await.unwrap();
@@ -130,7 +130,7 @@ async fn a_database_that_restarts_meanwhile_is_waited_for() {
 /// The primary database server fails during a burst, and its standby takes over. All acknowledged
 /// sessions exist there.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_standby_that_takes_over_has_everybody_and_nobody_comes_twice() {
+async fn failover_to_the_standby_keeps_all_sessions_without_duplicates() {
     let (world, first, _) = apart().await;
     let second = first.standby();
     let schema = schema_in(&first.url());
@@ -197,7 +197,7 @@ async fn a_standby_that_takes_over_has_everybody_and_nobody_comes_twice() {
 /// The standby may not have a commit that waits for it when the connection is given up. The commit
 /// may be lost with the primary, so the saga must not continue.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_the_standby_does_not_have_is_not_sent_to_the_platform() {
+async fn unreplicated_commit_stops_the_saga_before_platform_calls() {
     let (world, first, schema) = apart().await;
     let second = first.standby();
     let engine = engine(&world, &schema).await;
@@ -214,8 +214,8 @@ async fn what_the_standby_does_not_have_is_not_sent_to_the_platform() {
 /// A caller requests a session whose owner is slow, at the moment when the owner commits `open`.
 /// The commit must not be overwritten.
 #[tokio::test]
-async fn what_a_driver_writes_is_not_undone_by_whoever_takes_it_for_dead() {
-    let world = World::new().await;
+async fn claim_does_not_overwrite_a_concurrent_commit_of_open() {
+    let world = TestPlatform::new().await;
     let engine = world.engine().await;
     world.faults(&["conversation:hang"]);
     let driving = tokio::spawn({

@@ -9,10 +9,10 @@ use guestlane_core::{request::SessionRequest, token::RotationPolicy};
 use guestlane_runtime::Clock;
 use guestlane_store::Store;
 
-use crate::harness::{World, request, tell};
+use crate::harness::{TestPlatform, request, tell};
 
 /// Starts nodes on separate machines that share a database and a master key.
-pub(crate) async fn machines(world: &World, count: usize) -> Vec<Arc<SessionEngine>> {
+pub(crate) async fn machines(world: &TestPlatform, count: usize) -> Vec<Arc<SessionEngine>> {
     let mut engines = Vec::new();
     for machine in 0..count {
         engines.push(machine_of(world, machine).await);
@@ -20,13 +20,13 @@ pub(crate) async fn machines(world: &World, count: usize) -> Vec<Arc<SessionEngi
     engines
 }
 
-async fn machine_of(world: &World, machine: usize) -> Arc<SessionEngine> {
+async fn machine_of(world: &TestPlatform, machine: usize) -> Arc<SessionEngine> {
     SessionEngine::open(on_machine(world, machine), world.clock())
         .await
         .unwrap()
 }
 
-pub(crate) fn on_machine(world: &World, machine: usize) -> EngineConfig {
+pub(crate) fn on_machine(world: &TestPlatform, machine: usize) -> EngineConfig {
     let mut config = world.config.clone();
     let home = world.directory.path().join(format!("machine-{machine}"));
     let first = &world.config.storage.master_key_file;
@@ -37,8 +37,8 @@ pub(crate) fn on_machine(world: &World, machine: usize) -> EngineConfig {
 }
 
 #[tokio::test]
-async fn four_processes_with_a_thousand_first_calls_each_ask_for_one_token() {
-    let world = World::new().await;
+async fn token_refresh_is_single_flight_across_four_processes() {
+    let world = TestPlatform::new().await;
     drop(world.engine().await); // creates the keys
     let engines = machines(&world, 4).await;
     let waves = engines.iter().enumerate().map(|(n, engine)| async move {
@@ -64,8 +64,8 @@ async fn four_processes_with_a_thousand_first_calls_each_ask_for_one_token() {
 }
 
 #[tokio::test]
-async fn whoever_asks_for_the_token_and_dies_is_waited_for_and_no_longer() {
-    let world = World::new().await;
+async fn abandoned_token_refresh_lock_is_waited_for_until_it_expires() {
+    let world = TestPlatform::new().await;
     let engine = world.engine().await;
     engine.create(request("ann")).await.unwrap();
     // Another process starts to request the next token, and crashes.
@@ -84,7 +84,7 @@ async fn whoever_asks_for_the_token_and_dies_is_waited_for_and_no_longer() {
 
 #[tokio::test]
 async fn the_access_token_is_not_readable_in_the_database() {
-    let world = World::new().await;
+    let world = TestPlatform::new().await;
     let engine = world.engine().await;
     engine.create(request("ann")).await.unwrap();
     let tokens = world
@@ -92,7 +92,7 @@ async fn the_access_token_is_not_readable_in_the_database() {
         .into_iter()
         .map(|entry| format!("{entry:?}"))
         .collect::<String>();
-    let bytes = world.kept_bytes();
+    let bytes = world.stored_bytes();
     assert!(!tokens.is_empty());
     for secret in ["sim-client-secret", "Bearer", "access_token"] {
         assert!(
@@ -105,8 +105,8 @@ async fn the_access_token_is_not_readable_in_the_database() {
 }
 
 #[tokio::test]
-async fn wrong_credentials_do_not_work_because_another_process_has_the_right_ones() {
-    let world = World::new().await;
+async fn shared_access_token_is_not_used_with_wrong_credentials() {
+    let world = TestPlatform::new().await;
     world.engine().await.create(request("ann")).await.unwrap();
     let mut config = world.config.clone();
     config.credentials.clients[0].secret = "wrong".to_owned().into();
@@ -122,8 +122,8 @@ async fn wrong_credentials_do_not_work_because_another_process_has_the_right_one
 /// However the calls are distributed over processes, the platform refuses none of them. The test
 /// runs on the system clock, as the database does.
 #[tokio::test]
-async fn four_processes_never_send_more_than_the_quota_of_one() {
-    let world = World::with(|options| {
+async fn four_processes_together_stay_within_the_rate_limit() {
+    let world = TestPlatform::with(|options| {
         options.clock = Clock::system();
         options.quota = Some("100/s".parse::<Rate>().unwrap());
     });
@@ -155,8 +155,8 @@ async fn four_processes_never_send_more_than_the_quota_of_one() {
 }
 
 #[tokio::test]
-async fn of_several_processes_one_makes_the_next_key_and_all_know_it() {
-    let mut world = World::new().await;
+async fn one_process_rotates_the_signing_key_and_all_publish_it() {
+    let mut world = TestPlatform::new().await;
     let day = std::time::Duration::from_secs(86_400);
     world.config.key_rotation = RotationPolicy::new(day / 24, Some(day)).unwrap();
     drop(world.engine().await);
@@ -178,8 +178,8 @@ async fn of_several_processes_one_makes_the_next_key_and_all_know_it() {
 }
 
 #[tokio::test]
-async fn each_process_has_a_log_of_its_own_and_all_are_proven() {
-    let world = World::new().await;
+async fn each_process_has_its_own_verifiable_audit_log() {
+    let world = TestPlatform::new().await;
     drop(world.engine().await);
     let engines = machines(&world, 3).await;
     for (n, engine) in engines.iter().enumerate() {
@@ -210,8 +210,8 @@ async fn each_process_has_a_log_of_its_own_and_all_are_proven() {
 
 /// The order of admission decides, and the same key is one session on every node.
 #[tokio::test]
-async fn many_callers_with_one_key_on_several_machines_get_one_session() {
-    let world = World::new().await;
+async fn concurrent_creates_with_one_key_on_four_nodes_share_one_session() {
+    let world = TestPlatform::new().await;
     drop(world.engine().await);
     let engines = machines(&world, 4).await;
     let asked = (0..40).map(|n| engines[n % 4].create(request("ann")));
@@ -226,8 +226,8 @@ async fn many_callers_with_one_key_on_several_machines_get_one_session() {
 
 /// The first process to start creates format, keys and log.
 #[tokio::test]
-async fn processes_that_start_at_once_on_an_empty_database_agree() {
-    let world = World::new().await;
+async fn concurrent_starts_on_an_empty_database_succeed() {
+    let world = TestPlatform::new().await;
     let places = world.config.storage.clone();
     let open = (0..6).map(|n| {
         let (places, home) = (
@@ -254,8 +254,8 @@ async fn processes_that_start_at_once_on_an_empty_database_agree() {
 
 /// A waiter is notified immediately, although it also polls every second.
 #[tokio::test]
-async fn a_key_that_is_made_or_revoked_is_told_to_all() {
-    let world = World::new().await;
+async fn api_key_changes_notify_other_processes() {
+    let world = TestPlatform::new().await;
     let (one, two) = (world.state().await.store, world.state().await.store);
     let mut changes = two.changes();
     changes.next().await; // it listens
@@ -273,8 +273,8 @@ async fn a_key_that_is_made_or_revoked_is_told_to_all() {
 
 /// Both commits last long enough to overlap, and neither statement could see the other's event.
 #[tokio::test]
-async fn two_processes_that_open_sessions_of_one_guest_at_once_keep_the_order_of_its_events() {
-    let world = World::new().await;
+async fn events_of_one_guest_keep_their_order_across_processes() {
+    let world = TestPlatform::new().await;
     drop(world.engine().await); // creates the keys
     let engines = machines(&world, 2).await;
     world.sql(
@@ -335,8 +335,8 @@ async fn two_processes_that_open_sessions_of_one_guest_at_once_keep_the_order_of
 /// Group commits of several processes take the locks of many guests at once, in whatever order
 /// their sessions come.
 #[tokio::test]
-async fn processes_that_open_sessions_of_the_same_guests_do_not_block_each_other() {
-    let world = World::new().await;
+async fn group_commits_with_the_same_guests_do_not_deadlock() {
+    let world = TestPlatform::new().await;
     drop(world.engine().await); // creates the keys
     let engines = machines(&world, 4).await;
     let waves = engines.iter().enumerate().map(|(n, engine)| async move {

@@ -47,4 +47,4 @@ mod tls;
 mod webhooks;
 
 /// The store of this test binary: PostgreSQL.
-const STORE: harness::Kept = harness::Kept::InPostgres;
+const STORE: harness::Backend = harness::Backend::Postgres;

@@ -14,12 +14,12 @@ use guestlane_store::{
     migrate::{MigrationError, MigrationProgress, MigrationReport, migrate_store},
 };
 
-use crate::harness::{World, crowd, request};
+use crate::harness::{TestPlatform, crowd, request};
 
 /// Returns a harness with a SQLite store that has data: sessions in several states, dead letters,
 /// full logs.
-async fn world_in_a_file() -> (World, StorageConfig) {
-    let mut world = World::new().await;
+async fn sqlite_platform() -> (TestPlatform, StorageConfig) {
+    let mut world = TestPlatform::new().await;
     let file = StorageConfig::in_directory(&world.directory.path().join("old"));
     world.config.storage.database = file.database;
     world.config.storage.home = file.home;
@@ -166,8 +166,8 @@ async fn told(engine: &SessionEngine) -> (String, String, String, String) {
 }
 
 #[tokio::test]
-async fn all_of_it_arrives_and_life_goes_on_where_it_was() {
-    let (mut world, places) = world_in_a_file().await;
+async fn migration_copies_all_rows_and_sessions_continue() {
+    let (mut world, places) = sqlite_platform().await;
     let before = told(&*world.engine().await).await;
     let to = world.postgres.clone().unwrap();
     let copied = try_copy(&places, &to, &FailPoints::default())
@@ -177,7 +177,7 @@ async fn all_of_it_arrives_and_life_goes_on_where_it_was() {
     assert_eq!((copied.rows["session"], copied.rows["outbox"]), (61, 60));
     assert!(copied.logs.len() > 1 && copied.copied_now == copied.rows.values().sum::<u64>());
 
-    let told_why = world.try_lane().await.unwrap_err();
+    let told_why = world.try_engine().await.unwrap_err();
     assert!(
         told_why.to_string().contains("moved to postgres://"),
         "{told_why}"
@@ -203,8 +203,8 @@ async fn all_of_it_arrives_and_life_goes_on_where_it_was() {
 }
 
 #[tokio::test]
-async fn a_move_that_dies_at_any_moment_goes_on_and_neither_store_opens_meanwhile() {
-    let (mut world, places) = world_in_a_file().await;
+async fn crashed_migration_resumes_and_neither_store_opens_meanwhile() {
+    let (mut world, places) = sqlite_platform().await;
     let to = world.postgres.clone().unwrap();
     let mut deaths = 0;
     let given_up = Arc::new(AtomicBool::new(false));
@@ -225,13 +225,13 @@ async fn a_move_that_dies_at_any_moment_goes_on_and_neither_store_opens_meanwhil
             }
         }
         world.config.storage.database = places.database.clone();
-        let refused = world.try_lane().await.unwrap_err().to_string();
+        let refused = world.try_engine().await.unwrap_err().to_string();
         assert!(
             refused.contains("was interrupted") || refused.contains("was moved to"),
             "{refused}"
         );
         world.config.storage.database = to.parse().unwrap();
-        let refused = world.try_lane().await.unwrap_err();
+        let refused = world.try_engine().await.unwrap_err();
         assert!(refused.to_string().contains("copied into"), "{refused}");
     }
     assert!(deaths >= 8, "{deaths}");
@@ -274,7 +274,7 @@ const TABLES: [&str; 12] = [
 ];
 
 /// Crashes at the first row of `table`.
-async fn die_at(places: &StorageConfig, to: &str, table: &'static str) {
+async fn crash_at_table(places: &StorageConfig, to: &str, table: &'static str) {
     let reached = Arc::new(AtomicBool::new(false));
     let seen = Arc::clone(&reached);
     let fail_points = FailPoints::new(move |fail_point| {
@@ -292,7 +292,7 @@ async fn die_at(places: &StorageConfig, to: &str, table: &'static str) {
     );
 }
 
-fn api_key(world: &World, hash: &ApiKeyHasher) -> StoredApiKey {
+fn api_key(world: &TestPlatform, hash: &ApiKeyHasher) -> StoredApiKey {
     let scopes = Scopes::new([Scope::Admin]).unwrap();
     StoredApiKey::new(
         &ApiKey::generate().unwrap(),
@@ -313,9 +313,8 @@ async fn signing_keys(engine: &SessionEngine) -> Vec<String> {
 /// Regression test for migrations that were interrupted and finished after the file had changed:
 /// revoked keys were valid again, erased guests were back, and sessions were opened a second time.
 #[tokio::test]
-async fn a_move_that_is_interrupted_at_each_table_and_abandoned_later_takes_all_that_changed_meanwhile()
- {
-    let (mut world, places) = world_in_a_file().await;
+async fn migration_after_abandoned_attempts_copies_all_later_changes() {
+    let (mut world, places) = sqlite_platform().await;
     let to = world.postgres.clone().unwrap();
     let hash = ApiKeyHasher::new(b"secret");
     let engine = world.engine().await;
@@ -337,7 +336,7 @@ async fn a_move_that_is_interrupted_at_each_table_and_abandoned_later_takes_all_
     drop(engine);
     world.sql("INSERT INTO pruned_latency VALUES (1000, 1)");
     for (round, table) in TABLES.into_iter().enumerate() {
-        die_at(&places, &to, table).await;
+        crash_at_table(&places, &to, table).await;
         assert_eq!(abandon(&places).await.unwrap(), to_shown(&to), "{table}");
         let engine = world.engine().await;
         let (store, now) = (engine.store(), world.clock.now());
@@ -420,10 +419,10 @@ async fn a_move_that_is_interrupted_at_each_table_and_abandoned_later_takes_all_
 /// A file that was restored from a backup has no migration mark. Only a comparison of the rows
 /// finds the difference.
 #[tokio::test]
-async fn rows_that_changed_without_a_word_are_found_and_replaced() {
-    let (mut world, places) = world_in_a_file().await;
+async fn migration_finds_and_replaces_unmarked_row_changes() {
+    let (mut world, places) = sqlite_platform().await;
     let to = world.postgres.clone().unwrap();
-    die_at(&places, &to, "audit_record").await;
+    crash_at_table(&places, &to, "audit_record").await;
     abandon(&places).await.unwrap();
     world.sql(
         "UPDATE session SET attempts = attempts + 1 WHERE id = (SELECT max(id) FROM session); \
@@ -449,13 +448,13 @@ async fn rows_that_changed_without_a_word_are_found_and_replaced() {
 }
 
 #[tokio::test]
-async fn a_file_that_moves_to_one_database_moves_to_no_other() {
-    let (world, places) = world_in_a_file().await;
+async fn migration_is_bound_to_its_first_target_database() {
+    let (world, places) = sqlite_platform().await;
     let (to, other) = (
         world.postgres.clone().unwrap(),
         guestlane_testkit::new_schema(),
     );
-    die_at(&places, &to, "session").await;
+    crash_at_table(&places, &to, "session").await;
     let refused = try_copy(&places, &other, &FailPoints::default())
         .await
         .unwrap();
@@ -486,15 +485,15 @@ async fn a_file_that_moves_to_one_database_moves_to_no_other() {
 /// The half-copied database of an abandoned migration must not become a second store with the same
 /// sessions.
 #[tokio::test]
-async fn a_file_that_moved_elsewhere_after_an_abandoned_move_does_not_finish_that_one() {
-    let (world, places) = world_in_a_file().await;
+async fn abandoned_migration_target_is_refused_after_a_new_target() {
+    let (world, places) = sqlite_platform().await;
     let (first, second) = (
         world.postgres.clone().unwrap(),
         guestlane_testkit::new_schema(),
     );
-    die_at(&places, &first, "session").await;
+    crash_at_table(&places, &first, "session").await;
     abandon(&places).await.unwrap();
-    die_at(&places, &second, "session").await;
+    crash_at_table(&places, &second, "session").await;
     let refused = try_copy(&places, &first, &FailPoints::default())
         .await
         .unwrap();
@@ -519,8 +518,8 @@ async fn a_file_that_moved_elsewhere_after_an_abandoned_move_does_not_finish_tha
 }
 
 #[tokio::test]
-async fn a_store_that_is_not_being_moved_has_nothing_to_abandon() {
-    let (_world, places) = world_in_a_file().await;
+async fn abandon_without_a_migration_is_refused() {
+    let (_world, places) = sqlite_platform().await;
     assert!(matches!(
         abandon(&places).await,
         Err(MigrationError::NotStarted(_))
@@ -528,8 +527,8 @@ async fn a_store_that_is_not_being_moved_has_nothing_to_abandon() {
 }
 
 #[tokio::test]
-async fn a_row_that_changes_on_the_way_is_found_and_the_same_command_mends_it() {
-    let (world, places) = world_in_a_file().await;
+async fn migration_detects_a_row_changed_during_copy_and_can_be_rerun() {
+    let (world, places) = sqlite_platform().await;
     let to = world.postgres.clone().unwrap();
     let passed = AtomicUsize::new(0);
     let url = to.clone();
@@ -552,7 +551,7 @@ async fn a_row_that_changes_on_the_way_is_found_and_the_same_command_mends_it() 
         matches!(&found, MigrationError::Differs { what, .. } if what == "audit_record"),
         "{found}"
     );
-    let refused = world.try_lane().await.unwrap_err().to_string();
+    let refused = world.try_engine().await.unwrap_err().to_string();
     assert!(refused.contains("was interrupted"), "{refused}");
     try_copy(&places, &to, &FailPoints::default())
         .await
@@ -561,8 +560,8 @@ async fn a_row_that_changes_on_the_way_is_found_and_the_same_command_mends_it() 
 }
 
 #[tokio::test]
-async fn a_file_that_somebody_uses_is_not_moved_away_under_them_nor_without_its_audit_log() {
-    let (world, places) = world_in_a_file().await;
+async fn migration_refuses_a_store_in_use_or_without_its_audit_log() {
+    let (world, places) = sqlite_platform().await;
     let to = world.postgres.clone().unwrap();
     let engine = world.engine().await;
     let told = try_copy_now(&places, &to, &FailPoints::default())
@@ -582,8 +581,8 @@ async fn a_file_that_somebody_uses_is_not_moved_away_under_them_nor_without_its_
 }
 
 #[tokio::test]
-async fn a_database_with_another_store_in_it_is_left_alone() {
-    let (mut world, places) = world_in_a_file().await;
+async fn migration_refuses_a_database_with_another_store() {
+    let (mut world, places) = sqlite_platform().await;
     let file = std::mem::replace(
         &mut world.config.storage.database,
         world.postgres.as_ref().unwrap().parse().unwrap(),
@@ -613,8 +612,8 @@ async fn a_database_with_another_store_in_it_is_left_alone() {
 /// Regression test: a node found the database empty, and a migration began before the node wrote
 /// its first row. Both then used the database.
 #[tokio::test]
-async fn a_node_that_starts_while_a_move_begins_does_not_get_its_database() {
-    let (world, places) = world_in_a_file().await;
+async fn starting_node_cannot_write_to_a_migration_target() {
+    let (world, places) = sqlite_platform().await;
     let to = world.postgres.clone().unwrap();
     let key = world
         .engine()

@@ -61,7 +61,7 @@ async fn open(url: &str, home: &Path) -> Result<Store, StoreError> {
 }
 
 #[tokio::test]
-async fn only_a_certificate_of_that_host_by_an_authority_that_is_believed_will_do() {
+async fn database_certificate_must_match_the_host_and_a_trusted_root() {
     let home = tempfile::tempdir().unwrap();
     let file = |name: &str, text: &str| {
         let path = home.path().join(name);
@@ -119,7 +119,7 @@ async fn only_a_certificate_of_that_host_by_an_authority_that_is_believed_will_d
 }
 
 /// Connects to the database, or returns the printed error.
-async fn glance(url: &str) -> Result<(), String> {
+async fn try_inspect(url: &str) -> Result<(), String> {
     let database: Database = url.parse().map_err(|error| format!("{error:?}"))?;
     Store::inspect(&database)
         .await
@@ -143,7 +143,7 @@ fn with_authority(server: &Server, ca: &str, first_rules: &str) {
 }
 
 #[tokio::test]
-async fn a_password_is_bound_to_the_channel_and_a_client_shows_its_certificate() {
+async fn scram_channel_binding_and_client_certificate_authenticate() {
     let home = tempfile::tempdir().unwrap();
     let file = |name: &str, text: &str| {
         let path = home.path().join(name);
@@ -187,18 +187,18 @@ async fn a_password_is_bound_to_the_channel_and_a_client_shows_its_certificate()
 
     // SCRAM-SHA-256-PLUS: the server refuses a password that arrives on a different TLS channel.
     assert_eq!(
-        glance(&at("bound:p%40ss%2Fword", "&channel_binding=require")).await,
+        try_inspect(&at("bound:p%40ss%2Fword", "&channel_binding=require")).await,
         Ok(())
     );
     assert_eq!(
-        glance(&at(
+        try_inspect(&at(
             "bound:p%40ss%2Fword",
             "&target_session_attrs=primary&gssencmode=disable&client_encoding=UTF8"
         ))
         .await,
         Ok(())
     );
-    let wrong = glance(&at("bound:hunter2", "&channel_binding=require"))
+    let wrong = try_inspect(&at("bound:hunter2", "&channel_binding=require"))
         .await
         .unwrap_err();
     assert!(
@@ -207,7 +207,7 @@ async fn a_password_is_bound_to_the_channel_and_a_client_shows_its_certificate()
     );
 
     assert_eq!(
-        glance(&at(
+        try_inspect(&at(
             "shown",
             &format!("&sslcert={client}&sslkey={client_key}")
         ))
@@ -215,10 +215,10 @@ async fn a_password_is_bound_to_the_channel_and_a_client_shows_its_certificate()
         Ok(())
     );
     assert!(
-        glance(&at("shown", "")).await.is_err(),
+        try_inspect(&at("shown", "")).await.is_err(),
         "no certificate is shown"
     );
-    let mismatched = glance(&at(
+    let mismatched = try_inspect(&at(
         "shown",
         &format!("&sslcert={client}&sslkey={other_key}"),
     ))
@@ -234,7 +234,7 @@ async fn a_password_is_bound_to_the_channel_and_a_client_shows_its_certificate()
 /// `openssl req -x509` creates a certificate that is both a certificate authority and a server
 /// certificate.
 #[tokio::test]
-async fn a_certificate_that_is_its_own_authority_is_believed_where_it_is_named() {
+async fn self_signed_ca_certificate_is_trusted_as_sslrootcert() {
     let home = tempfile::tempdir().unwrap();
     let own_authority = || {
         let key = KeyPair::generate().unwrap();
@@ -254,10 +254,12 @@ async fn a_certificate_that_is_its_own_authority_is_believed_where_it_is_named()
             home.path().join(file).display()
         )
     };
-    assert_eq!(glance(&with(&by_name, "own.pem")).await, Ok(()));
-    let told = glance(&with(&by_name, "another.pem")).await.unwrap_err();
+    assert_eq!(try_inspect(&with(&by_name, "own.pem")).await, Ok(()));
+    let told = try_inspect(&with(&by_name, "another.pem"))
+        .await
+        .unwrap_err();
     assert!(told.contains("the certificate cannot be trusted"), "{told}");
-    let of_another_name = glance(&with(&schema, "own.pem")).await.unwrap_err();
+    let of_another_name = try_inspect(&with(&schema, "own.pem")).await.unwrap_err();
     assert!(
         of_another_name.contains("it is for localhost, and not for 127.0.0.1"),
         "{of_another_name}"

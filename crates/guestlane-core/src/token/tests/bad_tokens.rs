@@ -892,7 +892,7 @@ fn next_letter(letter: &str) -> char {
 }
 
 #[test]
-fn no_bad_token_is_accepted_and_each_is_refused_for_what_is_wrong_with_it() {
+fn each_bad_token_is_rejected_for_its_own_reason() {
     let keys = Keys::new();
     let mut corpus = Corpus::default();
     algorithms(&keys, &mut corpus);

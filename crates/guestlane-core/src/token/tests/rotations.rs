@@ -223,21 +223,21 @@ fn rotate(times: usize, pairs: usize, schedule: RotationPolicy) -> (usize, usize
 }
 
 #[test]
-fn of_a_thousand_rotations_no_verifier_that_caches_for_a_day_refuses_a_good_token() {
+fn no_verifier_rejects_a_good_token_in_1000_rotations() {
     let schedule = RotationPolicy::new(24 * HOUR, Some(24 * HOUR + 10 * 60 * SECOND)).unwrap();
     assert_eq!(rotate(1000, 29, schedule), (0, 90_000));
 }
 
 /// Shows that the test above can fail.
 #[test]
-fn a_key_that_is_published_for_less_than_verifiers_cache_is_refused_by_some() {
+fn publish_lead_below_cache_lifetime_causes_rejections() {
     let schedule = RotationPolicy::new(23 * HOUR, Some(48 * HOUR)).unwrap();
     let (refused, _) = rotate(20, 5, schedule);
     assert!(refused > 0);
 }
 
 #[test]
-fn a_key_that_signs_at_once_is_refused_by_all_who_cache_until_they_fetch_again() {
+fn immediately_signing_key_is_rejected_until_refetch() {
     let clock = ManualClock::new(at(NOW));
     let mut product = Product::new(3, clock.now());
     clock.advance(25 * HOUR);
@@ -252,7 +252,7 @@ fn a_key_that_signs_at_once_is_refused_by_all_who_cache_until_they_fetch_again()
 }
 
 #[test]
-fn a_token_of_a_revoked_key_is_refused_by_each_verifier_as_soon_as_it_fetches_again() {
+fn revoked_key_token_is_rejected_after_refetch() {
     let clock = ManualClock::new(at(NOW));
     let mut product = Product::new(3, clock.now());
     let life = product.rotate(&RotationPolicy::default(), clock.now());
