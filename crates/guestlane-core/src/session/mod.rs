@@ -5,6 +5,7 @@ pub mod plan;
 mod record;
 mod state;
 mod surface_binding;
+mod transitions;
 
 pub use lease::{LEASE_RENEW_INTERVAL, LEASE_TTL, MAX_CLOCK_OFFSET, MAX_CLOCK_SKEW};
 pub use record::{Availability, Failure, SessionId, SessionRecord, StepFailure};
