@@ -1,15 +1,18 @@
 //! The command line.
 
-use std::{
-    net::SocketAddr,
-    path::{Path, PathBuf},
-};
+mod administration;
+mod batches;
+
+use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 use guestlane_sim::Fault;
 
-use crate::commands::confirm::Confirmed;
+pub(crate) use administration::{
+    ApiKeys, Audit, Format, Guests, MasterKey, Outbox, SigningKeys, Token,
+};
+pub(crate) use batches::{Batch, BatchCommand, Worker};
 
 /// Creates Genesys Cloud web-messaging guest sessions without losing or duplicating one, and proves it.
 #[derive(Debug, Parser)]
@@ -148,74 +151,6 @@ pub(crate) struct Create {
     pub(crate) show_token: bool,
 }
 
-#[derive(Debug, clap::Args)]
-#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
-pub(crate) struct Batch {
-    #[command(subcommand)]
-    pub(crate) command: Option<BatchCommand>,
-    /// CSV (guest_id,queue_id,idempotency_key,first_name,last_name,email,phone,attr.NAME…) or JSON lines; - is standard input
-    #[arg(value_name = "FILE", required = true)]
-    file: Option<PathBuf>,
-    /// Write one JSON line per row; rows that the file already contains are skipped
-    #[arg(long, value_name = "FILE")]
-    pub(crate) output: Option<PathBuf>,
-    /// Maximum sessions in flight; the actual number follows the rate limit and the platform's latency [default: 256]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
-    pub(crate) max_concurrency: Option<u16>,
-    /// Platform rate limit per OAuth client: N/s, N/min or off [default: GUESTLANE_PLATFORM_RATE_LIMIT]
-    #[arg(long, value_name = "RATE")]
-    pub(crate) rate_limit: Option<String>,
-    /// Name of the batch; idempotency keys of rows without one are derived from it [default: the file's path]
-    #[arg(long, value_name = "NAME")]
-    pub(crate) batch_key: Option<String>,
-    /// Validate every row without sending anything
-    #[arg(long, conflicts_with_all = ["output", "max_concurrency", "rate_limit"])]
-    pub(crate) dry_run: bool,
-    /// Do not show progress
-    #[arg(short, long)]
-    pub(crate) quiet: bool,
-}
-
-impl Batch {
-    /// The file with the rows.
-    pub(crate) fn file(&self) -> &Path {
-        self.file.as_deref().unwrap_or(Path::new("-")) // there is one where there is no subcommand
-    }
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum BatchCommand {
-    /// Store the rows in the database, where workers claim them (`worker`, `serve --with-worker`); needs PostgreSQL
-    Enqueue {
-        /// CSV or JSON lines, as `batch FILE`; - is standard input
-        #[arg(value_name = "FILE")]
-        file: PathBuf,
-        /// Name of the batch; idempotency keys of rows without one are derived from it [default: the file's path]
-        #[arg(long, value_name = "NAME")]
-        batch_key: Option<String>,
-    },
-    /// Show the progress of a batch in the database; without an ID, of the most recent ones
-    Status {
-        /// Batch ID
-        #[arg(value_name = "ID")]
-        id: Option<String>,
-    },
-    /// Print the results of a batch in the database: one JSON line per completed row
-    Results {
-        /// Batch ID
-        #[arg(value_name = "ID")]
-        id: String,
-    },
-    /// Cancel the waiting rows of a batch in the database
-    Cancel {
-        /// Batch ID
-        #[arg(value_name = "ID")]
-        id: String,
-        #[command(flatten)]
-        confirmed: Confirmed,
-    },
-}
-
 #[derive(Debug, Subcommand)]
 pub(crate) enum Store {
     /// Migrate a store from a file into an empty PostgreSQL database; rerun the command to finish an interrupted migration
@@ -241,19 +176,6 @@ pub(crate) enum Store {
         #[arg(long, requires = "abandon")]
         yes: bool,
     },
-}
-
-#[derive(Debug, Clone, clap::Args)]
-pub(crate) struct Worker {
-    /// Maximum sessions in flight; the actual number follows the rate limit and the platform's latency [default: 256]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
-    pub(crate) max_concurrency: Option<u16>,
-    /// Platform rate limit per OAuth client, shared by all nodes: N/s, N/min or off [default: GUESTLANE_PLATFORM_RATE_LIMIT]
-    #[arg(long, value_name = "RATE")]
-    pub(crate) rate_limit: Option<String>,
-    /// Address for `/metrics`, `/healthz` and `/readyz`, without authentication [default: none]
-    #[arg(long, value_name = "ADDR")]
-    pub(crate) metrics_listen: Option<String>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -304,47 +226,6 @@ pub(crate) struct Serve {
     /// Also run a worker for batches in the database
     #[arg(long)]
     pub(crate) with_worker: bool,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum ApiKeys {
-    /// Create an API key and print it; it is shown only once
-    Create {
-        /// Name of the key's holder
-        #[arg(long, value_name = "NAME")]
-        name: String,
-        /// Scope: sessions:write, sessions:read, tokens:verify or admin; may be repeated
-        #[arg(
-            long = "scope",
-            value_name = "SCOPE",
-            required_unless_present = "replaces"
-        )]
-        scopes: Vec<String>,
-        /// Lifetime, like 12h or 90d [default: until revoked]
-        #[arg(long, value_name = "SPAN")]
-        expires: Option<String>,
-        /// ID of the key that this one replaces; scopes are copied unless --scope is given
-        #[arg(long, value_name = "ID")]
-        replaces: Option<String>,
-        /// How long the replaced key remains valid
-        #[arg(
-            long,
-            value_name = "SPAN",
-            default_value = "24h",
-            requires = "replaces"
-        )]
-        overlap: String,
-    },
-    /// List API keys without their secrets
-    List,
-    /// Revoke an API key; every node rejects it within a second
-    Revoke {
-        /// Key ID
-        #[arg(value_name = "ID")]
-        id: String,
-        #[command(flatten)]
-        confirmed: Confirmed,
-    },
 }
 
 #[derive(Debug, clap::Args)]
@@ -457,197 +338,6 @@ pub(crate) enum Sessions {
         /// Session ID
         #[arg(value_name = "ID")]
         id: Option<String>,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum Outbox {
-    /// List events, newest first
-    List {
-        /// Only events in this state: pending, delivered, dead, erased
-        #[arg(long, value_name = "STATE")]
-        state: Option<String>,
-        /// Maximum number of results
-        #[arg(long, value_name = "N", default_value_t = 50)]
-        limit: u32,
-    },
-    /// Show one event with its body
-    Show {
-        /// Event ID
-        #[arg(value_name = "ID")]
-        id: String,
-    },
-    /// Attempt all pending deliveries now
-    Deliver,
-    /// Replay events with their IDs and bodies: one, or those of a time range
-    Replay {
-        /// Event ID
-        #[arg(value_name = "ID", required_unless_present = "since", conflicts_with_all = ["since", "until", "state"])]
-        id: Option<String>,
-        /// Events created at or after this time: 2026-11-22T15:00:00Z
-        #[arg(long, value_name = "TIME")]
-        since: Option<String>,
-        /// Events created before this time [default: now]
-        #[arg(long, value_name = "TIME", requires = "since")]
-        until: Option<String>,
-        /// Only events in this state: delivered, dead [default: both]
-        #[arg(long, value_name = "STATE", requires = "since")]
-        state: Option<String>,
-        #[command(flatten)]
-        confirmed: Confirmed,
-    },
-    /// Enable a webhook endpoint that was disabled after 410 Gone
-    Enable {
-        /// Endpoint number, in the order of CRM_WEBHOOK_URL
-        #[arg(value_name = "N")]
-        endpoint: u32,
-    },
-    /// Print the webhook secret of each endpoint, or rotate one
-    Secret {
-        /// Endpoint number, in the order of CRM_WEBHOOK_URL [default: all]
-        #[arg(long, value_name = "N")]
-        endpoint: Option<u32>,
-        /// Print the public key of Ed25519 signatures (v1a) instead; from then on both signatures are sent
-        #[arg(long)]
-        ed25519: bool,
-        /// Generate a new secret, which signs from now on
-        #[arg(long)]
-        rotate: bool,
-        /// Overlap in which the previous secret signs too: like 24h or 7d, at most 90d; 0h for none
-        #[arg(long, value_name = "SPAN", default_value = "24h", requires = "rotate")]
-        overlap: String,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum MasterKey {
-    /// Rotate the master key in the state directory; rerun the command to finish an interrupted rotation
-    ///
-    /// Stop all processes on the state directory first. A new key replaces the old one, every secret in the store is sealed
-    /// again, and the old key is deleted.
-    Rotate {
-        #[command(flatten)]
-        confirmed: Confirmed,
-    },
-    /// Reseal everything from GUESTLANE_MASTER_KEY_PREVIOUS to GUESTLANE_MASTER_KEY while processes run
-    Reseal {
-        #[command(flatten)]
-        confirmed: Confirmed,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum SigningKeys {
-    /// List signing keys
-    List,
-    /// Export public keys for the admin console and for verifiers
-    Export {
-        /// Output format
-        #[arg(long, value_enum, default_value_t = Format::Pem)]
-        format: Format,
-        /// Key ID, for PEM [default: the newest published key, which must be registered before it signs]
-        #[arg(long, value_name = "KID")]
-        kid: Option<String>,
-    },
-    /// Generate and publish the next key; it signs after GUESTLANE_SIGNING_KEY_PUBLISH_LEAD
-    Rotate,
-    /// Revoke a key at once; if it is the active key, another key signs from now on
-    Revoke {
-        /// Key ID
-        #[arg(value_name = "KID")]
-        kid: String,
-        #[command(flatten)]
-        confirmed: Confirmed,
-    },
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Format {
-    /// SPKI as PEM, for the admin console
-    Pem,
-    /// JWK set, for verifiers
-    Jwks,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum Token {
-    /// Sign a guest token and print it
-    Sign {
-        /// Guest ID, as the CRM knows the guest
-        #[arg(long, value_name = "ID")]
-        guest: String,
-        /// Claim; may be repeated
-        #[arg(long = "attr", value_name = "NAME=VALUE")]
-        attributes: Vec<String>,
-    },
-    /// Verify a guest token and print its guest
-    Verify {
-        /// Token; - reads standard input
-        #[arg(value_name = "TOKEN")]
-        token: String,
-    },
-    /// Print header and claims without verifying the token
-    Decode {
-        /// Token; - reads standard input
-        #[arg(value_name = "TOKEN")]
-        token: String,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum Audit {
-    /// Show audit records, oldest first
-    Show {
-        /// Only records of this session
-        #[arg(long, value_name = "ID")]
-        session: Option<String>,
-        /// Only records of this guest, also under its pseudonym
-        #[arg(long, value_name = "ID")]
-        guest: Option<String>,
-        /// Only the last N records
-        #[arg(long, value_name = "N", default_value_t = 50)]
-        limit: u32,
-    },
-    /// Verify that no record was changed, removed or added, from the files and the public key alone
-    Verify {
-        /// Log files, with their checkpoints and hashes beside them [default: all logs of the state directory]
-        #[arg(value_name = "FILE")]
-        files: Vec<PathBuf>,
-        /// Public key as printed by `audit key`, or a file with it [default: the key of the state directory]
-        #[arg(long, value_name = "KEY")]
-        key: Option<String>,
-        /// Checkpoint kept elsewhere that the log must be consistent with; may be repeated
-        #[arg(long, value_name = "FILE")]
-        checkpoint: Vec<PathBuf>,
-        /// Verify a proof from `audit prove` instead
-        #[arg(long, value_name = "FILE", conflicts_with_all = ["files", "checkpoint"])]
-        proof: Option<PathBuf>,
-    },
-    /// Print an inclusion proof of a session's records, which can be verified without the log
-    Prove {
-        /// Session ID
-        #[arg(value_name = "SESSION")]
-        session: String,
-    },
-    /// Rebuild the files of a log from the store
-    Rebuild {
-        /// Log number: 2 is session-audit.2.jsonl
-        #[arg(value_name = "LOG")]
-        log: u32,
-    },
-    /// Print the public key that verifies the log
-    Key,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum Guests {
-    /// Erase a guest from sessions, events, dead letters and, where pseudonyms are used, the audit log
-    Erase {
-        /// Guest ID, as the CRM knows the guest
-        #[arg(value_name = "ID")]
-        id: String,
-        #[command(flatten)]
-        confirmed: Confirmed,
     },
 }
 

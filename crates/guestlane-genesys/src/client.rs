@@ -1,11 +1,12 @@
 //! The client of the platform: rate-limited, authenticated, and retried where a retry is safe.
 
+mod credentials;
+mod request_spec;
+
 use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use http::{HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::Full;
-use secrecy::SecretString;
 use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 
@@ -14,99 +15,22 @@ use crate::{
     client_metrics::ClientMetrics,
     coordinator::Coordinator,
     error::{AttemptError, CallError, Operation},
-    foreign::ApiPath,
     health::PlatformHealth,
     rate::Rate,
-    rate_limit::{ClientPool, ClientUsage, ExcludedClients, Permit},
+    rate_limit::{ClientPool, ClientUsage, Permit},
     regions::Endpoints,
     response::PlatformResponse,
-    retry::{self, Completed, RetryContext, RetryPolicy},
+    retry::{self, Completed, RetryContext},
     retry_budget::RetryBudget,
     token_source::TokenSource,
 };
+pub use credentials::{CallPolicy, Credentials, OAuthClient, TokenRequestAuth};
 use guestlane_runtime::{
-    Clock, FailPoints, TlsRoots,
+    Clock, FailPoints,
     http_client::{HttpClient, HttpResponse, NoTlsRoots},
     trace_context,
 };
-
-/// Where the platform is and how to authenticate. All fields are required.
-#[derive(Debug, Clone)]
-pub struct Credentials {
-    /// Base URLs of the platform.
-    pub hosts: Endpoints,
-    /// How token requests carry the credentials.
-    pub sign_in: TokenRequestAuth,
-    /// The OAuth clients, all of one organization. The rate limits of several are used together.
-    pub clients: Vec<OAuthClient>,
-    /// The certificates that the client trusts.
-    pub trust: TlsRoots,
-}
-
-impl Credentials {
-    /// Returns the credentials of one OAuth client for the public platform: they are sent in an
-    /// `Authorization` header. The system's root certificates are trusted.
-    pub fn new(hosts: Endpoints, client: OAuthClient) -> Self {
-        Self {
-            hosts,
-            sign_in: TokenRequestAuth::Basic,
-            clients: vec![client],
-            trust: TlsRoots::System,
-        }
-    }
-}
-
-/// An OAuth client.
-#[derive(Debug, Clone)]
-pub struct OAuthClient {
-    /// The client ID.
-    pub id: String,
-    /// The client secret.
-    pub secret: SecretString,
-}
-
-impl OAuthClient {
-    /// Returns a client with this ID and secret.
-    pub fn new(id: impl Into<String>, secret: impl Into<SecretString>) -> Self {
-        Self {
-            id: id.into(),
-            secret: secret.into(),
-        }
-    }
-}
-
-/// How a token request carries the credentials. Both use the client credentials grant (RFC 6749,
-/// section 4.4).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TokenRequestAuth {
-    /// The surface `rest`: ID and secret in the form, at `/api/v2/oauth/token` (requirement R1,
-    /// docs/requirements.md).
-    Form,
-    /// The public platform: ID and secret by HTTP Basic, at `/oauth/token` of the login host
-    /// (docs/platform.md#sign-in).
-    Basic,
-}
-
-/// Retry policy, timeout and rate limit of calls.
-#[derive(Debug, Clone, Copy)]
-pub struct CallPolicy {
-    /// Number of retries and the backoff between them (requirement R8, docs/requirements.md).
-    pub retry: RetryPolicy,
-    /// Timeout of one attempt, including reading the response.
-    pub call_timeout: Duration,
-    /// The rate limit of each OAuth client; `None` disables rate limiting.
-    pub quota: Option<Rate>,
-}
-
-impl Default for CallPolicy {
-    fn default() -> Self {
-        Self {
-            retry: RetryPolicy::default(),
-            call_timeout: Duration::from_secs(10),
-            quota: Some(Rate::REST),
-        }
-    }
-}
+pub(crate) use request_spec::{RequestSpec, RetrySafety};
 
 /// Maximum number of calls in flight. Over HTTP/1.1 each call needs a connection of its own, and
 /// opening thousands of connections would take longer than the calls.
@@ -120,60 +44,6 @@ pub struct GenesysClient {
     pool: Arc<ClientPool>,
     connections: Semaphore,
     shared: RetryContext,
-}
-
-/// A request that every attempt sends with the same bytes. It does not implement `Debug`, because
-/// the body may hold a guest token.
-pub(crate) struct RequestSpec {
-    pub(crate) operation: Operation,
-    pub(crate) method: Method,
-    pub(crate) path: ApiPath,
-    pub(crate) idempotency_key: Option<String>,
-    pub(crate) body: Bytes,
-    pub(crate) repeat: RetrySafety,
-    pub(crate) tried: ExcludedClients,
-}
-
-/// Whether a call may be retried after an attempt of unknown outcome.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum RetrySafety {
-    /// Retry: the call carries an idempotency key, finds an earlier result, or changes nothing.
-    Idempotent,
-    /// Do not retry: a second request would take effect twice.
-    NotIfOutcomeUnknown,
-    /// Retry, and also treat 404 as "not visible yet".
-    PollUntilVisible,
-}
-
-impl RequestSpec {
-    pub(crate) fn get(operation: Operation, path: ApiPath, repeat: RetrySafety) -> Self {
-        Self {
-            operation,
-            method: Method::GET,
-            path,
-            idempotency_key: None,
-            body: Bytes::new(),
-            repeat,
-            tried: ExcludedClients::default(),
-        }
-    }
-
-    pub(crate) fn post(
-        operation: Operation,
-        path: ApiPath,
-        body: Bytes,
-        repeat: RetrySafety,
-    ) -> Self {
-        Self {
-            operation,
-            method: Method::POST,
-            path,
-            idempotency_key: None,
-            body,
-            repeat,
-            tried: ExcludedClients::default(),
-        }
-    }
 }
 
 impl GenesysClient {

@@ -2,11 +2,14 @@
 //!
 //! Requests have a timeout, bodies are read up to a limit, and redirects are not followed.
 
+mod exchange;
+mod outcome;
+
 use std::{pin::Pin, time::Duration};
 
 use bytes::Bytes;
-use futures_util::FutureExt;
-use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, header};
+use exchange::{RedactedExchange, chain, is_local, read};
+use http::{HeaderMap, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::rt::Write;
 use hyper_rustls::HttpsConnector;
@@ -17,14 +20,11 @@ use hyper_util::{
     },
     rt::{TokioExecutor, TokioTimer},
 };
-use rustix::io::Errno;
 use tower_service::Service;
-use tracing::{Level, enabled, trace};
+use tracing::{Level, enabled};
 
-use crate::{
-    Clock, TimedOut, Timestamp, TlsRoots, redaction, resolver::SystemResolver, text::one_line,
-    tls_error,
-};
+use crate::{Clock, Timestamp, TlsRoots, resolver::SystemResolver};
+pub use outcome::{HttpResponse, NoTlsRoots, NotConnected, Parsing, TransportError, Upgrade};
 
 /// Maximum size of a response body in bytes.
 pub const MAX_RESPONSE_BYTES: usize = 1024 * 1024;
@@ -86,71 +86,9 @@ pub struct HttpClient<R = SystemResolver> {
 
 type HyperClient<R> = Client<HttpsConnector<HttpConnector<R>>, Full<Bytes>>;
 
-/// A response with any status.
-#[derive(Debug)]
-pub struct HttpResponse {
-    /// HTTP status.
-    pub status: StatusCode,
-    /// HTTP headers.
-    pub headers: HeaderMap,
-    /// The complete body.
-    pub body: Bytes,
-}
-
-/// How strictly the head of an HTTP/1.1 response is parsed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Parsing {
-    /// Parse according to RFC 9112: for a server whose response bodies are used.
-    Strict,
-    /// Skip malformed header lines and accept many headers: for a server of which only the status
-    /// line counts.
-    Lenient,
-}
-
-/// Why a request got no response.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum TransportError {
-    /// The local machine has no file descriptor, port or memory left for a connection. The request
-    /// was not sent, and the failure says nothing about the peer.
-    #[error("{0}")]
-    Local(String),
-    /// The request was not sent.
-    #[error("{0}")]
-    NotSent(String),
-    /// The request was sent, at least in part.
-    #[error("{0}")]
-    Lost(String),
-}
-
-/// Why no connection was opened.
-#[derive(Debug, thiserror::Error)]
-pub enum NotConnected {
-    /// The connection took longer than the client's request timeout.
-    #[error("{0}")]
-    TimedOut(TimedOut),
-    /// Connecting failed. The source chain has the cause: an I/O error or a TLS failure
-    /// ([`tls_error::find`]).
-    #[error("{}", chain(&**.0))]
-    Failed(Box<dyn std::error::Error + Send + Sync>),
-}
-
-/// The operating system's certificates could not be loaded.
-#[derive(Debug, thiserror::Error)]
-#[error("no trusted root certificates found (install the package `ca-certificates`): {0}")]
-pub struct NoTlsRoots(#[source] rustls_error::Error);
-
 mod rustls_error {
     /// The error that `hyper-rustls` returns when there are no root certificates.
     pub(super) type Error = Box<dyn std::error::Error + Send + Sync>;
-}
-
-/// Result of a protocol upgrade request.
-#[derive(Debug)]
-pub enum Upgrade {
-    /// The server switched protocols; the caller owns the connection.
-    Accepted(HeaderMap, hyper::upgrade::Upgraded),
-    /// The server answered with another status than 101.
-    Rejected(HttpResponse),
 }
 
 impl HttpClient<SystemResolver> {
@@ -394,104 +332,6 @@ where
             }
         })
     }
-}
-
-/// Reads the complete response.
-async fn read(response: Response<hyper::body::Incoming>) -> Result<HttpResponse, TransportError> {
-    let (head, body) = Response::into_parts(response);
-    let body = Limited::new(body, MAX_RESPONSE_BYTES)
-        .collect()
-        .await
-        .map_err(|error| {
-            TransportError::Lost(one_line(&format!(
-                "the response ended before it was complete: {error}"
-            )))
-        })?;
-    Ok(HttpResponse {
-        status: head.status,
-        headers: head.headers,
-        body: body.to_bytes(),
-    })
-}
-
-/// The parts of an exchange that may appear in a log (requirement R18, docs/requirements.md).
-struct RedactedExchange {
-    method: Method,
-    path: String,
-    body: String,
-}
-
-impl RedactedExchange {
-    fn of(request: &Request<Full<Bytes>>) -> Self {
-        // `Full` yields its single chunk without waiting.
-        let body = request
-            .body()
-            .clone()
-            .collect()
-            .now_or_never()
-            .and_then(Result::ok)
-            .map(|body| body.to_bytes());
-        let body = redaction::redacted(&body.unwrap_or_default());
-        Self {
-            method: request.method().clone(),
-            path: request.uri().path().to_owned(),
-            body,
-        }
-    }
-
-    fn log(self, answer: &Result<HttpResponse, TransportError>) {
-        let Self { method, path, body } = self;
-        match answer {
-            Ok(answer) => {
-                let status = answer.status.as_u16();
-                let correlation_id = answer.headers.get(CORRELATION_HEADER);
-                let correlation_id = correlation_id.and_then(|id| id.to_str().ok()).map(one_line);
-                let answer = redaction::redacted(&answer.body);
-                trace!(%method, path, request = body, status, answer, correlation_id, "exchange");
-            }
-            Err(no_answer) => trace!(%method, path, request = body, %no_answer, "exchange"),
-        }
-    }
-}
-
-/// Whether the local machine could not begin to connect for lack of a file descriptor, a port or
-/// memory.
-fn is_local(error: &(dyn std::error::Error + 'static)) -> bool {
-    const WANTING: [Errno; 5] = [
-        Errno::MFILE,
-        Errno::NFILE,
-        Errno::ADDRNOTAVAIL,
-        Errno::NOMEM,
-        Errno::NOBUFS,
-    ];
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        let io = error.downcast_ref::<std::io::Error>();
-        if io
-            .and_then(Errno::from_io_error)
-            .is_some_and(|errno| WANTING.contains(&errno))
-        {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
-}
-
-/// Formats an error and its causes on one line, because hyper's own message says only «client
-/// error». The line may contain data of the peer, a certificate's names for example. A TLS failure
-/// becomes one sentence.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    if let Some(sentence) = tls_error::explain(error) {
-        return sentence;
-    }
-    let mut line = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        line = format!("{line}: {error}");
-        cause = error.source();
-    }
-    one_line(&line)
 }
 
 /// Parses `Retry-After` in seconds or as a date (RFC 9110, section 10.2.3). A wait longer than

@@ -1,5 +1,8 @@
 //! Listeners of the service: sockets, TLS, timeouts for slow clients, and graceful shutdown.
 
+mod certificate;
+mod metrics_server;
+
 use std::{
     io,
     net::{SocketAddr, TcpListener},
@@ -7,24 +10,21 @@ use std::{
     time::Duration,
 };
 
-use crate::{ServiceSettings, TlsFiles};
 use axum_server::{
     Handle, Server as AxumServer,
     accept::DefaultAcceptor,
     tls_rustls::{RustlsAcceptor, RustlsConfig},
 };
 use guestlane_core::request::ValidationError;
-use guestlane_runtime::{pem, tls_error};
 use hyper_util::rt::TokioTimer;
 use tracing::{info, warn};
 
 use crate::{
-    accept::LimitingAcceptor,
-    connections::{Connections, Limits},
-    metrics, request_log,
-    router::{probes, router},
-    service::Service,
+    ServiceSettings, TlsFiles, accept::LimitingAcceptor, router::router, service::Service,
 };
+pub use certificate::Certificate;
+use certificate::{read_certificate, reload_tls_loop};
+pub use metrics_server::MetricsServer;
 
 /// Timeout for a request's headers, and for the next request on an idle connection.
 const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(30);
@@ -35,18 +35,12 @@ const MAX_HEADERS: usize = 16 * 1024;
 /// Maximum number of concurrent requests on one HTTP/2 connection.
 const MAX_STREAMS: u32 = 128;
 
-/// Maximum number of connections to the metrics listener.
-const METRICS_CONNECTIONS: usize = 64;
-
 /// How long requests and sessions in flight may take at shutdown. The next process resumes sessions
 /// that are not finished by then.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(25);
 
 /// How long connections may take to close once no request is in flight.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// Interval at which the certificate files are checked for changes.
-const TLS_RELOAD_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The service with its bound listeners.
 #[derive(Debug)]
@@ -55,20 +49,6 @@ pub struct Server {
     listener: TcpListener,
     metrics: Option<TcpListener>,
     tls: Option<(RustlsConfig, TlsFiles)>,
-}
-
-/// Handle to the TLS certificate in use, if there is one.
-#[derive(Debug, Clone)]
-pub struct Certificate(Option<(RustlsConfig, TlsFiles)>);
-
-impl Certificate {
-    /// Reads the certificate files again, without closing connections. If that fails, the old
-    /// certificate stays in use.
-    pub async fn reload(&self) {
-        if let Some((config, files)) = &self.0 {
-            reload(config, files).await;
-        }
-    }
 }
 
 /// Why the service cannot start.
@@ -247,72 +227,6 @@ impl Server {
     }
 }
 
-/// The listener for metrics and probes, which requires no API key.
-#[derive(Debug)]
-pub struct MetricsServer {
-    handle: Handle<SocketAddr>,
-    serving: tokio::task::JoinHandle<io::Result<()>>,
-    address: SocketAddr,
-}
-
-impl MetricsServer {
-    /// Binds the address and serves `/metrics`, `/healthz` and `/readyz` there. A worker has only
-    /// this listener.
-    ///
-    /// # Errors
-    /// The address cannot be bound.
-    pub fn bind(service: &Arc<Service>, address: SocketAddr) -> Result<Self, BindError> {
-        let listener = listen("GUESTLANE_METRICS_LISTEN", address)?;
-        Ok(Self::start(service, listener, "http")?)
-    }
-
-    fn start(
-        service: &Arc<Service>,
-        listener: TcpListener,
-        scheme: &'static str,
-    ) -> io::Result<Self> {
-        let (handle, address) = (Handle::new(), listener.local_addr()?);
-        let limits = Limits {
-            connections: METRICS_CONNECTIONS,
-            per_address: None,
-        };
-        let clock = service.clock().clone();
-        let connections = Connections::new(limits, clock.clone());
-        let door = LimitingAcceptor {
-            inner: DefaultAcceptor::new(),
-            connections,
-            clock,
-            limit: HEADER_READ_TIMEOUT,
-        };
-        let server = apply_limits(
-            axum_server::from_tcp(listener)?
-                .handle(handle.clone())
-                .acceptor(door),
-        );
-        let stalls =
-            axum::middleware::from_fn_with_state(Arc::clone(service), request_log::limit_stalls);
-        let router = metrics::router(service, scheme)
-            .merge(probes(service))
-            .layer(stalls);
-        Ok(Self {
-            handle,
-            serving: tokio::spawn(server.serve(router.into_make_service())),
-            address,
-        })
-    }
-
-    /// The address of the listener, with the port that the system chose.
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// Closes the listener and its connections.
-    pub async fn end(self) {
-        self.handle.shutdown();
-        let _ = self.serving.await;
-    }
-}
-
 fn door<A>(service: &Service, inner: A) -> LimitingAcceptor<A> {
     let connections = Arc::clone(service.connections());
     LimitingAcceptor {
@@ -364,83 +278,4 @@ fn apply_limits<A: axum_server::Address, Acceptor>(
         .keep_alive_interval(HEADER_READ_TIMEOUT)
         .keep_alive_timeout(HEADER_READ_TIMEOUT);
     server
-}
-
-/// Reads the certificate chain and its private key, in PEM.
-///
-/// # Errors
-/// A file cannot be read or parsed. A chain with an unreadable certificate is refused as a whole:
-/// without that certificate, clients could not verify the chain.
-fn read_files(files: &TlsFiles) -> io::Result<(Vec<u8>, Vec<u8>)> {
-    let chain = pem::normalized(&std::fs::read(&files.cert)?);
-    pem::certificates(&chain).map_err(|error| io::Error::other(format!("the chain {error}")))?;
-    let key = pem::normalized(&std::fs::read(&files.key)?);
-    pem::private_key(&key).map_err(|error| io::Error::other(format!("the key {error}")))?;
-    Ok((chain, key))
-}
-
-async fn read_certificate(files: &TlsFiles) -> Result<RustlsConfig, ValidationError> {
-    let read = async {
-        let (chain, key) = read_files(files)?;
-        RustlsConfig::from_pem(chain, key).await
-    };
-    read.await.map_err(|error| {
-        let field = format!("GUESTLANE_TLS_CERT_FILE {}", files.cert.display());
-        let error = tls_error::explain(&error).unwrap_or_else(|| error.to_string());
-        let reason = format!(
-            "and its key {} cannot be used: {error}",
-            files.key.display()
-        );
-        // A certificate file that is being replaced may be readable a moment later.
-        ValidationError::new(
-            field,
-            reason,
-            "set it to the certificate chain and GUESTLANE_TLS_KEY_FILE to its private key, both \
-             in PEM",
-        )
-        .may_pass()
-    })
-}
-
-/// Reloads the certificate, and returns whether that succeeded.
-async fn reload(config: &RustlsConfig, files: &TlsFiles) -> bool {
-    let read = async {
-        let (chain, key) = read_files(files)?;
-        config.reload_from_pem(chain, key).await
-    };
-    match read.await {
-        Ok(()) => {
-            info!(file = %files.cert.display(), "certificate reloaded");
-            true
-        }
-        Err(error) => {
-            let error = tls_error::explain(&error).unwrap_or_else(|| error.to_string());
-            warn!(error, file = %files.cert.display(), "failed to reload the certificate; the \
-                previous one stays in use");
-            false
-        }
-    }
-}
-
-/// Reloads the certificate when its files change. Never returns, with or without TLS.
-async fn reload_tls_loop(service: &Service, tls: Option<&(RustlsConfig, TlsFiles)>) {
-    let Some((config, files)) = tls else {
-        return std::future::pending().await;
-    };
-    let changed = || {
-        let of = |path| {
-            std::fs::metadata(path)
-                .and_then(|metadata| metadata.modified())
-                .ok()
-        };
-        (of(&files.cert), of(&files.key))
-    };
-    let mut known = changed();
-    loop {
-        service.clock().sleep(TLS_RELOAD_INTERVAL).await;
-        let now = changed();
-        if now != known && reload(config, files).await {
-            known = now;
-        }
-    }
 }

@@ -1,5 +1,7 @@
 //! The state that all routes share, and the background tasks of the service.
 
+mod tasks;
+
 use std::{
     collections::HashMap,
     sync::{
@@ -9,7 +11,6 @@ use std::{
     time::Duration,
 };
 
-use crate::ServiceSettings;
 use arc_swap::{ArcSwap, Guard};
 use guestlane::{
     Error, SessionEngine, Workers, admission_control::AdmissionController, error::ErrorCode,
@@ -23,9 +24,9 @@ use guestlane_store::{ReadLimits, Store, StoreError, log_failure};
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::warn;
-use uuid::Uuid;
 
 use crate::{
+    ServiceSettings,
     auth::KeyRateLimiter,
     connections::{Connections, Limits},
     log_limit::LogLimit,
@@ -85,16 +86,9 @@ pub struct Service {
     under_way: TaskTracker,
 }
 
-/// Interval at which the API keys are read again, so that keys created or revoked by another
-/// process take effect.
-const LOOK_AT_KEYS: Duration = Duration::from_secs(1);
-
 /// Maximum age of the list of API keys. Beyond it, every request is rejected, because a key revoked
 /// in the meantime could still be accepted.
 const MAX_KEYS_AGE: Duration = Duration::from_secs(30);
-
-/// Interval of probe calls while the platform is failing.
-const LOOK_AT_PLATFORM: Duration = Duration::from_secs(15);
 
 impl Service {
     /// Opens the service. `queue` is the queue of sessions whose request names none.
@@ -307,42 +301,6 @@ impl Service {
         }
     }
 
-    /// Probes the platform while its circuit breaker is open. So an outage ends without user
-    /// traffic.
-    async fn probe_platform(&self) {
-        loop {
-            self.clock().sleep(LOOK_AT_PLATFORM).await;
-            if self.engine.platform_down_for().is_some() {
-                self.engine
-                    .probe_platform(self.queue.unwrap_or(QueueId(Uuid::nil())))
-                    .await;
-            }
-        }
-    }
-
-    /// Reads the API keys again at each change in the store, and at least every
-    /// [`LOOK_AT_KEYS`].
-    async fn reload_api_keys(&self) {
-        let mut changes = self.engine.store().changes();
-        loop {
-            tokio::select! {
-                () = changes.next() => {}
-                () = self.clock().sleep(LOOK_AT_KEYS) => {}
-            }
-            // The age counts from the start of the read: changes during the read may be missing
-            // from its result.
-            let asked_at = self.clock().monotonic();
-            match self.engine.store().api_keys().await {
-                Ok(keys) => self.keep_keys(ApiKeySet::new(self.hash_key.clone(), keys), asked_at),
-                Err(error) => log_failure(
-                    &error,
-                    "failed to reload the API keys; rejecting every request after 30 seconds \
-                     without a reload",
-                ),
-            }
-        }
-    }
-
     fn keep_keys(&self, keys: ApiKeySet, asked_at: Timestamp) {
         let unreadable = keys.unreadable();
         if unreadable > self.keys.load().unreadable() {
@@ -366,34 +324,6 @@ impl Service {
     /// Whether the list of API keys is older than [`MAX_KEYS_AGE`].
     pub(crate) fn keys_are_stale(&self) -> bool {
         self.keys_age() > MAX_KEYS_AGE
-    }
-
-    /// Writes when keys were used. It is a task of its own because a write may wait, and a revoked
-    /// key must not stay accepted meanwhile.
-    async fn store_key_usage(&self) {
-        let mut written: HashMap<String, Timestamp> = HashMap::new();
-        loop {
-            self.clock().sleep(LOOK_AT_KEYS).await;
-            let used = self
-                .used
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clone();
-            let new: Vec<_> = used
-                .iter()
-                .filter(|(id, at)| written.get(*id) != Some(at))
-                .map(|(id, at)| (id.clone(), *at))
-                .collect();
-            if new.is_empty() {
-                continue;
-            }
-            match self.engine.store().touch_api_keys(new).await {
-                Ok(()) => written = used,
-                Err(error) => {
-                    log_failure(&error, "failed to write the last use of API keys; retrying")
-                }
-            }
-        }
     }
 }
 

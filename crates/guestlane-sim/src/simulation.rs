@@ -3,6 +3,8 @@
 //! Each request or frame is counted and its fault is chosen. Then the work is done, the response is
 //! sent, and the journal records both.
 
+mod answering;
+
 use std::{
     collections::BTreeMap,
     sync::{
@@ -22,23 +24,19 @@ use uuid::Uuid;
 use crate::{
     admin,
     duplicates::Duplicates,
-    fault::{Fault, FaultKind},
-    fault_injection::{self, Disconnect, PostFault, PreFault},
+    fault::Fault,
+    fault_injection::Disconnect,
     journal::{self, Journal, Record},
     options::Options,
     organization::Organization,
-    public_api::{
-        guest::{
-            fault::{self, PostFault as Outcome},
-            frames::{Given, Reply},
-        },
-        is_gateway,
-    },
+    public_api::guest::{fault::PostFault as Outcome, frames::Given},
     rate_window::RateHeaders,
     response::{Body, Refusal},
     route::{Op, Route, RouteMatch, door},
     webhook_receiver::{WebhookCounts, WebhookReceiver},
 };
+pub(crate) use answering::ConnectionGuard;
+use answering::tagged;
 
 /// A request whose body has been read completely.
 #[derive(Debug)]
@@ -362,251 +360,5 @@ impl Simulation {
             lock(&self.journal).answered(n, code);
         }
         framed
-    }
-
-    fn answer_frame(
-        &self,
-        connection: u64,
-        given: &Given,
-        wanted: Option<&Fault>,
-    ) -> (FrameReply, Option<u16>) {
-        let only = |outcome| FrameReply {
-            before: Vec::new(),
-            outcome,
-            after: Vec::new(),
-            close: false,
-        };
-        let Some(wanted) = wanted else {
-            let Reply {
-                before,
-                answer,
-                after,
-                close,
-            } = lock(&self.organization).frame(connection, given, self.now());
-            let code = Some(answer.code);
-            return (
-                FrameReply {
-                    before,
-                    outcome: Outcome::Text(answer.to_text()),
-                    after,
-                    close,
-                },
-                code,
-            );
-        };
-        match fault::before(wanted, given.tracing_id.clone()) {
-            fault::PreFault::Work => {}
-            fault::PreFault::Answer(answer) => {
-                return (only(Outcome::Text(answer.to_text())), Some(answer.code));
-            }
-            fault::PreFault::Reset => return (only(Outcome::Reset), None),
-            fault::PreFault::Hang => return (only(Outcome::Hang), None),
-        }
-        let now = self.now_as_of(wanted);
-        let Reply {
-            before,
-            answer,
-            after,
-            close,
-        } = {
-            let mut organization = lock(&self.organization);
-            if wanted.kind == FaultKind::TokenRevoked {
-                organization.sign_in.revoke_tokens();
-            }
-            organization.frame(connection, given, now)
-        };
-        let (outcome, code) = fault::after(wanted, answer);
-        // A lost response also loses the frames that would have been pushed after it.
-        let goes_on = matches!(outcome, Outcome::Text(_) | Outcome::Later(..));
-        let (before, after) = if goes_on {
-            (before, after)
-        } else {
-            Default::default()
-        };
-        (
-            FrameReply {
-                before,
-                outcome,
-                after,
-                close,
-            },
-            code,
-        )
-    }
-
-    /// Counts a request or a frame, and returns its number, its correlation ID and its arrival
-    /// time.
-    async fn begin(&self) -> (u64, Uuid, Timestamp) {
-        let n = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
-        let correlation_id =
-            Uuid::from_u64_pair(0xc0de_0000_0000_4000 | self.seed & 0xffff, (1 << 63) | n);
-        let at = self.now();
-        if !self.latency.is_zero() {
-            self.clock.sleep(self.latency).await;
-        }
-        (n, correlation_id, at)
-    }
-
-    /// Returns the time that a call with this fault sees.
-    fn now_as_of(&self, fault: &Fault) -> Timestamp {
-        let skew = if fault.kind == FaultKind::ClockSkew {
-            fault.seconds.unwrap_or(3600)
-        } else {
-            0
-        };
-        Timestamp::from_unix_micros(self.now().unix_micros() + skew * 1_000_000)
-    }
-
-    fn fault(&self, route: Route) -> Option<Fault> {
-        let nth = self.calls[route as usize].fetch_add(1, Ordering::Relaxed) + 1;
-        let mut faults = lock(&self.faults);
-        let nth = nth.saturating_sub(faults.before[route as usize]);
-        let hit = (0_u64..)
-            .zip(&faults.wanted)
-            .find(|(salt, fault)| fault.hits(route, nth, faults.seed, *salt));
-        let fault = *hit?.1;
-        *faults.hits.entry(fault.kind.name()).or_default() += 1;
-        Some(fault)
-    }
-
-    async fn answer(
-        &self,
-        door: RouteMatch,
-        fault: Option<&Fault>,
-        request: &Incoming,
-        correlation_id: Uuid,
-    ) -> Result<Response<Body>, Disconnect> {
-        let refuse = |refusal: Refusal| {
-            Ok(tagged(
-                refusal.answer(correlation_id),
-                correlation_id,
-                RateHeaders::default(),
-            ))
-        };
-        let (op, ids) = match door {
-            RouteMatch::Route(op, ids) => (op, ids),
-            RouteMatch::WrongMethod => {
-                let message = "The method is not allowed on this path.";
-                return refuse(Refusal::new(
-                    StatusCode::METHOD_NOT_ALLOWED,
-                    "method.not.allowed",
-                    message,
-                ));
-            }
-            RouteMatch::Unknown | RouteMatch::Admin => return refuse(Refusal::not_found()),
-        };
-        let Some(fault) = fault else {
-            return Ok(self.work(op, &ids, request, self.now(), correlation_id));
-        };
-        let route = op.route();
-        let slows = [
-            FaultKind::TooManyRequests,
-            FaultKind::TooManyRequestsDate,
-            FaultKind::TooManyRequestsSentence,
-            FaultKind::Unavailable,
-        ];
-        let rate = match slows.contains(&fault.kind) && op.is_behind_a_token() {
-            true => lock(&self.organization).quota_of(&request.headers, self.now()),
-            false => RateHeaders::default(),
-        };
-        match fault_injection::before(fault, route, &request.body, self.now(), correlation_id) {
-            PreFault::Proceed => {}
-            PreFault::Reject(refusal) => {
-                return Ok(tagged(refusal.answer(correlation_id), correlation_id, rate));
-            }
-            PreFault::Respond(response) => return Ok(tagged(response, correlation_id, rate)),
-            PreFault::Disconnect(ending) => return Err(ending),
-            PreFault::Hang => return self.hang().await,
-        }
-        let revoked = fault.kind == FaultKind::TokenRevoked;
-        if revoked && route != Route::Token {
-            lock(&self.organization).sign_in.revoke_tokens();
-        }
-        let answer = self.work(op, &ids, request, self.now_as_of(fault), correlation_id);
-        if revoked && route == Route::Token {
-            lock(&self.organization).sign_in.revoke_tokens();
-        }
-        match fault_injection::after(
-            fault,
-            answer,
-            &self.clock,
-            ConnectionGuard::new(&self.hanging),
-            correlation_id,
-        )
-        .await
-        {
-            PostFault::Respond(response) => {
-                Ok(tagged(response, correlation_id, RateHeaders::default()))
-            }
-            PostFault::Disconnect(ending) => Err(ending),
-            PostFault::Hang => self.hang().await,
-        }
-    }
-
-    async fn hang(&self) -> Result<Response<Body>, Disconnect> {
-        let _held = ConnectionGuard::new(&self.hanging);
-        std::future::pending().await
-    }
-
-    fn work(
-        &self,
-        op: Op,
-        ids: &[String],
-        request: &Incoming,
-        now: Timestamp,
-        correlation_id: Uuid,
-    ) -> Response<Body> {
-        let (answer, rate) = if op == Op::Crm {
-            (
-                lock(&self.crm).receive(&request.headers, &request.body, now),
-                RateHeaders::default(),
-            )
-        } else {
-            lock(&self.organization).answer(op, ids, request, now)
-        };
-        let mut response = tagged(
-            answer.unwrap_or_else(|refusal| refusal.answer(correlation_id)),
-            correlation_id,
-            rate,
-        );
-        if self.brief && is_gateway(op, request) {
-            response
-                .headers_mut()
-                .insert("guestlane-sim-route", HeaderValue::from_static("brief"));
-        }
-        response
-    }
-}
-
-/// Adds the headers that every response has (docs/platform.md#rate-limits).
-fn tagged(mut response: Response<Body>, correlation_id: Uuid, rate: RateHeaders) -> Response<Body> {
-    let headers = response.headers_mut();
-    let mut text = Uuid::encode_buffer();
-    if let Ok(value) = HeaderValue::from_str(correlation_id.hyphenated().encode_lower(&mut text)) {
-        headers.insert("inin-correlation-id", value);
-    }
-    if rate.allowed > 0 {
-        let [count, allowed, reset] = RateHeaders::NAMES;
-        headers.insert(count, rate.count.into());
-        headers.insert(allowed, rate.allowed.into());
-        headers.insert(reset, rate.reset.into());
-    }
-    response
-}
-
-/// Counts a request as held open until the guard is dropped.
-#[derive(Debug)]
-pub(crate) struct ConnectionGuard(Arc<AtomicU64>);
-
-impl ConnectionGuard {
-    fn new(count: &Arc<AtomicU64>) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(count))
-    }
-}
-
-impl Drop for ConnectionGuard {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }

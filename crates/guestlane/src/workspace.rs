@@ -1,19 +1,14 @@
 //! The local part of a deployment: store, keys and audit log. It is enough to inspect sessions
 //! without the platform.
 
+mod secrets;
+
 use std::{
     collections::{HashMap, hash_map},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use guestlane_genesys::{BaseUrl, guest::frame::SessionToken};
-use guestlane_runtime::{Clock, FailPoint, FailPoints};
-use secrecy::SecretString;
-use tracing::{info, warn};
-use zeroize::Zeroizing;
-
-use crate::{Error, master_key_file};
 use guestlane_core::{
     api_key::ApiKeyHasher,
     request::ValidationError,
@@ -21,11 +16,18 @@ use guestlane_core::{
     session_proof::SessionProof,
     token::{Keyring, MasterKey, MasterKeyError, SealedSigningKey},
 };
-use guestlane_runtime::durable_fs;
+use guestlane_genesys::{BaseUrl, guest::frame::SessionToken};
+use guestlane_runtime::{Clock, FailPoint, FailPoints, durable_fs};
 use guestlane_store::{
     AuditSettings, BenchOverrides, Database, GuestIdMode, RecordFilter, Store, StoreError,
 };
 use guestlane_tlog::{self, Checkpoint, Hash, NoteSigner, VerifierKey, proof::ProvenRecord};
+use secrecy::SecretString;
+use tracing::{info, warn};
+
+use crate::{Error, master_key_file};
+pub(crate) use secrets::api_key_hash;
+use secrets::{audit_signer, same_platform};
 
 /// Places of the store, the state directory, the audit log and the master key.
 #[derive(Debug, Clone)]
@@ -340,42 +342,6 @@ pub(crate) fn open_guest_session(
     }
 }
 
-fn same_platform(known: &str, base: &BaseUrl) -> Result<(), Error> {
-    if known == base.as_str() {
-        return Ok(());
-    }
-    let reason = format!("belongs to the platform at {known}, not to {base}");
-    let fix =
-        "use another state directory for this platform; a store has the sessions of one platform";
-    Err(Error::Settings(vec![ValidationError::new(
-        "GUESTLANE_STATE_DIR",
-        reason,
-        fix,
-    )]))
-}
-
-/// Returns a secret of the store, opened. It is created on first use.
-async fn get_or_create_secret(
-    store: &Store,
-    master: &MasterKey,
-    name: &'static str,
-    new: impl FnOnce() -> Result<Zeroizing<Vec<u8>>, Error>,
-) -> Result<Zeroizing<Vec<u8>>, Error> {
-    let kept = match store.get_or_insert_secret(name, None).await? {
-        Some(kept) => kept,
-        // If two processes start at once, the store keeps the secret of the first one, and both use
-        // it.
-        None => {
-            let kept = store
-                .get_or_insert_secret(name, Some(master.seal(name, &new()?)?))
-                .await?;
-            count_seals(store, master).await;
-            kept.unwrap_or_default()
-        }
-    };
-    Ok(master.open(name, &kept)?)
-}
-
 /// Adds the seals of this process to the count in the store. Returns the sum, or `None` if the
 /// store fails.
 pub(crate) async fn count_seals(store: &Store, master: &MasterKey) -> Option<u64> {
@@ -395,27 +361,5 @@ pub(crate) async fn count_seals(store: &Store, master: &MasterKey) -> Option<u64
     counted.ok()
 }
 
-pub(crate) async fn api_key_hash(store: &Store, master: &MasterKey) -> Result<ApiKeyHasher, Error> {
-    let new = || {
-        let mut secret = Zeroizing::new(vec![0; 32]);
-        aws_lc_rs::rand::fill(&mut secret).map_err(|_| MasterKeyError::Unusable)?;
-        Ok(secret)
-    };
-    Ok(ApiKeyHasher::new(
-        &get_or_create_secret(store, master, "the API keys' secret", new).await?,
-    ))
-}
-
 /// The name under which the audit key is stored and sealed.
 pub(crate) const AUDIT_KEY: &str = "the audit log's key";
-
-async fn audit_signer(store: &Store, master: &MasterKey) -> Result<NoteSigner, Error> {
-    let new = || {
-        NoteSigner::generate()
-            .map(|seed| seed.to_vec().into())
-            .ok_or(MasterKeyError::Unusable.into())
-    };
-    let seed = get_or_create_secret(store, master, AUDIT_KEY, new).await?;
-    NoteSigner::from_seed(&seed)
-        .ok_or_else(|| MasterKeyError::Undecryptable(AUDIT_KEY.to_owned()).into())
-}

@@ -2,33 +2,26 @@
 //! overrides the file. Each setting is one row of [`SETTINGS`].
 
 mod platform;
+mod reader;
 mod secret_files;
 mod service;
 mod unknown;
 mod url;
+mod values;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
-    path::PathBuf,
     time::Duration,
 };
 
-use guestlane_genesys::{CallPolicy, Rate, RetryPolicy};
-use guestlane_runtime::FailPoints;
-use secrecy::SecretString;
-
-use guestlane::{
-    EngineConfig, Error, MIN_RETENTION, StorageConfig, WebhookConfig, outbox::EndpointKeys,
-};
+use guestlane::{EngineConfig, Error, StorageConfig, WebhookConfig};
 use guestlane_core::{
     request::{QueueId, ValidationError, shorten},
     surface::Surface,
-    token::{InvalidRotationPolicy, RotationPolicy},
+    token::RotationPolicy,
 };
-use guestlane_runtime::ssrf::EgressPolicy;
-use guestlane_runtime::text::without_bom_str;
-use guestlane_store::{AuditSettings, BenchOverrides, Database, GuestIdMode, InvalidDatabase};
+use guestlane_genesys::Rate;
 
 /// Description of one setting.
 #[derive(Debug)]
@@ -200,31 +193,9 @@ settings! {
         "Timeout of one session, including retries and backoff.";
 }
 
+use reader::{LONGEST_DEADLINE, Reader, parse_duration};
 pub use unknown::UnknownVariable;
-
-/// Source of a value.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ValueSource {
-    /// The setting is not set.
-    Default,
-    /// The settings file.
-    File(PathBuf),
-    /// The environment.
-    Environment,
-    /// A flag of the command line.
-    Flag,
-}
-
-impl fmt::Display for ValueSource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Default => f.write_str("default"),
-            Self::File(path) => write!(f, "{}", path.display()),
-            Self::Environment => f.write_str("environment"),
-            Self::Flag => f.write_str("flag"),
-        }
-    }
-}
+pub use values::ValueSource;
 
 /// The values that were set, each with its source.
 #[derive(Clone, Default)]
@@ -244,168 +215,6 @@ impl fmt::Debug for Settings {
 }
 
 impl Settings {
-    /// Stores one value; every source passes through here.
-    ///
-    /// White space at both ends is removed, because secret stores and files with CRLF add it. An
-    /// empty value counts as not set.
-    fn take(&mut self, env: &'static str, value: &str, origin: ValueSource) {
-        let value = value.trim();
-        if value.is_empty() {
-            return;
-        }
-        let unquoted = ['"', '\'']
-            .into_iter()
-            .find_map(|mark| value.strip_prefix(mark)?.strip_suffix(mark));
-        if unquoted.is_some() {
-            self.quoted.insert(env);
-        } else {
-            self.quoted.remove(env);
-        }
-        self.values
-            .insert(env, (unquoted.unwrap_or(value).to_owned(), origin));
-    }
-
-    /// Parses the text of a settings file and adds its values.
-    ///
-    /// # Errors
-    /// Returns an error if the text is not TOML, or for each unknown setting and each value of
-    /// another type.
-    pub fn add_file(&mut self, path: &std::path::Path, text: &str) -> Result<(), Error> {
-        let invalid = |reason: String, fix: &str| {
-            Error::Settings(vec![ValidationError::new(
-                path.display().to_string(),
-                reason,
-                fix,
-            )])
-        };
-        let text = without_bom_str(text);
-        let table: toml::Table = toml::from_str(text).map_err(|error| {
-            let line = error
-                .span()
-                .map_or(0, |span| text[..span.start].lines().count().max(1));
-            invalid(
-                format!("line {line}: {}", error.message()),
-                "correct the TOML",
-            )
-        })?;
-        let mut flat = Vec::new();
-        flatten("", &table, &mut flat);
-        let mut refused = Vec::new();
-        for (key, value) in flat {
-            let setting = SETTINGS.iter().find(|setting| setting.key == key);
-            let text = match &value {
-                toml::Value::String(text) => Some(text.clone()),
-                toml::Value::Integer(number) => Some(number.to_string()),
-                toml::Value::Boolean(yes) => Some(yes.to_string()),
-                toml::Value::Float(_)
-                | toml::Value::Datetime(_)
-                | toml::Value::Array(_)
-                | toml::Value::Table(_) => None,
-            };
-            let field = format!("{} in {}", shorten(&key), path.display());
-            match (setting, text) {
-                (Some(setting), Some(text)) => {
-                    self.take(setting.env, &text, ValueSource::File(path.to_owned()))
-                }
-                (Some(_), None) => refused.push(ValidationError::new(
-                    field,
-                    "is not a string, a number or a boolean",
-                    "write the value in quotation marks",
-                )),
-                (None, _) => refused.push(ValidationError::new(
-                    field,
-                    "is not a setting",
-                    "remove it; `guestlane config show` lists all settings",
-                )),
-            }
-        }
-        if refused.is_empty() {
-            Ok(())
-        } else {
-            Err(Error::Settings(refused))
-        }
-    }
-
-    /// Adds the values of the environment. An empty value counts as not set.
-    pub fn add_environment(&mut self, get: impl Fn(&str) -> Option<String>) {
-        for setting in SETTINGS {
-            if let Some(value) = get(setting.env) {
-                self.take(setting.env, &value, ValueSource::Environment);
-            }
-        }
-    }
-
-    /// Adds the value of a flag, if it is given.
-    pub fn add_flag(&mut self, env: &'static str, value: Option<String>) {
-        if let Some(value) = value {
-            self.take(env, &value, ValueSource::Flag);
-        }
-    }
-
-    /// Returns a value or its default, with its source.
-    pub fn get(&self, env: &str) -> Option<(&str, ValueSource)> {
-        if let Some((value, origin)) = self.values.get(env) {
-            return Some((value, origin.clone()));
-        }
-        let default = SETTINGS
-            .iter()
-            .find(|setting| setting.env == env)?
-            .default?;
-        // The public platform allows fewer calls than the surface `rest`
-        // (docs/platform.md#rate-limits).
-        let default = if env == PLATFORM_RATE_LIMIT && self.is_official() {
-            "300/min"
-        } else {
-            default
-        };
-        Some((default, ValueSource::Default))
-    }
-
-    /// Whether a setting has its default.
-    pub fn is_default(&self, env: &str) -> bool {
-        self.get(env)
-            .is_none_or(|(_, origin)| origin == ValueSource::Default)
-    }
-
-    /// Returns a value in the form in which it may be shown: secrets are hidden, as are parts of a
-    /// URL that may be secret.
-    pub fn display_value(&self, setting: &Setting) -> Option<(String, ValueSource)> {
-        let (value, origin) = self.get(setting.env)?;
-        if setting.secret {
-            return Some(("(hidden)".to_owned(), origin));
-        }
-        Some((url::shown(setting.env, value), origin))
-    }
-
-    /// Whether the surface is one of the public platform's.
-    fn is_official(&self) -> bool {
-        self.value(SURFACE)
-            .is_some_and(|name| Surface::NAMES[1..].contains(&name))
-    }
-
-    fn value(&self, env: &str) -> Option<&str> {
-        self.get(env).map(|(value, _)| value)
-    }
-
-    /// Returns the error for an invalid setting, with the source of its value.
-    pub fn invalid(&self, env: &str, reason: impl Into<String>, fix: &str) -> ValidationError {
-        let field = match self
-            .get(env)
-            .map_or(ValueSource::Default, |(_, origin)| origin)
-        {
-            ValueSource::Default | ValueSource::Environment => env.to_owned(),
-            ValueSource::File(path) => {
-                let key = SETTINGS
-                    .iter()
-                    .find(|setting| setting.env == env)
-                    .map_or(env, |setting| setting.key);
-                format!("{env} ({key} in {})", path.display())
-            }
-            ValueSource::Flag => format!("{env} (flag)"),
-        };
-        ValidationError::new(field, reason, fix)
-    }
-
     /// Places of the store, the audit log and the master key. Settings of the platform are not
     /// needed.
     ///
@@ -530,296 +339,6 @@ impl Settings {
     }
 }
 
-fn flatten(prefix: &str, table: &toml::Table, flat: &mut Vec<(String, toml::Value)>) {
-    for (name, value) in table {
-        let key = if prefix.is_empty() {
-            name.clone()
-        } else {
-            format!("{prefix}.{name}")
-        };
-        match value {
-            toml::Value::Table(inner) => flatten(&key, inner, flat),
-            other => flat.push((key, other.clone())),
-        }
-    }
-}
-
-/// Parses values, and collects the errors.
-struct Reader<'a> {
-    settings: &'a Settings,
-    refused: Vec<ValidationError>,
-}
-
-impl<'a> Reader<'a> {
-    fn new(settings: &'a Settings) -> Self {
-        let mut reader = Self {
-            settings,
-            refused: Vec::new(),
-        };
-        for env in &settings.quoted {
-            let fix = "remove the quotation marks; only a shell and TOML interpret them";
-            reader.refuse(env, "has quotation marks around its value", fix);
-        }
-        reader
-    }
-
-    fn finish<T>(self, value: Option<T>) -> Result<T, Error> {
-        match value {
-            Some(value) if self.refused.is_empty() => Ok(value),
-            _ => Err(Error::Settings(self.refused)),
-        }
-    }
-
-    fn missing(&mut self, env: &str, fix: &str) {
-        self.refused
-            .push(ValidationError::new(env, "is missing", fix));
-    }
-
-    fn refuse(&mut self, env: &str, reason: impl Into<String>, fix: &str) {
-        self.refused.push(self.settings.invalid(env, reason, fix));
-    }
-
-    fn parsed<T>(&mut self, env: &str, fix: &str, parse: impl Fn(&str) -> Option<T>) -> Option<T> {
-        let text = self.settings.value(env)?.to_owned();
-        let parsed = parse(&text);
-        if parsed.is_none() {
-            self.refuse(
-                env,
-                format!(
-                    "`{}` is not a valid value",
-                    shorten(&url::shown(env, &text))
-                ),
-                fix,
-            );
-        }
-        parsed
-    }
-
-    fn duration(&mut self, env: &str) -> Option<Duration> {
-        self.parsed(env, "write it like 500ms, 5s or 2min", parse_duration)
-    }
-
-    fn patience(&mut self) -> Option<CallPolicy> {
-        let retries = self.parsed(MAX_RETRIES, "give a number from 0 to 20", |text| {
-            text.parse().ok().filter(|n| *n <= 20)
-        });
-        let (min, max) = (
-            self.duration(RETRY_INITIAL_BACKOFF),
-            self.duration(RETRY_MAX_BACKOFF),
-        );
-        let call_timeout = self.duration(ATTEMPT_TIMEOUT);
-        let quota = self.parsed(PLATFORM_RATE_LIMIT, "write 100/s, 300/min or off", |text| {
-            Rate::parse(text).ok()
-        });
-        let (retries, min, max) = (retries?, min?, max?);
-        if min > max {
-            self.refuse(
-                RETRY_INITIAL_BACKOFF,
-                format!("is longer than {RETRY_MAX_BACKOFF}"),
-                "set it to at most that value",
-            );
-            return None;
-        }
-        Some(CallPolicy {
-            retry: RetryPolicy { retries, min, max },
-            call_timeout: call_timeout?,
-            quota: quota?,
-        })
-    }
-
-    fn keep_sessions(&mut self) -> Option<Option<Duration>> {
-        let keep = self.parsed(
-            SESSION_RETENTION,
-            "write it like 72h or 30d, or off",
-            parse_days,
-        )?;
-        if keep.is_some_and(|keep| keep < MIN_RETENTION) {
-            let reason = "is shorter than 24h, the time for which the platform remembers an \
-                idempotency key: forgetting the key earlier here could create a duplicate session";
-            self.refuse(
-                SESSION_RETENTION,
-                reason,
-                "write 24h or more, like 72h or 30d, or off",
-            );
-            return None;
-        }
-        Some(keep)
-    }
-
-    fn key_schedule(&mut self) -> Option<RotationPolicy> {
-        let before = self.parsed(
-            SIGNING_KEY_PUBLISH_LEAD,
-            "write it like 30min, 24h or 2d",
-            |text| parse_days(text).flatten().or_else(|| parse_duration(text)),
-        );
-        let every = self.parsed(
-            SIGNING_KEY_ROTATION_INTERVAL,
-            "write it like 30d or 720h, or off",
-            parse_days,
-        );
-        match RotationPolicy::new(before?, every?) {
-            Ok(schedule) => Some(schedule),
-            Err(error @ InvalidRotationPolicy::PublishLeadTooShort) => {
-                self.refuse(
-                    SIGNING_KEY_PUBLISH_LEAD,
-                    error.to_string(),
-                    "write at least 1min; use 24h unless verifiers fetch the key set more often",
-                );
-                None
-            }
-            Err(error @ InvalidRotationPolicy::RotationTooFrequent) => {
-                let fix = format!(
-                    "write a longer interval, like 30d, or off; or shorten \
-                     {SIGNING_KEY_PUBLISH_LEAD}"
-                );
-                self.refuse(SIGNING_KEY_ROTATION_INTERVAL, error.to_string(), &fix);
-                None
-            }
-        }
-    }
-
-    fn crm(&mut self) -> Option<WebhookConfig> {
-        let private = self.parsed(ALLOW_PRIVATE, "write true or false", |text| {
-            text.parse().ok()
-        })?;
-        let networks = if private {
-            EgressPolicy::Any
-        } else {
-            EgressPolicy::Public
-        };
-        let text = self.settings.value(WEBHOOK_URL)?.to_owned();
-        let mut urls = Vec::new();
-        for text in text.split_whitespace() {
-            match url::checked(text, url::Extent::WithQuery) {
-                Ok(url) => urls.push(url),
-                Err(url::Fault { reason, fix }) => {
-                    self.refuse(
-                        WEBHOOK_URL,
-                        reason,
-                        fix.unwrap_or("write it like https://crm.example.com/hooks/guestlane"),
-                    );
-                    return None;
-                }
-            }
-        }
-        let secret: Option<SecretString> = self
-            .settings
-            .value(WEBHOOK_SECRET)
-            .map(|text| text.to_owned().into());
-        if let Some(Err(error)) = secret
-            .as_ref()
-            .map(|secret| EndpointKeys::given(secret, urls.len()))
-        {
-            let fix = "unset it to use generated secrets, or write one entry per endpoint, like \
-                whsec_NEW,whsec_OLD";
-            self.refuse(WEBHOOK_SECRET, error.to_string(), fix);
-            return None;
-        }
-        let trust = self.trust(CRM_CA_FILE)?;
-        Some(WebhookConfig {
-            urls,
-            secret,
-            egress_policy: networks,
-            tls_roots: trust,
-        })
-    }
-
-    fn places(&mut self) -> Option<StorageConfig> {
-        let (state_dir, origin) = self.settings.get(STATE_DIR)?;
-        let state_dir = PathBuf::from(state_dir);
-        let database = match self.settings.value(DATABASE_URL).map(str::to_owned) {
-            None => Database::Sqlite(state_dir.join("guestlane.db")),
-            Some(url) => match url.parse() {
-                Ok(database) => database,
-                Err(InvalidDatabase { reason, fix }) => {
-                    self.refuse(DATABASE_URL, reason, &fix);
-                    return None;
-                }
-            },
-        };
-        const LOG: &str = "audit/session-audit.jsonl";
-        let audit_log = match self.settings.value(AUDIT_LOG) {
-            Some(path) => PathBuf::from(path),
-            None if origin == ValueSource::Default => PathBuf::from(LOG),
-            None => state_dir.join(LOG),
-        };
-        let master_key = self
-            .settings
-            .value(MASTER_KEY)
-            .map(|text| text.to_owned().into());
-        let master_key_previous = self
-            .settings
-            .value(MASTER_KEY_PREVIOUS)
-            .map(|text| text.to_owned().into());
-        if master_key.is_none() && master_key_previous.is_some() {
-            let fix =
-                "set both, or unset it: a master key in a file has its previous key in a file, too";
-            self.refuse(
-                MASTER_KEY_PREVIOUS,
-                format!("is set without {MASTER_KEY}"),
-                fix,
-            );
-        }
-        let guest_ids =
-            self.parsed(
-                AUDIT_GUEST_ID_MODE,
-                "write plain or pseudonym",
-                |text| match text {
-                    "plain" => Some(GuestIdMode::Plain),
-                    "pseudonym" => Some(GuestIdMode::Pseudonymous),
-                    _ => None,
-                },
-            )?;
-        let rotate_at = self.parsed(
-            AUDIT_MAX_FILE_SIZE,
-            "write it like 500KiB, 64MiB or 1GiB, or off",
-            parse_size,
-        )?;
-        Some(StorageConfig {
-            database,
-            home: state_dir.clone(),
-            audit: AuditSettings {
-                path: audit_log,
-                guest_ids,
-                rotate_at,
-            },
-            master_key_file: state_dir.join("master.key"),
-            master_key,
-            master_key_previous,
-            guarantees: BenchOverrides::default(),
-            fail_points: FailPoints::default(),
-        })
-    }
-}
-
-/// Far shorter than the time for which the platform remembers an idempotency key.
-const LONGEST_DEADLINE: Duration = Duration::from_secs(1800);
-
-/// Parses a size such as `500KiB`, `64MiB` or `1GiB`; `off` yields `Some(None)`.
-fn parse_size(text: &str) -> Option<Option<u64>> {
-    if text == "off" {
-        return Some(None);
-    }
-    let digits = text.find(|c: char| !c.is_ascii_digit())?;
-    let number: u64 = text[..digits].parse().ok().filter(|number| *number > 0)?;
-    let unit: u64 = match &text[digits..] {
-        "KiB" => 1 << 10,
-        "MiB" => 1 << 20,
-        "GiB" => 1 << 30,
-        _ => return None,
-    };
-    unit.checked_mul(number).map(Some)
-}
-
-/// Parses a span such as `72h` or `30d`; `off` yields `Some(None)`.
-fn parse_days(text: &str) -> Option<Option<Duration>> {
-    if text == "off" {
-        Some(None)
-    } else {
-        parse_span(text).map(Some)
-    }
-}
-
 /// Parses a span in hours or days, such as `12h` or `90d`.
 pub fn parse_span(text: &str) -> Option<Duration> {
     let digits = text.find(|c: char| !c.is_ascii_digit())?;
@@ -830,20 +349,6 @@ pub fn parse_span(text: &str) -> Option<Duration> {
         _ => return None,
     };
     Some(Duration::from_secs(3600 * hours).saturating_mul(number))
-}
-
-/// Parses a duration such as `500ms`, `5s` or `2min`. Zero is rejected.
-fn parse_duration(text: &str) -> Option<Duration> {
-    let digits = text.find(|c: char| !c.is_ascii_digit())?;
-    let number: u32 = text[..digits].parse().ok()?;
-    let unit = match &text[digits..] {
-        "ms" => Duration::from_millis(1),
-        "s" => Duration::from_secs(1),
-        "min" | "m" => Duration::from_secs(60),
-        _ => return None,
-    };
-    unit.checked_mul(number)
-        .filter(|duration| !duration.is_zero())
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Tests of `config`.
 
 use super::*;
+use std::path::PathBuf;
 
 fn settings(values: &[(&str, &str)]) -> Settings {
     let mut settings = Settings::default();

@@ -1,24 +1,28 @@
 //! Checks of the platform: hosts, clock, credentials, permissions, queue, deployment, integration
 //! and rate limit. No call changes anything.
 
+mod deployment;
+mod permissions;
+mod rate_limit;
+
 use std::{collections::BTreeSet, time::Duration};
 
-use guestlane_genesys::{
-    ApiPath, AttemptError, BaseUrl, CallContext, CallError, CorrelationId, Credentials,
-    GenesysClient, Operation, ProbeResponse,
-};
-use guestlane_runtime::{Clock, FailPoints};
-use http::{Method, StatusCode};
-use serde_json::{Value, json};
-use uuid::Uuid;
-
-use super::{CheckStatus, Finding};
-use guestlane::{EngineConfig, messaging::MessagingConfig};
+use guestlane::EngineConfig;
 use guestlane_core::{
     request::{QueueId, shorten},
     surface::Surface,
 };
-use guestlane_runtime::text::display_chain;
+use guestlane_genesys::{
+    ApiPath, AttemptError, BaseUrl, CallContext, CorrelationId, Credentials, GenesysClient,
+    Operation, ProbeResponse,
+};
+use guestlane_runtime::{Clock, FailPoints, text::display_chain};
+use http::StatusCode;
+use permissions::{NONEXISTENT_ID, grant};
+use serde_json::json;
+use uuid::Uuid;
+
+use super::{CheckStatus, Finding};
 
 /// Time limit of one probe.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -30,16 +34,6 @@ const SKEW: (i64, i64) = (30, 240);
 /// Fix for a failure of the platform, which does not depend on settings.
 const AGAIN: &str = "the platform is failing or rate limiting: run `guestlane doctor` again in a \
     minute; also check firewall and TLS";
-
-/// Statuses with which the platform answers a permitted call on an object that does not exist.
-const PERMISSION_GRANTED_STATUSES: [StatusCode; 3] = [
-    StatusCode::NOT_FOUND,
-    StatusCode::CONFLICT,
-    StatusCode::UNPROCESSABLE_ENTITY,
-];
-
-/// An ID that no object has.
-const NONEXISTENT_ID: Uuid = Uuid::from_u128(0x00d0_c70f_0000_4000_8000_0000_0000_0000);
 
 /// Prefix of the names of host checks.
 const HOST: &str = "host";
@@ -279,91 +273,6 @@ impl Probe<'_> {
         }
     }
 
-    /// Probes each permission with a call that has nothing to act on. A response of 404, 409 or 422
-    /// shows that the client has the permission, 403 that it does not. A 400 decides nothing,
-    /// because the request was validated first.
-    async fn permissions(&self) -> Vec<Finding> {
-        let cloud = &self.config.messaging;
-        let mut wanted = vec![Operation::EnrichContact, Operation::FindContact];
-        if cloud.external_source.is_none() {
-            wanted.push(Operation::CreateContact);
-        }
-        if matches!(self.config.surface, Surface::OpenMessaging { .. }) {
-            wanted.push(Operation::OpenMessage);
-        }
-        wanted.push(Operation::Details);
-        if cloud.link_contact || cloud.move_to_queue {
-            wanted.push(Operation::Conversation);
-        }
-        if cloud.link_contact {
-            wanted.push(Operation::LinkContact);
-        }
-        if cloud.move_to_queue {
-            wanted.push(Operation::MoveToQueue);
-        }
-        let mut findings = Vec::new();
-        for operation in wanted {
-            findings.push(self.permission(operation).await);
-        }
-        findings
-    }
-
-    async fn permission(&self, operation: Operation) -> Finding {
-        let check = format!("permission to {operation}");
-        let names = operation.permissions().join(" or ");
-        let Some((method, path, body)) = harmless(operation, &self.config.messaging) else {
-            let result = format!("{names}: no call can check it without creating an object");
-            return Finding::new(check, CheckStatus::Skipped, result);
-        };
-        let seen = match method {
-            Method::GET => self.platform.probe_get(path, &self.context()).await,
-            method => {
-                self.platform
-                    .probe(method, path, &body, &self.context())
-                    .await
-            }
-        };
-        match seen {
-            // The contact lookup is called only after an upsert ended in a conflict, so a missing
-            // permission is a warning.
-            Ok(seen)
-                if seen.status == StatusCode::FORBIDDEN && operation == Operation::FindContact =>
-            {
-                Finding {
-                    outcome: CheckStatus::Warning,
-                    ..refused(&check, &seen)
-                }
-                .fix(grant(operation))
-            }
-            Ok(seen) if is_failing(&seen) => Finding::new(
-                check,
-                CheckStatus::Skipped,
-                format!("unknown: {}", response_excerpt(&seen)),
-            )
-            .fix("run `guestlane doctor` again in a minute")
-            .correlated(seen.correlation_id.as_deref()),
-            Ok(seen) if seen.status == StatusCode::FORBIDDEN => {
-                refused(&check, &seen).fix(grant(operation))
-            }
-            Ok(seen)
-                if seen.status.is_success()
-                    || PERMISSION_GRANTED_STATUSES.contains(&seen.status) =>
-            {
-                Finding::good(check, names)
-            }
-            Ok(seen) if seen.status == StatusCode::BAD_REQUEST => Finding::new(
-                check,
-                CheckStatus::Skipped,
-                format!(
-                    "{names}: unknown, because the request failed with {}",
-                    response_excerpt(&seen)
-                ),
-            ),
-            Ok(seen) => refused(&check, &seen),
-            Err(error) => of_error(&check, &error),
-        }
-    }
-
     async fn external_source(&self) -> Option<Finding> {
         let check = "external source";
         let Some(id) = self.config.messaging.external_source else {
@@ -440,327 +349,6 @@ impl Probe<'_> {
             Err(error) => of_error(check, &error),
         }
     }
-
-    /// Checks the configuration of the deployment, its allowed origins, and whether its WebSocket
-    /// opens. No session is started.
-    async fn deployment(&self, deployment: Uuid) -> Vec<Finding> {
-        let cdn = &self.config.credentials.hosts.cdn;
-        let path = |file: &str| {
-            ApiPath::new("/webdeployments/v1/deployments")
-                .segment(deployment)
-                .segment(file)
-        };
-        let mut findings = Vec::new();
-        match self
-            .platform
-            .probe_unauthenticated(cdn, &path("config.json"), &self.context())
-            .await
-        {
-            Ok(seen) if seen.status.is_success() => {
-                findings.push(of_configuration(deployment, &seen.body))
-            }
-            Ok(seen) if is_failing(&seen) => {
-                findings.push(
-                    Finding {
-                        outcome: CheckStatus::Warning,
-                        ..refused("deployment", &seen)
-                    }
-                    .fix(AGAIN),
-                );
-            }
-            Ok(seen) => {
-                let fix = "copy the ID from Admin > Message > Messenger Deployments into \
-                    GENESYS_DEPLOYMENT_ID, and check the region";
-                findings.push(
-                    refused("deployment", &seen)
-                        .because("the deployment does not exist in this region")
-                        .fix(fix),
-                );
-                return findings;
-            }
-            // Sessions do not need this file; only the configuration stays unknown.
-            Err(error) => {
-                findings.push(
-                    Finding {
-                        outcome: CheckStatus::Warning,
-                        ..of_error("deployment", &error)
-                    }
-                    .fix("check GENESYS_CDN_URL and the firewall"),
-                );
-            }
-        }
-        let origin = self.config.messaging.origin.to_str().unwrap_or_default();
-        match self
-            .platform
-            .probe_unauthenticated(cdn, &path("domains.json"), &self.context())
-            .await
-        {
-            Ok(seen) if seen.status.is_success() => findings.push(of_domains(origin, &seen.body)),
-            Ok(seen) => findings.push(Finding {
-                outcome: CheckStatus::Warning,
-                ..refused(ORIGINS, &seen)
-            }),
-            Err(error) => findings.push(Finding {
-                outcome: CheckStatus::Warning,
-                ..of_error(ORIGINS, &error)
-            }),
-        }
-        let knocked = self
-            .platform
-            .probe_guest_socket(deployment, &self.config.messaging.origin, &self.context())
-            .await;
-        let knocked = match knocked {
-            Ok(()) => {
-                // The WebSocket accepted the origin, which is decisive: downgrade the failed check
-                // to a warning.
-                let doubts =
-                    findings.iter_mut().filter(|finding| finding.check == ORIGINS && finding.outcome == CheckStatus::Failed);
-                doubts.for_each(|finding| finding.outcome = CheckStatus::Warning);
-                Finding::good("guest WebSocket", "opens; no session was started")
-            }
-            Err(CallError { cause, .. }) if cause.refusal().is_none() => of_error("guest WebSocket", &cause).fix(AGAIN),
-            Err(CallError { cause, .. }) => of_error("guest WebSocket", &cause)
-                .fix(format!("allow the domain of {origin} in Admin > Message > Messenger Deployments, or set GENESYS_ORIGIN")),
-        };
-        findings.push(knocked);
-        findings
-    }
-
-    async fn quota(&self) -> Finding {
-        let check = "rate limit";
-        let seen = match self
-            .platform
-            .probe_get(ApiPath::new("/api/v2/tokens/me"), &self.context())
-            .await
-        {
-            Ok(seen) => seen,
-            Err(error) => return of_error(check, &error),
-        };
-        let number = |name: &str| {
-            seen.headers
-                .get(name)
-                .and_then(|text| text.parse::<u64>().ok())
-        };
-        let pace = self
-            .config
-            .call_policy
-            .quota
-            .map_or("off".to_owned(), |rate| rate.to_string());
-        // No header has the length of a window, only the time to its end. The window is at least
-        // that long.
-        let left = number("inin-ratelimit-reset").unwrap_or(0);
-        let rate = self.config.call_policy.quota.map(|rate| rate.per_second());
-        let too_fast =
-            |allowed: u64| rate.is_none_or(|rate| rate * left as f64 > allowed as f64 + 0.5);
-        match (
-            number("inin-ratelimit-count"),
-            number("inin-ratelimit-allowed"),
-        ) {
-            (Some(count), Some(allowed)) if allowed > 0 && count * 10 >= allowed * 9 => {
-                Finding::warning(
-                    check,
-                    format!("{count} of {allowed} calls of the current rate-limit window are used"),
-                )
-                .because(
-                    "another program uses the same OAuth client, or guestlane used it a \
-                    moment ago",
-                )
-                .fix("give guestlane an OAuth client of its own")
-            }
-            (_, Some(allowed)) if allowed > 0 && too_fast(allowed) => {
-                let result = format!(
-                    "guestlane's rate limit is {pace}, but the platform allows {allowed} calls in \
-                     a window of at least {left} s"
-                );
-                Finding::warning(check, result)
-                    .because(
-                        "the platform answers further calls with \
-                    429, and they are delayed",
-                    )
-                    .fix(
-                        "set GUESTLANE_PLATFORM_RATE_LIMIT to the organization's rate limit; \
-                     docs/rate-limit.md has the public platform's",
-                    )
-            }
-            (Some(count), Some(allowed)) => {
-                let window = "the platform does not report the length of the window";
-                let result = format!(
-                    "{count} of {allowed} calls of the current rate-limit window are used; \
-                     guestlane's rate limit is {pace}; {window}"
-                );
-                Finding::good(check, result)
-            }
-            _ => Finding::good(
-                check,
-                format!("the platform does not report it; guestlane's rate limit is {pace}"),
-            ),
-        }
-    }
-}
-
-/// Returns a call that needs the permission of the operation and has nothing to act on.
-fn harmless(operation: Operation, cloud: &MessagingConfig) -> Option<(Method, ApiPath, Value)> {
-    const NOWHERE: &str = "guestlane-doctor@guestlane.invalid";
-    let nobody = NONEXISTENT_ID.to_string();
-    let identifier = json!({"type": "Email", "value": NOWHERE});
-    Some(match operation {
-        Operation::EnrichContact => {
-            let identifiers = match cloud.external_source {
-                Some(id) => {
-                    json!([{"type": "ExternalId", "value": "guestlane-doctor", "externalSource": {"id": id}}])
-                }
-                None => json!([identifier]),
-            };
-            let body =
-                json!({"matchingIdentifiers": identifiers, "action": "Upsert", "contact": {}});
-            (
-                Method::POST,
-                ApiPath::new("/api/v2/externalcontacts/contacts/enrich?dryRun=true"),
-                body,
-            )
-        }
-        Operation::FindContact => (
-            Method::POST,
-            ApiPath::new("/api/v2/externalcontacts/identifierlookup/contacts"),
-            identifier,
-        ),
-        Operation::OpenMessage => {
-            let path = ApiPath::new("/api/v2/conversations/messages")
-                .segment(&nobody)
-                .then("/inbound/open/message?prefetchConversationId=true");
-            let from = json!({"id": nobody, "idType": "Opaque"});
-            let channel =
-                json!({"from": from, "time": "2026-01-01T00:00:00.000Z", "messageId": nobody});
-            (
-                Method::POST,
-                path,
-                json!({"channel": channel, "text": "guestlane doctor"}),
-            )
-        }
-        Operation::Details => {
-            let message = NONEXISTENT_ID.simple();
-            (
-                Method::GET,
-                ApiPath::new("/api/v2/conversations/messages")
-                    .segment(message)
-                    .then("/details"),
-                Value::Null,
-            )
-        }
-        Operation::Conversation => (
-            Method::GET,
-            ApiPath::new("/api/v2/conversations").segment(&nobody),
-            Value::Null,
-        ),
-        Operation::LinkContact => {
-            let body = json!({
-                "externalContactId": nobody, "conversationId": nobody, "communicationId": nobody, "mediaType": "MESSAGE",
-            });
-            (
-                Method::PUT,
-                ApiPath::new("/api/v2/externalcontacts/conversations").segment(&nobody),
-                body,
-            )
-        }
-        Operation::MoveToQueue => {
-            let path = ApiPath::new("/api/v2/conversations")
-                .segment(&nobody)
-                .then("/participants")
-                .segment(&nobody)
-                .then("/replace/queue");
-            (Method::POST, path, json!({"queueId": nobody}))
-        }
-        // No call can check the permission to create a contact without creating one.
-        Operation::CreateContact
-        | Operation::Token
-        | Operation::Queue
-        | Operation::Contact
-        | Operation::OpenConversation
-        | Operation::FirstMessage
-        | Operation::Probe => return None,
-    })
-}
-
-fn of_configuration(deployment: Uuid, body: &Value) -> Finding {
-    let check = "deployment";
-    let fix = "activate it, with Messenger and conversations enabled, in Admin > Message > \
-        Messenger Deployments";
-    let status = body["status"].as_str().unwrap_or("Active");
-    if status != "Active" {
-        return Finding::bad(
-            check,
-            format!(
-                "{deployment} is {}",
-                guestlane_core::request::shorten(status)
-            ),
-        )
-        .fix(fix);
-    }
-    if body["messenger"]["enabled"] == json!(false) {
-        return Finding::bad(check, format!("Messenger is not enabled in {deployment}")).fix(fix);
-    }
-    if body["auth"]["enabled"] == json!(true) && body["auth"]["allowSessionUpgrade"] != json!(true)
-    {
-        return Finding::warning(
-            check,
-            format!(
-                "{deployment} is active and requires guests to \
-            sign in"
-            ),
-        )
-        .because("guestlane starts sessions without a sign-in; this deployment may reject them")
-        .fix("create one session as a test, or use a deployment without authentication");
-    }
-    Finding::good(check, format!("{deployment} is active"))
-}
-
-const ORIGINS: &str = "allowed origins";
-
-fn of_domains(origin: &str, body: &Value) -> Finding {
-    let check = ORIGINS;
-    if body["allowAllDomains"] == json!(true) {
-        return Finding::good(check, "all");
-    }
-    let host = url::Url::parse(origin)
-        .ok()
-        .and_then(|url| url.host_str().map(str::to_owned))
-        .unwrap_or_default();
-    let allowed: Vec<_> = body["allowedDomains"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str)
-        .collect();
-    let bare = |domain: &str| {
-        domain
-            .rsplit("://")
-            .next()
-            .unwrap_or_default()
-            .trim_end_matches('/')
-            .to_ascii_lowercase()
-    };
-    let allowed_hosts: Vec<_> = allowed.iter().map(|domain| bare(domain)).collect();
-    let fits = |domain: &String| host == *domain || host.ends_with(&format!(".{domain}"));
-    if allowed_hosts.iter().any(fits) {
-        return Finding::good(check, format!("{origin} is among them"));
-    }
-    let shown = allowed
-        .iter()
-        .take(10)
-        .map(|domain| guestlane_core::request::shorten(domain))
-        .collect::<Vec<_>>()
-        .join(", ");
-    Finding::bad(check, format!("{origin} is not among them: {shown}"))
-        .because("the guest WebSocket refuses other origins with 403")
-        .fix("set GENESYS_ORIGIN to one of them, like https://www.example.com, or allow its domain in Admin > Message > Messenger Deployments")
-}
-
-fn grant(operation: Operation) -> String {
-    format!(
-        "add {} to a role of the OAuth client, in the division concerned (Admin > Integrations > \
-         OAuth > Roles)",
-        operation.permissions().join(" or ")
-    )
 }
 
 /// Whether the response shows a failing or throttling platform, and so says nothing about the

@@ -1,14 +1,22 @@
 //! Frames of the guest socket: requests of the client, and responses and pushed frames of the
 //! platform (docs/platform.md#guest-frames).
 
-use std::{collections::BTreeMap, fmt};
+mod requests;
+mod responses;
+
+use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::event::Message;
-use crate::foreign::{lenient, lenient_number, token};
+use crate::foreign::{lenient, lenient_number};
+pub use requests::{Action, AuthenticationCode, Configure};
+pub use responses::{
+    AttachmentDeleted, Configuration, ConnectionClosed, ErrorMessage, Jwt, PresignedUrl,
+    ResumeToken, SessionResponse, UploadSuccess,
+};
 
 /// The guest session token, chosen by the client. It is a bearer secret: its holder can read the
 /// session.
@@ -54,137 +62,6 @@ pub struct ClientFrame {
     /// The request.
     #[serde(flatten)]
     pub action: Action,
-}
-
-/// A request of the client.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(
-    tag = "action",
-    rename_all = "camelCase",
-    rename_all_fields = "camelCase"
-)]
-pub enum Action {
-    /// Begins or resumes a session: the first frame on every connection.
-    ConfigureSession(Configure),
-    /// Begins or resumes the session of an authenticated guest.
-    ConfigureAuthenticatedSession {
-        /// The parameters of `ConfigureSession`.
-        #[serde(flatten)]
-        configure: Configure,
-        /// The Genesys JWT.
-        data: AuthenticationCode,
-    },
-    /// A message or an event of the guest.
-    OnMessage {
-        /// The message.
-        message: Box<Message>,
-        /// Listed as required, but omitted by clients that work.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        time: Option<String>,
-        /// The former location of custom attributes, ignored since June 2026.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        channel: Option<Value>,
-    },
-    /// Checks whether the session is alive.
-    Echo {
-        /// A text that the platform returns.
-        message: Box<Message>,
-    },
-    /// Requests a JWT that grants access to the history.
-    GetJwt {},
-    /// Requests an upload URL for a file.
-    OnAttachment {
-        /// The attachment ID, chosen by the client.
-        attachment_id: String,
-        /// The file name with its extension.
-        file_name: String,
-        /// MIME type.
-        file_type: String,
-        /// Size in bytes.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        file_size: Option<u64>,
-        /// Required by the schema, but omitted by clients that work.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        file_md5: Option<String>,
-        /// Sent by the mobile transport.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        errors_as_json: Option<bool>,
-    },
-    /// Requests a new download URL.
-    GetAttachment {
-        /// The attachment ID.
-        attachment_id: String,
-    },
-    /// Deletes a file that was not sent.
-    DeleteAttachment {
-        /// The attachment ID.
-        attachment_id: String,
-    },
-    /// Closes the connection, or all connections of the session.
-    CloseSession {
-        /// Whether to close all connections.
-        close_all_connections: bool,
-    },
-    /// Requests the deployment's limits.
-    GetConfiguration {
-        /// The deployment ID.
-        deployment_id: String,
-    },
-    /// Part of the platform's list of actions; its parameters are not documented.
-    DisconnectCustomer {},
-    /// Part of the platform's list of actions; its parameters are not documented.
-    ResumeToken {},
-}
-
-/// Parameters that begin or resume a session.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Configure {
-    /// The web deployment.
-    #[serde(default)]
-    pub deployment_id: String,
-    /// Starts a new conversation in the same session after it became read-only.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub start_new: Option<bool>,
-    /// Where the guest comes from, as journey data.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub journey_context: Option<Value>,
-    /// In the schema; its use is unknown.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub resume_token: Option<String>,
-}
-
-/// The JWT that the code exchange returned.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AuthenticationCode {
-    /// The JWT.
-    pub code: String,
-}
-
-impl fmt::Debug for AuthenticationCode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("AuthenticationCode(hidden)")
-    }
-}
-
-impl Action {
-    /// Returns the action's name on the wire.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::ConfigureSession(_) => "configureSession",
-            Self::ConfigureAuthenticatedSession { .. } => "configureAuthenticatedSession",
-            Self::OnMessage { .. } => "onMessage",
-            Self::Echo { .. } => "echo",
-            Self::GetJwt {} => "getJwt",
-            Self::OnAttachment { .. } => "onAttachment",
-            Self::GetAttachment { .. } => "getAttachment",
-            Self::DeleteAttachment { .. } => "deleteAttachment",
-            Self::CloseSession { .. } => "closeSession",
-            Self::GetConfiguration { .. } => "getConfiguration",
-            Self::DisconnectCustomer {} => "disconnectCustomer",
-            Self::ResumeToken {} => "resumeToken",
-        }
-    }
 }
 
 /// A frame from the platform.
@@ -304,203 +181,6 @@ fn read<T: DeserializeOwned>(body: Value) -> Result<T, serde_json::Error> {
     serde_json::from_value(body)
 }
 
-/// The current state of the session.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct SessionResponse {
-    /// Whether the session exists.
-    pub connected: bool,
-    /// Whether this request created the session.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[serde(default, deserialize_with = "lenient")]
-    pub new_session: Option<bool>,
-    /// Whether the conversation has ended, so that no message can be sent.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[serde(default, deserialize_with = "lenient")]
-    pub read_only: Option<bool>,
-    /// Whether an older session of the same guest was ended by this request.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[serde(default, deserialize_with = "lenient")]
-    pub cleared_existing_session: Option<bool>,
-    /// File types that may be sent.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub allowed_media: Option<Value>,
-    /// File extensions that may not be sent.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[serde(default, deserialize_with = "lenient")]
-    pub blocked_extensions: Option<Vec<String>>,
-    /// Maximum size of the custom attributes in bytes.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[serde(default, deserialize_with = "lenient_number")]
-    pub max_custom_data_bytes: Option<usize>,
-    /// Lifetime of the session after the last message, in seconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[serde(default, deserialize_with = "lenient_number")]
-    pub duration_seconds: Option<u64>,
-    /// Expiry of the session, in seconds since 1970.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[serde(default, deserialize_with = "lenient_number")]
-    pub expiration_date: Option<i64>,
-    /// Whether the presence event was already sent.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[serde(default, deserialize_with = "lenient")]
-    pub auto_started: Option<bool>,
-}
-
-/// The JWT that grants access to the history.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Jwt {
-    /// The JWT, signed by the platform; opaque to the client.
-    #[serde(deserialize_with = "token")]
-    pub jwt: String,
-    /// Expiry in seconds since 1970, about one minute in the future.
-    #[serde(default, deserialize_with = "lenient")]
-    pub exp: i64,
-}
-
-impl fmt::Debug for Jwt {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Jwt(until {})", self.exp)
-    }
-}
-
-/// A URL for an upload or download.
-#[derive(Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct PresignedUrl {
-    /// The attachment ID.
-    pub attachment_id: String,
-    /// The URL, which is a secret while it is valid.
-    pub url: String,
-    /// Headers that the request to the URL must carry.
-    pub headers: BTreeMap<String, String>,
-    /// The file's name.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub file_name: Option<String>,
-    /// Size in bytes, on a download.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub file_size: Option<u64>,
-    /// MIME type.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub file_type: Option<String>,
-}
-
-impl fmt::Debug for PresignedUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PresignedUrl({})", self.attachment_id)
-    }
-}
-
-/// A file was uploaded.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct UploadSuccess {
-    /// The attachment ID.
-    pub attachment_id: String,
-    /// The download URL.
-    pub download_url: String,
-    /// The time of the upload.
-    pub timestamp: String,
-}
-
-/// A file was deleted.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct AttachmentDeleted {
-    /// The attachment ID.
-    pub attachment_id: String,
-}
-
-/// The deployment's limits.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Configuration {
-    /// File types that may be sent.
-    pub allowed_media: Value,
-    /// File extensions that may not be sent.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub blocked_extensions: Option<Vec<String>>,
-    /// Maximum size of the custom attributes in bytes.
-    pub max_custom_data_bytes: usize,
-    /// Whether messages are routed.
-    pub message_routing_enabled: bool,
-    /// Lifetime of a session, in seconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub session_duration_seconds: Option<u64>,
-}
-
-/// Part of the schema; its use is unknown.
-#[derive(Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ResumeToken {
-    /// The token.
-    pub resume_token: String,
-    /// Expiry in seconds since 1970.
-    pub exp: i64,
-}
-
-impl fmt::Debug for ResumeToken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ResumeToken(until {})", self.exp)
-    }
-}
-
-/// An error in one of the forms that are not a plain message.
-#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ErrorMessage {
-    /// The class, repeated.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[serde(default, deserialize_with = "lenient")]
-    pub name: Option<String>,
-    /// The error message.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[serde(default, deserialize_with = "lenient")]
-    pub message: Option<String>,
-    /// The frame's `code`, or a more specific one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[serde(default, deserialize_with = "lenient_number")]
-    pub error_code: Option<u16>,
-    /// The error message, repeated.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[serde(default, deserialize_with = "lenient")]
-    pub error_message: Option<String>,
-    /// Time to wait, in seconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[serde(default, deserialize_with = "lenient_number")]
-    pub retry_after: Option<u64>,
-    /// The attachment ID, for uploads.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[serde(default, deserialize_with = "lenient")]
-    pub attachment_id: Option<String>,
-    /// The time of the error.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[serde(default, deserialize_with = "lenient")]
-    pub timestamp: Option<String>,
-}
-
-/// Shows the code only, because the message may repeat what the guest wrote.
-impl fmt::Debug for ErrorMessage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ErrorMessage({:?})", self.error_code)
-    }
-}
-
-/// The platform closes this connection. One official client reads `reason`; another schema has
-/// `reasonCode`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ConnectionClosed {
-    /// The reason: `signedIn`, or absent.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[serde(default, deserialize_with = "lenient")]
-    pub reason: Option<String>,
-    /// The reason, under its other name.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[serde(default, deserialize_with = "lenient")]
-    pub reason_code: Option<String>,
-}
-
 /// An empty body.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Empty {}
@@ -594,6 +274,8 @@ impl ClientFrame {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use proptest::prelude::*;
 
     use super::*;

@@ -6,31 +6,33 @@
 //! longest wait.
 
 mod client_state;
+mod excluded;
 mod gcra;
+mod quarantine;
 mod quota_lease;
+mod schedule;
+mod usage;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
     time::Duration,
 };
 
+use client_state::ClientState;
 use tokio::sync::{Notify, oneshot};
-use tracing::warn;
 
 use crate::{
     call_context::CallContext,
     coordinator::Coordinator,
     error::{AttemptError, Operation},
-    priority::Priority,
     rate::Rate,
     token_source::{AccessToken, TokenSource},
 };
-use client_state::ClientState;
+pub(crate) use excluded::ExcludedClients;
 use guestlane_runtime::{Clock, Timestamp};
+use schedule::{Choice, Schedule, Waiter};
+pub use usage::ClientUsage;
 
 /// Maximum number of OAuth clients in a pool.
 pub const MAX_CLIENTS: usize = 64;
@@ -47,106 +49,12 @@ pub(crate) struct ClientPool {
     crowded: Arc<Notify>,
 }
 
-#[derive(Debug)]
-struct Schedule {
-    rate: Option<Rate>,
-    books: Vec<ClientState>,
-    waiting: BTreeMap<WaiterKey, VecDeque<Waiter>>,
-    came: u64,
-    /// Whether the dispatch loop is running.
-    served: bool,
-}
-
-/// Key of a wait queue. Calls of one queue have the same priority, endpoint and excluded clients,
-/// so they become due at the same time.
-type WaiterKey = (Priority, Operation, u64);
-
-/// Dispatch order: the due time, then the priority, then the arrival number.
-type QueuePosition = (Timestamp, Priority, u64);
-
-#[derive(Debug)]
-struct Waiter {
-    came: u64,
-    /// Receives the client that makes the call. `None` makes the waiter check again, because no
-    /// client has an access token.
-    go: oneshot::Sender<Option<usize>>,
-}
-
-/// The OAuth clients that a call must not use. A client that failed for this call is not tried
-/// again while there are others. Each field is a bit set with one bit per client.
-#[derive(Debug)]
-pub(crate) struct ExcludedClients {
-    /// Clients that may make the call at all.
-    of: u64,
-    /// Clients that the platform rejected.
-    refused: AtomicU64,
-    /// Clients that were skipped without a fault of their own: they were throttled, or their token
-    /// request got no response.
-    passed: AtomicU64,
-    /// Clients whose access token was refreshed for this call.
-    renewed: AtomicU64,
-}
-
-impl Default for ExcludedClients {
-    fn default() -> Self {
-        Self {
-            of: u64::MAX,
-            refused: AtomicU64::new(0),
-            passed: AtomicU64::new(0),
-            renewed: AtomicU64::new(0),
-        }
-    }
-}
-
-impl ExcludedClients {
-    /// Restricts a call to one client.
-    pub(crate) fn only(client: usize) -> Self {
-        Self {
-            of: 1 << client,
-            ..Self::default()
-        }
-    }
-
-    fn refused(&self) -> u64 {
-        self.refused.load(Ordering::Relaxed)
-    }
-
-    /// Returns the clients that the call must not use.
-    fn excluded(&self) -> u64 {
-        !self.of | self.refused() | self.passed.load(Ordering::Relaxed)
-    }
-
-    /// Marks the client's token as refreshed for this call. Returns whether it was refreshed
-    /// before, and whether another client's token was.
-    pub(crate) fn try_refresh(&self, client: usize) -> (bool, bool) {
-        let before = self.renewed.fetch_or(1 << client, Ordering::Relaxed);
-        (before & 1 << client != 0, before & !(1 << client) != 0)
-    }
-}
-
 /// Permission to send one call with an OAuth client and its access token.
 #[derive(Debug)]
 pub(crate) struct Permit {
     pub(crate) client: usize,
     pub(crate) token: Arc<AccessToken>,
     pub(crate) sent_at: Timestamp,
-}
-
-/// Rate limit usage of one OAuth client.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClientUsage {
-    /// The client ID.
-    pub client_id: String,
-    /// Calls sent in the last window.
-    pub used: u32,
-    /// The rate limit, or `None` without one.
-    pub allowed: Option<Rate>,
-    /// Number of calls sent with this client.
-    pub calls: u64,
-    /// Number of those calls that the platform answered with 429.
-    pub throttled: u64,
-    /// Whether the client is quarantined, because it was rejected or could not authenticate.
-    pub left_out: bool,
 }
 
 enum Dispatch {
@@ -156,15 +64,6 @@ enum Dispatch {
     RefreshToken(usize),
     /// The schedule changed while the call waited; check again.
     Recheck,
-}
-
-enum Choice {
-    /// Send now with this client.
-    Now(usize),
-    /// Do not send before this time.
-    At(Timestamp),
-    /// No client has an access token; fetch one for this client.
-    RefreshToken(usize),
 }
 
 impl ClientPool {
@@ -449,26 +348,6 @@ impl ClientPool {
         }
     }
 
-    /// Quarantines a client whose token request was rejected, and returns whether it was. Any other
-    /// failure is not the client's fault.
-    fn quarantine_if_rejected(&self, client: usize, error: &AttemptError) -> bool {
-        if error.refusal().is_none() {
-            return false;
-        }
-        let now = self.clock.monotonic();
-        let left_out = self.turns().books[client].leave_out(now);
-        if self.clients.len() > 1 {
-            let (client, seconds) = (self.clients[client].client_id(), left_out.as_secs());
-            warn!(
-                client,
-                seconds,
-                error = error.redacted(),
-                "the platform rejected an OAuth client; quarantining it"
-            );
-        }
-        true
-    }
-
     /// Disables a client for the lifetime of the process.
     pub(crate) fn disable(&self, client: usize) {
         self.turns().books[client].out_until = Timestamp::from_unix_micros(i64::MAX);
@@ -511,101 +390,6 @@ impl ClientPool {
             left_out: books.is_left_out(now),
         };
         self.clients.iter().zip(&turns.books).map(of).collect()
-    }
-}
-
-impl Schedule {
-    /// Chooses the client with the most capacity among those in service that the call may use. If
-    /// there is none, chooses among all that the call may use, and finally among all.
-    fn choose(&self, operation: Operation, out: u64, ready: u64, now: Timestamp) -> Choice {
-        let may = |n: &usize| out & 1 << n == 0;
-        let in_service = |n: &usize| !self.books[*n].is_left_out(now);
-        let all = 0..self.books.len();
-        let mut candidates: Vec<usize> = all.clone().filter(|n| may(n) && in_service(n)).collect();
-        if candidates.is_empty() {
-            candidates = all.clone().filter(may).collect();
-        }
-        if candidates.is_empty() {
-            candidates = all.collect();
-        }
-        let by_room = |n: &usize| {
-            (
-                self.books[*n].due(operation, now),
-                self.books[*n].fill(now),
-                self.books[*n].calls,
-            )
-        };
-        let best = candidates
-            .iter()
-            .copied()
-            .filter(|n| ready & 1 << n != 0)
-            .min_by_key(by_room);
-        let Some(best) = best else {
-            return Choice::RefreshToken(
-                candidates
-                    .into_iter()
-                    .min_by_key(|n| (self.books[*n].out_until, *n))
-                    .unwrap_or(0),
-            );
-        };
-        match self.books[best].due(operation, now) {
-            at if at <= now => Choice::Now(best),
-            at => Choice::At(at),
-        }
-    }
-
-    /// Grants permits to all calls that are due. Returns when the next call is due, or `None` if no
-    /// call waits.
-    fn dispatch(&mut self, ready: u64, now: Timestamp) -> Option<Timestamp> {
-        loop {
-            self.waiting.retain(|_, queue| {
-                while queue.front().is_some_and(|waiter| waiter.go.is_closed()) {
-                    queue.pop_front(); // its context passed, or its caller dropped the call
-                }
-                !queue.is_empty()
-            });
-            let mut next: Option<(QueuePosition, WaiterKey, Option<usize>)> = None;
-            for (key, queue) in &self.waiting {
-                let Some(waiter) = queue.front() else {
-                    continue;
-                };
-                let (at, client) = match self.choose(key.1, key.2, ready, now) {
-                    Choice::Now(client) => (now, Some(client)),
-                    Choice::At(at) => (at, None),
-                    Choice::RefreshToken(_) => (now, None),
-                };
-                let place = (at, key.0, waiter.came);
-                if next.as_ref().is_none_or(|(known, ..)| place < *known) {
-                    next = Some((place, *key, client));
-                }
-            }
-            let ((at, ..), key, client) = next?;
-            if at > now {
-                return Some(at);
-            }
-            let waiter = self.waiting.get_mut(&key).and_then(VecDeque::pop_front)?;
-            if waiter.go.send(client).is_ok()
-                && let Some(client) = client
-            {
-                self.books[client].take(key.1, now);
-            }
-        }
-    }
-
-    /// Returns a client in service that has no access token.
-    fn idle(&self, out: u64, ready: u64, now: Timestamp) -> Option<usize> {
-        let idle = |n: &usize| (out | ready) & 1 << n == 0 && !self.books[*n].is_left_out(now);
-        (0..self.books.len()).find(idle)
-    }
-
-    /// Returns a client whose capacity would help the waiting calls, and marks it as
-    /// authenticating.
-    fn idle_client(&mut self, ready: u64, now: Timestamp) -> Option<usize> {
-        let client = self
-            .idle(0, ready, now)
-            .filter(|client| !self.books[*client].signing_in)?;
-        self.books[client].signing_in = true;
-        Some(client)
     }
 }
 

@@ -1,4 +1,5 @@
 use super::*;
+use crate::priority::Priority;
 
 /// All clients have an access token.
 const ALL: u64 = u64::MAX;

@@ -1,6 +1,8 @@
 //! Tests of `connections`.
 
+use bytes::Bytes;
 use guestlane_runtime::ManualClock;
+use http_body::Frame;
 
 use super::*;
 

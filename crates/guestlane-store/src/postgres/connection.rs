@@ -1,23 +1,29 @@
 //! One connection to the database, used by one thread. It is opened on first use and reopened after
 //! it breaks.
 
+mod opening;
+mod pipeline;
+mod statements;
+
 use std::{collections::HashMap, time::Duration};
 
-use futures_util::{StreamExt, stream, stream::BoxStream};
-use guestlane_runtime::{Clock, Timestamp, tls_error};
+use futures_util::{
+    StreamExt,
+    stream::{self, BoxStream},
+};
+use guestlane_runtime::{Clock, Timestamp};
+use opening::{answered, open, refused, tls};
 use rustls_tokio_postgres::MakeRustlsConnect;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     runtime::{Builder, Runtime},
 };
 use tokio_postgres::{
-    AsyncMessage, Client, NoTls, Row, SimpleQueryMessage, Statement,
-    config::SslMode,
-    error::{DbError, SqlState},
-    types::ToSql,
+    AsyncMessage, Client, NoTls, Row, SimpleQueryMessage, Statement, config::SslMode,
+    error::SqlState, types::ToSql,
 };
 
-use super::super::{CertificateProblem, PostgresUrl, StoreError, database::Login};
+use super::super::{PostgresUrl, StoreError};
 
 /// The values that are bound to the parameters of a statement.
 pub(crate) type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
@@ -220,60 +226,6 @@ impl Connection {
         Ok(())
     }
 
-    /// Returns all rows.
-    pub(crate) fn query(&mut self, sql: &str, params: Params<'_>) -> DbResult<Vec<Row>> {
-        self.ask(sql, async |client, statement| {
-            client.query(statement, params).await
-        })
-    }
-
-    /// Returns the first row, or `None` if the statement returns no row.
-    pub(crate) fn query_opt(&mut self, sql: &str, params: Params<'_>) -> DbResult<Option<Row>> {
-        Ok(self.query(sql, params)?.into_iter().next())
-    }
-
-    /// Returns the first row, which must exist.
-    pub(crate) fn query_one(&mut self, sql: &str, params: Params<'_>) -> DbResult<Row> {
-        self.query_opt(sql, params)?
-            .ok_or(StoreError::Row("an expected row is missing"))
-    }
-
-    /// Returns the number of rows that the statement changed.
-    pub(crate) fn execute(&mut self, sql: &str, params: Params<'_>) -> DbResult<u64> {
-        self.ask(sql, async |client, statement| {
-            client.execute(statement, params).await
-        })
-    }
-
-    fn ask<T>(
-        &mut self,
-        sql: &str,
-        asks: impl AsyncFnOnce(&Client, &Statement) -> Result<T, tokio_postgres::Error>,
-    ) -> DbResult<T> {
-        self.ensure_open()?;
-        let Some(open) = &mut self.open else {
-            return Err(StoreError::Closed);
-        };
-        let limited = SYSTEM_CLOCK.timeout(self.limit, async {
-            let statement = open.statement(sql).await?;
-            asks(&open.client, &statement).await
-        });
-        answered(&self.url, self.runtime.block_on(limited))
-    }
-
-    /// Runs statements without parameters, in order.
-    pub(super) fn batch(&mut self, sql: &str) -> DbResult<()> {
-        self.ensure_open()?;
-        let Some(open) = &mut self.open else {
-            return Err(StoreError::Closed);
-        };
-        answered(
-            &self.url,
-            self.runtime
-                .block_on(SYSTEM_CLOCK.timeout(self.limit, open.client.batch_execute(sql))),
-        )
-    }
-
     /// The server process that the connection had when it was opened.
     pub(super) fn opened_to(&self) -> Option<Backend> {
         self.last.clone()
@@ -297,91 +249,6 @@ impl Connection {
             _ => None,
         };
         Ok(rows.iter().find_map(pid))
-    }
-
-    /// Runs `work` in a transaction. Repeats it from the beginning after a broken connection, a
-    /// deadlock or a serialization failure. An in-doubt commit is repeated too, so `work` must be
-    /// idempotent.
-    pub(crate) fn transaction<T>(
-        &mut self,
-        mut work: impl FnMut(&mut Self) -> DbResult<T>,
-    ) -> DbResult<T> {
-        self.repeated(|connection| {
-            connection.within("BEGIN", |connection| {
-                let value = work(connection)?;
-                connection.batch("COMMIT").map(|()| value)
-            })
-        })
-    }
-
-    /// Begins a transaction and runs `work` in it. The caller ends the transaction. After an error,
-    /// the transaction is rolled back.
-    pub(super) fn within<T>(
-        &mut self,
-        begin: &str,
-        work: impl FnOnce(&mut Self) -> DbResult<T>,
-    ) -> DbResult<T> {
-        self.batch(begin)?;
-        self.in_transaction = true;
-        let done = work(self);
-        self.in_transaction = false;
-        if done.is_err() && self.is_open() {
-            let _ = self.batch("ROLLBACK");
-        }
-        done
-    }
-
-    /// Runs `work`, and repeats it after a transient error until the deadline.
-    pub(crate) fn repeated<T>(
-        &mut self,
-        mut work: impl FnMut(&mut Self) -> DbResult<T>,
-    ) -> DbResult<T> {
-        loop {
-            match work(self) {
-                Err(error) if is_transient(&error) && SYSTEM_CLOCK.monotonic() < self.give_up => {
-                    self.open = self
-                        .open
-                        .take()
-                        .filter(|open| !open.client.is_closed() && !is_in_doubt(&error));
-                    self.runtime.block_on(SYSTEM_CLOCK.sleep(RECONNECT_DELAY));
-                }
-                done => return done,
-            }
-        }
-    }
-
-    /// Sends all statements at once and waits for all results, in one round trip. Returns the first
-    /// error.
-    pub(super) fn pipeline(&mut self, steps: &[Step<'_>]) -> DbResult<Vec<Vec<Row>>> {
-        self.ensure_open()?;
-        self.send_all(steps)
-    }
-
-    /// Like [`pipeline`](Self::pipeline), for the rest of a transaction. It never reconnects,
-    /// because only the connection that began the transaction can continue it.
-    pub(super) fn updates(&mut self, steps: &[Step<'_>]) -> DbResult<Vec<Vec<Row>>> {
-        self.in_transaction = true;
-        let answers = self.ensure_open().and_then(|()| self.send_all(steps));
-        self.in_transaction = false;
-        answers
-    }
-
-    fn send_all(&mut self, steps: &[Step<'_>]) -> DbResult<Vec<Vec<Row>>> {
-        let Some(open) = &mut self.open else {
-            return Err(StoreError::Closed);
-        };
-        let limited = SYSTEM_CLOCK.timeout(self.limit, async {
-            for step in steps {
-                if let Step::Query(sql, _) = step {
-                    open.statement(sql).await?;
-                }
-            }
-            let open = &*open;
-            let answers =
-                futures_util::future::join_all(steps.iter().map(|step| open.send(step))).await;
-            answers.into_iter().collect::<Result<Vec<_>, _>>()
-        });
-        answered(&self.url, self.runtime.block_on(limited))
     }
 
     /// Drops a connection whose state is no longer known.
@@ -460,122 +327,6 @@ pub(super) async fn connect(url: &PostgresUrl) -> DbResult<(Client, Driver)> {
         Ok(Ok(open)) => Ok(open),
         Ok(Err(error)) => Err(refused(url, error)),
         Err(error) => Err(unreachable(error.to_string())),
-    }
-}
-
-/// Returns why no connection could be opened. An error that the server sent keeps its SQLSTATE.
-fn refused(url: &PostgresUrl, error: tokio_postgres::Error) -> StoreError {
-    if let Some(said) = error.as_db_error() {
-        let (message, code) = (said.message().to_owned(), Some(said.code().clone()));
-        return StoreError::Postgres {
-            message,
-            code,
-            lost: !is_permanent(said),
-        };
-    }
-    let (at, reason) = (url.to_string(), sentence(&error));
-    match distrust(&error) {
-        Some(distrust) => StoreError::Untrusted {
-            at,
-            reason,
-            distrust,
-        },
-        None => StoreError::Unreachable { at, reason },
-    }
-}
-
-/// Returns why the server's certificate was refused, or `None` for another error. A retry meets the
-/// same certificate, so this error is permanent.
-fn distrust(error: &tokio_postgres::Error) -> Option<CertificateProblem> {
-    use rustls::CertificateError::{
-        Expired, ExpiredContext, NotValidForName, NotValidForNameContext, NotValidYet,
-        NotValidYetContext,
-    };
-    let rustls::Error::InvalidCertificate(refused) = tls_error::find(error)? else {
-        return None;
-    };
-    Some(match refused {
-        NotValidForName | NotValidForNameContext { .. } => CertificateProblem::Name,
-        Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. } => {
-            CertificateProblem::Time
-        }
-        _ => CertificateProblem::Issuer,
-    })
-}
-
-async fn open(url: &PostgresUrl, settings: &str) -> DbResult<Open> {
-    let unreachable = |reason: String| StoreError::Unreachable {
-        at: url.to_string(),
-        reason,
-    };
-    let (client, mut driver) = connect(url).await?;
-    // The task ends with the connection; requests after that return an error.
-    tokio::spawn(async move { while let Some(Ok(_)) = driver.next().await {} });
-    let first = async {
-        client.batch_execute(settings).await?;
-        let whom = "SELECT pid, backend_start::text, application_name FROM pg_stat_activity WHERE pid = pg_backend_pid()";
-        let row = client.query_one(whom, &[]).await?;
-        Ok::<_, tokio_postgres::Error>(Backend {
-            pid: row.get(0),
-            started: row.get(1),
-            name: row.get(2),
-        })
-    };
-    match SYSTEM_CLOCK.timeout(2 * CONNECT, first).await {
-        Ok(Ok(backend)) => Ok(Open {
-            client,
-            backend,
-            statements: HashMap::new(),
-        }),
-        Ok(Err(error)) => Err(refused(url, error)),
-        Err(error) => Err(unreachable(error.to_string())),
-    }
-}
-
-/// Returns the reason as a sentence, because an operator does not know the TLS library's names.
-fn sentence(error: &tokio_postgres::Error) -> String {
-    tls_error::explain(error).unwrap_or_else(|| guestlane_runtime::text::display_chain(error))
-}
-
-fn tls(url: &PostgresUrl, login: &Login) -> DbResult<rustls::ClientConfig> {
-    let config = login.trust.client_config(login.client.as_deref());
-    config.map_err(|error| StoreError::Unreachable {
-        at: url.to_string(),
-        reason: tls_error::sentence(&error),
-    })
-}
-
-/// Whether a retry cannot succeed: wrong user or password, missing privilege, unknown database, a
-/// pool with transaction pooling, or a startup parameter that a pool rejects.
-fn is_permanent(said: &DbError) -> bool {
-    let code = said.code().code();
-    let startup_parameter = code == "08P01" && said.message().contains("startup parameter");
-    startup_parameter
-        || ["28", "3D", "42"]
-            .iter()
-            .any(|class| code.starts_with(class))
-        || code == "26000"
-}
-
-fn answered<T>(
-    url: &PostgresUrl,
-    answer: Result<Result<T, tokio_postgres::Error>, guestlane_runtime::TimedOut>,
-) -> DbResult<T> {
-    match answer {
-        Ok(answer) => {
-            if answer.is_ok() {
-                url.outage.well(SYSTEM_CLOCK.monotonic());
-            }
-            Ok(answer?)
-        }
-        Err(late) => {
-            url.outage
-                .failed(&late.to_string(), SYSTEM_CLOCK.monotonic());
-            Err(StoreError::Unreachable {
-                at: url.to_string(),
-                reason: late.to_string(),
-            })
-        }
     }
 }
 

@@ -1,8 +1,10 @@
 //! Tests of `log`.
 
+use std::fs::{self, OpenOptions};
+
 use proptest::prelude::*;
 
-use super::*;
+use super::{open_log::leaves, *};
 
 struct Store(Vec<String>);
 

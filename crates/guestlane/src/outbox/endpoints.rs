@@ -1,6 +1,8 @@
 //! The webhook endpoints: their signing keys, from the settings or the store, and whether each is
 //! disabled.
 
+mod configured_keys;
+
 use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwapOption;
@@ -11,6 +13,8 @@ use url::Url;
 
 use super::keys::{EndpointKeys, InvalidKeys, KeyKind};
 use crate::{Error, WebhookConfig, Workspace, workspace::count_seals};
+pub(crate) use configured_keys::ConfiguredKeys;
+use configured_keys::{given_keys, invalid};
 use guestlane_core::{
     audit::{AuditRecord, ChangeAction},
     request::ValidationError,
@@ -360,32 +364,6 @@ impl Endpoints {
     }
 }
 
-/// The configured keys, one entry for each endpoint, or `None` if the store has the keys.
-#[derive(Debug, Clone)]
-pub(crate) struct ConfiguredKeys(Option<Arc<Vec<EndpointKeys>>>);
-
-impl ConfiguredKeys {
-    /// Whether the endpoints in both configurations have the same keys.
-    fn is_same(&self, other: &Self) -> bool {
-        match (&self.0, &other.0) {
-            (None, None) => true,
-            (Some(one), Some(other)) => one
-                .iter()
-                .zip(other.iter())
-                .all(|(one, other)| one.is_same(other)),
-            (None, Some(_)) | (Some(_), None) => false,
-        }
-    }
-}
-
-fn given_keys(crm: Option<&WebhookConfig>) -> Result<ConfiguredKeys, Error> {
-    let Some((secret, crm)) = crm.and_then(|crm| crm.secret.as_ref().zip(Some(crm))) else {
-        return Ok(ConfiguredKeys(None));
-    };
-    let keys = EndpointKeys::given(secret, crm.urls.len()).map_err(|error| invalid(&error))?;
-    Ok(ConfiguredKeys(Some(Arc::new(keys))))
-}
-
 /// Returns the addresses' digests. Without settings, one endpoint without an address exists.
 fn addresses_of(urls: &[Url]) -> Vec<String> {
     if urls.is_empty() {
@@ -393,18 +371,6 @@ fn addresses_of(urls: &[Url]) -> Vec<String> {
     } else {
         urls.iter().map(digest_of).collect()
     }
-}
-
-fn invalid(error: &InvalidKeys) -> Error {
-    let fix = match error {
-        InvalidKeys::StillSigning(_) => {
-            "wait until then, or end the earlier keys at once with --overlap 0h"
-        }
-        _ => {
-            "remove it to have secrets generated and stored (`guestlane outbox secret`), or write one entry for each address"
-        }
-    };
-    ValidationError::new("CRM_WEBHOOK_SECRET", error.to_string(), fix).into()
 }
 
 /// Returns a digest that identifies an address without revealing it.

@@ -1,10 +1,11 @@
 //! `guestlane demo`: runs the product against a simulator on this machine, and verifies that no
 //! guest is lost or duplicated.
 
+mod print;
 mod serve;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -27,11 +28,9 @@ use guestlane_core::{
     token::RotationPolicy,
 };
 use guestlane_genesys::Queue;
-use guestlane_runtime::text::without_bom_str;
-use guestlane_runtime::{Clock, TlsRoots, ssrf::EgressPolicy};
-use guestlane_server::model::Session as SessionJson;
-use guestlane_sim::{Options, Simulator, Snapshot};
-use serde_json::json;
+use guestlane_runtime::{Clock, TlsRoots, ssrf::EgressPolicy, text::without_bom_str};
+use guestlane_sim::{Options, Simulator};
+use print::{secrecy_text, tell, tell_json, what_is_wrong};
 
 use crate::{
     args::{Demo, Global},
@@ -180,10 +179,6 @@ pub(crate) async fn run(global: &Global, args: &Demo) -> anyhow::Result<ExitCode
     })
 }
 
-fn secrecy_text(secret: &secrecy::SecretString) -> String {
-    secrecy::ExposeSecret::expose_secret(secret).to_owned()
-}
-
 async fn create_all(
     engine: &Arc<SessionEngine>,
     guests: &[SessionRequest],
@@ -204,128 +199,6 @@ fn wishes(guests: &[SessionRequest]) -> u64 {
         .map(|guest| guest.key.as_str())
         .collect::<HashSet<_>>()
         .len() as u64
-}
-
-fn what_is_wrong(
-    guests: &[SessionRequest],
-    created: &[Result<CreatedSession, Error>],
-    state: &Snapshot,
-) -> Vec<String> {
-    let mut wrong = Vec::new();
-    let opened = created.iter().filter(|created| created.is_ok()).count();
-    if opened < guests.len() {
-        wrong.push(format!(
-            "{} of {} guests have no session",
-            guests.len() - opened,
-            guests.len()
-        ));
-    }
-    // Equal rows are one request, and have one session.
-    let wishes = wishes(guests);
-    if (state.contacts, state.conversations) != (wishes, wishes) {
-        wrong.push(format!(
-            "{wishes} sessions were requested, but the platform has {} contacts and {} \
-             conversations",
-            state.contacts, state.conversations
-        ));
-    }
-    if state.crm.events != wishes {
-        wrong.push(format!(
-            "the CRM received events of {} of {wishes} sessions",
-            state.crm.events
-        ));
-    }
-    if state.crm.bad_signature > 0 {
-        wrong.push(format!(
-            "the CRM rejected {} signatures",
-            state.crm.bad_signature
-        ));
-    }
-    if !state.faults.contains_key("answer-lost") {
-        wrong.push("no response was lost, so the demo shows nothing".to_owned());
-    }
-    wrong
-}
-
-fn tell(queues: &[Queue], created: &[Result<CreatedSession, Error>], state: &Snapshot) {
-    let names: HashMap<_, _> = queues
-        .iter()
-        .map(|queue| (queue.id, queue.name.as_str()))
-        .collect();
-    let rows = created
-        .iter()
-        .filter_map(|created| created.as_ref().ok())
-        .map(|opened| {
-            let session = &opened.session;
-            let calls = if session.attempts > 2 {
-                format!("{} calls: one response lost", session.attempts)
-            } else {
-                "2 calls".to_owned()
-            };
-            vec![
-                session.request.guest.to_string(),
-                names
-                    .get(&session.request.queue.0)
-                    .copied()
-                    .unwrap_or_default()
-                    .to_owned(),
-                session.contact_id.as_deref().unwrap_or_default().to_owned(),
-                session
-                    .conversation_id
-                    .as_deref()
-                    .unwrap_or_default()
-                    .to_owned(),
-                session
-                    .latency
-                    .map(|latency| format!("{:.0} ms", latency.as_secs_f64() * 1000.0))
-                    .unwrap_or_default(),
-                calls,
-            ]
-        });
-    output::stdout_line(output::table(
-        &[
-            "guest",
-            "queue",
-            "contact",
-            "conversation",
-            "latency",
-            "platform",
-        ],
-        rows,
-    ));
-    let twice = &state.duplicates;
-    output::stdout_line(format!(
-        "\nThe platform has {} contacts and {} conversations of {} guests: {} duplicate guests.",
-        state.contacts,
-        state.conversations,
-        state.guests,
-        twice.guests.len()
-    ));
-    output::stdout_line(format!(
-        "Responses lost after the platform acted: {}. Access tokens issued: {}.",
-        state.faults.get("answer-lost").copied().unwrap_or(0),
-        state.tokens_issued
-    ));
-    output::stdout_line(format!(
-        "The CRM received events of {} sessions and rejected {} signatures.",
-        state.crm.events, state.crm.bad_signature
-    ));
-}
-
-fn tell_json(
-    created: &[Result<CreatedSession, Error>],
-    state: &Snapshot,
-    audit_log: &Path,
-    wrong: &[String],
-) {
-    let sessions: Vec<_> = created
-        .iter()
-        .filter_map(|created| created.as_ref().ok())
-        .map(SessionJson::opened)
-        .collect();
-    output::json(
-        &json!({"sessions": sessions, "platform": state, "auditLog": audit_log, "problems": wrong}),
-    );
 }
 
 /// Parses rows of `guest_id,queue,attr.NAME…`, in which `queue` is a name or an ID.

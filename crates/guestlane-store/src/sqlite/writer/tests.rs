@@ -1,8 +1,12 @@
 //! Tests of `writer`.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicI64, Ordering},
+    time::Duration,
+};
 
 use super::*;
+use crate::ReadLimits;
 
 const LIMITS: ReadLimits = ReadLimits {
     waiting: 1,

@@ -1,6 +1,9 @@
-//! Tests of `metrics`.
+//! Tests of `process_metrics`.
+
+use std::time::Duration;
 
 use super::*;
+use crate::metrics::as_plain_text;
 
 #[test]
 fn plain_text_format_names_counter_families_like_their_samples() {
