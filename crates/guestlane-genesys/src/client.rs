@@ -1,16 +1,21 @@
 //! The client of the platform: rate-limited, authenticated, and retried where a retry is safe.
 
-mod credentials;
 mod request_spec;
 
 use std::{sync::Arc, time::Duration};
 
+use guestlane_runtime::{
+    Clock, FailPoints,
+    http_client::{HttpClient, HttpResponse, NoTlsRoots},
+    trace_context,
+};
 use http::{HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::Full;
 use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 
 use crate::{
+    CallPolicy, Credentials, OAuthClient,
     call_context::CallContext,
     client_metrics::ClientMetrics,
     coordinator::Coordinator,
@@ -20,17 +25,11 @@ use crate::{
     rate_limit::{ClientPool, ClientUsage, Permit},
     regions::Endpoints,
     response::PlatformResponse,
-    retry::{self, Completed, RetryContext},
+    retry::{self, Completed, RetryContext, RetrySafety},
     retry_budget::RetryBudget,
     token_source::TokenSource,
 };
-pub use credentials::{CallPolicy, Credentials, OAuthClient, TokenRequestAuth};
-use guestlane_runtime::{
-    Clock, FailPoints,
-    http_client::{HttpClient, HttpResponse, NoTlsRoots},
-    trace_context,
-};
-pub(crate) use request_spec::{RequestSpec, RetrySafety};
+pub(crate) use request_spec::RequestSpec;
 
 /// Maximum number of calls in flight. Over HTTP/1.1 each call needs a connection of its own, and
 /// opening thousands of connections would take longer than the calls.

@@ -6,11 +6,11 @@ use std::{fmt, time::Duration};
 
 use http::StatusCode;
 
-use crate::{
-    foreign::{CorrelationId, ErrorCode, PlatformMessage},
-    guest::connection::GUEST_CODE,
-};
+use crate::foreign::{CorrelationId, ErrorCode, PlatformMessage};
 pub use operation::{CallError, Operation};
+
+/// Prefix of the error codes of the guest socket.
+pub(crate) const GUEST_CODE: &str = "guest-api-";
 
 /// Why one attempt at a call failed, sorted by what the platform may have done.
 #[derive(Debug, Clone, thiserror::Error)]

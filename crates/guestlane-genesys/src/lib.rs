@@ -17,6 +17,7 @@ mod call_context;
 mod client;
 mod client_metrics;
 mod coordinator;
+mod credentials;
 mod error;
 pub mod foreign;
 #[doc(hidden)]
@@ -38,11 +39,12 @@ mod token_source;
 pub use attempt_log::{Attempt, AttemptLog};
 pub use base_url::{BaseUrl, InvalidBaseUrl, is_loopback};
 pub use call_context::CallContext;
-pub use client::{CallPolicy, Credentials, GenesysClient, OAuthClient, TokenRequestAuth};
+pub use client::GenesysClient;
 pub use client_metrics::{ClientMetrics, ErrorCounts, LatencySample};
 pub use coordinator::{
     Coordinator, IssuedToken, RateLimitLease, RateLimitLeaseRequest, TokenLookup,
 };
+pub use credentials::{CallPolicy, Credentials, OAuthClient, TokenRequestAuth};
 pub use error::{AttemptError, CallError, Category, ErrorResponse, Operation, RetryAction};
 pub use foreign::{ApiPath, CorrelationId, ErrorCode, PlatformId, PlatformMessage};
 pub use gateway_api::{

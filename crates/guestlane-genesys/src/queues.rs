@@ -5,9 +5,10 @@ use uuid::Uuid;
 
 use crate::{
     call_context::CallContext,
-    client::{GenesysClient, RequestSpec, RetrySafety},
+    client::{GenesysClient, RequestSpec},
     error::{CallError, Operation},
     foreign::{ApiPath, lenient},
+    retry::RetrySafety,
 };
 
 /// A queue, with the fields that are used here.

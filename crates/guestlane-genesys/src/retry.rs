@@ -2,18 +2,17 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
+use guestlane_runtime::{Clock, FailPoint, FailPoints, trace_context};
 use tracing::{Instrument, Span, debug, field::Empty, info_span};
 
 use crate::{
     call_context::CallContext,
-    client::RetrySafety,
     client_metrics::ClientMetrics,
     error::{AttemptError, CallError, Operation, RetryAction},
     foreign::CorrelationId,
     health::PlatformHealth,
     retry_budget::RetryBudget,
 };
-use guestlane_runtime::{Clock, FailPoint, FailPoints, trace_context};
 
 /// How often and how soon a call is retried (requirement R8, docs/requirements.md).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,6 +146,17 @@ pub(crate) struct RetryContext {
     pub(crate) metrics: Arc<ClientMetrics>,
     pub(crate) clock: Clock,
     pub(crate) fail_points: FailPoints,
+}
+
+/// Whether a call may be retried after an attempt of unknown outcome.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RetrySafety {
+    /// Retry: the call carries an idempotency key, finds an earlier result, or changes nothing.
+    Idempotent,
+    /// Do not retry: a second request would take effect twice.
+    NotIfOutcomeUnknown,
+    /// Retry, and also treat 404 as "not visible yet".
+    PollUntilVisible,
 }
 
 /// The result of a call and the number of attempts.

@@ -23,8 +23,8 @@ use tracing::warn;
 
 use crate::{
     call_context::CallContext,
-    client::{Credentials, OAuthClient, TokenRequestAuth},
     coordinator::Coordinator,
+    credentials::{Credentials, OAuthClient, TokenRequestAuth},
     error::{AttemptError, CallError, ErrorResponse},
     response::PlatformResponse,
     retry::RetryContext,

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::Method;
 
-use crate::{error::Operation, foreign::ApiPath, rate_limit::ExcludedClients};
+use crate::{error::Operation, foreign::ApiPath, rate_limit::ExcludedClients, retry::RetrySafety};
 
 /// A request that every attempt sends with the same bytes. It does not implement `Debug`, because
 /// the body may hold a guest token.
@@ -15,17 +15,6 @@ pub(crate) struct RequestSpec {
     pub(crate) body: Bytes,
     pub(crate) repeat: RetrySafety,
     pub(crate) tried: ExcludedClients,
-}
-
-/// Whether a call may be retried after an attempt of unknown outcome.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum RetrySafety {
-    /// Retry: the call carries an idempotency key, finds an earlier result, or changes nothing.
-    Idempotent,
-    /// Do not retry: a second request would take effect twice.
-    NotIfOutcomeUnknown,
-    /// Retry, and also treat 404 as "not visible yet".
-    PollUntilVisible,
 }
 
 impl RequestSpec {

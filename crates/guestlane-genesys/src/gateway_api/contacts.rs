@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     call_context::CallContext,
-    client::{GenesysClient, RequestSpec, RetrySafety},
+    client::{GenesysClient, RequestSpec},
     error::{CallError, Operation},
     foreign::{ApiPath, PlatformId},
     rate_limit::ExcludedClients,
-    retry::Completed,
+    retry::{Completed, RetrySafety},
 };
 
 /// Request to create the guest's contact.

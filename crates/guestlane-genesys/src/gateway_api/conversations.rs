@@ -10,12 +10,12 @@ use uuid::Uuid;
 
 use crate::{
     call_context::CallContext,
-    client::{GenesysClient, RequestSpec, RetrySafety},
+    client::{GenesysClient, RequestSpec},
     error::{CallError, Operation},
     foreign::ApiPath,
     gateway_api::contacts::{CreatedResource, guest_address, to_json},
     rate_limit::ExcludedClients,
-    retry::Completed,
+    retry::{Completed, RetrySafety},
 };
 
 /// Request to open a messaging conversation in a queue.

@@ -46,9 +46,6 @@ use crate::{
 /// Interval of WebSocket pings while waiting (docs/platform.md#guest-limits).
 const PING_EVERY: Duration = Duration::from_secs(15);
 
-/// Prefix of the error codes of the guest socket.
-pub(crate) const GUEST_CODE: &str = "guest-api-";
-
 /// Maximum length of a frame class in messages, in characters.
 const MAX_CLASS: usize = 64;
 

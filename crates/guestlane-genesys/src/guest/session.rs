@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use guestlane_runtime::{FailPoint, Timestamp};
 use http::{HeaderValue, Request, header};
 use http_body_util::Full;
 use serde::Deserialize;
@@ -18,13 +19,12 @@ use super::{
 };
 use crate::{
     call_context::CallContext,
-    client::{GenesysClient, RetrySafety},
+    client::GenesysClient,
     error::{AttemptError, CallError, Operation},
     foreign::{PlatformId, lenient},
     response::PlatformResponse,
-    retry::Completed,
+    retry::{Completed, RetrySafety},
 };
-use guestlane_runtime::{FailPoint, Timestamp};
 
 /// Identifies a guest session and its deployment.
 #[derive(Debug, Clone)]

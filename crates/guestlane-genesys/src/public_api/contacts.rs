@@ -6,11 +6,11 @@ use uuid::Uuid;
 
 use crate::{
     call_context::CallContext,
-    client::{GenesysClient, RequestSpec, RetrySafety},
+    client::{GenesysClient, RequestSpec},
     error::{CallError, Operation},
     foreign::{ApiPath, PlatformId, lenient},
     gateway_api::contacts::{CreatedResource, to_json},
-    retry::Completed,
+    retry::{Completed, RetrySafety},
 };
 
 /// A contact, with the fields that this client sets. The platform requires no field.

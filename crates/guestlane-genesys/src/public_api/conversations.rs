@@ -6,11 +6,11 @@ use uuid::Uuid;
 
 use crate::{
     call_context::CallContext,
-    client::{GenesysClient, RequestSpec, RetrySafety},
+    client::{GenesysClient, RequestSpec},
     error::{CallError, Operation},
     foreign::{ApiPath, PlatformId, lenient, lenient_list, optional_id},
     gateway_api::contacts::to_json,
-    retry::Completed,
+    retry::{Completed, RetrySafety},
 };
 
 /// The fields that are used of a message (`MessageData`).

@@ -7,11 +7,11 @@ use uuid::Uuid;
 
 use crate::{
     call_context::CallContext,
-    client::{GenesysClient, RequestSpec, RetrySafety},
+    client::{GenesysClient, RequestSpec},
     error::{CallError, Operation},
     foreign::{ApiPath, PlatformId, lenient},
     gateway_api::contacts::to_json,
-    retry::Completed,
+    retry::{Completed, RetrySafety},
 };
 
 /// An inbound message of a guest.

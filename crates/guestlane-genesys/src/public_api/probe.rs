@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use guestlane_runtime::{http_client::HttpResponse, text::one_line};
 use http::{Method, Request, StatusCode, header};
 use http_body_util::Full;
 use serde::Deserialize;
@@ -14,13 +15,13 @@ use uuid::Uuid;
 use crate::{
     base_url::BaseUrl,
     call_context::CallContext,
-    client::{GenesysClient, RequestSpec, RetrySafety},
+    client::{GenesysClient, RequestSpec},
     error::{AttemptError, CallError, Operation},
     foreign::{ApiPath, CorrelationId, ErrorCode, PlatformId, PlatformMessage, optional_id},
     rate_limit::ExcludedClients,
     response::PlatformResponse,
+    retry::RetrySafety,
 };
-use guestlane_runtime::{http_client::HttpResponse, text::one_line};
 
 /// The response to a probe request.
 #[derive(Debug, Clone)]

@@ -19,12 +19,11 @@ use super::{
 };
 use crate::{
     call_context::CallContext,
-    client::RetrySafety,
     coordinator::{Coordinator, IssuedToken, TokenLookup},
     error::{AttemptError, CallError, Operation},
     foreign::{lenient_number, token},
     response::PlatformResponse,
-    retry,
+    retry::{self, RetrySafety},
 };
 
 /// The fields that are used of a token response (RFC 6749, section 5.1).

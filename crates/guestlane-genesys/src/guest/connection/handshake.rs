@@ -7,10 +7,10 @@ use tokio_tungstenite::tungstenite;
 
 use super::{
     super::frame::{Body, FrameKind, ServerFrame},
-    GUEST_CODE, MAX_CLASS,
+    MAX_CLASS,
 };
 use crate::{
-    error::{AttemptError, ErrorResponse},
+    error::{AttemptError, ErrorResponse, GUEST_CODE},
     foreign::{ErrorCode, PlatformMessage},
     response::bounded,
 };
