@@ -12,6 +12,7 @@ mod extract;
 #[doc(hidden)]
 pub mod fuzzing;
 mod headers;
+mod key_rate_limiter;
 mod log_limit;
 mod metrics;
 pub mod model;

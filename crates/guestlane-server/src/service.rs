@@ -27,8 +27,8 @@ use tracing::warn;
 
 use crate::{
     ServiceSettings,
-    auth::KeyRateLimiter,
     connections::{Connections, Limits},
+    key_rate_limiter::KeyRateLimiter,
     log_limit::LogLimit,
     problem::Problem,
     readiness,

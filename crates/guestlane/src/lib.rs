@@ -103,6 +103,7 @@ pub mod error;
 pub mod fuzzing;
 pub mod input;
 mod key_rotation;
+mod keyring_cache;
 mod lease_registry;
 mod master_key_file;
 mod master_key_rotation;

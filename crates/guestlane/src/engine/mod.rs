@@ -34,7 +34,7 @@ use queues::QueueCache;
 
 use crate::{
     Error, Workspace,
-    key_rotation::KeyringCache,
+    keyring_cache::KeyringCache,
     lease_registry::LeaseRegistry,
     metrics::{ErrorCounters, SessionMetrics},
     outbox::Outbox,

@@ -16,11 +16,11 @@ use guestlane_store::{CommitRequest, CommitResult, RecordFilter, Store, StoreErr
 use tokio::sync::broadcast;
 use tracing::{Instrument, Span, field::Empty, info_span};
 
-use super::{failure::StepError, guest_token::token_is_fresh};
+use super::step_error::StepError;
 use crate::{
     Error,
     engine::{CreatedSession, queues::QueueCache},
-    key_rotation::KeyringCache,
+    keyring_cache::KeyringCache,
     lease_registry::LeaseRegistry,
     messaging::MessagingConfig,
     metrics::{ErrorCounters, SessionMetrics},
@@ -288,4 +288,10 @@ fn fail_point_after(session: &SessionRecord) -> Option<FailPoint> {
         // Only a reissued token commits in this state, and that has its own fail point.
         SessionState::Admitted => None,
     }
+}
+
+/// Whether the token was issued less than 60 s ago by the local clock. If the platform rejects such
+/// a token as expired, the clocks differ, and another fresh token would be rejected too.
+fn token_is_fresh(session: &SessionRecord, now: Timestamp) -> bool {
+    now.unix_seconds() - session.token.issued_at < 60
 }

@@ -1,75 +1,17 @@
 //! What a failed step does to a session: the state that is stored, and the error that is returned.
 
-use guestlane_genesys::{AttemptError, CallError, ErrorResponse};
-use guestlane_runtime::FailPoint;
-
-use super::executor::{SagaExecutor, SagaRun};
-use crate::{Error, error::SessionOutcome};
 use guestlane_core::{
     audit::Status,
-    session::{Failure, IllegalTransition, SessionRecord, StepFailure},
-    token::MasterKeyError,
+    session::{Failure, SessionRecord, StepFailure},
 };
-use guestlane_store::StoreError;
+use guestlane_genesys::ErrorResponse;
+use guestlane_runtime::FailPoint;
 
-/// Why a step failed.
-pub(crate) enum StepError {
-    /// The platform call failed after its retries.
-    Call(CallError),
-    /// A store operation failed.
-    Store(StoreError),
-    /// The guest session token cannot be decrypted.
-    MasterKey(MasterKeyError),
-    /// A transition that the state table does not allow, which is a defect in this product.
-    Transition(IllegalTransition),
-}
-
-impl StepError {
-    pub(crate) fn tries(&self) -> u32 {
-        match self {
-            Self::Call(failed) => failed.attempts,
-            Self::Store(_) | Self::MasterKey(_) | Self::Transition(_) => 0,
-        }
-    }
-
-    /// Whether the platform refused the guest token, for any reason.
-    pub(crate) fn is_of_guest_token(&self) -> bool {
-        match self {
-            Self::Call(failed) => {
-                matches!(&failed.cause, AttemptError::Rejected(refusal) if refusal.is_guest_token())
-            }
-            Self::Store(_) | Self::MasterKey(_) | Self::Transition(_) => false,
-        }
-    }
-
-    /// Whether the platform refused the guest token as expired.
-    pub(crate) fn is_of_expired_token(&self) -> bool {
-        match self {
-            Self::Call(failed) => {
-                matches!(&failed.cause, AttemptError::Rejected(refusal) if refusal.is_expired_guest_token())
-            }
-            Self::Store(_) | Self::MasterKey(_) | Self::Transition(_) => false,
-        }
-    }
-}
-
-impl From<CallError> for StepError {
-    fn from(failed: CallError) -> Self {
-        Self::Call(failed)
-    }
-}
-
-impl From<StoreError> for StepError {
-    fn from(error: StoreError) -> Self {
-        Self::Store(error)
-    }
-}
-
-impl From<IllegalTransition> for StepError {
-    fn from(illegal: IllegalTransition) -> Self {
-        Self::Transition(illegal)
-    }
-}
+use super::{
+    executor::{SagaExecutor, SagaRun},
+    step_error::StepError,
+};
+use crate::{Error, error::SessionOutcome};
 
 impl SagaExecutor {
     /// Stores how a step failed, and returns the error for the caller.

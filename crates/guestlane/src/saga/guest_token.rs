@@ -6,7 +6,7 @@ use guestlane_core::{
     token::{GuestToken, TokenError, TokenIdentity},
 };
 use guestlane_genesys::Category;
-use guestlane_runtime::{FailPoint, Timestamp};
+use guestlane_runtime::FailPoint;
 
 use super::executor::{SagaExecutor, SagaRun};
 use crate::Error;
@@ -68,10 +68,4 @@ impl SagaExecutor {
         self.fail_points.hit(FailPoint::TokenRenewed).await;
         Ok(renewed)
     }
-}
-
-/// Whether the token was issued less than 60 s ago by the local clock. If the platform rejects such
-/// a token as expired, the clocks differ, and another fresh token would be rejected too.
-pub(super) fn token_is_fresh(session: &SessionRecord, now: Timestamp) -> bool {
-    now.unix_seconds() - session.token.issued_at < 60
 }

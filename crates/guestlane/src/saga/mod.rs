@@ -7,6 +7,7 @@
 pub(crate) mod executor;
 pub(crate) mod failure;
 mod guest_token;
+mod step_error;
 mod steps;
 
 pub(crate) use executor::{SagaExecutor, SagaRun};

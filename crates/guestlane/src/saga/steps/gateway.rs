@@ -1,14 +1,14 @@
 //! The two steps of the surface `rest`: contact and conversation. Each sends an `Idempotency-Key`.
 
-use crate::saga::{
-    executor::{SagaExecutor, SagaRun},
-    failure::StepError,
-};
+use guestlane_core::{session::SessionRecord, token::GuestToken};
 use guestlane_genesys::{CreateContactRequest, NewConversation};
 use guestlane_runtime::FailPoint;
-
-use guestlane_core::{session::SessionRecord, token::GuestToken};
 use guestlane_store::CommitRequest;
+
+use crate::saga::{
+    executor::{SagaExecutor, SagaRun},
+    step_error::StepError,
+};
 
 impl SagaExecutor {
     /// Creates the contact: step A (requirement R4, docs/requirements.md).

@@ -7,19 +7,20 @@
 
 use std::time::Duration;
 
-use crate::saga::{
-    executor::{SagaExecutor, SagaRun},
-    failure::StepError,
-};
-
+use guestlane_core::session::SessionRecord;
 use guestlane_genesys::{CallError, Conversation, PlatformId};
 use guestlane_runtime::FailPoint;
+use guestlane_store::StoreError;
 use tracing::warn;
 use uuid::Uuid;
 
-use crate::Error;
-use guestlane_core::session::SessionRecord;
-use guestlane_store::StoreError;
+use crate::{
+    Error,
+    saga::{
+        executor::{SagaExecutor, SagaRun},
+        step_error::StepError,
+    },
+};
 
 /// How long a new conversation may be unknown to other parts of the platform.
 const SETTLES_WITHIN: Duration = Duration::from_secs(2);

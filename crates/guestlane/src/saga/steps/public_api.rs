@@ -4,20 +4,22 @@
 //! No call of the public platform takes an `Idempotency-Key`. Each step says what keeps it from
 //! taking effect twice.
 
-use crate::saga::{
-    executor::{SagaExecutor, SagaRun},
-    failure::StepError,
-};
+use guestlane_core::{session::SessionRecord, token::GuestToken};
 use guestlane_genesys::{
     CallError, Completed, ExternalContact, GuestSession, Operation, PlatformId,
 };
 use guestlane_runtime::FailPoint;
+use guestlane_store::CommitRequest;
 use tracing::warn;
 use uuid::Uuid;
 
-use crate::workspace::open_guest_session;
-use guestlane_core::{session::SessionRecord, token::GuestToken};
-use guestlane_store::CommitRequest;
+use crate::{
+    saga::{
+        executor::{SagaExecutor, SagaRun},
+        step_error::StepError,
+    },
+    workspace::open_guest_session,
+};
 
 impl SagaExecutor {
     /// Finds or creates the guest's contact.
