@@ -8,6 +8,7 @@ mod accept;
 mod auth;
 mod connections;
 pub mod error_pages;
+mod error_responses;
 mod extract;
 #[doc(hidden)]
 pub mod fuzzing;

@@ -1,20 +1,16 @@
 //! The OpenAPI 3.1 document, generated from the annotations of the routes that serve the requests.
 
-use std::collections::BTreeMap;
-
-use guestlane::error::ErrorCode;
 use guestlane_core::request::Attributes;
 use serde_json::{Value, json};
 use utoipa::{
-    IntoResponses, Modify, OpenApi, PartialSchema, ToSchema,
+    Modify, OpenApi,
     openapi::{
-        self, ContentBuilder, Ref, RefOr, Response, ResponseBuilder,
-        header::HeaderBuilder,
+        self,
         security::{Http, HttpAuthScheme, SecurityScheme},
     },
 };
 
-use crate::{error_pages, model::CreateSessionRequest, problem::Problem, routes::batch};
+use crate::{model::CreateSessionRequest, problem::Problem, routes::batch};
 
 /// What all routes have in common.
 #[derive(OpenApi)]
@@ -55,68 +51,6 @@ impl Modify for ApiKey {
             .security_schemes
             .insert("apiKey".to_owned(), SecurityScheme::Http(scheme).into());
     }
-}
-
-/// Error responses of every route that requires an API key.
-pub(crate) struct AuthErrors;
-
-/// Error responses of every route with a request body.
-pub(crate) struct BodyErrors;
-
-/// Error responses of every route with a query.
-pub(crate) struct QueryRefused;
-
-/// Error responses of every route for a single resource.
-pub(crate) struct NotFoundErrors;
-
-/// Error responses of session creation.
-pub(crate) struct SessionRefused;
-
-/// Error responses of `/readyz`.
-pub(crate) struct NotReady;
-
-macro_rules! responses {
-    ($($name:ident: $($status:literal)*;)*) => {
-        $(impl IntoResponses for $name {
-            fn responses() -> BTreeMap<String, RefOr<Response>> {
-                BTreeMap::from([$(($status.to_string(), problem($status))),*])
-            }
-        })*
-    };
-}
-
-responses! {
-    AuthErrors: 401 403 429 500 503;
-    BodyErrors: 400 413 415;
-    QueryRefused: 400;
-    NotFoundErrors: 404;
-    SessionRefused: 409 422 502;
-    NotReady: 503;
-}
-
-/// One response that describes all problem codes with this status.
-fn problem(status: u16) -> RefOr<Response> {
-    let kinds: Vec<_> = ErrorCode::ALL
-        .iter()
-        .filter(|code| error_pages::status(**code) == status)
-        .map(|code| format!("`{code}`: {}", code.title()))
-        .collect();
-    let content = ContentBuilder::new()
-        .schema(Some(Ref::from_schema_name(Problem::name())))
-        .build();
-    let response = ResponseBuilder::new()
-        .description(kinds.join("; "))
-        .content("application/problem+json", content);
-    let response = if matches!(status, 409 | 429 | 503) {
-        let seconds = HeaderBuilder::new()
-            .schema(Some(u64::schema()))
-            .description(Some("Seconds after which to retry"))
-            .build();
-        response.header("Retry-After", seconds)
-    } else {
-        response
-    };
-    RefOr::T(response.build())
 }
 
 /// The document as it is served, with corrections that the annotations cannot express.

@@ -8,27 +8,14 @@ use serde_json::{Value, json};
 
 use super::{
     claims::{GuestToken, TokenIdentity},
+    key_error::KeyError,
     lifecycle::{self, KeyLifecycle, KeyState},
     master_key::{MasterKey, MasterKeyError},
     schedule::RotationPolicy,
     signer::{self, SigningKey},
-    verify::TokenError,
+    token_error::TokenError,
 };
 use crate::request::{Attributes, GuestId};
-
-/// Why a signing key cannot be used.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum KeyError {
-    /// The key is not an RSA key of 2048 bits in PKCS#8, or the crypto library failed.
-    #[error("the signing key is unusable")]
-    Unusable,
-    /// A session's token was signed by a key that the key ring does not have.
-    #[error("the signing key {0} is not in the key ring")]
-    Missing(String),
-    /// The store has no signing key, or all are revoked.
-    #[error("no active signing key exists")]
-    NoUsableKey,
-}
 
 /// A signing key as the store keeps it.
 #[derive(Clone)]

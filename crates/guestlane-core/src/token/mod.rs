@@ -2,6 +2,7 @@
 //! docs/requirements.md).
 
 mod claims;
+mod key_error;
 mod keyring;
 mod lifecycle;
 mod master_key;
@@ -11,14 +12,17 @@ mod signer;
 mod strict_json;
 #[cfg(test)]
 mod tests;
+mod token_error;
 mod verify;
 
 pub use claims::{GuestToken, TOKEN_TTL, TokenIdentity};
+pub use key_error::KeyError;
 pub use keyring::name as signing_key_name;
-pub use keyring::{KeyError, KeyInfo, Keyring, KeyringError, SealedSigningKey};
+pub use keyring::{KeyInfo, Keyring, KeyringError, SealedSigningKey};
 pub use lifecycle::{CLOCK_SKEW, KeyLifecycle, KeyState};
 pub use master_key::{MasterKey, MasterKeyError};
 pub use revocation::RevocationPlan;
 pub use schedule::{InvalidRotationPolicy, RotationPolicy};
 pub use signer::{SigningKey, sign};
-pub use verify::{MAX_TOKEN_BYTES, TokenError, Verified, decode, verify};
+pub use token_error::TokenError;
+pub use verify::{MAX_TOKEN_BYTES, Verified, decode, verify};

@@ -3,6 +3,7 @@
 //! The crates that sign JSON Web Tokens parse the key for each token, which takes two thirds of
 //! their time.
 
+use crate::token::token_error;
 use aws_lc_rs::{
     encoding::{AsDer, Pkcs8V1Der, PublicKeyX509Der},
     rand::SystemRandom,
@@ -16,7 +17,7 @@ use zeroize::Zeroizing;
 
 use super::{
     claims::{Claims, GuestToken, Header, TokenIdentity},
-    keyring::KeyError,
+    key_error::KeyError,
     verify,
 };
 use crate::request::{Attributes, GuestId};
@@ -148,13 +149,13 @@ impl SigningKey {
 /// docs/requirements.md).
 ///
 /// # Errors
-/// Returns [`verify::TokenError`] if the key cannot sign, or if the token does not verify.
+/// Returns [`token_error::TokenError`] if the key cannot sign, or if the token does not verify.
 pub fn sign(
     key: &SigningKey,
     guest: &GuestId,
     attributes: &Attributes,
     identity: &TokenIdentity,
-) -> Result<GuestToken, verify::TokenError> {
+) -> Result<GuestToken, token_error::TokenError> {
     let token = key.sign(&Claims::new(guest, attributes, identity))?;
     verify::check_signature(key, &token, guest)?;
     Ok(token)

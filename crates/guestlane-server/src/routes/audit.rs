@@ -11,9 +11,9 @@ use http::StatusCode;
 
 use crate::{
     auth::Authenticated,
+    error_responses::{AuthErrors, NotFoundErrors},
     extract::json_response,
     model::{AuditProof, Checkpoint, ProvenLog},
-    openapi::{AuthErrors, NotFoundErrors},
     problem::Problem,
     service::App,
 };

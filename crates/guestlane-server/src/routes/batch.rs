@@ -26,10 +26,10 @@ use utoipa::ToSchema;
 
 use crate::{
     auth::{Authenticated, unauthorized},
+    error_responses::{AuthErrors, BodyErrors},
     extract::{expect_type, read},
     headers::{IDEMPOTENCY_KEY, idempotency_key, quoted, traceparent},
     model::{CreateSessionRequest, DefaultKey, Session},
-    openapi::{AuthErrors, BodyErrors},
     problem::Problem,
     routes::events::as_stream,
     service::App,

@@ -25,10 +25,10 @@ use uuid::Uuid;
 
 use crate::{
     auth::Authenticated,
+    error_responses::{AuthErrors, BodyErrors, SessionRefused},
     extract::{json_response, read_json},
     headers::{IDEMPOTENCY_KEY, Preference, idempotency_key, quoted, traceparent, wait},
     model::{CreateSessionRequest, DefaultKey, Session},
-    openapi::{AuthErrors, BodyErrors, SessionRefused},
     problem::Problem,
     service::App,
 };

@@ -11,9 +11,9 @@ use http::{StatusCode, header};
 use crate::{
     auth::Authenticated,
     error_pages,
+    error_responses::AuthErrors,
     extract::{PathId, json_response},
     model::ErrorRates,
-    openapi::AuthErrors,
     problem::Problem,
     service::App,
 };

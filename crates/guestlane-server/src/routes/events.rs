@@ -16,9 +16,9 @@ use tokio::sync::{broadcast, watch};
 
 use crate::{
     auth::Authenticated,
+    error_responses::AuthErrors,
     extract::json_response,
     model::{Overview, Session},
-    openapi::AuthErrors,
     problem::Problem,
     request_log::Streams,
     sampler::{Snapshot, overview},

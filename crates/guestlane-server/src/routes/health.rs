@@ -7,8 +7,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::{
+    error_responses::NotReady,
     extract::json_response,
-    openapi::NotReady,
     problem::Problem,
     readiness::{self, NotReadyReason},
     service::App,

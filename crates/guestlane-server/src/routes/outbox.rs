@@ -10,9 +10,9 @@ use utoipa::IntoParams;
 
 use crate::{
     auth::Authenticated,
+    error_responses::{AuthErrors, NotFoundErrors, QueryRefused},
     extract::{PathId, json_response, read_query},
     model::{Event, EventState, Events, Replayed},
-    openapi::{AuthErrors, NotFoundErrors, QueryRefused},
     problem::Problem,
     routes::sessions::limit,
     service::App,

@@ -14,9 +14,9 @@ use utoipa::IntoParams;
 
 use crate::{
     auth::Authenticated,
+    error_responses::{AuthErrors, NotFoundErrors, QueryRefused},
     extract::{PathId, json_response, read_query},
     model::{Session, Sessions, Timeline},
-    openapi::{AuthErrors, NotFoundErrors, QueryRefused},
     problem::Problem,
     service::App,
     timeline::timeline,

@@ -10,9 +10,9 @@ use http::StatusCode;
 
 use crate::{
     auth::Authenticated,
+    error_responses::{AuthErrors, BodyErrors},
     extract::{json_response, read_json},
     model::{VerifyTokenRequest, VerifyTokenResponse},
-    openapi::{AuthErrors, BodyErrors},
     problem::Problem,
     service::App,
 };

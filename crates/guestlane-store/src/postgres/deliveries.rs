@@ -1,10 +1,9 @@
 //! The outbox: events that wait for delivery to the CRM, and the outcomes of deliveries.
 
-mod columns;
-
 use guestlane_runtime::{FailPoint, Timestamp};
 use tokio_postgres::{Row, types::ToSql};
 
+use super::delivery_columns::DeliveryUpdate;
 use super::{
     Postgres,
     connection::{Connection, DbResult},
@@ -13,7 +12,6 @@ use super::{
     writer::WriteOp,
 };
 use crate::{Delivery, DeliveryOutcome, DeliveryState, ReplayFilter, StoreError};
-pub(super) use columns::{DeliveryUpdate, DeliveryUpdates, NewEvents};
 use guestlane_core::{
     event::Event,
     session::{MAX_CLOCK_SKEW, SessionId},

@@ -14,6 +14,7 @@ mod connection_pool;
 mod coordinator;
 mod counters;
 mod deliveries;
+mod delivery_columns;
 mod endpoints;
 mod gauges;
 mod guests;

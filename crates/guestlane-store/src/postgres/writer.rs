@@ -20,7 +20,7 @@ use tracing::warn;
 
 use super::{
     connection::{Connection, DbResult, is_transient},
-    deliveries::DeliveryUpdate,
+    delivery_columns::DeliveryUpdate,
     log::{Log, NodeIdentity, open_logs},
 };
 use crate::{

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{
     super::{
         connection::{DbResult, Step, is_in_doubt, is_transient},
-        deliveries::{DeliveryUpdates, NewEvents},
+        delivery_columns::{DeliveryUpdates, NewEvents},
         log::state,
         migrations,
         rows::{NewSessions, SessionUpdates, as_i64},

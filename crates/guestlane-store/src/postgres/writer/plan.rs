@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::{
     super::{
         connection::DbResult,
-        deliveries::{DeliveryUpdates, NewEvents},
+        delivery_columns::{DeliveryUpdates, NewEvents},
         rows::{NewSessions, SessionUpdates, as_i64},
     },
     WriteOp, WriteResult,
