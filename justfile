@@ -19,7 +19,7 @@ fmt:
 
 # Check links and citations of documents, then build the API documentation
 docs:
-    ci/check-docs && RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items
+    ci/check-docs && ci/check-layers && RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items
 
 # Check licences, banned crates, sources and advisories of dependencies; needs cargo-deny
 deny:
