@@ -7,7 +7,7 @@ demo:
 
 # Run all tests on loopback; they start PostgreSQL themselves
 test:
-    cargo test --workspace
+    ci/test
 
 # Run clippy on all targets; every warning is an error
 lint:

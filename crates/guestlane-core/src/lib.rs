@@ -1,6 +1,6 @@
 //! Domain types of guestlane. They are pure: no I/O, no clock, no store.
 //!
-//! - [`request`]: what a caller asks for, parsed and validated once at the edge.
+//! - [`request`]: the request of a caller, parsed and validated once at the edge.
 //! - [`session`]: the durable record of a session, its states and its legal transitions.
 //! - [`surface`]: which API of the platform opens the conversation.
 //! - [`token`]: guest tokens, signing keys and their life cycle, the master key.

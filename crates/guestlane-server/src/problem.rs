@@ -56,7 +56,7 @@ pub struct Problem {
         example = "copy the id from Admin > Contact Center > Queues; nothing was created"
     )]
     fix: String,
-    /// Whether the same request may go well later, without anybody changing anything.
+    /// Whether the same request may succeed later without any change.
     #[schema(example = false)]
     retryable: bool,
     /// Seconds to wait before that: as in the header `Retry-After`.
@@ -71,7 +71,7 @@ pub struct Problem {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(format = Uuid, max_length = 36, example = "019ab123-4567-7000-8000-0123456789ab")]
     session_id: Option<String>,
-    /// The key under which to ask again.
+    /// The idempotency key of the request, for a retry.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 255, example = "order-2231-chat")]
     idempotency_key: Option<String>,

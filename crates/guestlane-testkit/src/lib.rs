@@ -2,8 +2,7 @@
 //!
 //! `GUESTLANE_TEST_POSTGRES_URL` names an existing server, in which each test creates its own
 //! schema. Without it, a private server is started from the installed binaries on its own port, and
-//! ends with the process that started it. If there are no binaries, Debian's package is installed
-//! if this user has the permission. Otherwise the tests fail with a message.
+//! ends with the process that started it. Without binaries the tests fail; `ci/test` installs them.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "part of tests")]
 
 mod lock;

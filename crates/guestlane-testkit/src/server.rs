@@ -290,19 +290,11 @@ pub(crate) fn as_other_user(program: &Path, directory: &Path) -> Command {
 /// Returns the directory of `initdb` and `postgres`: from `PATH`, or from the packages' directories
 /// with the newest version first.
 fn binaries() -> PathBuf {
-    if let Some(found) = find() {
-        return found;
-    }
-    let install = "apt-get update -qq && apt-get install -y -qq --no-install-recommends postgresql > /dev/null";
-    if Uid::effective().is_root() {
-        // Do not create the package's default cluster on the usual port.
-        let _ = Command::new("sh")
-            .args(["-c", install])
-            .env("DEBIAN_FRONTEND", "noninteractive")
-            .status();
-    }
     find().unwrap_or_else(|| {
-        panic!("PostgreSQL is needed, and is not here: install it (Debian: apt-get install postgresql), or name one by GUESTLANE_TEST_POSTGRES_URL")
+        panic!(
+            "PostgreSQL is not installed: run the tests with ci/test, which installs it, or set \
+             GUESTLANE_TEST_POSTGRES_URL to the URL of a server"
+        )
     })
 }
 

@@ -271,7 +271,7 @@ fn session_interrupted_by_locked_database_can_be_resumed() {
     assert_eq!(
         cli.state()["conversations"],
         1,
-        "it was opened, and the ledger could not be told"
+        "the session was opened, and the store could not record it"
     );
     cli.run(&["sessions", "resume"]).ok();
     cli.assert_each_guest_once(1);

@@ -438,7 +438,10 @@ fn batch_stops_early_during_platform_outage() {
     )
     .unwrap();
     assert_eq!(summary["stopped"], "outage");
-    assert!(stderr.contains("HTTP 500"), "why, is told: {stderr}");
+    assert!(
+        stderr.contains("HTTP 500"),
+        "the reason is printed: {stderr}"
+    );
     assert!(
         summary["rows"].as_u64() < Some(2000) && summary["rows"].as_u64() >= Some(10),
         "{summary}"

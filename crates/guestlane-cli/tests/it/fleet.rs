@@ -244,7 +244,7 @@ fn fleet_faults_neither_lose_nor_duplicate_sessions() {
     let rate_limit_leases = fleet.rate_limit_leases() - rate_limit_leases;
     let used = calls as f64 / seconds;
     print_line(&format!(
-        "while nothing is down: {calls} calls in {seconds:.1} s, {used:.1} % of the quota, {rate_limit_leases} slices asked for"
+        "while nothing is down: {calls} calls in {seconds:.1} s, {used:.1} % of the rate limit, {rate_limit_leases} leases requested"
     ));
     assert!(
         rate_limit_leases * 20 <= calls + 10 * 20,
@@ -327,7 +327,7 @@ fn fleet_faults_neither_lose_nor_duplicate_sessions() {
     fleet.verify_logs();
     let calls = fleet.calls();
     print_line(&format!(
-        "{rows} sessions, {calls} calls, {} answered 429, {} tokens asked for, {} logs",
+        "{rows} sessions, {calls} calls, {} answered 429, {} tokens requested, {} logs",
         state["throttled"],
         state["tokensIssued"],
         counted("SELECT count(*) FROM audit_log")

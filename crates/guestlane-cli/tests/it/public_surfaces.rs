@@ -104,7 +104,7 @@ fn web_messaging_returns_a_guest_session_and_open_messaging_none() {
     assert_eq!(
         shown["guestSession"]["token"],
         Value::Null,
-        "a secret is shown when it is asked for"
+        "a secret is shown on request"
     );
     let asked = run(
         &cli,

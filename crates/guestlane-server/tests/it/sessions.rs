@@ -51,7 +51,7 @@ async fn post_creates_a_session_and_same_key_replays_it() {
 
     let shown = json(&test_service.get(&format!("/v1/sessions/{id}")).await);
     assert_eq!(shown["conversationId"], session["conversationId"]);
-    assert!(shown.get("guestToken").is_none(), "who looks gets no token");
+    assert!(shown.get("guestToken").is_none(), "a read returns no token");
 }
 
 #[tokio::test]
@@ -116,7 +116,7 @@ async fn concurrent_requests_with_one_key_create_one_session() {
     let ids: std::collections::BTreeSet<_> = reported
         .map(|answer| json(answer)["sessionId"].to_string())
         .collect();
-    assert_eq!(ids.len(), 1, "all were told of the same one");
+    assert_eq!(ids.len(), 1, "all responses name the same session");
     let statuses: Vec<_> = answers
         .iter()
         .map(|answer| answer.status.as_u16())

@@ -63,7 +63,7 @@ async fn shutdown_completes_request_in_flight_and_refuses_connections() {
     let host = test_service.address.strip_prefix("http://").unwrap();
     assert!(
         tokio::net::TcpStream::connect(host).await.is_err(),
-        "nobody listens any more"
+        "the listener is closed"
     );
     test_service.assert_each_guest_once(1);
 }

@@ -450,7 +450,7 @@ async fn sign_in_marks_messages_and_second_sign_in_ends_conversation() {
     assert_eq!(
         client.sim.state().queues.values().sum::<u64>(),
         0,
-        "nobody waits in the old conversation"
+        "the old conversation has no waiting guest"
     );
     assert!(read().await["endTime"].is_string());
 }

@@ -394,7 +394,7 @@ async fn error_responses_have_correlation_id_and_rate_limit_headers() {
     .await;
     assert!(
         open.status == 503 && !open.headers.contains_key("inin-ratelimit-count"),
-        "nobody is counted there"
+        "no guest is counted"
     );
     let too_large = client
         .try_send("POST", "/crm/events", &[], &"x".repeat(1024 * 1024 + 1))

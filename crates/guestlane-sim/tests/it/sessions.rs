@@ -459,7 +459,7 @@ async fn new_conversation_after_agent_disconnect_needs_closed_session() {
     assert_eq!(
         client.sim.state().queues[&SALES.parse().unwrap()],
         0,
-        "nobody waits"
+        "no session waits"
     );
     assert_eq!(agent(json!({"disconnect": conversation})).await, 204);
     assert_eq!(guest.next().await["body"]["metadata"]["readOnly"], "true");
@@ -674,7 +674,7 @@ async fn agent_message_extends_the_session_and_typing_does_not() {
             .await
             .0,
         404,
-        "nobody is there"
+        "no session exists"
     );
     let path = format!(
         "/api/v2/conversations/{}",

@@ -334,7 +334,7 @@ async fn guest_erasure_clears_all_files_and_proofs_still_verify() {
 
     assert!(
         proof.verify(state.audit_key()).is_ok(),
-        "a proof that somebody has still holds"
+        "a proof that was handed out stays valid"
     );
     assert!(
         state

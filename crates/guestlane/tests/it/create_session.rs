@@ -258,7 +258,7 @@ async fn wrong_credentials_fail_create_with_one_auth_error() {
     assert_eq!(
         engine.store().error_counts().await.unwrap().auth,
         1,
-        "one sign-in failed, whoever waited for it"
+        "one token request failed for all callers that waited for it"
     );
     let records = world.audit();
     assert_eq!(records.len(), 1);

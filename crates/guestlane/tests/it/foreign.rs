@@ -180,7 +180,7 @@ async fn platform_error_text_reaches_only_its_caller() {
         let error = engine.create(request("ann")).await.unwrap_err();
         assert!(
             error.advice().cause_for_caller().contains(SAID),
-            "{field}: its caller is told"
+            "{field}: the caller gets the message"
         );
         let problems = format!("{:?}", engine.metrics().failures_by_code());
         let shown = format!(

@@ -444,7 +444,7 @@ impl Model {
                 assert_eq!(
                     row.state,
                     SessionState::Open,
-                    "I9: who was told that it is open was told the truth, for ever"
+                    "I9: a caller that received open received the truth, permanently"
                 );
             }
             assert!(
@@ -560,7 +560,7 @@ fn walk(way: &SurfaceBinding, faults: u8, leaps: u8) -> usize {
                 queue.push_back(state);
             }
         }
-        assert!(state.terminates(), "I11: somebody is lost");
+        assert!(state.terminates(), "I11: a session does not come to rest");
     }
     seen.len()
 }

@@ -169,7 +169,7 @@ async fn guest_session_token_is_readable_only_with_the_master_key() {
     assert_eq!(
         state.guest_session(&opened.session).unwrap(),
         Some(token),
-        "and is there for who has the master key"
+        "and is readable with the master key"
     );
 }
 
@@ -528,7 +528,7 @@ async fn store_accepts_any_oauth_client_of_its_organization_only() {
     assert_eq!(
         world.sim.state().calls["token-info"],
         1,
-        "a client that is known is not asked for again"
+        "a known client is not looked up again"
     );
     world.config.credentials.clients[0].id = "second".to_owned();
     world.engine().await.create(request("eve")).await.unwrap();

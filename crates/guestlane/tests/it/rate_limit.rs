@@ -285,7 +285,7 @@ async fn official_surfaces_use_all_oauth_clients_of_an_organization() {
     assert_eq!(
         world.sim.state().calls["token-info"],
         2,
-        "each is asked whose it is"
+        "each client is looked up"
     );
     assert!(
         engine.client_usage().iter().all(|client| client.calls > 30),

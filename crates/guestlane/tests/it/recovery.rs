@@ -288,7 +288,7 @@ async fn rejected_session_may_be_retried_days_later() {
     assert_eq!(
         again.advice().code,
         guestlane::error::ErrorCode::Forbidden,
-        "the platform is asked, and nobody is told that it is too late"
+        "the platform gets the call, and the session is not set aside"
     );
 }
 

@@ -327,7 +327,7 @@ async fn failed_audit_write_does_not_hide_a_created_session() {
     let opened = creating.await.unwrap().unwrap();
     assert_eq!(opened.session.state, SessionState::Open);
     engine.outbox().unwrap().wait_for_initial_deliveries().await;
-    assert_eq!(world.sim.state().crm.events, 1, "the CRM is told");
+    assert_eq!(world.sim.state().crm.events, 1, "the event is delivered");
 
     unblock_audit_file(&world);
     engine.create(request("bob")).await.unwrap();

@@ -71,7 +71,7 @@ async fn prune_deletes_only_finished_delivered_and_expired_sessions() {
     world.faults(&["contact:400:nth=1"]);
     engine.create(request("refused")).await.unwrap_err();
     world.faults(&["crm:500"]);
-    done(&engine, "told-nobody").await;
+    done(&engine, "undelivered").await;
     world.clock.advance(Duration::from_secs(60));
     let dead = engine
         .store()
@@ -90,7 +90,7 @@ async fn prune_deletes_only_finished_delivered_and_expired_sessions() {
         )
         .await
         .unwrap();
-    done(&engine, "not-yet-told").await;
+    done(&engine, "pending-event").await;
     world.faults(&[]);
     done(&engine, "done").await;
     world.clock.advance(23 * HOUR);
@@ -101,9 +101,9 @@ async fn prune_deletes_only_finished_delivered_and_expired_sessions() {
     let all = [
         "done",
         "needs-attention",
-        "not-yet-told",
+        "pending-event",
         "refused",
-        "told-nobody",
+        "undelivered",
         "unfinished",
         "young",
     ];
@@ -116,8 +116,8 @@ async fn prune_deletes_only_finished_delivered_and_expired_sessions() {
         guests(&engine).await,
         [
             "needs-attention",
-            "not-yet-told",
-            "told-nobody",
+            "pending-event",
+            "undelivered",
             "unfinished",
             "young"
         ]

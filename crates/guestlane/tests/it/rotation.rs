@@ -138,7 +138,7 @@ async fn process_keeps_its_keys_while_the_store_is_unreadable() {
         assert_eq!(
             signs(&engine).await,
             ONE,
-            "nobody could tell it of the next one"
+            "it could not learn of the next key"
         );
     }
     break_store(&world, false);

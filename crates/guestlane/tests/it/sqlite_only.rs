@@ -21,7 +21,7 @@ async fn bytes_held_by_a_reader_are_erased_after_the_next_start() {
     assert!(!erase(&engine, &world).await.bytes_removed);
     assert!(
         !files_with_the_canary(&world).is_empty(),
-        "somebody still reads them"
+        "another process still reads them"
     );
     drop(reader);
     world.engine().await;

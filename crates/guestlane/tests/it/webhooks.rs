@@ -271,7 +271,7 @@ async fn dead_letter_unblocks_the_next_event_and_can_be_replayed() {
     assert_eq!(
         (dead.event.tries, world.sim.state().crm.events),
         (10, 1),
-        "after ten tries the second one is told"
+        "after ten attempts the second event is delivered"
     );
     assert_eq!(
         dead.last_error.as_deref(),

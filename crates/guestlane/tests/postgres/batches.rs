@@ -211,7 +211,7 @@ async fn rows_are_claimed_only_from_a_complete_uncancelled_batch() {
     store.add_rows(id, rows(5), now).await.unwrap();
     assert!(
         store.claim_rows(10, now).await.unwrap().is_empty(),
-        "whoever enqueues may have died"
+        "the process that enqueues may have died"
     );
     // A batch that is started again loses the rows that it had before.
     let again = enqueue(&world, rows(4)).await;

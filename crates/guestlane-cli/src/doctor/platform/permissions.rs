@@ -25,7 +25,7 @@ pub(super) const NONEXISTENT_ID: Uuid = Uuid::from_u128(0x00d0_c70f_0000_4000_80
 /// Returns a call that needs the permission of the operation and has nothing to act on.
 fn harmless(operation: Operation, cloud: &MessagingConfig) -> Option<(Method, ApiPath, Value)> {
     const NOWHERE: &str = "guestlane-doctor@guestlane.invalid";
-    let nobody = NONEXISTENT_ID.to_string();
+    let nonexistent_id = NONEXISTENT_ID.to_string();
     let identifier = json!({"type": "Email", "value": NOWHERE});
     Some(match operation {
         Operation::EnrichContact => {
@@ -50,11 +50,10 @@ fn harmless(operation: Operation, cloud: &MessagingConfig) -> Option<(Method, Ap
         ),
         Operation::OpenMessage => {
             let path = ApiPath::new("/api/v2/conversations/messages")
-                .segment(&nobody)
+                .segment(&nonexistent_id)
                 .then("/inbound/open/message?prefetchConversationId=true");
-            let from = json!({"id": nobody, "idType": "Opaque"});
-            let channel =
-                json!({"from": from, "time": "2026-01-01T00:00:00.000Z", "messageId": nobody});
+            let from = json!({"id": nonexistent_id, "idType": "Opaque"});
+            let channel = json!({"from": from, "time": "2026-01-01T00:00:00.000Z", "messageId": nonexistent_id});
             (
                 Method::POST,
                 path,
@@ -73,26 +72,26 @@ fn harmless(operation: Operation, cloud: &MessagingConfig) -> Option<(Method, Ap
         }
         Operation::Conversation => (
             Method::GET,
-            ApiPath::new("/api/v2/conversations").segment(&nobody),
+            ApiPath::new("/api/v2/conversations").segment(&nonexistent_id),
             Value::Null,
         ),
         Operation::LinkContact => {
             let body = json!({
-                "externalContactId": nobody, "conversationId": nobody, "communicationId": nobody, "mediaType": "MESSAGE",
+                "externalContactId": nonexistent_id, "conversationId": nonexistent_id, "communicationId": nonexistent_id, "mediaType": "MESSAGE",
             });
             (
                 Method::PUT,
-                ApiPath::new("/api/v2/externalcontacts/conversations").segment(&nobody),
+                ApiPath::new("/api/v2/externalcontacts/conversations").segment(&nonexistent_id),
                 body,
             )
         }
         Operation::MoveToQueue => {
             let path = ApiPath::new("/api/v2/conversations")
-                .segment(&nobody)
+                .segment(&nonexistent_id)
                 .then("/participants")
-                .segment(&nobody)
+                .segment(&nonexistent_id)
                 .then("/replace/queue");
-            (Method::POST, path, json!({"queueId": nobody}))
+            (Method::POST, path, json!({"queueId": nonexistent_id}))
         }
         // No call can check the permission to create a contact without creating one.
         Operation::CreateContact

@@ -268,7 +268,7 @@ fn revoked_key_token_is_rejected_after_refetch() {
         let fetched_before = product.fetched(now);
         assert!(
             accepts(&fetched_before, &token, revoked_at),
-            "who caches does not know"
+            "a cached key set lacks the key"
         );
         let renewed = product.fetched(revoked_at + cache.min(TOKEN_TTL / 2));
         assert!(!accepts(&renewed, &token, revoked_at), "{cache:?}");

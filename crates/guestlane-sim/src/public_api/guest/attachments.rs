@@ -108,7 +108,7 @@ impl Organization {
                 timestamp: Some(now.to_string()),
                 ..ErrorMessage::default()
             };
-            // Both forms were seen; the one with 200 by clients that ask for errors as JSON.
+            // Both forms were seen; the one with 200 by clients that request errors as JSON.
             let (kind, code) = if errors_as_json {
                 (FrameKind::Message, 200)
             } else {
