@@ -152,7 +152,7 @@ impl ManualClock {
         let _ = woken.await;
     }
 
-    /// Advances automatically to the next wake time whenever no [`Busy`] guard exists, for as long
+    /// Advances automatically to the next wake time whenever no [`Busy`](super::Busy) guard exists, for as long
     /// as the runtime lives. Use it on a single-threaded runtime, where the busy count cannot
     /// change meanwhile.
     pub fn auto_advance(&self) {

@@ -49,7 +49,7 @@ pub enum NotConnected {
     #[error("{0}")]
     TimedOut(TimedOut),
     /// Connecting failed. The source chain has the cause: an I/O error or a TLS failure
-    /// ([`tls_error::find`]).
+    /// ([`tls_error::find`](crate::tls_error::find)).
     #[error("{}", chain(&**.0))]
     Failed(Box<dyn std::error::Error + Send + Sync>),
 }

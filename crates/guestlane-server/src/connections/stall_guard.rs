@@ -28,7 +28,7 @@ pub(crate) struct Owed<B> {
     at_end: Option<AtEnd>,
 }
 
-/// Size of a piece, in bytes. A peer that reads less than this within [`MAX_STALL`] counts as
+/// Size of a piece, in bytes. A peer that reads less than this within [`MAX_STALL`](crate::connections::MAX_STALL) counts as
 /// stalled.
 const PIECE: usize = 16 * 1024;
 

@@ -17,7 +17,7 @@ macro_rules! either {
 }
 
 /// Runs an operation that only PostgreSQL has. A store in a file returns
-/// [`StoreError::NotShared`].
+/// [`StoreError::NotShared`](crate::StoreError::NotShared).
 macro_rules! shared {
     ($self:ident, $store:ident => $ask:expr) => {
         match &$self.kind {

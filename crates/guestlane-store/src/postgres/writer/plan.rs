@@ -123,7 +123,7 @@ pub(super) fn is_superseded(error: &StoreError) -> bool {
     matches!(error, StoreError::Superseded { .. })
 }
 
-/// Whether a row's state differed from what [`WriterThread::commit_optimistic`] assumed.
+/// Whether a row's state differed from what `WriterThread::commit_optimistic` assumed.
 pub(super) fn is_conflict(error: &StoreError) -> bool {
     matches!(error, StoreError::Postgres { code: Some(code), .. } if *code == SqlState::from_code("GL001"))
 }
