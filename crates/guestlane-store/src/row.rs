@@ -122,8 +122,8 @@ pub(super) static SELECTED: LazyLock<String> = LazyLock::new(|| {
 pub(super) const DUE_AT: &str = "coalesce(next_attempt_at, lease_expires_at)";
 
 /// Condition for unfinished sessions
-/// ([`SessionState::is_unfinished`](guestlane_core::session::SessionState::is_unfinished)). It must equal
-/// the condition of the partial index word by word.
+/// ([`SessionState::is_unfinished`](guestlane_core::session::SessionState::is_unfinished)). It must
+/// equal the condition of the partial index word by word.
 pub(super) const UNFINISHED: &str =
     "state != 'open' AND state != 'failed' AND state != 'needs_attention'";
 

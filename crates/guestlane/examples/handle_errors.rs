@@ -28,9 +28,10 @@ async fn main() -> support::Result<()> {
                 let action = match error.kind() {
                     ErrorKind::InvalidRequest | ErrorKind::InvalidConfiguration => "correct it",
                     ErrorKind::KeyReused => "use another idempotency key",
-                    ErrorKind::InProgress | ErrorKind::WillComplete | ErrorKind::NotCreated => {
-                        "repeat the call with the same key later"
-                    }
+                    ErrorKind::InProgress
+                    | ErrorKind::WillComplete
+                    | ErrorKind::StoreFailed
+                    | ErrorKind::NotCreated => "repeat the call with the same key later",
                     ErrorKind::Rejected => "fix the cause, and repeat the call with the same key",
                     _ => "ask an operator",
                 };

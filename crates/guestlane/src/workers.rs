@@ -8,7 +8,7 @@ use crate::engine::SessionEngine;
 /// sessions whose retention is over, rotate signing keys, and count sealed values.
 ///
 /// Every process that creates sessions runs them: without workers, a session whose caller has gone
-/// is completed by no one, and webhooks are not delivered.
+/// stays unfinished, and webhooks are not delivered.
 #[derive(Debug)]
 #[must_use = "workers do nothing unless `run` is polled"]
 pub struct Workers {

@@ -73,7 +73,7 @@ pub enum StepFailure {
     /// The platform refused the request.
     Rejected {
         /// Whether the refusal concerns the product's credentials or permissions, not the request.
-        about_us: bool,
+        concerns_credentials: bool,
     },
     /// The platform sent `Retry-After` with this wait.
     RetryAfter(Duration),

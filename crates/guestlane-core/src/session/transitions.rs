@@ -199,11 +199,13 @@ impl SessionRecord {
     /// credentials.
     pub fn is_terminal_failure(&self, setback: StepFailure, may_exist: bool) -> bool {
         match setback {
-            StepFailure::Rejected { about_us } => {
+            StepFailure::Rejected {
+                concerns_credentials,
+            } => {
                 !(self.outcome_unknown
                     || may_exist
                     || self.message_id.is_some()
-                    || (self.recovered && about_us))
+                    || (self.recovered && concerns_credentials))
             }
             StepFailure::RetryAfter(_) | StepFailure::BackedOff => false,
         }

@@ -2,8 +2,8 @@
 //! selects the OAuth client of each call (requirement R9, docs/requirements.md).
 //!
 //! Each OAuth client has its own rate limit. A call uses the client with the most remaining
-//! capacity. If no client has capacity, calls wait: the highest [`Priority`](crate::Priority) goes first, then the
-//! longest wait.
+//! capacity. If no client has capacity, calls wait: the highest [`Priority`](crate::Priority) goes
+//! first, then the longest wait.
 
 mod client_state;
 mod excluded;

@@ -1,4 +1,4 @@
-//! What of an exchange is logged, and what a transport error means.
+//! Reads a response, logs the exchange without its secrets, and classifies transport errors.
 
 use bytes::Bytes;
 use futures_util::FutureExt;

@@ -28,8 +28,8 @@ pub(crate) struct Owed<B> {
     at_end: Option<AtEnd>,
 }
 
-/// Size of a piece, in bytes. A peer that reads less than this within [`MAX_STALL`](crate::connections::MAX_STALL) counts as
-/// stalled.
+/// Size of a piece, in bytes. A peer that reads less than this within
+/// [`MAX_STALL`](crate::connections::MAX_STALL) counts as stalled.
 const PIECE: usize = 16 * 1024;
 
 /// Bytes that count as unread until hyper has written them, which drops them.

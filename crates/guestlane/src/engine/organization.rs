@@ -60,11 +60,11 @@ impl SessionEngine {
             .await
             .map_err(unanswered)?;
         let clients = join(answers.iter().map(|(client, _)| client.as_str()));
-        let mut told = answers
+        let mut reported = answers
             .into_iter()
             .filter_map(|(client, id)| Some((client, id?)));
-        let (client, id) = told.next().unzip();
-        if let Some((other, _)) = told.find(|(_, other)| Some(other) != id.as_ref()) {
+        let (client, id) = reported.next().unzip();
+        if let Some((other, _)) = reported.find(|(_, other)| Some(other) != id.as_ref()) {
             let client = shorten(client.as_deref().unwrap_or_default());
             let reason = format!(
                 "names OAuth clients of different organizations: {client} and {}",

@@ -40,7 +40,7 @@ impl SagaExecutor {
         let now = self.clock.now();
         let setback = match (failed.cause.refusal(), failed.retry_after) {
             (Some(_), _) => StepFailure::Rejected {
-                about_us: failed.cause.is_authorization_failure(),
+                concerns_credentials: failed.cause.is_authorization_failure(),
             },
             (None, Some(wait)) => StepFailure::RetryAfter(wait),
             (None, None) => StepFailure::BackedOff,

@@ -330,9 +330,14 @@ impl Model {
             StepFailure::RetryAfter(Duration::from_secs(100)),
             false,
         ));
-        into.extend(
-            [true, false].map(|about_us| set_back(StepFailure::Rejected { about_us }, false)),
-        );
+        into.extend([true, false].map(|concerns_credentials| {
+            set_back(
+                StepFailure::Rejected {
+                    concerns_credentials,
+                },
+                false,
+            )
+        }));
     }
 
     /// Like the store's transition: only the owner with the current epoch writes.
