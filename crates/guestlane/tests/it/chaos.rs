@@ -94,7 +94,8 @@ async fn every_fault_at_5_percent_loses_and_duplicates_no_session() {
 async fn each_fault_alone_at_5_percent_loses_no_session() {
     const GUESTS: usize = 150;
     for kind in FaultKind::ALL {
-        let world = TestPlatform::with(|options| options.seed = 3).await;
+        let mut world = TestPlatform::with(|options| options.seed = 3).await;
+        world.outlast_random_faults();
         let engine = world.engine().await;
         let on = |route| format!("{route}:{}:p=0.05", kind.name());
         let specs = if *kind == FaultKind::Stale {

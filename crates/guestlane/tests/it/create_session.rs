@@ -149,7 +149,8 @@ async fn idempotency_key_reuse_with_another_request_names_the_field() {
 
 #[tokio::test]
 async fn lost_responses_cause_no_duplicate_among_1000_sessions() {
-    let world = TestPlatform::with(|options| options.seed = 7).await;
+    let mut world = TestPlatform::with(|options| options.seed = 7).await;
+    world.outlast_random_faults();
     let engine = world.engine().await;
     world.faults(&["any:answer-lost:p=0.05"]);
     let created = crowd(&engine, 1000, 64).await;

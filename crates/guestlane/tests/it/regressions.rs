@@ -14,7 +14,8 @@ use crate::harness::{TestPlatform, crowd, request};
 
 #[tokio::test]
 async fn retry_reuses_the_idempotency_key_and_causes_no_duplicate() {
-    let world = TestPlatform::with(|options| options.seed = 42).await;
+    let mut world = TestPlatform::with(|options| options.seed = 42).await;
+    world.outlast_random_faults();
     let engine = world.engine().await;
     world.faults(&[
         "contact:answer-lost:p=0.05",
