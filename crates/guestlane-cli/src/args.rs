@@ -204,7 +204,7 @@ pub(crate) struct Bench {
     /// Platform API that opens the conversation
     #[arg(long, default_value = "rest", value_parser = ["rest", "web-messaging", "open-messaging"])]
     pub(crate) surface: String,
-    /// Also measure without CRM, without audit log and without durability
+    /// Also measure without CRM, and with the state directory in memory (/dev/shm)
     #[arg(long)]
     pub(crate) ablation: bool,
     /// Write a latency chart

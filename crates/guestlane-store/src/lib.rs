@@ -8,7 +8,6 @@ mod api;
 pub mod batch;
 mod begin;
 mod calls;
-mod coordinator;
 mod database;
 mod delivery;
 mod endpoint;
@@ -30,11 +29,15 @@ mod trusted_time;
 mod verify_logs;
 mod write_health;
 
-use std::{path::Path, sync::Arc};
+use std::{ops::Deref, path::Path, sync::Arc};
 
 use guestlane_runtime::{Clock, FailPoints};
 use tokio::sync::watch;
 
+pub use api::{
+    ApiKeys, AuditLog, Backend, Batches, Binding, Outbox, Retention, Secrets, Sessions,
+    SigningKeys, Statistics,
+};
 pub use begin::BeginOutcome;
 pub use calls::CallRecord;
 pub use database::{Database, InvalidDatabase, PostgresUrl};
@@ -42,31 +45,33 @@ pub use delivery::{Delivery, DeliveryOutcome, DeliveryState, ReplayFilter};
 pub use endpoint::{DisabledEndpoint, SecretChange};
 pub use gauges::StoreGauges;
 pub use guest::{ErasureOutcome, ErasureReport};
-pub use postgres::StoredSecret;
 pub use pruned::Pruned;
 pub use read_limits::ReadLimits;
 pub use record::{AuditSettings, GuestIdMode, LogInfo, RecordFilter, RestoreOutcome, StoredRecord};
-pub use sealed::{Replacement, Sealed, SealedPlace};
+pub use sealed::{Replacement, Sealed, SealedPlace, StoredSecret};
 pub use summary::{LatencySummary, Summary};
 pub use transition::{CommitRequest, CommitResult, SessionFilter, SessionPage};
 pub use verify_logs::{LogVerification, retry_while_growing, verify_all};
 pub use write_health::LastWrites;
 
 pub use error::{CertificateProblem, StoreError, log_failure};
-use guestlane_tlog::{AuditError, NoteSigner};
+use guestlane_tlog::AuditError;
 
 /// The store. It is cheap to clone, and it closes when the last clone is dropped.
 #[derive(Debug, Clone)]
 pub struct Store {
-    kind: Kind,
+    backend: Arc<dyn Backend>,
     health: write_health::WriteHealth,
     pub(crate) fail_points: FailPoints,
 }
 
-#[derive(Debug, Clone)]
-enum Kind {
-    Sqlite(sqlite::Sqlite),
-    Postgres(Arc<postgres::Postgres>),
+/// The operations of the database.
+impl Deref for Store {
+    type Target = dyn Backend;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.backend
+    }
 }
 
 impl Store {
@@ -84,24 +89,6 @@ pub struct Committed<T> {
     pub value: T,
     /// Whether the audit file is up to date.
     pub audit: Result<(), std::sync::Arc<AuditError>>,
-}
-
-/// Guarantees of the store that a benchmark can switch off, to measure their cost.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BenchOverrides {
-    /// Whether an acknowledged commit survives a power failure.
-    pub durable: bool,
-    /// Whether audit records are written.
-    pub audited: bool,
-}
-
-impl Default for BenchOverrides {
-    fn default() -> Self {
-        Self {
-            durable: true,
-            audited: true,
-        }
-    }
 }
 
 /// Waits for change notifications; see [`Store::changes`].
@@ -173,14 +160,6 @@ impl Store {
         postgres::Postgres::secret_at(url, name).await
     }
 
-    /// Whether a secret that was read through a URL is in this store, and not in a copy of it.
-    pub fn is_home_of(&self, found: &StoredSecret) -> bool {
-        match &self.kind {
-            Kind::Sqlite(_) => false,
-            Kind::Postgres(store) => store.table == found.table,
-        }
-    }
-
     /// Checks that no other process uses `database` now. For a database that several nodes can
     /// share, the check always succeeds.
     ///
@@ -211,16 +190,16 @@ impl Store {
         fail_points: &FailPoints,
     ) -> Result<Self, StoreError> {
         let health = write_health::WriteHealth::default();
-        let kind = match database {
+        let backend: Arc<dyn Backend> = match database {
             Database::Sqlite(path) => {
-                Kind::Sqlite(sqlite::Sqlite::open(path, &health, clock, fail_points)?)
+                Arc::new(sqlite::Sqlite::open(path, &health, clock, fail_points)?)
             }
-            Database::Postgres(url) => Kind::Postgres(Arc::new(
-                postgres::Postgres::open(url, home, &health, clock, fail_points).await?,
-            )),
+            Database::Postgres(url) => {
+                Arc::new(postgres::Postgres::open(url, home, &health, clock, fail_points).await?)
+            }
         };
         Ok(Self {
-            kind,
+            backend,
             health,
             fail_points: fail_points.clone(),
         })
@@ -232,12 +211,8 @@ impl Store {
     /// # Errors
     /// Fails if the file cannot be opened again, or if the thread cannot be started.
     pub fn with_own_reads(&self, limits: ReadLimits) -> Result<Self, StoreError> {
-        let kind = match &self.kind {
-            Kind::Sqlite(store) => Kind::Sqlite(store.with_own_reads(limits)?),
-            Kind::Postgres(store) => Kind::Postgres(Arc::new(store.with_own_reads(limits)?)),
-        };
         Ok(Self {
-            kind,
+            backend: self.backend.with_own_reads(limits)?,
             ..self.clone()
         })
     }
@@ -253,12 +228,9 @@ impl Store {
         let value: String = std::iter::repeat_with(fastrand::alphanumeric)
             .take(bytes)
             .collect();
-        let probed = match &self.kind {
-            Kind::Sqlite(store) => store.probe_write(value).await,
-            Kind::Postgres(store) => store.probe_write(value).await,
-        };
+        let written = self.backend.write_probe(value).await;
         let now = self.clock().monotonic();
-        match probed {
+        match written {
             Ok(()) => self.health.succeeded(now),
             Err(error) => self.health.failed(&error, now),
         }
@@ -281,14 +253,9 @@ impl Store {
         ) {
             (Err(error), Database::Sqlite(path)) if sqlite::cannot_be_written(&error) => {
                 let health = write_health::WriteHealth::default();
-                let kind = Kind::Sqlite(sqlite::Sqlite::open_read_only(
-                    path,
-                    &health,
-                    clock,
-                    fail_points,
-                )?);
+                let read_only = sqlite::Sqlite::open_read_only(path, &health, clock, fail_points)?;
                 Ok(Self {
-                    kind,
+                    backend: Arc::new(read_only),
                     health,
                     fail_points: fail_points.clone(),
                 })
@@ -297,80 +264,9 @@ impl Store {
         }
     }
 
-    /// Returns the clock for leases, schedules and retention: the database's clock on PostgreSQL,
-    /// otherwise the machine's.
-    pub fn clock(&self) -> Clock {
-        match &self.kind {
-            Kind::Sqlite(store) => store.clock(),
-            Kind::Postgres(store) => store.clock(),
-        }
-    }
-
-    /// Returns how far this node's wall clock is ahead of the database's, in seconds; a negative
-    /// value means behind. Returns `None` for a store in a file.
-    pub fn clock_offset(&self) -> Option<f64> {
-        match &self.kind {
-            Kind::Sqlite(_) => None,
-            Kind::Postgres(store) => store.clock_offset().map(|micros| micros as f64 / 1e6),
-        }
-    }
-
-    /// Whether this node's wall clock is close enough to the database's. Otherwise the node claims
-    /// nothing and deletes nothing.
-    pub fn may_claim(&self) -> bool {
-        match &self.kind {
-            Kind::Sqlite(_) => true,
-            Kind::Postgres(store) => store.may_claim(),
-        }
-    }
-
-    /// Measures the offset between this node's clock and the database's again.
-    ///
-    /// # Errors
-    /// Fails if the database cannot be reached. The last measurement stays valid then.
-    pub async fn measure_clock(&self) -> Result<(), StoreError> {
-        match &self.kind {
-            Kind::Sqlite(_) => Ok(()),
-            Kind::Postgres(store) => store.measure_clock().await,
-        }
-    }
-
     /// Returns a listener for notifications that keys changed or that there is work. Notifications
     /// can be lost, so receivers must also poll.
     pub fn changes(&self) -> ChangeListener {
-        ChangeListener(match &self.kind {
-            Kind::Sqlite(_) => None,
-            Kind::Postgres(store) => Some(store.changes()),
-        })
-    }
-
-    /// Switches off a guarantee, to measure its cost.
-    ///
-    /// # Errors
-    /// Returns [`StoreError`] if the write fails.
-    pub async fn override_for_bench(&self, guarantees: BenchOverrides) -> Result<(), StoreError> {
-        match &self.kind {
-            Kind::Sqlite(store) => store.override_for_bench(guarantees).await,
-            Kind::Postgres(store) => store.override_for_bench(guarantees).await,
-        }
-    }
-
-    /// Attaches the audit log. With `mend`, first completes what an earlier process left
-    /// unfinished: records that are missing in the files, and bytes of erased guests in the store.
-    /// A read-only command repairs nothing, so that changes of the files stay visible.
-    ///
-    /// # Errors
-    /// Returns [`StoreError::Closed`] if the store is closed. On PostgreSQL, it also fails if the
-    /// open logs cannot be read or their lock files cannot be opened.
-    pub async fn attach_audit_log(
-        &self,
-        settings: AuditSettings,
-        signer: Arc<NoteSigner>,
-        mend: bool,
-    ) -> Result<(), StoreError> {
-        match &self.kind {
-            Kind::Sqlite(store) => store.attach_audit_log(settings, signer, mend).await,
-            Kind::Postgres(store) => store.attach_audit_log(settings, signer, mend).await,
-        }
+        ChangeListener(self.backend.notifications())
     }
 }

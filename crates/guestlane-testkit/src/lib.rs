@@ -10,15 +10,37 @@ mod pool;
 mod proxy;
 mod server;
 
-use std::sync::{
-    OnceLock,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    path::Path,
+    sync::{
+        OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 pub use lock::TableLock;
 pub use pool::Pool;
 pub use proxy::Proxy;
 pub use server::Server;
+
+/// A database that can have a store. Tests of both run once for each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backend {
+    /// A file.
+    Sqlite,
+    /// A schema of a real server.
+    Postgres,
+}
+
+impl Backend {
+    /// Returns the location of an empty database: a file in `directory`, or a new schema.
+    pub fn new_database(self, directory: &Path) -> String {
+        match self {
+            Self::Sqlite => format!("sqlite:{}", directory.join("guestlane.db").display()),
+            Self::Postgres => new_schema(),
+        }
+    }
+}
 
 /// Returns the URL of an empty schema that no other test uses.
 pub fn new_schema() -> String {

@@ -62,7 +62,11 @@ impl BatchWorker {
         intake: Arc<AdmissionController>,
         stop: impl Future<Output = ()> + Send,
     ) -> Result<(), Error> {
-        engine.store().claim_rows(0, engine.clock().now()).await?;
+        engine
+            .store()
+            .batches()?
+            .claim_rows(0, engine.clock().now())
+            .await?;
         let (ended, ends) = mpsc::channel(1024);
         let work = Arc::new(Self {
             engine,
@@ -98,12 +102,12 @@ impl BatchWorker {
     async fn release(&self, rows: VecDeque<ClaimedRow>) {
         let places: Vec<_> = rows.into_iter().map(|row| row.place).collect();
         self.held().retain(|held| !places.contains(held));
-        if let Err(error) = self
-            .engine
-            .store()
-            .release_rows(places, self.engine.clock().now())
-            .await
-        {
+        let now = self.engine.clock().now();
+        let released = async {
+            let batches = self.engine.store().batches()?;
+            batches.release_rows(places, now).await
+        };
+        if let Err(error) = released.await {
             guestlane_store::log_failure(
                 &error,
                 "failed to release batch rows; they can be claimed again when their leases end",
@@ -160,6 +164,7 @@ impl BatchWorker {
         let taken = self
             .engine
             .store()
+            .batches()?
             .claim_rows(u32::try_from(limit).unwrap_or(1), self.engine.clock().now())
             .await?;
         self.held().extend(taken.iter().map(|row| row.place));
@@ -244,11 +249,9 @@ async fn complete_rows(
         }
         engine.saga.fail_points.hit(FailPoint::RowsEnded).await;
         let places: Vec<_> = ended.iter().map(|(place, _)| *place).collect();
-        if let Err(error) = engine
-            .store()
-            .complete_rows(ended, engine.clock().now())
-            .await
-        {
+        let now = engine.clock().now();
+        let recorded = async { engine.store().batches()?.complete_rows(ended, now).await };
+        if let Err(error) = recorded.await {
             guestlane_store::log_failure(
                 &error,
                 "failed to record the results of batch rows; they are processed again when their leases end",
@@ -276,11 +279,9 @@ async fn renew(engine: Arc<SessionEngine>, held: Arc<Mutex<HashSet<RowLease>>>) 
         if places.is_empty() {
             continue;
         }
-        if let Err(error) = engine
-            .store()
-            .renew_rows(places, engine.clock().now())
-            .await
-        {
+        let now = engine.clock().now();
+        let renewed = async { engine.store().batches()?.renew_rows(places, now).await };
+        if let Err(error) = renewed.await {
             guestlane_store::log_failure(
                 &error,
                 "failed to renew the leases of batch rows; another process may claim the rows",

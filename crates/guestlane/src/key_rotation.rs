@@ -189,7 +189,9 @@ async fn generate_next_key(
     // not shorten the publication period.
     let clock_then = clock.clone();
     let life = move || KeyLifecycle::next(&schedule, clock_then.now());
-    let next = store.add_next_key(made.clone(), life, now).await?;
+    let next = store
+        .add_next_key(made.clone(), Box::new(life), now)
+        .await?;
     store.fail_points().hit(FailPoint::NextKeyStored).await;
     if next.sealed != made.sealed {
         return Ok(NextKey::AlreadyPublished(next)); // Another process stored its key first.

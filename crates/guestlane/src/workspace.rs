@@ -18,9 +18,7 @@ use guestlane_core::{
 };
 use guestlane_genesys::{BaseUrl, guest::frame::SessionToken};
 use guestlane_runtime::{Clock, FailPoint, FailPoints, durable_fs};
-use guestlane_store::{
-    AuditSettings, BenchOverrides, Database, GuestIdMode, RecordFilter, Store, StoreError,
-};
+use guestlane_store::{AuditSettings, Database, GuestIdMode, RecordFilter, Store, StoreError};
 use guestlane_tlog::{self, Checkpoint, Hash, NoteSigner, VerifierKey, proof::ProvenRecord};
 use secrecy::SecretString;
 use tracing::{info, warn};
@@ -45,8 +43,6 @@ pub struct StorageConfig {
     /// The value of `GUESTLANE_MASTER_KEY_PREVIOUS`. During a rotation, this key opens the values
     /// that `master_key` does not open.
     pub master_key_previous: Option<SecretString>,
-    /// Guarantees that a benchmark disables, to measure their cost. No setting reaches this field.
-    pub guarantees: BenchOverrides,
     /// Fail points at which tests crash the process. In release builds they do nothing.
     pub fail_points: FailPoints,
 }
@@ -64,7 +60,6 @@ impl StorageConfig {
                 rotate_at: None,
             },
             master_key_file: directory.join("master.key"),
-            guarantees: BenchOverrides::default(),
             master_key: None,
             master_key_previous: None,
             fail_points: FailPoints::default(),
@@ -214,7 +209,6 @@ impl Workspace {
         if mend {
             store.record_unrecorded(clock.now()).await?;
         }
-        store.override_for_bench(places.guarantees).await?;
         Ok(Self {
             store,
             keyring,

@@ -9,7 +9,7 @@ use guestlane_core::{
 };
 use guestlane_genesys::{CallPolicy, Rate, RetryPolicy};
 use guestlane_runtime::{FailPoints, ssrf::EgressPolicy};
-use guestlane_store::{AuditSettings, BenchOverrides, Database, GuestIdMode, InvalidDatabase};
+use guestlane_store::{AuditSettings, Database, GuestIdMode, InvalidDatabase};
 use secrecy::SecretString;
 
 use super::{
@@ -267,7 +267,6 @@ impl<'a> Reader<'a> {
             master_key_file: state_dir.join("master.key"),
             master_key,
             master_key_previous,
-            guarantees: BenchOverrides::default(),
             fail_points: FailPoints::default(),
         })
     }

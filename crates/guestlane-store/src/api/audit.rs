@@ -1,21 +1,21 @@
 //! Audit records and logs.
 
-use super::either;
-use crate::{Kind, LogInfo, RecordFilter, RestoreOutcome, Store, StoreError, StoredRecord};
+use crate::{LogInfo, RecordFilter, RestoreOutcome, StoreError, StoredRecord};
+use async_trait::async_trait;
 use guestlane_core::audit::{AuditRecord, ChangeAction};
 use guestlane_genesys::ErrorCounts;
 use guestlane_runtime::Timestamp;
 use guestlane_tlog::{Hash, VerifierKey};
 use std::path::Path;
 
-impl Store {
+/// Audit records, and the logs that they are in.
+#[async_trait]
+pub trait AuditLog: Send + Sync {
     /// Returns the last audit records that match the filter, oldest first.
     ///
     /// # Errors
     /// Returns an error if the read fails.
-    pub async fn records(&self, filter: RecordFilter) -> Result<Vec<StoredRecord>, StoreError> {
-        either!(self, store => store.records(filter))
-    }
+    async fn records(&self, filter: RecordFilter) -> Result<Vec<StoredRecord>, StoreError>;
 
     /// Returns all audit logs of this store. `first` is the path of the first log's file, and `key`
     /// names the logs in their checkpoints.
@@ -23,9 +23,7 @@ impl Store {
     /// # Errors
     /// Returns [`StoreError::Row`] if the state of a log cannot be decoded, or an error if the read
     /// fails.
-    pub async fn logs(&self, first: &Path, key: &VerifierKey) -> Result<Vec<LogInfo>, StoreError> {
-        either!(self, store => store.logs(first, key))
-    }
+    async fn logs(&self, first: &Path, key: &VerifierKey) -> Result<Vec<LogInfo>, StoreError>;
 
     /// Returns the leaf hashes of a log, computed from its lines in the store. Compares them with
     /// the root that was stored with them.
@@ -33,9 +31,7 @@ impl Store {
     /// # Errors
     /// Returns [`StoreError::AuditTampered`] if the lines do not lead to the stored root, because a
     /// row was changed outside guestlane. Returns an error if the read fails.
-    pub async fn leaves(&self, log: u32) -> Result<Vec<Hash>, StoreError> {
-        either!(self, store => store.leaves(log))
-    }
+    async fn leaves(&self, log: u32) -> Result<Vec<Hash>, StoreError>;
 
     /// Rewrites the files of a log from the store.
     ///
@@ -43,16 +39,14 @@ impl Store {
     /// Returns [`StoreError::NoAuditLog`] if no audit log is attached, [`StoreError::Open`] if the
     /// lock file of the log cannot be opened, or an error if the read fails. A failure to write the
     /// files is [`RestoreOutcome::Failed`].
-    pub async fn restore_log(&self, log: u32) -> Result<RestoreOutcome, StoreError> {
-        either!(self, store => store.restore_log(log))
-    }
+    async fn restore_log(&self, log: u32) -> Result<RestoreOutcome, StoreError>;
 
     /// Appends an audit record of a change that was made outside the store's transactions, such as
     /// rewritten audit files.
     ///
     /// # Errors
     /// Returns an error if the write fails.
-    pub async fn record_change(
+    async fn record_change(
         &self,
         action: ChangeAction,
         subject: String,
@@ -70,19 +64,15 @@ impl Store {
     ///
     /// # Errors
     /// Returns an error if the read or the write fails.
-    pub async fn record_unrecorded(&self, now: Timestamp) -> Result<(), StoreError> {
-        either!(self, store => store.record_unrecorded(now))
-    }
+    async fn record_unrecorded(&self, now: Timestamp) -> Result<(), StoreError>;
 
     /// Appends the audit record of an attempt that ended before its session existed.
     ///
     /// # Errors
     /// Returns an error if the write fails.
-    pub async fn record_refusal(
+    async fn record_refusal(
         &self,
         entry: AuditRecord,
         errors: ErrorCounts,
-    ) -> Result<(), StoreError> {
-        either!(self, store => store.record_refusal(entry, errors))
-    }
+    ) -> Result<(), StoreError>;
 }

@@ -1,10 +1,11 @@
 //! The API keys of the service's callers.
 
+use async_trait::async_trait;
 use guestlane_runtime::{FailPoint, Timestamp};
 use tokio_postgres::Row;
 
 use super::{Postgres, connection::DbResult, listen::CHANGED};
-use crate::StoreError;
+use crate::{ApiKeys, StoreError};
 use guestlane_core::{
     api_key::{Scopes, StoredApiKey},
     audit::{AuditRecord, ChangeAction},
@@ -13,15 +14,16 @@ use guestlane_core::{
 const COLUMNS: &str =
     "id, name, hash, scopes, created_at, expires_at, revoked_at, last_used_at, owner";
 
-impl Postgres {
-    pub(crate) async fn api_keys(&self) -> Result<Vec<StoredApiKey>, StoreError> {
+#[async_trait]
+impl ApiKeys for Postgres {
+    async fn api_keys(&self) -> Result<Vec<StoredApiKey>, StoreError> {
         let sql = format!("SELECT {COLUMNS} FROM api_key ORDER BY created_at, id");
         self.workers
             .read(move |connection| connection.query(&sql, &[])?.iter().map(read).collect())
             .await
     }
 
-    pub(crate) async fn add_api_key(
+    async fn add_api_key(
         &self,
         key: StoredApiKey,
         replaces: Option<(String, Timestamp)>,
@@ -45,7 +47,7 @@ impl Postgres {
         Ok(())
     }
 
-    pub(crate) async fn revoke_api_key(
+    async fn revoke_api_key(
         &self,
         id: String,
         now: Timestamp,
@@ -73,10 +75,7 @@ impl Postgres {
         Ok(revoked)
     }
 
-    pub(crate) async fn touch_api_keys(
-        &self,
-        used: Vec<(String, Timestamp)>,
-    ) -> Result<(), StoreError> {
+    async fn touch_api_keys(&self, used: Vec<(String, Timestamp)>) -> Result<(), StoreError> {
         let (ids, moments): (Vec<String>, Vec<i64>) = used
             .into_iter()
             .map(|(id, at)| (id, at.unix_micros()))

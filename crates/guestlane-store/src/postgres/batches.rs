@@ -2,6 +2,7 @@
 
 mod batch_rows;
 
+use async_trait::async_trait;
 use batch_rows::{NewRows, json, places, result, statuses, taken};
 use guestlane_core::session::LEASE_TTL;
 use guestlane_runtime::Timestamp;
@@ -9,14 +10,14 @@ use uuid::Uuid;
 
 use super::{Postgres, listen::CHANGED, migrations, rows::as_i64};
 use crate::{
-    StoreError,
+    Batches, StoreError,
     batch::{BatchId, BatchStatus, ClaimedRow, NewRow, RowLease, RowOutcome, RowResult},
     row::SELECTED,
 };
 
-impl Postgres {
-    /// Begins a batch. Replaces a batch of the same name that was never completed.
-    pub(crate) async fn begin_batch(
+#[async_trait]
+impl Batches for Postgres {
+    async fn begin_batch(
         &self,
         id: BatchId,
         name: String,
@@ -33,7 +34,7 @@ impl Postgres {
             .await
     }
 
-    pub(crate) async fn add_rows(
+    async fn add_rows(
         &self,
         id: BatchId,
         new: Vec<NewRow>,
@@ -74,11 +75,7 @@ impl Postgres {
             .await
     }
 
-    pub(crate) async fn complete_batch(
-        &self,
-        id: BatchId,
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
+    async fn complete_batch(&self, id: BatchId, now: Timestamp) -> Result<(), StoreError> {
         self.workers
             .write(move |tx| {
                 if tx.execute(
@@ -98,11 +95,8 @@ impl Postgres {
             .await
     }
 
-    pub(crate) async fn claim_rows(
-        &self,
-        limit: u32,
-        now: Timestamp,
-    ) -> Result<Vec<ClaimedRow>, StoreError> {
+    async fn claim_rows(&self, limit: u32, now: Timestamp) -> Result<Vec<ClaimedRow>, StoreError> {
+        let limit = if self.is_clock_close() { limit } else { 0 };
         let (due, lease) = (now.unix_micros(), (now + LEASE_TTL).unix_micros());
         // Rows of a batch are claimed mostly in their order. `SKIP LOCKED` leaves out rows that
         // another process is claiming.
@@ -125,11 +119,7 @@ impl Postgres {
             .await
     }
 
-    pub(crate) async fn renew_rows(
-        &self,
-        held: Vec<RowLease>,
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
+    async fn renew_rows(&self, held: Vec<RowLease>, now: Timestamp) -> Result<(), StoreError> {
         let until = (now + LEASE_TTL).unix_micros();
         let sql = "UPDATE batch_row SET due_at = $4 FROM unnest($1::uuid[], $2::bigint[], $3::bigint[]) AS t (batch, number, epoch) \
              WHERE batch_row.batch = t.batch AND batch_row.number = t.number AND batch_row.epoch = t.epoch AND state = 'running'";
@@ -143,12 +133,7 @@ impl Postgres {
             .await
     }
 
-    /// Releases claimed rows that were not started.
-    pub(crate) async fn release_rows(
-        &self,
-        held: Vec<RowLease>,
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
+    async fn release_rows(&self, held: Vec<RowLease>, now: Timestamp) -> Result<(), StoreError> {
         let sql = "UPDATE batch_row SET due_at = $4::bigint, state = CASE WHEN b.cancelled_at IS NULL THEN 'waiting' ELSE 'cancelled' END, \
              ended_at = CASE WHEN b.cancelled_at IS NULL THEN NULL ELSE $4::bigint END, \
              attributes = CASE WHEN b.cancelled_at IS NULL THEN attributes ELSE '{}' END, \
@@ -165,7 +150,7 @@ impl Postgres {
             .await
     }
 
-    pub(crate) async fn complete_rows(
+    async fn complete_rows(
         &self,
         ended: Vec<(RowLease, RowOutcome)>,
         now: Timestamp,
@@ -214,12 +199,7 @@ impl Postgres {
             .await
     }
 
-    /// Cancels the rows that no worker has claimed. Returns false if the batch does not exist.
-    pub(crate) async fn cancel_batch(
-        &self,
-        id: BatchId,
-        now: Timestamp,
-    ) -> Result<bool, StoreError> {
+    async fn cancel_batch(&self, id: BatchId, now: Timestamp) -> Result<bool, StoreError> {
         self.workers
             .write(move |tx| {
                 let now = now.unix_micros();
@@ -233,8 +213,7 @@ impl Postgres {
             .await
     }
 
-    /// Returns batches, newest first, or only the batch `id`.
-    pub(crate) async fn batches(
+    async fn list_batches(
         &self,
         id: Option<BatchId>,
         limit: u32,
@@ -244,7 +223,7 @@ impl Postgres {
             .await
     }
 
-    pub(crate) async fn row_results(
+    async fn row_results(
         &self,
         id: BatchId,
         after: u64,

@@ -5,10 +5,10 @@ use guestlane_genesys::ErrorCounts;
 use guestlane_runtime::Timestamp;
 
 use super::{Postgres, rows, writer::WriteOp};
-use crate::row::SELECTED;
 use crate::{
     BeginOutcome, Committed, StoreError,
     begin::{ExistingKey, verdict},
+    row::SELECTED,
 };
 use guestlane_core::{
     audit::{AuditRecord, Status},
@@ -17,98 +17,97 @@ use guestlane_core::{
     token::TokenIdentity,
 };
 
-impl Postgres {
-    pub(crate) async fn begin(
-        &self,
-        request: SessionRequest,
-        start: SessionContext,
-        token: TokenIdentity,
-        rates: ErrorCounts,
-        now: Timestamp,
-    ) -> Result<Committed<BeginOutcome>, StoreError> {
-        let new = SessionRecord::new(request, start, token, now);
-        loop {
-            let entry = AuditRecord::for_session(&new, Status::Pending, rates, now);
-            let admitted = self
-                .writer
-                .write(WriteOp::Insert(Box::new(new.clone()), entry))
-                .await?;
-            if admitted.value.done {
-                return Ok(Committed {
-                    value: BeginOutcome::Acquired(new),
-                    audit: admitted.audit,
-                });
-            }
-            let (new, key) = (new.clone(), new.request.key.clone());
-            let told = self.writer.transact(move |tx, records| {
-                records.clear();
-                // Lock the row: the process that runs the session's saga may be about to write. The
-                // decision then holds until the commit.
-                let sql = format!(
-                    "SELECT {} FROM session WHERE idempotency_key = $1 AND owner = $2 FOR UPDATE",
-                    *SELECTED
-                );
-                let Some(row) = tx.query_opt(&sql, &[&key.as_str(), &key.owner().as_str()])? else {
-                    return Ok(None);
-                }; // the session was deleted meanwhile
-                let known = rows::read(&row)?;
-                Ok(Some(match verdict(known, &new, now)? {
-                    ExistingKey::Resolved(admission) => match *admission {
-                        // An in-doubt insert of this call took effect, so this caller owns the
-                        // session.
-                        BeginOutcome::InProgress(known) if known.id == new.id => {
-                            BeginOutcome::Acquired(known)
-                        }
-                        admission => admission,
-                    },
-                    ExistingKey::Claim {
-                        before,
-                        after,
-                        anew,
-                    } => {
-                        rows::update(tx, &after, before.epoch, now)?;
-                        if anew {
-                            rows::update_surface_binding(tx, &after)?;
-                        }
-                        records.push(AuditRecord::for_session(
-                            &after,
-                            Status::Pending,
-                            rates,
-                            now,
-                        ));
-                        BeginOutcome::Acquired(*after)
-                    }
-                }))
+pub(super) async fn begin(
+    store: &Postgres,
+    request: SessionRequest,
+    start: SessionContext,
+    token: TokenIdentity,
+    rates: ErrorCounts,
+    now: Timestamp,
+) -> Result<Committed<BeginOutcome>, StoreError> {
+    let new = SessionRecord::new(request, start, token, now);
+    loop {
+        let entry = AuditRecord::for_session(&new, Status::Pending, rates, now);
+        let admitted = store
+            .writer
+            .write(WriteOp::Insert(Box::new(new.clone()), entry))
+            .await?;
+        if admitted.value.done {
+            return Ok(Committed {
+                value: BeginOutcome::Acquired(new),
+                audit: admitted.audit,
             });
-            if let Committed {
-                value: Some(admission),
+        }
+        let (new, key) = (new.clone(), new.request.key.clone());
+        let told = store.writer.transact(move |tx, records| {
+            records.clear();
+            // Lock the row: the process that runs the session's saga may be about to write. The
+            // decision then holds until the commit.
+            let sql = format!(
+                "SELECT {} FROM session WHERE idempotency_key = $1 AND owner = $2 FOR UPDATE",
+                *SELECTED
+            );
+            let Some(row) = tx.query_opt(&sql, &[&key.as_str(), &key.owner().as_str()])? else {
+                return Ok(None);
+            }; // the session was deleted meanwhile
+            let known = rows::read(&row)?;
+            Ok(Some(match verdict(known, &new, now)? {
+                ExistingKey::Resolved(admission) => match *admission {
+                    // An in-doubt insert of this call took effect, so this caller owns the
+                    // session.
+                    BeginOutcome::InProgress(known) if known.id == new.id => {
+                        BeginOutcome::Acquired(known)
+                    }
+                    admission => admission,
+                },
+                ExistingKey::Claim {
+                    before,
+                    after,
+                    anew,
+                } => {
+                    rows::update(tx, &after, before.epoch, now)?;
+                    if anew {
+                        rows::update_surface_binding(tx, &after)?;
+                    }
+                    records.push(AuditRecord::for_session(
+                        &after,
+                        Status::Pending,
+                        rates,
+                        now,
+                    ));
+                    BeginOutcome::Acquired(*after)
+                }
+            }))
+        });
+        if let Committed {
+            value: Some(admission),
+            audit,
+        } = told.await?
+        {
+            return Ok(Committed {
+                value: admission,
                 audit,
-            } = told.await?
-            {
-                return Ok(Committed {
-                    value: admission,
-                    audit,
-                });
-            }
+            });
         }
     }
+}
 
-    pub(crate) async fn find_by_key(
-        &self,
-        key: IdempotencyKey,
-    ) -> Result<Option<SessionRecord>, StoreError> {
-        self.workers
-            .read(move |connection| {
-                let sql = format!(
-                    "SELECT {} FROM session WHERE idempotency_key = $1 AND owner = $2",
-                    *SELECTED
-                );
-                connection
-                    .query_opt(&sql, &[&key.as_str(), &key.owner().as_str()])?
-                    .as_ref()
-                    .map(rows::read)
-                    .transpose()
-            })
-            .await
-    }
+pub(super) async fn find_by_key(
+    store: &Postgres,
+    key: IdempotencyKey,
+) -> Result<Option<SessionRecord>, StoreError> {
+    store
+        .workers
+        .read(move |connection| {
+            let sql = format!(
+                "SELECT {} FROM session WHERE idempotency_key = $1 AND owner = $2",
+                *SELECTED
+            );
+            connection
+                .query_opt(&sql, &[&key.as_str(), &key.owner().as_str()])?
+                .as_ref()
+                .map(rows::read)
+                .transpose()
+        })
+        .await
 }

@@ -4,17 +4,17 @@ use super::Postgres;
 use crate::{CallRecord, StoreError, calls};
 use guestlane_core::session::SessionId;
 
-impl Postgres {
-    pub(crate) async fn calls(&self, session: SessionId) -> Result<Vec<CallRecord>, StoreError> {
-        self.workers
-            .read(move |connection| {
-                match connection
-                    .query_opt("SELECT calls FROM session WHERE id = $1", &[&session.0])?
-                {
-                    Some(row) => calls::read(row.try_get(0)?),
-                    None => Ok(Vec::new()),
-                }
-            })
-            .await
-    }
+pub(super) async fn calls(
+    store: &Postgres,
+    session: SessionId,
+) -> Result<Vec<CallRecord>, StoreError> {
+    store
+        .workers
+        .read(move |connection| {
+            match connection.query_opt("SELECT calls FROM session WHERE id = $1", &[&session.0])? {
+                Some(row) => calls::read(row.try_get(0)?),
+                None => Ok(Vec::new()),
+            }
+        })
+        .await
 }

@@ -46,26 +46,15 @@ fn is_within_limit(offset: i64) -> bool {
 }
 
 impl Postgres {
-    /// Measures the clock offset again.
-    pub(crate) async fn measure_clock(&self) -> Result<(), StoreError> {
-        if !self.base.is_comparable() {
-            return Ok(());
-        }
-        let (base, reference) = (self.base.clone(), self.reference.clone());
-        self.urgent
-            .read(move |connection| measure(connection, &base, &reference))
-            .await
-    }
-
     /// Returns how far this node's wall clock is ahead of the database's, in microseconds. Returns
     /// `None` where the clocks are not compared.
-    pub(crate) fn clock_offset(&self) -> Option<i64> {
+    pub(super) fn offset_micros(&self) -> Option<i64> {
         self.reference.wall_clock_offset()
     }
 
     /// Whether this node's wall clock is close enough to the database's to claim sessions, batch
     /// rows and deliveries, and to delete old rows.
-    pub(crate) fn may_claim(&self) -> bool {
-        self.clock_offset().is_none_or(is_within_limit)
+    pub(super) fn is_clock_close(&self) -> bool {
+        self.offset_micros().is_none_or(is_within_limit)
     }
 }

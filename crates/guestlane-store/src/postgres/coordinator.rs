@@ -6,11 +6,11 @@ use guestlane_genesys::{RateLimitLease, RateLimitLeaseRequest};
 use guestlane_runtime::Timestamp;
 use uuid::Uuid;
 
-use super::Postgres;
-use crate::{
-    StoreError,
-    coordinator::{SealedToken, StoredTokenLookup},
+use super::{
+    Postgres,
+    shared_store::{SealedToken, StoredTokenLookup},
 };
+use crate::StoreError;
 use guestlane_core::session::MAX_CLOCK_SKEW;
 
 /// How long a node may hold the lock for refreshing an access token. Other nodes wait for the token
@@ -22,7 +22,7 @@ const REFRESH_LOCK_TTL: Duration = Duration::from_secs(10);
 const MIN_TOKEN_LIFETIME_MICROS: i64 = 6_000_000;
 
 impl Postgres {
-    pub(crate) async fn find_token_or_lock(
+    pub(super) async fn find_token_or_lock(
         &self,
         client: String,
         not: Option<i64>,
@@ -56,7 +56,7 @@ impl Postgres {
             .await
     }
 
-    pub(crate) async fn store_token(
+    pub(super) async fn store_token(
         &self,
         client: String,
         token: SealedToken,
@@ -75,14 +75,14 @@ impl Postgres {
             .await
     }
 
-    pub(crate) async fn release_refresh_lock(&self, client: String) -> Result<(), StoreError> {
+    pub(super) async fn release_refresh_lock(&self, client: String) -> Result<(), StoreError> {
         let sql = "UPDATE oauth_client SET refresh_lock_until = 0 WHERE client_id = $1";
         self.urgent
             .read(move |connection| connection.execute(sql, &[&client]).map(drop))
             .await
     }
 
-    pub(crate) async fn request_rate_limit_lease(
+    pub(super) async fn request_rate_limit_lease(
         &self,
         client: String,
         process: Uuid,

@@ -1,6 +1,7 @@
 //! Counts that outlive the process (requirement R12, docs/requirements.md), and the latency summary
 //! of sessions (requirement R13, docs/requirements.md).
 
+use async_trait::async_trait;
 use std::collections::BTreeMap;
 
 use guestlane_genesys::ErrorCounts;
@@ -8,23 +9,29 @@ use guestlane_genesys::ErrorCounts;
 use super::{
     Postgres,
     connection::{Connection, DbResult},
+    gauges,
     rows::as_i64,
     sessions::count,
     writer::WriteOp,
 };
 use crate::{
-    LatencySummary, StoreError, Summary,
+    LatencySummary, Statistics, StoreError, StoreGauges, Summary,
     summary::{self, Latencies, PRUNED_EVENTS, PRUNED_LATENCY, PRUNED_SESSIONS, rounded},
 };
 
 type ByState = BTreeMap<String, u64>;
 
-impl Postgres {
-    pub(crate) async fn error_counts(&self) -> Result<ErrorCounts, StoreError> {
+#[async_trait]
+impl Statistics for Postgres {
+    async fn gauges(&self) -> Result<StoreGauges, StoreError> {
+        gauges::gauges(self).await
+    }
+
+    async fn error_counts(&self) -> Result<ErrorCounts, StoreError> {
         self.workers.read(errors).await
     }
 
-    pub(crate) async fn add_errors(&self, counts: ErrorCounts) -> Result<(), StoreError> {
+    async fn add_errors(&self, counts: ErrorCounts) -> Result<(), StoreError> {
         if counts.total == 0 {
             return Ok(());
         }
@@ -34,7 +41,7 @@ impl Postgres {
             .map(drop)
     }
 
-    pub(crate) async fn summary(&self) -> Result<Summary, StoreError> {
+    async fn summary(&self) -> Result<Summary, StoreError> {
         self.workers
             .read(|connection| {
                 // Use one snapshot for all queries, because retention deletes sessions meanwhile.

@@ -1,17 +1,21 @@
 //! The outbox: events that wait for delivery to the CRM, and the outcomes of deliveries.
 
+use async_trait::async_trait;
 use guestlane_runtime::{FailPoint, Timestamp};
 use tokio_postgres::{Row, types::ToSql};
 
-use super::delivery_columns::DeliveryUpdate;
 use super::{
     Postgres,
     connection::{Connection, DbResult},
+    delivery_columns::DeliveryUpdate,
+    endpoints,
     rows::small,
     sessions::count,
     writer::WriteOp,
 };
-use crate::{Delivery, DeliveryOutcome, DeliveryState, ReplayFilter, StoreError};
+use crate::{
+    Delivery, DeliveryOutcome, DeliveryState, DisabledEndpoint, Outbox, ReplayFilter, StoreError,
+};
 use guestlane_core::{
     event::Event,
     session::{MAX_CLOCK_SKEW, SessionId},
@@ -49,13 +53,17 @@ fn read(row: &Row) -> DbResult<Delivery> {
     })
 }
 
-impl Postgres {
-    pub(crate) async fn claim_events(
+#[async_trait]
+impl Outbox for Postgres {
+    async fn claim_events(
         &self,
         receiver: u32,
         limit: u32,
         now: Timestamp,
     ) -> Result<Vec<Event>, StoreError> {
+        if !self.is_clock_close() {
+            return Ok(Vec::new());
+        }
         let (receiver, lease) = (
             i32::try_from(receiver).unwrap_or(i32::MAX),
             (now + Event::LEASE).unix_micros(),
@@ -82,10 +90,7 @@ impl Postgres {
             .await
     }
 
-    pub(crate) async fn release_stale_initial_leases(
-        &self,
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
+    async fn release_stale_initial_leases(&self, now: Timestamp) -> Result<(), StoreError> {
         let release = "UPDATE outbox SET due_at = $1 WHERE state = 'pending' AND last_error IS NULL AND due_at > $2";
         let (now, lease) = (
             now.unix_micros(),
@@ -96,7 +101,7 @@ impl Postgres {
             .await
     }
 
-    pub(crate) async fn expedite_events(&self, now: Timestamp) -> Result<usize, StoreError> {
+    async fn expedite_events(&self, now: Timestamp) -> Result<usize, StoreError> {
         let sql = "UPDATE outbox SET due_at = $1 WHERE state = 'pending' AND due_at > $1 AND last_error IS NOT NULL";
         let now = now.unix_micros();
         self.workers
@@ -104,7 +109,7 @@ impl Postgres {
             .await
     }
 
-    pub(crate) async fn record_delivery(
+    async fn record_delivery(
         &self,
         event: Event,
         settlement: DeliveryOutcome,
@@ -127,7 +132,7 @@ impl Postgres {
             .map(drop)
     }
 
-    pub(crate) async fn replayable(&self, replay: ReplayFilter) -> Result<u64, StoreError> {
+    async fn replayable(&self, replay: ReplayFilter) -> Result<u64, StoreError> {
         self.workers
             .read(move |connection| {
                 let (condition, values) = condition(&replay);
@@ -140,11 +145,7 @@ impl Postgres {
             .await
     }
 
-    pub(crate) async fn replay(
-        &self,
-        replay: ReplayFilter,
-        now: Timestamp,
-    ) -> Result<usize, StoreError> {
+    async fn replay(&self, replay: ReplayFilter, now: Timestamp) -> Result<usize, StoreError> {
         let replayed = self.writer.transact(move |tx, records| {
             records.clear();
             let (condition, mut values) = condition(&replay);
@@ -164,7 +165,7 @@ impl Postgres {
         Ok(replayed)
     }
 
-    pub(crate) async fn events(
+    async fn events(
         &self,
         state: Option<DeliveryState>,
         before: Option<i64>,
@@ -188,14 +189,14 @@ impl Postgres {
             .await
     }
 
-    pub(crate) async fn event(&self, id: String) -> Result<Vec<Delivery>, StoreError> {
+    async fn event(&self, id: String) -> Result<Vec<Delivery>, StoreError> {
         let sql = format!("SELECT {COLUMNS} FROM outbox WHERE id = $1 ORDER BY receiver");
         self.workers
             .read(move |connection| connection.query(&sql, &[&id])?.iter().map(read).collect())
             .await
     }
 
-    pub(crate) async fn next_initial_delivery_at(
+    async fn next_initial_delivery_at(
         &self,
         now: Timestamp,
     ) -> Result<Option<Timestamp>, StoreError> {
@@ -210,7 +211,7 @@ impl Postgres {
             .await
     }
 
-    pub(crate) async fn pending_events_after(&self, receivers: u32) -> Result<u64, StoreError> {
+    async fn pending_events_after(&self, receivers: u32) -> Result<u64, StoreError> {
         let sql = "SELECT count(*) FROM outbox WHERE state = 'pending' AND receiver > $1";
         let receivers = i32::try_from(receivers).unwrap_or(i32::MAX);
         self.workers
@@ -218,11 +219,23 @@ impl Postgres {
             .await
     }
 
-    pub(crate) async fn pending_events(&self) -> Result<u64, StoreError> {
+    async fn pending_events(&self) -> Result<u64, StoreError> {
         let sql = "SELECT count(*) FROM outbox WHERE state = 'pending'";
         self.workers
             .read(move |connection| count(connection, sql, &[]))
             .await
+    }
+
+    async fn disabled_endpoints(&self) -> Result<Vec<DisabledEndpoint>, StoreError> {
+        endpoints::disabled_endpoints(self).await
+    }
+
+    async fn disable_endpoint(&self, endpoint: DisabledEndpoint) -> Result<bool, StoreError> {
+        endpoints::disable_endpoint(self, endpoint).await
+    }
+
+    async fn enable_endpoint(&self, number: u32) -> Result<bool, StoreError> {
+        endpoints::enable_endpoint(self, number).await
     }
 }
 

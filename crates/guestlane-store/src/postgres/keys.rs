@@ -1,5 +1,6 @@
 //! Signing keys and other secrets. They are sealed before they reach the store.
 
+use async_trait::async_trait;
 use guestlane_runtime::Timestamp;
 
 use super::{
@@ -8,7 +9,7 @@ use super::{
     listen::CHANGED,
     migrations::LOCK,
 };
-use crate::StoreError;
+use crate::{Binding, SigningKeys, StoreError};
 use guestlane_core::{
     audit::{AuditRecord, ChangeAction},
     token::{KeyLifecycle, RevocationPlan, SealedSigningKey},
@@ -24,12 +25,13 @@ fn refuse_while_copied(tx: &mut Connection, at: &str) -> DbResult<()> {
     }
 }
 
-impl Postgres {
-    pub(crate) async fn signing_keys(&self) -> Result<Vec<SealedSigningKey>, StoreError> {
+#[async_trait]
+impl SigningKeys for Postgres {
+    async fn signing_keys(&self) -> Result<Vec<SealedSigningKey>, StoreError> {
         self.workers.read(keys).await
     }
 
-    pub(crate) async fn add_signing_key(&self, key: SealedSigningKey) -> Result<(), StoreError> {
+    async fn add_signing_key(&self, key: SealedSigningKey) -> Result<(), StoreError> {
         let at = self.url.to_string();
         let add = move |tx: &mut Connection| {
             refuse_while_copied(tx, &at)?;
@@ -38,10 +40,10 @@ impl Postgres {
         self.workers.write(add).await
     }
 
-    pub(crate) async fn add_next_key(
+    async fn add_next_key(
         &self,
         key: SealedSigningKey,
-        life: impl FnOnce() -> KeyLifecycle + Send + 'static,
+        life: Box<dyn FnOnce() -> KeyLifecycle + Send>,
         now: Timestamp,
     ) -> Result<SealedSigningKey, StoreError> {
         let (mut life, mut known_life) = (Some(life), None);
@@ -83,7 +85,7 @@ impl Postgres {
         Ok(added.value)
     }
 
-    pub(crate) async fn revoke_signing_key(
+    async fn revoke_signing_key(
         &self,
         kid: String,
         spare: Option<SealedSigningKey>,
@@ -127,8 +129,11 @@ impl Postgres {
             .await?;
         Ok(revoked.value)
     }
+}
 
-    pub(crate) async fn get_or_insert_platform(&self, new: String) -> Result<String, StoreError> {
+#[async_trait]
+impl Binding for Postgres {
+    async fn get_or_insert_platform(&self, new: String) -> Result<String, StoreError> {
         self.workers
             .read(move |connection| {
                 let insert =
@@ -141,7 +146,7 @@ impl Postgres {
             .await
     }
 
-    pub(crate) async fn platform(&self) -> Result<Option<String>, StoreError> {
+    async fn platform(&self) -> Result<Option<String>, StoreError> {
         let sql = "SELECT base_url FROM platform";
         self.workers
             .read(move |connection| {
@@ -153,7 +158,7 @@ impl Postgres {
             .await
     }
 
-    pub(crate) async fn organization(&self) -> Result<Option<(String, String)>, StoreError> {
+    async fn organization(&self) -> Result<Option<(String, String)>, StoreError> {
         let sql = "SELECT client_id, organization FROM platform WHERE client_id IS NOT NULL AND organization IS NOT NULL";
         self.workers
             .read(move |connection| {
@@ -164,7 +169,7 @@ impl Postgres {
             .await
     }
 
-    pub(crate) async fn set_organization(
+    async fn set_organization(
         &self,
         client_id: String,
         organization: String,
@@ -175,25 +180,6 @@ impl Postgres {
                 connection
                     .execute(sql, &[&client_id, &organization])
                     .map(drop)
-            })
-            .await
-    }
-
-    pub(crate) async fn get_or_insert_secret(
-        &self,
-        name: String,
-        new: Option<Vec<u8>>,
-    ) -> Result<Option<Vec<u8>>, StoreError> {
-        self.workers
-            .read(move |connection| {
-                if let Some(new) = &new {
-                    let insert =
-                        "INSERT INTO secret (name, sealed) VALUES ($1, $2) ON CONFLICT DO NOTHING";
-                    connection.execute(insert, &[&name, new])?;
-                }
-                let row =
-                    connection.query_opt("SELECT sealed FROM secret WHERE name = $1", &[&name])?;
-                Ok(row.map(|row| row.try_get(0)).transpose()?)
             })
             .await
     }

@@ -5,6 +5,7 @@
 //! connection and waits for each result, so operations run in the same order as in a file.
 
 mod api_keys;
+mod backend;
 mod batches;
 mod begin;
 mod calls;
@@ -28,6 +29,7 @@ mod retention;
 mod rows;
 mod sealed;
 mod sessions;
+mod shared_store;
 mod trial;
 mod unrecorded;
 mod writer;
@@ -42,17 +44,12 @@ use guestlane_runtime::{Clock, FailPoints, ReferenceClock};
 use tokio::sync::watch;
 use tokio_postgres::error::SqlState;
 
-use super::{
-    AuditSettings, BenchOverrides, PostgresUrl, ReadLimits, StoreError, StoreInfo,
-    write_health::WriteHealth,
-};
+use super::{PostgresUrl, ReadLimits, StoreError, StoreInfo, write_health::WriteHealth};
 pub(super) use connection::Connection;
 use connection::DbResult;
 use connection_pool::ConnectionPool;
-use guestlane_tlog::NoteSigner;
 pub(super) use log::NodeIdentity;
 pub(super) use migrations::{LOCK, run as migrate};
-pub use trial::StoredSecret;
 use writer::Writer;
 
 /// The store in a PostgreSQL database. It is cheap to clone, and it closes when the last clone is
@@ -67,7 +64,7 @@ pub(super) struct Postgres {
     home: NodeIdentity,
     url: PostgresUrl,
     /// The object ID of the table of secrets, which identifies this store among copies of it.
-    pub(super) table: i64,
+    table: i64,
     /// The clock that follows the database's time.
     clock: Clock,
     /// The clock of this node.
@@ -179,61 +176,6 @@ impl Postgres {
             }))
         })
         .await
-    }
-
-    /// Returns the same store with a separate connection and thread for its reads.
-    pub(crate) fn with_own_reads(&self, limits: ReadLimits) -> DbResult<Self> {
-        let workers = ConnectionPool::start(
-            &self.url,
-            1,
-            limits,
-            self.clock.clone(),
-            self.fail_points.clone(),
-        )?;
-        Ok(Self {
-            workers,
-            ..self.clone()
-        })
-    }
-
-    /// Commits `value` to a property row, to test whether the store accepts writes.
-    pub(crate) async fn probe_write(&self, value: String) -> DbResult<()> {
-        let upsert = "INSERT INTO property (name, value) VALUES ('write_probe', $1) ON CONFLICT (name) DO UPDATE SET value = $1";
-        self.workers
-            .write(move |tx| tx.execute(upsert, &[&value]).map(drop))
-            .await
-    }
-
-    pub(crate) fn clock(&self) -> Clock {
-        self.clock.clone()
-    }
-
-    /// Returns the receiver of change notifications. Must be called within a tokio runtime.
-    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
-        // The first call opens one more connection, which listens for notifications.
-        let listen = || {
-            let (heard, changes) = watch::channel(0);
-            tokio::spawn(listen::listen(self.url.clone(), heard, self.clock.clone()));
-            changes
-        };
-        self.changes.get_or_init(listen).clone()
-    }
-
-    pub(crate) async fn override_for_bench(&self, guarantees: BenchOverrides) -> DbResult<()> {
-        self.writer
-            .alone(move |thread| thread.override_for_bench(guarantees))
-            .await?
-    }
-
-    pub(crate) async fn attach_audit_log(
-        &self,
-        settings: AuditSettings,
-        signer: Arc<NoteSigner>,
-        mend: bool,
-    ) -> DbResult<()> {
-        self.writer
-            .alone(move |thread| thread.keep(settings, signer, mend))
-            .await?
     }
 }
 

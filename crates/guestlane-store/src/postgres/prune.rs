@@ -26,27 +26,26 @@ const PRUNABLE: &str = "(state = 'open' OR state = 'failed') AND recorded_at < $
      AND NOT EXISTS (SELECT 1 FROM batch_row WHERE batch_row.idempotency_key = session.idempotency_key \
      AND (batch_row.state = 'waiting' OR batch_row.state = 'running'))";
 
-impl Postgres {
-    pub(crate) async fn prune(
-        &self,
-        from: Option<SessionId>,
-        until: Timestamp,
-        limit: u32,
-    ) -> Result<Pruned, StoreError> {
-        let (next, old) = self
-            .workers
-            .read(move |connection| find_prunable(connection, from, until, limit))
-            .await?;
-        if old.is_empty() {
-            return Ok(Pruned {
-                next,
-                ..Pruned::default()
-            });
-        }
-        self.workers
-            .write(move |tx| delete(tx, &old, until, next))
-            .await
+pub(super) async fn prune(
+    store: &Postgres,
+    from: Option<SessionId>,
+    until: Timestamp,
+    limit: u32,
+) -> Result<Pruned, StoreError> {
+    let (next, old) = store
+        .workers
+        .read(move |connection| find_prunable(connection, from, until, limit))
+        .await?;
+    if old.is_empty() {
+        return Ok(Pruned {
+            next,
+            ..Pruned::default()
+        });
     }
+    store
+        .workers
+        .write(move |tx| delete(tx, &old, until, next))
+        .await
 }
 
 type Found = (Option<SessionId>, Vec<Uuid>);

@@ -1,6 +1,8 @@
 //! Queries of the audit logs: records of a session or a guest, the state of each log, and the
 //! hashes of its lines.
 
+use async_trait::async_trait;
+use guestlane_runtime::Timestamp;
 use std::path::Path;
 
 use guestlane_genesys::ErrorCounts;
@@ -10,17 +12,18 @@ use super::{
     connection::{Connection, DbResult, Params},
     counters, guests,
     log::{number_of, state},
+    unrecorded,
     writer::WriteOp,
 };
-use crate::{LogInfo, RecordFilter, RestoreOutcome, StoreError, StoredRecord, record::timestamp};
+use crate::{
+    AuditLog, LogInfo, RecordFilter, RestoreOutcome, StoreError, StoredRecord, record::timestamp,
+};
 use guestlane_core::{audit::AuditRecord, request::GuestId, session::SessionId};
 use guestlane_tlog::{Checkpoint, Frontier, Hash, VerifierKey, leaf_hash, lines_path};
 
-impl Postgres {
-    pub(crate) async fn records(
-        &self,
-        filter: RecordFilter,
-    ) -> Result<Vec<StoredRecord>, StoreError> {
+#[async_trait]
+impl AuditLog for Postgres {
+    async fn records(&self, filter: RecordFilter) -> Result<Vec<StoredRecord>, StoreError> {
         self.workers
             .read(move |connection| {
                 let mut found = match (filter.session, &filter.guest) {
@@ -37,11 +40,7 @@ impl Postgres {
             .await
     }
 
-    pub(crate) async fn logs(
-        &self,
-        first: &Path,
-        key: &VerifierKey,
-    ) -> Result<Vec<LogInfo>, StoreError> {
+    async fn logs(&self, first: &Path, key: &VerifierKey) -> Result<Vec<LogInfo>, StoreError> {
         let (first, key, here) = (first.to_owned(), key.clone(), self.home.id);
         self.workers
             .read(move |connection| {
@@ -72,7 +71,7 @@ impl Postgres {
             .await
     }
 
-    pub(crate) async fn leaves(&self, log: u32) -> Result<Vec<Hash>, StoreError> {
+    async fn leaves(&self, log: u32) -> Result<Vec<Hash>, StoreError> {
         self.workers
             .read(move |connection| {
                 // Use one snapshot for both queries.
@@ -94,11 +93,11 @@ impl Postgres {
             .await
     }
 
-    pub(crate) async fn restore_log(&self, log: u32) -> Result<RestoreOutcome, StoreError> {
+    async fn restore_log(&self, log: u32) -> Result<RestoreOutcome, StoreError> {
         self.writer.alone(move |thread| thread.restore(log)).await?
     }
 
-    pub(crate) async fn record_refusal(
+    async fn record_refusal(
         &self,
         entry: AuditRecord,
         errors: ErrorCounts,
@@ -107,6 +106,10 @@ impl Postgres {
             .write(WriteOp::AppendRecord(Some(entry), errors))
             .await
             .map(drop)
+    }
+
+    async fn record_unrecorded(&self, now: Timestamp) -> Result<(), StoreError> {
+        unrecorded::record_unrecorded(self, now).await
     }
 }
 

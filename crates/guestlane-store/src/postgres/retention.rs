@@ -1,5 +1,7 @@
 //! How far retention deletes in a database, by the database's clock, and the deletion of batches.
 
+use async_trait::async_trait;
+use guestlane_core::{request::GuestId, session::SessionId};
 use std::time::Duration;
 
 use guestlane_runtime::Timestamp;
@@ -8,22 +10,25 @@ use uuid::Uuid;
 use super::{
     Postgres,
     connection::{Connection, DbResult},
+    guests, prune,
 };
 use crate::{
-    StoreError,
+    ErasureOutcome, Pruned, Retention, StoreError,
     trusted_time::{HORIZON, Horizon},
 };
 
 /// Number of rows of ended batches that one transaction deletes.
 const ROWS: i64 = 1000;
 
-impl Postgres {
-    /// Returns the time before which retention deletes now. The row lock on the horizon serializes
-    /// nodes that call this at the same moment.
-    pub(crate) async fn advance_retention(
+#[async_trait]
+impl Retention for Postgres {
+    async fn advance_retention(
         &self,
         keep: Option<Duration>,
     ) -> Result<Option<Timestamp>, StoreError> {
+        if !self.is_clock_close() {
+            return Ok(None);
+        }
         let Some(keep) = keep else { return Ok(None) };
         let now = self.clock.now();
         let horizon = self.workers.write(move |tx| {
@@ -39,10 +44,33 @@ impl Postgres {
         Ok(Some(horizon.await?.until()))
     }
 
-    /// Deletes up to 1000 rows of batches whose last row ended before `until`, and batches without
-    /// rows. Returns the number of deleted rows; zero when none is left.
-    pub(crate) async fn prune_batches(&self, until: Timestamp) -> Result<u64, StoreError> {
+    async fn prune_batches(&self, until: Timestamp) -> Result<u64, StoreError> {
         self.workers.write(move |tx| prune(tx, until)).await
+    }
+
+    async fn prune(
+        &self,
+        from: Option<SessionId>,
+        until: Timestamp,
+        limit: u32,
+    ) -> Result<Pruned, StoreError> {
+        prune::prune(self, from, until, limit).await
+    }
+
+    async fn would_erase_guest(
+        &self,
+        guest: GuestId,
+        now: Timestamp,
+    ) -> Result<ErasureOutcome, StoreError> {
+        guests::would_erase_guest(self, guest, now).await
+    }
+
+    async fn erase_guest(
+        &self,
+        guest: GuestId,
+        now: Timestamp,
+    ) -> Result<ErasureOutcome, StoreError> {
+        guests::erase_guest(self, guest, now).await
     }
 }
 

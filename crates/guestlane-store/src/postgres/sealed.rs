@@ -1,20 +1,43 @@
 //! Values that are sealed under the master key, and the number of seals per master key.
 
+use async_trait::async_trait;
 use uuid::Uuid;
 
 use super::{
     Postgres,
     connection::{Connection, DbResult},
+    endpoints,
     rows::as_i64,
 };
 use crate::{
-    StoreError,
-    sealed::{Replacement, Sealed, SealedPlace},
+    SecretChange, Secrets, StoreError,
+    sealed::{Replacement, Sealed, SealedPlace, counter},
 };
 use guestlane_core::session::SessionId;
 
-impl Postgres {
-    pub(crate) async fn sealed_keys(&self) -> Result<Vec<Sealed>, StoreError> {
+#[async_trait]
+impl Secrets for Postgres {
+    async fn get_or_insert_secret(
+        &self,
+        name: &str,
+        new: Option<Vec<u8>>,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        let name = name.to_owned();
+        self.workers
+            .read(move |connection| {
+                if let Some(new) = &new {
+                    let insert =
+                        "INSERT INTO secret (name, sealed) VALUES ($1, $2) ON CONFLICT DO NOTHING";
+                    connection.execute(insert, &[&name, new])?;
+                }
+                let row =
+                    connection.query_opt("SELECT sealed FROM secret WHERE name = $1", &[&name])?;
+                Ok(row.map(|row| row.try_get(0)).transpose()?)
+            })
+            .await
+    }
+
+    async fn sealed_keys(&self) -> Result<Vec<Sealed>, StoreError> {
         self.workers
             .read(|connection| {
                 let mut sealed = keys(
@@ -29,7 +52,7 @@ impl Postgres {
             .await
     }
 
-    pub(crate) async fn sealed_sessions(
+    async fn sealed_sessions(
         &self,
         after: Option<SessionId>,
         limit: u32,
@@ -48,13 +71,11 @@ impl Postgres {
             .await
     }
 
-    pub(crate) async fn replace_sealed(&self, values: Vec<Replacement>) -> Result<u64, StoreError> {
+    async fn replace_sealed(&self, values: Vec<Replacement>) -> Result<u64, StoreError> {
         self.workers.write(move |tx| replace_all(tx, &values)).await
     }
 
-    /// Deletes the access tokens. Their numbers stay, because a node whose token was rejected waits
-    /// for a token with a higher number.
-    pub(crate) async fn delete_access_tokens(&self) -> Result<(), StoreError> {
+    async fn delete_access_tokens(&self) -> Result<(), StoreError> {
         let sql = "UPDATE oauth_client SET token = NULL WHERE token IS NOT NULL";
         self.workers
             .write(move |tx| tx.execute(sql, &[]))
@@ -62,7 +83,8 @@ impl Postgres {
             .map(drop)
     }
 
-    pub(crate) async fn seals(&self, name: String) -> Result<u64, StoreError> {
+    async fn seals(&self, key: &str) -> Result<u64, StoreError> {
+        let name = counter(key);
         self.workers
             .read(move |connection| {
                 let row = connection.query_opt(
@@ -74,9 +96,8 @@ impl Postgres {
             .await
     }
 
-    /// Adds to the number of seals. After a broken connection they may be counted twice; a count
-    /// that is too high is safe.
-    pub(crate) async fn add_seals(&self, name: String, seals: u64) -> Result<u64, StoreError> {
+    async fn add_seals(&self, key: &str, seals: u64) -> Result<u64, StoreError> {
+        let name = counter(key);
         let add = "INSERT INTO counter (log, name, value) VALUES (0, $1, $2) \
              ON CONFLICT (log, name) DO UPDATE SET value = counter.value + excluded.value RETURNING value";
         self.workers
@@ -87,6 +108,10 @@ impl Postgres {
                     .unsigned_abs())
             })
             .await
+    }
+
+    async fn replace_secret(&self, change: SecretChange) -> Result<bool, StoreError> {
+        endpoints::replace_secret(self, change).await
     }
 }
 

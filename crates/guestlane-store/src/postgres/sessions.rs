@@ -1,29 +1,49 @@
 //! Sessions: transitions, leases, claims of abandoned sessions, and queries.
 
+use async_trait::async_trait;
+use guestlane_genesys::ErrorCounts;
 use guestlane_runtime::Timestamp;
 use uuid::Uuid;
 
 use super::{
-    Postgres,
+    Postgres, begin, calls,
     connection::{Connection, DbResult, Params},
     rows,
     writer::{UpdateSession, WriteOp},
 };
 use crate::{
-    CommitRequest, CommitResult, Committed, SessionFilter, SessionPage, StoreError,
+    BeginOutcome, CallRecord, CommitRequest, CommitResult, Committed, SessionFilter, SessionPage,
+    Sessions, StoreError,
     row::{DUE_AT, SELECTED, UNFINISHED},
 };
 use guestlane_core::{
-    request::GuestId,
-    session::{LEASE_TTL, MAX_CLOCK_SKEW, SessionId, SessionRecord, SessionState},
+    request::{GuestId, IdempotencyKey, SessionRequest},
+    session::{LEASE_TTL, MAX_CLOCK_SKEW, SessionContext, SessionId, SessionRecord, SessionState},
+    token::TokenIdentity,
 };
 
 /// Maximum number of rows that one page scans. Without it, the query for a rare queue would scan
 /// millions of rows.
 const MAX_SCANNED_ROWS: i64 = 20_000;
 
-impl Postgres {
-    pub(crate) async fn commit_transition(
+#[async_trait]
+impl Sessions for Postgres {
+    async fn begin(
+        &self,
+        request: SessionRequest,
+        start: SessionContext,
+        token: TokenIdentity,
+        rates: ErrorCounts,
+        now: Timestamp,
+    ) -> Result<Committed<BeginOutcome>, StoreError> {
+        begin::begin(self, request, start, token, rates, now).await
+    }
+
+    async fn find_by_key(&self, key: IdempotencyKey) -> Result<Option<SessionRecord>, StoreError> {
+        begin::find_by_key(self, key).await
+    }
+
+    async fn commit_transition(
         &self,
         transition: CommitRequest,
     ) -> Result<Committed<CommitResult>, StoreError> {
@@ -62,7 +82,7 @@ impl Postgres {
         })
     }
 
-    pub(crate) async fn renew_leases(
+    async fn renew_leases(
         &self,
         leases: Vec<(SessionId, u32)>,
         now: Timestamp,
@@ -82,11 +102,14 @@ impl Postgres {
             .await
     }
 
-    pub(crate) async fn claim_due(
+    async fn claim_due(
         &self,
         limit: u32,
         now: Timestamp,
     ) -> Result<Vec<SessionRecord>, StoreError> {
+        if !self.is_clock_close() {
+            return Ok(Vec::new());
+        }
         let moments = [
             now,
             now + LEASE_TTL + MAX_CLOCK_SKEW,
@@ -111,7 +134,7 @@ impl Postgres {
             .await
     }
 
-    pub(crate) async fn claim(
+    async fn claim(
         &self,
         id: SessionId,
         now: Timestamp,
@@ -126,7 +149,7 @@ impl Postgres {
             .await
     }
 
-    pub(crate) async fn latest_contact_id(
+    async fn latest_contact_id(
         &self,
         guest: GuestId,
         except: SessionId,
@@ -140,7 +163,7 @@ impl Postgres {
             .await
     }
 
-    pub(crate) async fn session(&self, id: SessionId) -> Result<Option<SessionRecord>, StoreError> {
+    async fn session(&self, id: SessionId) -> Result<Option<SessionRecord>, StoreError> {
         let sql = format!("SELECT {} FROM session WHERE id = $1", *SELECTED);
         self.workers
             .read(move |connection| {
@@ -153,7 +176,7 @@ impl Postgres {
             .await
     }
 
-    pub(crate) async fn sessions(&self, filter: SessionFilter) -> Result<SessionPage, StoreError> {
+    async fn sessions(&self, filter: SessionFilter) -> Result<SessionPage, StoreError> {
         self.workers
             .read(move |connection| {
                 let SessionFilter { guest, state, queue, before, limit } = &filter;
@@ -190,10 +213,7 @@ impl Postgres {
             .await
     }
 
-    pub(crate) async fn unfinished_sessions(
-        &self,
-        limit: u32,
-    ) -> Result<Vec<SessionRecord>, StoreError> {
+    async fn unfinished_sessions(&self, limit: u32) -> Result<Vec<SessionRecord>, StoreError> {
         let sql = format!(
             "SELECT {} FROM session WHERE {UNFINISHED} ORDER BY {DUE_AT} LIMIT $1",
             *SELECTED
@@ -203,11 +223,15 @@ impl Postgres {
             .await
     }
 
-    pub(crate) async fn unfinished(&self) -> Result<u64, StoreError> {
+    async fn unfinished(&self) -> Result<u64, StoreError> {
         let sql = format!("SELECT count(*) FROM session WHERE {UNFINISHED}");
         self.workers
             .read(move |connection| count(connection, &sql, &[]))
             .await
+    }
+
+    async fn calls(&self, session: SessionId) -> Result<Vec<CallRecord>, StoreError> {
+        calls::calls(self, session).await
     }
 }
 

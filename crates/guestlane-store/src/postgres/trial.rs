@@ -9,20 +9,11 @@ use super::{
     connection::{Connection, DbResult},
     on_a_thread,
 };
-use crate::PostgresUrl;
+use crate::{PostgresUrl, StoredSecret};
 
 /// SQL for the object ID of the table of secrets. A copy of the store in another schema has a
 /// different one.
 const TABLE: &str = "'secret'::regclass::oid::bigint";
-
-/// A sealed secret that was read through a database URL.
-#[derive(Debug)]
-pub struct StoredSecret {
-    /// The sealed value.
-    pub sealed: Vec<u8>,
-    /// The object ID of the table that contains it.
-    pub table: i64,
-}
 
 /// Returns the object ID of the table of secrets on this connection.
 pub(super) fn table_of(connection: &mut Connection) -> DbResult<i64> {

@@ -24,8 +24,7 @@ use super::{
     log::{Log, NodeIdentity, open_logs},
 };
 use crate::{
-    AuditSettings, BenchOverrides, Committed, PostgresUrl, RestoreOutcome, StoreError,
-    write_health::WriteHealth,
+    AuditSettings, Committed, PostgresUrl, RestoreOutcome, StoreError, write_health::WriteHealth,
 };
 
 /// Maximum number of writes in one transaction.
@@ -103,7 +102,6 @@ impl Writer {
             connection,
             home,
             books,
-            audited: true,
             receiver,
             health,
             clock: clock.clone(),
@@ -164,7 +162,6 @@ pub(super) struct WriterThread {
     pub(super) connection: Connection,
     home: NodeIdentity,
     books: Option<AuditWriter>,
-    audited: bool,
     receiver: mpsc::Receiver<WriterCommand>,
     health: WriteHealth,
     clock: Clock,
@@ -364,15 +361,6 @@ impl WriterThread {
                 records: added.lines,
             }),
             Err(error) => Ok(RestoreOutcome::Failed(Arc::new(error))),
-        }
-    }
-
-    pub(super) fn override_for_bench(&mut self, guarantees: BenchOverrides) -> DbResult<()> {
-        self.audited = guarantees.audited;
-        if guarantees.durable {
-            Ok(())
-        } else {
-            self.connection.batch("SET synchronous_commit = off")
         }
     }
 }

@@ -1,10 +1,11 @@
 //! API keys.
 
+use async_trait::async_trait;
 use guestlane_runtime::{FailPoint, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::Sqlite;
-use crate::StoreError;
+use crate::{ApiKeys, StoreError};
 use guestlane_core::{
     api_key::{Scopes, StoredApiKey},
     audit::{AuditRecord, ChangeAction},
@@ -13,8 +14,9 @@ use guestlane_core::{
 const COLUMNS: &str =
     "id, name, hash, scopes, created_at, expires_at, revoked_at, last_used_at, owner";
 
-impl Sqlite {
-    pub(crate) async fn api_keys(&self) -> Result<Vec<StoredApiKey>, StoreError> {
+#[async_trait]
+impl ApiKeys for Sqlite {
+    async fn api_keys(&self) -> Result<Vec<StoredApiKey>, StoreError> {
         self.reader
             .read(|connection| {
                 let mut statement = connection.prepare_cached(&format!(
@@ -26,7 +28,7 @@ impl Sqlite {
             .await
     }
 
-    pub(crate) async fn add_api_key(
+    async fn add_api_key(
         &self,
         key: StoredApiKey,
         replaces: Option<(String, Timestamp)>,
@@ -56,7 +58,7 @@ impl Sqlite {
         Ok(())
     }
 
-    pub(crate) async fn revoke_api_key(
+    async fn revoke_api_key(
         &self,
         id: String,
         now: Timestamp,
@@ -78,10 +80,7 @@ impl Sqlite {
         Ok(revoked)
     }
 
-    pub(crate) async fn touch_api_keys(
-        &self,
-        used: Vec<(String, Timestamp)>,
-    ) -> Result<(), StoreError> {
+    async fn touch_api_keys(&self, used: Vec<(String, Timestamp)>) -> Result<(), StoreError> {
         let written = self.writer.run(move |connection| {
             let mut statement = connection
                 .prepare_cached("UPDATE api_key SET last_used_at = ?2 WHERE id = ?1 AND coalesce(last_used_at, 0) < ?2")?;

@@ -5,10 +5,10 @@ use guestlane_runtime::Timestamp;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::{Sqlite, Tx, rows};
-use crate::row::SELECTED;
 use crate::{
     BeginOutcome, Committed, StoreError,
     begin::{ExistingKey, verdict},
+    row::SELECTED,
 };
 use guestlane_core::{
     audit::{AuditRecord, Status},
@@ -17,35 +17,35 @@ use guestlane_core::{
     token::TokenIdentity,
 };
 
-impl Sqlite {
-    pub(crate) async fn begin(
-        &self,
-        request: SessionRequest,
-        start: SessionContext,
-        token: TokenIdentity,
-        rates: ErrorCounts,
-        now: Timestamp,
-    ) -> Result<Committed<BeginOutcome>, StoreError> {
-        self.writer
-            .run(move |tx| {
-                admit(
-                    tx,
-                    SessionRecord::new(request, start, token, now),
-                    rates,
-                    now,
-                )
-            })
-            .await
-    }
+pub(super) async fn begin(
+    store: &Sqlite,
+    request: SessionRequest,
+    start: SessionContext,
+    token: TokenIdentity,
+    rates: ErrorCounts,
+    now: Timestamp,
+) -> Result<Committed<BeginOutcome>, StoreError> {
+    store
+        .writer
+        .run(move |tx| {
+            admit(
+                tx,
+                SessionRecord::new(request, start, token, now),
+                rates,
+                now,
+            )
+        })
+        .await
+}
 
-    pub(crate) async fn find_by_key(
-        &self,
-        key: IdempotencyKey,
-    ) -> Result<Option<SessionRecord>, StoreError> {
-        self.reader
-            .read(move |connection| by_key(connection, &key))
-            .await
-    }
+pub(super) async fn find_by_key(
+    store: &Sqlite,
+    key: IdempotencyKey,
+) -> Result<Option<SessionRecord>, StoreError> {
+    store
+        .reader
+        .read(move |connection| by_key(connection, &key))
+        .await
 }
 
 fn admit(

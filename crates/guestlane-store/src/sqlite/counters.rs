@@ -1,14 +1,15 @@
 //! Counters that outlive the process (requirement R12, docs/requirements.md), and latencies of the
 //! stored sessions (requirement R13, docs/requirements.md).
 
+use async_trait::async_trait;
 use std::collections::BTreeMap;
 
 use guestlane_genesys::ErrorCounts;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::Sqlite;
+use super::{Sqlite, gauges};
 use crate::{
-    LatencySummary, StoreError, Summary,
+    LatencySummary, Statistics, StoreError, StoreGauges, Summary,
     summary::{self, Latencies, PRUNED_EVENTS, PRUNED_LATENCY, PRUNED_SESSIONS, rounded},
 };
 
@@ -35,12 +36,17 @@ pub(super) fn errors(connection: &Connection) -> Result<ErrorCounts, StoreError>
     Ok(summary::errors_of(&counts))
 }
 
-impl Sqlite {
-    pub(crate) async fn error_counts(&self) -> Result<ErrorCounts, StoreError> {
+#[async_trait]
+impl Statistics for Sqlite {
+    async fn gauges(&self) -> Result<StoreGauges, StoreError> {
+        gauges::gauges(self).await
+    }
+
+    async fn error_counts(&self) -> Result<ErrorCounts, StoreError> {
         self.reader.read(errors).await
     }
 
-    pub(crate) async fn add_errors(&self, counts: ErrorCounts) -> Result<(), StoreError> {
+    async fn add_errors(&self, counts: ErrorCounts) -> Result<(), StoreError> {
         if counts.total == 0 {
             return Ok(());
         }
@@ -50,7 +56,7 @@ impl Sqlite {
             .map(drop)
     }
 
-    pub(crate) async fn summary(&self) -> Result<Summary, StoreError> {
+    async fn summary(&self) -> Result<Summary, StoreError> {
         self.reader
             .read(|connection| {
                 // Read all in one transaction, because retention deletes sessions meanwhile.

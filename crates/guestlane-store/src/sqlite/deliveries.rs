@@ -1,11 +1,14 @@
 //! The outbox: events that wait for delivery, and the outcome of each delivery.
 
+use async_trait::async_trait;
 use guestlane_runtime::{FailPoint, Timestamp};
 use rusqlite::{Connection, Row, params, types::Value};
 use uuid::Uuid;
 
-use super::Sqlite;
-use crate::{Delivery, DeliveryOutcome, DeliveryState, ReplayFilter, StoreError};
+use super::{Sqlite, endpoints};
+use crate::{
+    Delivery, DeliveryOutcome, DeliveryState, DisabledEndpoint, Outbox, ReplayFilter, StoreError,
+};
 use guestlane_core::{
     event::Event,
     session::{MAX_CLOCK_SKEW, SessionId},
@@ -72,8 +75,9 @@ fn read(row: &Row<'_>) -> Result<Delivery, StoreError> {
     })
 }
 
-impl Sqlite {
-    pub(crate) async fn claim_events(
+#[async_trait]
+impl Outbox for Sqlite {
+    async fn claim_events(
         &self,
         receiver: u32,
         limit: u32,
@@ -96,10 +100,7 @@ impl Sqlite {
         claimed.await.map(|committed| committed.value)
     }
 
-    pub(crate) async fn release_stale_initial_leases(
-        &self,
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
+    async fn release_stale_initial_leases(&self, now: Timestamp) -> Result<(), StoreError> {
         let release = "UPDATE outbox SET due_at = ?1 WHERE state = 'pending' AND last_error IS NULL AND due_at > ?2";
         let parameters = [now, now + Event::LEASE + MAX_CLOCK_SKEW].map(Timestamp::unix_micros);
         let released = self
@@ -108,7 +109,7 @@ impl Sqlite {
         released.await.map(drop)
     }
 
-    pub(crate) async fn expedite_events(&self, now: Timestamp) -> Result<usize, StoreError> {
+    async fn expedite_events(&self, now: Timestamp) -> Result<usize, StoreError> {
         let hurried = self.writer.run(move |connection| {
             let sql = "UPDATE outbox SET due_at = ?1 WHERE state = 'pending' AND due_at > ?1 AND last_error IS NOT NULL";
             Ok(connection.execute(sql, [now.unix_micros()])?)
@@ -116,7 +117,7 @@ impl Sqlite {
         hurried.await.map(|committed| committed.value)
     }
 
-    pub(crate) async fn record_delivery(
+    async fn record_delivery(
         &self,
         event: Event,
         settlement: DeliveryOutcome,
@@ -145,7 +146,7 @@ impl Sqlite {
         settled.await.map(drop)
     }
 
-    pub(crate) async fn replayable(&self, replay: ReplayFilter) -> Result<u64, StoreError> {
+    async fn replayable(&self, replay: ReplayFilter) -> Result<u64, StoreError> {
         self.reader
             .read(move |connection| {
                 let (condition, parameters) = replay.condition();
@@ -157,11 +158,7 @@ impl Sqlite {
             .await
     }
 
-    pub(crate) async fn replay(
-        &self,
-        replay: ReplayFilter,
-        now: Timestamp,
-    ) -> Result<usize, StoreError> {
+    async fn replay(&self, replay: ReplayFilter, now: Timestamp) -> Result<usize, StoreError> {
         let replayed = self.writer.run(move |tx| {
             let (condition, mut parameters) = replay.condition();
             let due_at = parameters.len() + 1;
@@ -180,7 +177,7 @@ impl Sqlite {
         Ok(replayed)
     }
 
-    pub(crate) async fn events(
+    async fn events(
         &self,
         state: Option<DeliveryState>,
         before: Option<i64>,
@@ -199,7 +196,7 @@ impl Sqlite {
             .await
     }
 
-    pub(crate) async fn event(&self, id: String) -> Result<Vec<Delivery>, StoreError> {
+    async fn event(&self, id: String) -> Result<Vec<Delivery>, StoreError> {
         self.reader
             .read(move |connection| {
                 let mut statement = connection.prepare_cached(&format!(
@@ -211,7 +208,7 @@ impl Sqlite {
             .await
     }
 
-    pub(crate) async fn next_initial_delivery_at(
+    async fn next_initial_delivery_at(
         &self,
         now: Timestamp,
     ) -> Result<Option<Timestamp>, StoreError> {
@@ -224,7 +221,7 @@ impl Sqlite {
             .await
     }
 
-    pub(crate) async fn pending_events_after(&self, receivers: u32) -> Result<u64, StoreError> {
+    async fn pending_events_after(&self, receivers: u32) -> Result<u64, StoreError> {
         self.reader
             .read(move |connection| {
                 let sql = "SELECT count(*) FROM outbox WHERE state = 'pending' AND receiver > ?1";
@@ -235,7 +232,7 @@ impl Sqlite {
             .await
     }
 
-    pub(crate) async fn pending_events(&self) -> Result<u64, StoreError> {
+    async fn pending_events(&self) -> Result<u64, StoreError> {
         self.reader
             .read(|connection| {
                 let sql = "SELECT count(*) FROM outbox WHERE state = 'pending'";
@@ -244,6 +241,18 @@ impl Sqlite {
                     .query_row([], |row| row.get(0))?)
             })
             .await
+    }
+
+    async fn disabled_endpoints(&self) -> Result<Vec<DisabledEndpoint>, StoreError> {
+        endpoints::disabled_endpoints(self).await
+    }
+
+    async fn disable_endpoint(&self, endpoint: DisabledEndpoint) -> Result<bool, StoreError> {
+        endpoints::disable_endpoint(self, endpoint).await
+    }
+
+    async fn enable_endpoint(&self, number: u32) -> Result<bool, StoreError> {
+        endpoints::enable_endpoint(self, number).await
     }
 }
 

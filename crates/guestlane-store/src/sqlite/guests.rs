@@ -53,47 +53,6 @@ pub(super) fn pseudonym_or_new(
 const VACUUM: &str = "vacuum";
 
 impl Sqlite {
-    pub(crate) async fn erase_guest(
-        &self,
-        guest: GuestId,
-        now: Timestamp,
-    ) -> Result<ErasureOutcome, StoreError> {
-        let erased = self
-            .writer
-            .run(move |tx| erase(tx, &guest, now))
-            .await?
-            .value;
-        let ErasureOutcome::Erased(mut done) = erased else {
-            return Ok(erased);
-        };
-        self.fail_points.hit(FailPoint::GuestErased).await;
-        // The erasure is committed. If the bytes cannot be removed now, the next start removes
-        // them.
-        done.bytes_removed = self.run_maintenance().await.unwrap_or_else(|error| {
-            warn!(
-                error = guestlane_runtime::text::display_chain(&error),
-                "failed to remove an erased guest's bytes from the store's file; retrying at the next start"
-            );
-            false
-        });
-        Ok(ErasureOutcome::Erased(done))
-    }
-
-    /// Returns what an erasure would change: it runs the erasure and rolls it back.
-    pub(crate) async fn would_erase_guest(
-        &self,
-        guest: GuestId,
-        now: Timestamp,
-    ) -> Result<ErasureOutcome, StoreError> {
-        let would = self.writer.run(move |tx| {
-            tx.execute_batch("SAVEPOINT preview")?;
-            let erased = erase_rows(tx, &guest, now);
-            tx.execute_batch("ROLLBACK TO preview; RELEASE preview")?;
-            erased
-        });
-        Ok(would.await?.value)
-    }
-
     /// Removes the bytes of erased guests from the file, if that is still to be done. Returns false
     /// if another process must close the store first.
     pub(super) async fn run_maintenance(&self) -> Result<bool, StoreError> {
@@ -118,6 +77,47 @@ impl Sqlite {
             })
             .await
     }
+}
+
+pub(super) async fn erase_guest(
+    store: &Sqlite,
+    guest: GuestId,
+    now: Timestamp,
+) -> Result<ErasureOutcome, StoreError> {
+    let erased = store
+        .writer
+        .run(move |tx| erase(tx, &guest, now))
+        .await?
+        .value;
+    let ErasureOutcome::Erased(mut done) = erased else {
+        return Ok(erased);
+    };
+    store.fail_points.hit(FailPoint::GuestErased).await;
+    // The erasure is committed. If the bytes cannot be removed now, the next start removes
+    // them.
+    done.bytes_removed = store.run_maintenance().await.unwrap_or_else(|error| {
+        warn!(
+            error = guestlane_runtime::text::display_chain(&error),
+            "failed to remove an erased guest's bytes from the store's file; retrying at the next start"
+        );
+        false
+    });
+    Ok(ErasureOutcome::Erased(done))
+}
+
+/// Returns what an erasure would change: it runs the erasure and rolls it back.
+pub(super) async fn would_erase_guest(
+    store: &Sqlite,
+    guest: GuestId,
+    now: Timestamp,
+) -> Result<ErasureOutcome, StoreError> {
+    let would = store.writer.run(move |tx| {
+        tx.execute_batch("SAVEPOINT preview")?;
+        let erased = erase_rows(tx, &guest, now);
+        tx.execute_batch("ROLLBACK TO preview; RELEASE preview")?;
+        erased
+    });
+    Ok(would.await?.value)
 }
 
 fn is_due(connection: &Connection) -> Result<bool, StoreError> {

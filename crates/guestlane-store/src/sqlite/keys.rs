@@ -1,28 +1,30 @@
 //! Signing keys and other secrets. Callers encrypt them before they reach the store.
 
+use async_trait::async_trait;
 use guestlane_runtime::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::Sqlite;
-use crate::StoreError;
+use crate::{Binding, SigningKeys, StoreError};
 use guestlane_core::{
     audit::{AuditRecord, ChangeAction},
     token::{KeyLifecycle, RevocationPlan, SealedSigningKey},
 };
 
-impl Sqlite {
-    pub(crate) async fn signing_keys(&self) -> Result<Vec<SealedSigningKey>, StoreError> {
+#[async_trait]
+impl SigningKeys for Sqlite {
+    async fn signing_keys(&self) -> Result<Vec<SealedSigningKey>, StoreError> {
         self.reader.read(keys).await
     }
 
-    pub(crate) async fn add_signing_key(&self, key: SealedSigningKey) -> Result<(), StoreError> {
+    async fn add_signing_key(&self, key: SealedSigningKey) -> Result<(), StoreError> {
         self.writer.run(move |tx| insert(tx, &key)).await.map(drop)
     }
 
-    pub(crate) async fn add_next_key(
+    async fn add_next_key(
         &self,
         key: SealedSigningKey,
-        life: impl FnOnce() -> KeyLifecycle + Send + 'static,
+        life: Box<dyn FnOnce() -> KeyLifecycle + Send>,
         now: Timestamp,
     ) -> Result<SealedSigningKey, StoreError> {
         let added = self.writer.run(move |tx| {
@@ -53,7 +55,7 @@ impl Sqlite {
         added.await.map(|committed| committed.value)
     }
 
-    pub(crate) async fn revoke_signing_key(
+    async fn revoke_signing_key(
         &self,
         kid: String,
         spare: Option<SealedSigningKey>,
@@ -89,8 +91,11 @@ impl Sqlite {
         });
         revoked.await.map(|committed| committed.value)
     }
+}
 
-    pub(crate) async fn get_or_insert_platform(&self, new: String) -> Result<String, StoreError> {
+#[async_trait]
+impl Binding for Sqlite {
+    async fn get_or_insert_platform(&self, new: String) -> Result<String, StoreError> {
         let known = self.writer.run(move |connection| {
             connection.execute(
                 "INSERT INTO platform (one, base_url) VALUES (1, ?1) ON CONFLICT DO NOTHING",
@@ -101,14 +106,14 @@ impl Sqlite {
         known.await.map(|committed| committed.value)
     }
 
-    pub(crate) async fn platform(&self) -> Result<Option<String>, StoreError> {
+    async fn platform(&self) -> Result<Option<String>, StoreError> {
         let sql = "SELECT base_url FROM platform";
         self.reader
             .read(|connection| Ok(connection.query_row(sql, [], |row| row.get(0)).optional()?))
             .await
     }
 
-    pub(crate) async fn organization(&self) -> Result<Option<(String, String)>, StoreError> {
+    async fn organization(&self) -> Result<Option<(String, String)>, StoreError> {
         self.reader
             .read(|connection| {
                 let sql = "SELECT client_id, organization FROM platform WHERE client_id IS NOT NULL AND organization IS NOT NULL";
@@ -117,7 +122,7 @@ impl Sqlite {
             .await
     }
 
-    pub(crate) async fn set_organization(
+    async fn set_organization(
         &self,
         client_id: String,
         organization: String,
@@ -130,26 +135,6 @@ impl Sqlite {
             Ok(())
         });
         set.await.map(drop)
-    }
-
-    pub(crate) async fn get_or_insert_secret(
-        &self,
-        name: String,
-        new: Option<Vec<u8>>,
-    ) -> Result<Option<Vec<u8>>, StoreError> {
-        let kept = self.writer.run(move |connection| {
-            if let Some(new) = new {
-                connection.execute(
-                    "INSERT INTO secret (name, sealed) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
-                    params![name, new],
-                )?;
-            }
-            let sql = "SELECT sealed FROM secret WHERE name = ?1";
-            Ok(connection
-                .query_row(sql, [name], |row| row.get(0))
-                .optional()?)
-        });
-        kept.await.map(|committed| committed.value)
     }
 }
 

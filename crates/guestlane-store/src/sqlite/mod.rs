@@ -2,9 +2,9 @@
 
 mod api_keys;
 mod audit;
+mod backend;
 mod begin;
 mod calls;
-mod changes;
 mod counters;
 mod deliveries;
 mod endpoints;
@@ -19,6 +19,7 @@ mod retention;
 mod rows;
 mod sealed;
 mod sessions;
+mod unrecorded;
 mod writer;
 
 use std::{
@@ -29,17 +30,14 @@ use std::{
     time::Duration,
 };
 
-use guestlane_runtime::{Clock, FailPoints};
 use rusqlite::{Connection, OpenFlags};
-use tracing::warn;
 
-use super::{
-    AuditSettings, BenchOverrides, ReadLimits, StoreError, StoreInfo, write_health::WriteHealth,
-};
-use audit::Logs;
+use super::{ReadLimits, StoreError, StoreInfo, write_health::WriteHealth};
 use guestlane_core::audit::{ChangeAction, UNRECORDED};
-use guestlane_runtime::durable_fs::{make_directory, sync_directory};
-use guestlane_tlog::NoteSigner;
+use guestlane_runtime::{
+    Clock, FailPoints,
+    durable_fs::{make_directory, sync_directory},
+};
 pub(super) use read_only::cannot_be_written;
 use writer::{Reader, Tx, Writer};
 
@@ -235,64 +233,5 @@ impl Sqlite {
             fail_points: fail_points.clone(),
             _used: Some(Arc::new(used)),
         })
-    }
-
-    /// Returns the same store with its own connection and thread for reads.
-    pub(crate) fn with_own_reads(&self, limits: ReadLimits) -> Result<Self, StoreError> {
-        Ok(Self {
-            reader: reader(&self.path, limits, &self.clock)?,
-            ..self.clone()
-        })
-    }
-
-    /// Writes `value` to the `write_probe` property, to test whether the store accepts a row of
-    /// that size.
-    pub(crate) async fn probe_write(&self, value: String) -> Result<(), StoreError> {
-        let upsert = "INSERT OR REPLACE INTO property (name, value) VALUES ('write_probe', ?1)";
-        self.writer
-            .run(move |tx| Ok(tx.execute(upsert, [value])?))
-            .await
-            .map(drop)
-    }
-
-    pub(crate) fn clock(&self) -> Clock {
-        self.clock.clone()
-    }
-
-    pub(crate) async fn override_for_bench(
-        &self,
-        guarantees: BenchOverrides,
-    ) -> Result<(), StoreError> {
-        if guarantees == BenchOverrides::default() {
-            Ok(())
-        } else {
-            self.writer.override_for_bench(guarantees).await
-        }
-    }
-
-    pub(crate) async fn attach_audit_log(
-        &self,
-        settings: AuditSettings,
-        signer: Arc<NoteSigner>,
-        mend: bool,
-    ) -> Result<(), StoreError> {
-        let logs = Logs::new(
-            settings,
-            signer,
-            self.path.clone(),
-            self.clock.clone(),
-            self.fail_points.clone(),
-        );
-        self.writer.keep(logs, mend).await?;
-        if !mend {
-            return Ok(());
-        }
-        if let Err(error) = self.run_maintenance().await {
-            warn!(
-                error = guestlane_runtime::text::display_chain(&error),
-                "failed to remove an erased guest's bytes from the store's file; retrying at the next start"
-            );
-        }
-        Ok(())
     }
 }

@@ -18,37 +18,35 @@ pub(super) const EVENT_OF: &str = "'msg_' || lower(hex(session.id))";
 const PRUNABLE: &str = "(state = 'open' OR state = 'failed') AND recorded_at < ?2 AND NOT EXISTS \
      (SELECT 1 FROM outbox WHERE outbox.id = 'msg_' || lower(hex(session.id)) AND (outbox.state = 'pending' OR outbox.state = 'dead'))";
 
-impl Sqlite {
-    pub(crate) async fn prune(
-        &self,
-        from: Option<SessionId>,
-        until: Timestamp,
-        limit: u32,
-    ) -> Result<Pruned, StoreError> {
-        // Search on the reader connection, so that retained sessions cost no write transaction.
-        let found = self
-            .reader
-            .read(move |connection| find_prunable(connection, from, until, limit))
-            .await?;
-        let (next, old) = found;
-        if old.is_empty() {
-            return Ok(Pruned {
-                next,
-                ..Pruned::default()
-            });
-        }
-        let pruned = self.writer.run(move |tx| {
-            let mut pruned = Pruned {
-                next,
-                ..Pruned::default()
-            };
-            for id in old {
-                delete(tx, id, until, &mut pruned)?;
-            }
-            Ok(pruned)
+pub(super) async fn prune(
+    store: &Sqlite,
+    from: Option<SessionId>,
+    until: Timestamp,
+    limit: u32,
+) -> Result<Pruned, StoreError> {
+    // Search on the reader connection, so that retained sessions cost no write transaction.
+    let found = store
+        .reader
+        .read(move |connection| find_prunable(connection, from, until, limit))
+        .await?;
+    let (next, old) = found;
+    if old.is_empty() {
+        return Ok(Pruned {
+            next,
+            ..Pruned::default()
         });
-        Ok(pruned.await?.value)
     }
+    let pruned = store.writer.run(move |tx| {
+        let mut pruned = Pruned {
+            next,
+            ..Pruned::default()
+        };
+        for id in old {
+            delete(tx, id, until, &mut pruned)?;
+        }
+        Ok(pruned)
+    });
+    Ok(pruned.await?.value)
 }
 
 type Found = (Option<SessionId>, Vec<SessionId>);

@@ -1,6 +1,8 @@
 //! Queries of the audit logs: records of a session or guest, the state of each log, and the leaf
 //! hashes of a log.
 
+use async_trait::async_trait;
+use guestlane_runtime::Timestamp;
 use std::path::Path;
 
 use rusqlite::{Connection, Params, Row, params};
@@ -8,17 +10,17 @@ use rusqlite::{Connection, Params, Row, params};
 use super::{
     Sqlite, Tx,
     audit::{leaves, logs, tree},
-    counters, guests,
+    counters, guests, unrecorded,
 };
-use crate::{LogInfo, RecordFilter, RestoreOutcome, StoreError, StoredRecord, record::timestamp};
+use crate::{
+    AuditLog, LogInfo, RecordFilter, RestoreOutcome, StoreError, StoredRecord, record::timestamp,
+};
 use guestlane_core::{audit::AuditRecord, request::GuestId, session::SessionId};
 use guestlane_tlog::{Checkpoint, Frontier, Hash, VerifierKey, lines_path};
 
-impl Sqlite {
-    pub(crate) async fn records(
-        &self,
-        filter: RecordFilter,
-    ) -> Result<Vec<StoredRecord>, StoreError> {
+#[async_trait]
+impl AuditLog for Sqlite {
+    async fn records(&self, filter: RecordFilter) -> Result<Vec<StoredRecord>, StoreError> {
         self.reader
             .read(move |connection| {
                 let mut found = match (filter.session, filter.guest) {
@@ -35,11 +37,7 @@ impl Sqlite {
             .await
     }
 
-    pub(crate) async fn logs(
-        &self,
-        first: &Path,
-        key: &VerifierKey,
-    ) -> Result<Vec<LogInfo>, StoreError> {
+    async fn logs(&self, first: &Path, key: &VerifierKey) -> Result<Vec<LogInfo>, StoreError> {
         let (first, key) = (first.to_owned(), key.clone());
         self.reader
             .read(move |connection| {
@@ -67,7 +65,7 @@ impl Sqlite {
             .await
     }
 
-    pub(crate) async fn leaves(&self, log: u32) -> Result<Vec<Hash>, StoreError> {
+    async fn leaves(&self, log: u32) -> Result<Vec<Hash>, StoreError> {
         self.reader
             .read(move |connection| {
                 // Read both in one transaction, so that they show the same state of the log.
@@ -83,13 +81,13 @@ impl Sqlite {
             .await
     }
 
-    pub(crate) async fn restore_log(&self, log: u32) -> Result<RestoreOutcome, StoreError> {
+    async fn restore_log(&self, log: u32) -> Result<RestoreOutcome, StoreError> {
         self.writer
             .with_logs(move |logs, connection| logs.restore(connection, log))
             .await
     }
 
-    pub(crate) async fn record_refusal(
+    async fn record_refusal(
         &self,
         entry: AuditRecord,
         errors: guestlane_genesys::ErrorCounts,
@@ -99,6 +97,10 @@ impl Sqlite {
             super::counters::add(tx, &errors)
         });
         write.await.map(drop)
+    }
+
+    async fn record_unrecorded(&self, now: Timestamp) -> Result<(), StoreError> {
+        unrecorded::record_unrecorded(self, now).await
     }
 }
 

@@ -1,13 +1,15 @@
 //! The trusted time of a store in a file, and the horizon before which retention deletes.
 
+use async_trait::async_trait;
+use guestlane_core::{request::GuestId, session::SessionId};
 use std::time::Duration;
 
 use guestlane_runtime::{Clock, Timestamp};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
-use super::Sqlite;
+use super::{Sqlite, guests, prune};
 use crate::{
-    StoreError,
+    ErasureOutcome, Pruned, Retention, StoreError,
     trusted_time::{HORIZON, Horizon, MARK, Mark},
 };
 
@@ -44,10 +46,9 @@ fn keep_mark(connection: &Connection, clock: &Clock) -> Result<Mark, StoreError>
     Ok(mark)
 }
 
-impl Sqlite {
-    /// Advances the retention horizon and returns the time before which sessions may be deleted.
-    /// Returns `None` if `keep` is `None`.
-    pub(crate) async fn advance_retention(
+#[async_trait]
+impl Retention for Sqlite {
+    async fn advance_retention(
         &self,
         keep: Option<Duration>,
     ) -> Result<Option<Timestamp>, StoreError> {
@@ -63,6 +64,31 @@ impl Sqlite {
             Ok(Some(horizon.until()))
         });
         Ok(advanced.await?.value)
+    }
+
+    async fn prune(
+        &self,
+        from: Option<SessionId>,
+        until: Timestamp,
+        limit: u32,
+    ) -> Result<Pruned, StoreError> {
+        prune::prune(self, from, until, limit).await
+    }
+
+    async fn would_erase_guest(
+        &self,
+        guest: GuestId,
+        now: Timestamp,
+    ) -> Result<ErasureOutcome, StoreError> {
+        guests::would_erase_guest(self, guest, now).await
+    }
+
+    async fn erase_guest(
+        &self,
+        guest: GuestId,
+        now: Timestamp,
+    ) -> Result<ErasureOutcome, StoreError> {
+        guests::erase_guest(self, guest, now).await
     }
 }
 

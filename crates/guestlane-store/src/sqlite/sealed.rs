@@ -1,17 +1,40 @@
 //! Values that are encrypted under the master key, and the number of encryptions under that key.
 
+use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, params};
 use uuid::Uuid;
 
-use super::Sqlite;
+use super::{Sqlite, endpoints};
 use crate::{
-    StoreError,
-    sealed::{Replacement, Sealed, SealedPlace},
+    SecretChange, Secrets, StoreError,
+    sealed::{Replacement, Sealed, SealedPlace, counter},
 };
 use guestlane_core::session::SessionId;
 
-impl Sqlite {
-    pub(crate) async fn sealed_keys(&self) -> Result<Vec<Sealed>, StoreError> {
+#[async_trait]
+impl Secrets for Sqlite {
+    async fn get_or_insert_secret(
+        &self,
+        name: &str,
+        new: Option<Vec<u8>>,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        let name = name.to_owned();
+        let kept = self.writer.run(move |connection| {
+            if let Some(new) = new {
+                connection.execute(
+                    "INSERT INTO secret (name, sealed) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+                    params![name, new],
+                )?;
+            }
+            let sql = "SELECT sealed FROM secret WHERE name = ?1";
+            Ok(connection
+                .query_row(sql, [name], |row| row.get(0))
+                .optional()?)
+        });
+        kept.await.map(|committed| committed.value)
+    }
+
+    async fn sealed_keys(&self) -> Result<Vec<Sealed>, StoreError> {
         self.reader
             .read(|connection| {
                 let mut sealed = keys(
@@ -26,7 +49,7 @@ impl Sqlite {
             .await
     }
 
-    pub(crate) async fn sealed_sessions(
+    async fn sealed_sessions(
         &self,
         after: Option<SessionId>,
         limit: u32,
@@ -46,7 +69,7 @@ impl Sqlite {
             .await
     }
 
-    pub(crate) async fn replace_sealed(&self, values: Vec<Replacement>) -> Result<u64, StoreError> {
+    async fn replace_sealed(&self, values: Vec<Replacement>) -> Result<u64, StoreError> {
         let replaced = self.writer.run(move |tx| {
             let mut replaced = 0;
             for value in values {
@@ -57,7 +80,8 @@ impl Sqlite {
         Ok(replaced.await?.value)
     }
 
-    pub(crate) async fn seals(&self, name: String) -> Result<u64, StoreError> {
+    async fn seals(&self, key: &str) -> Result<u64, StoreError> {
+        let name = counter(key);
         self.reader
             .read(move |connection| {
                 let mut select =
@@ -70,7 +94,8 @@ impl Sqlite {
             .await
     }
 
-    pub(crate) async fn add_seals(&self, name: String, seals: u64) -> Result<u64, StoreError> {
+    async fn add_seals(&self, key: &str, seals: u64) -> Result<u64, StoreError> {
+        let name = counter(key);
         let added = self.writer.run(move |tx| {
             let add = "INSERT INTO counter (name, value) VALUES (?1, ?2) \
                  ON CONFLICT (name) DO UPDATE SET value = value + excluded.value RETURNING value";
@@ -79,6 +104,10 @@ impl Sqlite {
                 .query_row(params![name, seals], |row| row.get(0))?)
         });
         Ok(added.await?.value)
+    }
+
+    async fn replace_secret(&self, change: SecretChange) -> Result<bool, StoreError> {
+        endpoints::replace_secret(self, change).await
     }
 }
 

@@ -1,24 +1,44 @@
 //! Session records: transitions, leases, claims of expired sessions, and queries.
 
+use async_trait::async_trait;
+use guestlane_genesys::ErrorCounts;
 use guestlane_runtime::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params, types::Value};
 
-use super::{Sqlite, Tx, counters, deliveries, rows};
+use super::{Sqlite, Tx, begin, calls, counters, deliveries, rows};
 use crate::{
-    CommitRequest, CommitResult, Committed, SessionFilter, SessionPage, StoreError,
+    BeginOutcome, CallRecord, CommitRequest, CommitResult, Committed, SessionFilter, SessionPage,
+    Sessions, StoreError,
     row::{DUE_AT, SELECTED, UNFINISHED},
 };
 use guestlane_core::{
-    request::GuestId,
-    session::{LEASE_TTL, MAX_CLOCK_SKEW, SessionId, SessionRecord, SessionState},
+    request::{GuestId, IdempotencyKey, SessionRequest},
+    session::{LEASE_TTL, MAX_CLOCK_SKEW, SessionContext, SessionId, SessionRecord, SessionState},
+    token::TokenIdentity,
 };
 
 /// Maximum number of rows that one page scans. Without it, a query for a rare queue could scan
 /// millions of rows and block all other reads.
 const MAX_SCANNED_ROWS: u32 = 20_000;
 
-impl Sqlite {
-    pub(crate) async fn commit_transition(
+#[async_trait]
+impl Sessions for Sqlite {
+    async fn begin(
+        &self,
+        request: SessionRequest,
+        start: SessionContext,
+        token: TokenIdentity,
+        rates: ErrorCounts,
+        now: Timestamp,
+    ) -> Result<Committed<BeginOutcome>, StoreError> {
+        begin::begin(self, request, start, token, rates, now).await
+    }
+
+    async fn find_by_key(&self, key: IdempotencyKey) -> Result<Option<SessionRecord>, StoreError> {
+        begin::find_by_key(self, key).await
+    }
+
+    async fn commit_transition(
         &self,
         transition: CommitRequest,
     ) -> Result<Committed<CommitResult>, StoreError> {
@@ -51,7 +71,7 @@ impl Sqlite {
             .await
     }
 
-    pub(crate) async fn renew_leases(
+    async fn renew_leases(
         &self,
         leases: Vec<(SessionId, u32)>,
         now: Timestamp,
@@ -73,7 +93,7 @@ impl Sqlite {
         renewed.await.map(drop)
     }
 
-    pub(crate) async fn claim_due(
+    async fn claim_due(
         &self,
         limit: u32,
         now: Timestamp,
@@ -95,7 +115,7 @@ impl Sqlite {
         taken.await.map(|committed| committed.value)
     }
 
-    pub(crate) async fn claim(
+    async fn claim(
         &self,
         id: SessionId,
         now: Timestamp,
@@ -111,7 +131,7 @@ impl Sqlite {
         taken.await.map(|committed| committed.value)
     }
 
-    pub(crate) async fn latest_contact_id(
+    async fn latest_contact_id(
         &self,
         guest: GuestId,
         except: SessionId,
@@ -126,13 +146,13 @@ impl Sqlite {
             .await
     }
 
-    pub(crate) async fn session(&self, id: SessionId) -> Result<Option<SessionRecord>, StoreError> {
+    async fn session(&self, id: SessionId) -> Result<Option<SessionRecord>, StoreError> {
         self.reader
             .read(move |connection| by_id(connection, id))
             .await
     }
 
-    pub(crate) async fn sessions(&self, filter: SessionFilter) -> Result<SessionPage, StoreError> {
+    async fn sessions(&self, filter: SessionFilter) -> Result<SessionPage, StoreError> {
         self.reader
             .read(move |connection| {
                 let SessionFilter { guest, state, queue, before, limit } = filter;
@@ -177,10 +197,7 @@ impl Sqlite {
             .await
     }
 
-    pub(crate) async fn unfinished_sessions(
-        &self,
-        limit: u32,
-    ) -> Result<Vec<SessionRecord>, StoreError> {
+    async fn unfinished_sessions(&self, limit: u32) -> Result<Vec<SessionRecord>, StoreError> {
         self.reader
             .read(move |connection| {
                 let sql = format!(
@@ -192,7 +209,7 @@ impl Sqlite {
             .await
     }
 
-    pub(crate) async fn unfinished(&self) -> Result<u64, StoreError> {
+    async fn unfinished(&self) -> Result<u64, StoreError> {
         self.reader
             .read(|connection| {
                 let sql = format!("SELECT count(*) FROM session WHERE {UNFINISHED}");
@@ -201,6 +218,10 @@ impl Sqlite {
                     .query_row([], |row| row.get(0))?)
             })
             .await
+    }
+
+    async fn calls(&self, session: SessionId) -> Result<Vec<CallRecord>, StoreError> {
+        calls::calls(self, session).await
     }
 }
 

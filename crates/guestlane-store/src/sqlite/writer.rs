@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::warn;
 
 use super::{audit::Logs, migrations};
-use crate::{BenchOverrides, Committed, StoreError, trusted_time::Mark, write_health::WriteHealth};
+use crate::{Committed, StoreError, trusted_time::Mark, write_health::WriteHealth};
 pub(super) use reader::Reader;
 
 /// Maximum number of writes in one transaction.
@@ -92,7 +92,6 @@ impl Writer {
         let mut thread = WriterThread {
             connection,
             logs: None,
-            audited: true,
             receiver,
             mark,
             health,
@@ -157,22 +156,6 @@ impl Writer {
         self.alone(keep).await
     }
 
-    pub(super) async fn override_for_bench(
-        &self,
-        guarantees: BenchOverrides,
-    ) -> Result<(), StoreError> {
-        let go = move |thread: &mut WriterThread| -> Result<(), StoreError> {
-            thread.audited = guarantees.audited;
-            if !guarantees.durable {
-                thread
-                    .connection
-                    .pragma_update(None, "synchronous", "off")?;
-            }
-            Ok(())
-        };
-        self.alone(go).await?
-    }
-
     /// Runs `job` on the audit logs, between two transactions.
     pub(super) async fn with_logs<T, F>(&self, job: F) -> Result<T, StoreError>
     where
@@ -203,7 +186,6 @@ impl Writer {
 struct WriterThread {
     connection: Connection,
     logs: Option<Logs>,
-    audited: bool,
     receiver: mpsc::Receiver<WriterCommand>,
     mark: Mark,
     health: WriteHealth,
@@ -318,7 +300,7 @@ impl WriterThread {
             savepoint.commit()?;
         }
         self.fail_points.hit_blocking(FailPoint::RowsWritten);
-        if self.audited && !records.is_empty() {
+        if !records.is_empty() {
             let logs = self.logs.as_mut().ok_or(StoreError::NoAuditLog)?;
             logs.append(&transaction, records)?;
         }

@@ -100,7 +100,10 @@ impl SessionEngine {
             clock.clone(),
             fail_points.clone(),
         )?;
-        if let Some(fleet) = state.store.fleet(Arc::clone(&state.master), clock.clone()) {
+        if let Some(fleet) = state
+            .store
+            .coordinator(Arc::clone(&state.master), clock.clone())
+        {
             platform.set_coordinator(&fleet);
         }
         let platform = Arc::new(platform);

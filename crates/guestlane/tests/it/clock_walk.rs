@@ -223,13 +223,25 @@ impl Walk {
             line: number + 1,
             wish: Ok(request(guest)),
         };
-        store.begin_batch(id, "walk".to_owned(), now).await.unwrap();
         store
+            .batches()
+            .unwrap()
+            .begin_batch(id, "walk".to_owned(), now)
+            .await
+            .unwrap();
+        store
+            .batches()
+            .unwrap()
             .add_rows(id, guests.iter().zip(1..).map(row).collect(), now)
             .await
             .unwrap();
-        store.complete_batch(id, now).await.unwrap();
-        store.claim_rows(200, now).await.unwrap();
+        store
+            .batches()
+            .unwrap()
+            .complete_batch(id, now)
+            .await
+            .unwrap();
+        store.batches().unwrap().claim_rows(200, now).await.unwrap();
         for guest in guests {
             self.counts.rows += 1;
             if let Ok(opened) = self.engine.create(request(&guest)).await {
@@ -251,6 +263,8 @@ impl Walk {
         let store = self.engine.store().clone();
         loop {
             let taken = store
+                .batches()
+                .unwrap()
                 .claim_rows(200, self.engine.clock().now())
                 .await
                 .unwrap();
@@ -277,6 +291,8 @@ impl Walk {
                 ));
             }
             store
+                .batches()
+                .unwrap()
                 .complete_rows(ended, self.engine.clock().now())
                 .await
                 .unwrap();

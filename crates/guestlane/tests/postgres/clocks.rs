@@ -84,6 +84,8 @@ async fn node_with_skewed_clock_neither_claims_nor_prunes_until_corrected() {
     assert!(two.recover_abandoned().await.unwrap().is_empty());
     assert!(
         two.store()
+            .batches()
+            .unwrap()
             .claim_rows(9, two.clock().now())
             .await
             .unwrap()

@@ -37,7 +37,11 @@ async fn enqueue(
     let state = open_state(global).await?;
     let clock = Clock::system();
     let id = BatchId(Uuid::now_v7());
-    state.store.begin_batch(id, batch_key, clock.now()).await?;
+    state
+        .store
+        .batches()?
+        .begin_batch(id, batch_key, clock.now())
+        .await?;
     let (mut count, mut bad) = (0_u64, 0_u64);
     let mut new = Vec::new();
     while let Some(row) = source.recv().await {
@@ -64,12 +68,21 @@ async fn enqueue(
         if new.len() == AT_ONCE {
             state
                 .store
+                .batches()?
                 .add_rows(id, std::mem::take(&mut new), clock.now())
                 .await?;
         }
     }
-    state.store.add_rows(id, new, clock.now()).await?;
-    state.store.complete_batch(id, clock.now()).await?;
+    state
+        .store
+        .batches()?
+        .add_rows(id, new, clock.now())
+        .await?;
+    state
+        .store
+        .batches()?
+        .complete_batch(id, clock.now())
+        .await?;
     if global.json {
         output::json(&json!({"batchId": id, "rows": count, "bad": bad}));
     } else {
@@ -120,7 +133,8 @@ pub(super) async fn run(global: &Global, command: &BatchCommand) -> anyhow::Resu
             let batches = open_state_read_only(global)
                 .await?
                 .store
-                .batches(None, 50)
+                .batches()?
+                .list_batches(None, 50)
                 .await?;
             tell_all(global, &batches);
             Ok(ExitCode::SUCCESS)
@@ -172,6 +186,7 @@ async fn cancel(
     }
     state
         .store
+        .batches()?
         .cancel_batch(status.batch_id, Clock::system().now())
         .await?;
     let status = known(state, &status.batch_id.to_string()).await?;
@@ -187,7 +202,12 @@ async fn cancel(
 
 async fn known(state: &Workspace, id: &str) -> anyhow::Result<BatchStatus> {
     let id: BatchId = id.parse()?;
-    let found = state.store.batches(Some(id), 1).await?.pop();
+    let found = state
+        .store
+        .batches()?
+        .list_batches(Some(id), 1)
+        .await?
+        .pop();
     Ok(found.ok_or_else(|| {
         ValidationError::new(
             "ID",
@@ -204,6 +224,7 @@ async fn results(state: &Workspace, status: BatchStatus) -> anyhow::Result<ExitC
     loop {
         let rows = state
             .store
+            .batches()?
             .row_results(status.batch_id, after, 1000)
             .await?;
         let Some(last) = rows.last() else { break };

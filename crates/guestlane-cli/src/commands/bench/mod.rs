@@ -22,7 +22,7 @@ pub(crate) async fn run(global: &Global, args: &Bench) -> anyhow::Result<ExitCod
         super::rate("--arrival-rate", &args.arrival_rate)?,
     );
     let plans: Vec<Plan> = if args.ablation {
-        Plan::each_guarantee()
+        Plan::each_part()
     } else {
         vec![Plan::whole()]
     };

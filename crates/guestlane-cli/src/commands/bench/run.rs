@@ -2,6 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader},
+    path::Path,
     process::{Child, Command, Stdio},
     sync::Arc,
     time::Duration,
@@ -20,7 +21,6 @@ use guestlane_core::{
     token::RotationPolicy,
 };
 use guestlane_runtime::{Clock, TlsRoots, ssrf::EgressPolicy};
-use guestlane_store::BenchOverrides;
 use nix::sys::{
     resource::{Usage, UsageWho, getrusage},
     time::TimeValLike,
@@ -32,11 +32,14 @@ use uuid::Uuid;
 use super::stats::{Figures, Latency, round};
 use crate::args::Bench;
 
-/// Which guarantees the sessions of a run have.
+/// A directory in memory: a store in it survives no power failure, and costs no disk.
+const MEMORY: &str = "/dev/shm";
+
+/// What the sessions of a run include.
 pub(super) struct Plan {
     pub(super) name: &'static str,
     crm: bool,
-    guarantees: BenchOverrides,
+    durable: bool,
 }
 
 impl Plan {
@@ -44,23 +47,31 @@ impl Plan {
         Self {
             name: "durable, audited, with CRM",
             crm: true,
-            guarantees: BenchOverrides::default(),
+            durable: true,
         }
     }
 
-    /// Plans with one guarantee less each.
-    pub(super) fn each_guarantee() -> Vec<Self> {
-        let less = |name, durable, audited| Self {
+    /// Plans with one part less each.
+    pub(super) fn each_part() -> Vec<Self> {
+        let less = |name, durable| Self {
             name,
             crm: false,
-            guarantees: BenchOverrides { durable, audited },
+            durable,
         };
         vec![
             Self::whole(),
-            less("without CRM", true, true),
-            less("without CRM, audit", true, false),
-            less("without CRM, audit, durability", false, false),
+            less("without CRM", true),
+            less("without CRM, in memory", false),
         ]
+    }
+
+    /// The directory for the run's state directory.
+    fn parent<'a>(&self, args: &'a Bench) -> &'a Path {
+        if self.durable {
+            &args.directory
+        } else {
+            Path::new(MEMORY)
+        }
     }
 }
 
@@ -166,10 +177,7 @@ fn settings(
         key_rotation: RotationPolicy::default(),
         surface,
         messaging: MessagingConfig::default(),
-        storage: StorageConfig {
-            guarantees: plan.guarantees,
-            ..StorageConfig::in_directory(directory)
-        },
+        storage: StorageConfig::in_directory(directory),
         webhooks: match plan.crm {
             true => Some(WebhookConfig {
                 urls: vec![says.crm_url.parse()?],
@@ -201,7 +209,13 @@ pub(super) async fn run(
     let (_simulator, says) = Simulator::start(args)?;
     let directory = tempfile::Builder::new()
         .prefix("guestlane-bench-")
-        .tempdir_in(&args.directory)?;
+        .tempdir_in(plan.parent(args))
+        .with_context(|| {
+            format!(
+                "no state directory can be created in {}",
+                plan.parent(args).display()
+            )
+        })?;
     let queue = QueueId(
         says.queue_ids
             .first()

@@ -197,7 +197,7 @@ impl WriterThread {
         if !names.is_empty() {
             steps.push(Step::Query(COUNT, &counted));
         }
-        if self.audited && !plan.entries.is_empty() {
+        if !plan.entries.is_empty() {
             steps.push(Step::Query(RECORD, &recorded));
         }
         steps.push(Step::Query(ADVANCE_LOG, &advanced));

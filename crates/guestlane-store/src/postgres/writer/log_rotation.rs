@@ -39,10 +39,9 @@ impl WriterThread {
         entries: impl Iterator<Item = &'a AuditRecord>,
         names: &Names,
     ) -> DbResult<PendingCommit> {
-        let audited = self.audited;
         let log = self.log()?;
         let (mut tree, mut lines) = (log.tree.clone(), Vec::new());
-        for entry in entries.filter(|_| audited) {
+        for entry in entries {
             let guest = match entry.guest() {
                 None => "",
                 Some(guest) => names

@@ -7,13 +7,13 @@ use futures_util::future::{BoxFuture, FutureExt};
 use guestlane_genesys::{
     Coordinator, IssuedToken, RateLimitLease, RateLimitLeaseRequest, TokenLookup,
 };
-use guestlane_runtime::Clock;
 use secrecy::ExposeSecret;
 use uuid::Uuid;
 
-use super::{Kind, Store, StoreError, postgres::Postgres};
+use super::Postgres;
+use crate::StoreError;
 use guestlane_core::token::MasterKey;
-use guestlane_runtime::text::display_chain;
+use guestlane_runtime::{Clock, text::display_chain};
 
 /// An access token that is sealed under the master key.
 #[derive(Clone)]
@@ -34,11 +34,11 @@ pub(super) enum StoredTokenLookup {
 const ACCESS_TOKEN: &str = "an access token";
 
 /// The coordinator of this process.
-struct SharedStore {
-    store: Arc<Postgres>,
-    master: Arc<MasterKey>,
-    process: Uuid,
-    clock: Clock,
+pub(super) struct SharedStore {
+    pub(super) store: Postgres,
+    pub(super) master: Arc<MasterKey>,
+    pub(super) process: Uuid,
+    pub(super) clock: Clock,
 }
 
 impl fmt::Debug for SharedStore {
@@ -46,21 +46,6 @@ impl fmt::Debug for SharedStore {
         f.debug_struct("SharedStore")
             .field("process", &self.process)
             .finish_non_exhaustive()
-    }
-}
-
-impl Store {
-    /// Returns the coordinator, or `None` for a store in a file.
-    pub fn fleet(&self, master: Arc<MasterKey>, clock: Clock) -> Option<Arc<dyn Coordinator>> {
-        match &self.kind {
-            Kind::Sqlite(_) => None,
-            Kind::Postgres(store) => Some(Arc::new(SharedStore {
-                store: Arc::clone(store),
-                master,
-                process: Uuid::new_v4(),
-                clock,
-            })),
-        }
     }
 }
 

@@ -1,0 +1,136 @@
+//! Batches: a file has none; in a database one process at a time has a row, and no row is lost.
+
+use guestlane_core::session::LEASE_TTL;
+use guestlane_store::{
+    StoreError,
+    batch::{BatchId, NewRow, RowFailure, RowLease, RowOutcome},
+};
+use uuid::Uuid;
+
+use crate::kit::{Postgres, SECOND, Sqlite, TestStore, request};
+
+fn rows(count: u64) -> Vec<NewRow> {
+    let row = |number| NewRow {
+        number,
+        line: number + 1,
+        wish: Ok(request(&format!("guest-{number}"))),
+    };
+    (1..=count).map(row).collect()
+}
+
+async fn enqueue(world: &TestStore, count: u64) -> BatchId {
+    let (id, now) = (BatchId(Uuid::now_v7()), world.now());
+    let batches = world.store.batches().unwrap();
+    batches
+        .begin_batch(id, "a file".to_owned(), now)
+        .await
+        .unwrap();
+    batches.add_rows(id, rows(count), now).await.unwrap();
+    batches.complete_batch(id, now).await.unwrap();
+    id
+}
+
+async fn claim(world: &TestStore, limit: u32) -> Vec<RowLease> {
+    let batches = world.store.batches().unwrap();
+    let claimed = batches.claim_rows(limit, world.now()).await.unwrap();
+    claimed.into_iter().map(|row| row.place).collect()
+}
+
+#[tokio::test]
+async fn file_has_no_batches() {
+    let world = TestStore::open(Sqlite).await;
+    assert!(matches!(world.store.batches(), Err(StoreError::NotShared)));
+    assert_eq!(world.store.prune_batches(world.now()).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn rows_are_claimed_only_from_a_complete_uncancelled_batch() {
+    let world = TestStore::open(Postgres).await;
+    let batches = world.store.batches().unwrap();
+    let (id, now) = (BatchId(Uuid::now_v7()), world.now());
+    batches
+        .begin_batch(id, "a file".to_owned(), now)
+        .await
+        .unwrap();
+    batches.add_rows(id, rows(5), now).await.unwrap();
+    assert_eq!(
+        claim(&world, 10).await,
+        [],
+        "the process that enqueues may have died"
+    );
+    // A batch that is started again loses the rows that it had before.
+    let again = enqueue(&world, 4).await;
+    assert_eq!(batches.list_batches(Some(id), 1).await.unwrap(), []);
+    assert_eq!(claim(&world, 1).await[0].number, 1);
+    assert!(batches.cancel_batch(again, now).await.unwrap());
+    assert!(
+        !batches.cancel_batch(id, now).await.unwrap(),
+        "there is no such batch"
+    );
+    assert_eq!(claim(&world, 10).await, []);
+    let found = batches
+        .list_batches(Some(again), 1)
+        .await
+        .unwrap()
+        .remove(0);
+    assert_eq!((found.running, found.cancelled), (1, 3));
+    assert!(found.cancelled_at.is_some());
+}
+
+#[tokio::test]
+async fn expired_row_lease_cannot_complete_renew_or_release() {
+    let world = TestStore::open(Postgres).await;
+    let id = enqueue(&world, 2).await;
+    let batches = world.store.batches().unwrap();
+    let first = claim(&world, 2).await;
+    assert_eq!(claim(&world, 2).await, [], "each row is claimed once");
+    world.clock.advance(LEASE_TTL + SECOND);
+    let second = claim(&world, 2).await;
+    assert_eq!(second.len(), 2);
+    assert!(second.iter().all(|row| row.epoch == first[0].epoch + 1));
+
+    let failure = RowFailure {
+        code: "late".to_owned(),
+        message: String::new(),
+        cause: String::new(),
+        fix: String::new(),
+    };
+    let late = first
+        .iter()
+        .map(|row| (*row, RowOutcome::Failed(failure.clone())))
+        .collect();
+    batches.complete_rows(late, world.now()).await.unwrap();
+    batches
+        .release_rows(first.clone(), world.now())
+        .await
+        .unwrap();
+    world.clock.advance(LEASE_TTL - SECOND);
+    batches.renew_rows(first, world.now()).await.unwrap();
+    let status = batches.list_batches(Some(id), 1).await.unwrap().remove(0);
+    assert_eq!((status.running, status.failed, status.waiting), (2, 0, 0));
+    world.clock.advance(SECOND * 2);
+    assert_eq!(
+        claim(&world, 9).await.len(),
+        2,
+        "the old epoch renewed nothing"
+    );
+}
+
+#[tokio::test]
+async fn renewed_row_is_not_claimed_and_a_released_row_is() {
+    let world = TestStore::open(Postgres).await;
+    enqueue(&world, 2).await;
+    let batches = world.store.batches().unwrap();
+    let held = claim(&world, 2).await;
+    world.clock.advance(LEASE_TTL - SECOND);
+    batches.renew_rows(held.clone(), world.now()).await.unwrap();
+    world.clock.advance(LEASE_TTL - SECOND);
+    assert_eq!(claim(&world, 2).await, []);
+    batches
+        .release_rows(vec![held[1]], world.now())
+        .await
+        .unwrap();
+    let claimed = claim(&world, 2).await;
+    assert_eq!(claimed.len(), 1);
+    assert_eq!(claimed[0].number, held[1].number);
+}
