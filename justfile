@@ -5,13 +5,13 @@
 demo:
     cargo run -- demo
 
-# Run all tests on loopback; they start PostgreSQL themselves
+# Run the default and the slow tests on loopback; they start PostgreSQL themselves
 test:
     ci/test
 
 # Run clippy on all targets; every warning is an error
 lint:
-    cargo clippy --workspace --all-targets -- -D warnings
+    cargo clippy --workspace --all-targets -- -D warnings && cargo clippy --workspace --test '*' -- -D warnings
 
 # Format the code with rustfmt
 fmt:
@@ -27,7 +27,7 @@ deny:
 
 # Run the tests that need other programs (interop/README.md)
 interop:
-    cargo test --workspace --test it -- --ignored
+    cargo test --workspace --test interop
 
 # Fuzz every parser of external input, each for one minute
 fuzz:

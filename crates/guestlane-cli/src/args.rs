@@ -178,6 +178,14 @@ pub(crate) enum Store {
     },
 }
 
+/// A surface of the simulator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum BenchSurface {
+    Rest,
+    WebMessaging,
+    OpenMessaging,
+}
+
 #[derive(Debug, clap::Args)]
 pub(crate) struct Bench {
     /// Sessions in each run
@@ -202,8 +210,8 @@ pub(crate) struct Bench {
     #[arg(long, value_name = "MS", default_value_t = 0)]
     pub(crate) latency: u64,
     /// Platform API that opens the conversation
-    #[arg(long, default_value = "rest", value_parser = ["rest", "web-messaging", "open-messaging"])]
-    pub(crate) surface: String,
+    #[arg(long, value_enum, default_value_t = BenchSurface::Rest)]
+    pub(crate) surface: BenchSurface,
     /// Also measure without CRM, and with the state directory in memory (/dev/shm)
     #[arg(long)]
     pub(crate) ablation: bool,
@@ -240,8 +248,8 @@ pub(crate) struct Simulate {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(crate) clients: u16,
     /// Lower rate limit for one route, like contact:60/min; may be repeated
-    #[arg(long = "endpoint-quota", value_name = "ROUTE:RATE")]
-    pub(crate) endpoint_quotas: Vec<String>,
+    #[arg(long = "endpoint-rate-limit", value_name = "ROUTE:RATE")]
+    pub(crate) endpoint_rate_limits: Vec<String>,
     /// Fault to inject: `ROUTE:KIND[:WHEN]`, like conversation:answer-lost:p=0.05; docs/simulator.md lists 30 kinds; may be repeated
     #[arg(long = "fault", value_name = "SPEC")]
     pub(crate) faults: Vec<Fault>,

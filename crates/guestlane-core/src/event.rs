@@ -14,7 +14,7 @@ pub struct Event {
     /// The `webhook-id` of every delivery.
     pub id: String,
     /// Number of the endpoint that receives the event, from 1.
-    pub receiver: u32,
+    pub endpoint: u32,
     /// The session that the event reports.
     pub session: SessionId,
     /// The guest. Events of one guest are delivered in order.
@@ -22,7 +22,7 @@ pub struct Event {
     /// The request body of every delivery.
     pub body: String,
     /// Number of deliveries so far.
-    pub tries: u32,
+    pub attempts: u32,
     /// Fencing number of the lease. It increases with each claim; a result with an older number is
     /// ignored.
     pub epoch: u32,
@@ -39,9 +39,9 @@ impl fmt::Debug for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Event")
             .field("id", &self.id)
-            .field("receiver", &self.receiver)
+            .field("endpoint", &self.endpoint)
             .field("session", &self.session)
-            .field("tries", &self.tries)
+            .field("attempts", &self.attempts)
             .finish_non_exhaustive()
     }
 }
@@ -69,7 +69,7 @@ impl Event {
     /// Returns the event of an opened session.
     ///
     /// The event's ID is derived from the session's, so that a session cannot have two events.
-    pub fn session_created(session: &SessionRecord, receiver: u32, now: Timestamp) -> Self {
+    pub fn session_created(session: &SessionRecord, endpoint: u32, now: Timestamp) -> Self {
         let body = Body {
             event: "webchat.session.created",
             timestamp: now,
@@ -83,11 +83,11 @@ impl Event {
         };
         Self {
             id: event_id(session.id.0),
-            receiver,
+            endpoint,
             session: session.id,
             guest: session.request.guest.as_str().to_owned(),
             body: serde_json::to_string(&body).unwrap_or_default(),
-            tries: 0,
+            attempts: 0,
             epoch: 1,
             created_at: now,
             due_at: now + Self::LEASE,

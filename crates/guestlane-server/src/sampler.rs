@@ -186,7 +186,7 @@ pub(crate) fn overview(service: &Service, scopes: Vec<&'static str>) -> Overview
                 .map_or(0.0, |rate| f64::from(client.used) / f64::from(rate.calls())),
             calls_per_second: watched.calls.get(number - 1).copied().unwrap_or(0) as f64,
             throttled: client.throttled,
-            left_out: client.left_out.then_some("its authentication failed"),
+            quarantine_reason: client.quarantined.then_some("its authentication failed"),
         });
     let keys = engine
         .keyring()
@@ -230,9 +230,9 @@ pub(crate) fn overview(service: &Service, scopes: Vec<&'static str>) -> Overview
             pending: standing.pending_events,
             dead: standing.dead_events,
             oldest_pending_seconds: since(standing.oldest_event),
-            receivers: engine
+            endpoints: engine
                 .outbox()
-                .map_or(0, guestlane::outbox::Outbox::receivers),
+                .map_or(0, guestlane::outbox::Outbox::endpoint_count),
         },
         audit: AuditStatus {
             size: standing.audit.map_or(0, |(_, size)| size),

@@ -175,9 +175,9 @@ fn of_event(delivery: &Delivery) -> Entry {
         ),
         DeliveryState::Erased => ("Event erased with its guest", EntryStatus::Ok),
     };
-    let tries = match delivery.event.tries {
+    let attempts = match delivery.event.attempts {
         1 => "1 attempt".to_owned(),
-        tries => format!("{tries} attempts"),
+        attempts => format!("{attempts} attempts"),
     };
     let error = delivery
         .last_error
@@ -186,8 +186,8 @@ fn of_event(delivery: &Delivery) -> Entry {
         .unwrap_or_default();
     Entry {
         detail: Some(format!(
-            "endpoint {}, {tries}{error}",
-            delivery.event.receiver
+            "endpoint {}, {attempts}{error}",
+            delivery.event.endpoint
         )),
         event_id: Some(delivery.event.id.clone()),
         ..plain(

@@ -25,7 +25,7 @@ pub struct Options {
     pub quota: Option<Rate>,
     /// The rate limits of single routes for each OAuth client, where they are lower. The rate-limit
     /// headers of that route have this count (docs/platform.md#rate-limits).
-    pub endpoint_quotas: Vec<(Route, Rate)>,
+    pub endpoint_rate_limits: Vec<(Route, Rate)>,
     /// The minimum latency of every response.
     pub latency: Duration,
     /// The faults that are active from the start.
@@ -71,7 +71,7 @@ pub struct Options {
     pub pushes_out_of_order: bool,
     /// Whether the operations of the surface `rest` are served, which the public platform does not
     /// have. Without them their paths are 404 and their permissions have no effect.
-    pub brief: bool,
+    pub gateway: bool,
     /// Serves HTTPS with a CA of its own, or plain HTTP if `None`.
     pub tls: Option<Tls>,
 }
@@ -226,7 +226,7 @@ impl Default for Options {
             ],
             token_life: Duration::from_secs(1800),
             quota: Some(Rate::REST),
-            endpoint_quotas: Vec::new(),
+            endpoint_rate_limits: Vec::new(),
             latency: Duration::ZERO,
             faults: Vec::new(),
             seed: 0,
@@ -247,7 +247,7 @@ impl Default for Options {
             dedupe_open_messages: false,
             message_rate: 2,
             pushes_out_of_order: false,
-            brief: true,
+            gateway: true,
             tls: None,
         }
     }

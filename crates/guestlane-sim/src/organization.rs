@@ -83,11 +83,11 @@ impl Organization {
             .iter()
             .map(|queue| (queue.id, 0))
             .collect();
-        let brief = self
+        let gateway = self
             .waiting
             .iter()
             .map(|(queue, waiting)| (*queue, *waiting));
-        for (queue, waiting) in brief.chain(self.desk.waiting().map(|queue| (queue, 1))) {
+        for (queue, waiting) in gateway.chain(self.desk.waiting().map(|queue| (queue, 1))) {
             *queues.entry(queue).or_default() += waiting;
         }
         queues
@@ -95,7 +95,7 @@ impl Organization {
 
     /// `POST /api/v2/externalcontacts/contacts` of the surface `rest` (requirement R4,
     /// docs/requirements.md).
-    pub(crate) fn brief_contact(
+    pub(crate) fn gateway_contact(
         &mut self,
         headers: &HeaderMap,
         body: &[u8],
@@ -106,7 +106,7 @@ impl Organization {
 
     /// `POST /api/v2/conversations/messaging` of the surface `rest` (requirement R5,
     /// docs/requirements.md).
-    pub(crate) fn brief_conversation(
+    pub(crate) fn gateway_conversation(
         &mut self,
         headers: &HeaderMap,
         body: &[u8],

@@ -8,7 +8,7 @@ use http::Method;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum RouteMatch {
     /// A route of the platform or of the webhook receiver: the operation, and the IDs in the path.
-    Route(Op, Vec<String>),
+    Route(Operation, Vec<String>),
     /// An admin route, below `/_sim/`.
     Admin,
     /// The path exists, but not with this method.
@@ -160,29 +160,29 @@ impl serde::Serialize for Route {
     }
 }
 
-macro_rules! doors {
+macro_rules! operations {
     ($($op:ident = $route:ident, $method:literal $path:literal;)+) => {
         /// The operation of a request. One route can have several operations.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub(crate) enum Op {
+        pub(crate) enum Operation {
             $($op,)+
         }
 
-        impl Op {
+        impl Operation {
             pub(crate) fn route(self) -> Route {
                 match self { $(Self::$op => Route::$route),+ }
             }
         }
 
-        const DOORS: &[(Op, &str, &str)] = &[$((Op::$op, $method, $path)),+];
+        const DOORS: &[(Operation, &str, &str)] = &[$((Operation::$op, $method, $path)),+];
     };
 }
 
 // The first pattern that matches a path wins, so `/messaging` of the surface `rest` precedes `{}`.
-doors! {
-    BriefToken = Token, "POST" "/api/v2/oauth/token";
+operations! {
+    GatewayToken = Token, "POST" "/api/v2/oauth/token";
     Token = Token, "POST" "/oauth/token";
-    BriefConversation = Conversation, "POST" "/api/v2/conversations/messaging";
+    GatewayConversation = Conversation, "POST" "/api/v2/conversations/messaging";
     Crm = Crm, "POST" "/crm/events";
     Queues = Queue, "GET" "/api/v2/routing/queues";
     Queue = Queue, "GET" "/api/v2/routing/queues/{}";
@@ -212,7 +212,7 @@ doors! {
     Socket = Socket, "GET" "/v1";
 }
 
-impl Op {
+impl Operation {
     /// Returns whether the operation requires an access token.
     pub(crate) fn is_behind_a_token(self) -> bool {
         let open = matches!(
@@ -223,7 +223,7 @@ impl Op {
     }
 }
 
-pub(crate) fn door(method: &Method, path: &str) -> RouteMatch {
+pub(crate) fn match_route(method: &Method, path: &str) -> RouteMatch {
     if path.starts_with("/_sim/") {
         return RouteMatch::Admin;
     }

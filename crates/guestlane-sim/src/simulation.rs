@@ -32,7 +32,7 @@ use crate::{
     public_api::guest::{fault::PostFault as Outcome, frames::Given},
     rate_window::RateHeaders,
     response::{Body, Refusal},
-    route::{Op, Route, RouteMatch, door},
+    route::{Operation, Route, RouteMatch, match_route},
     webhook_receiver::{WebhookCounts, WebhookReceiver},
 };
 pub(crate) use answering::ConnectionGuard;
@@ -75,7 +75,7 @@ pub(crate) struct Simulation {
     seed: u64,
     latency: Duration,
     /// Whether the operations of the surface `rest` are served.
-    brief: bool,
+    gateway: bool,
 }
 
 #[derive(Debug, Default)]
@@ -132,7 +132,7 @@ pub struct Snapshot {
 const MAX_CLOCK: i64 = 1000 * 365 * 24 * 3600 * 1_000_000;
 
 /// Paths that only operations of the surface `rest` have.
-const BRIEF_PATHS: [&str; 2] = ["/api/v2/oauth/token", "/api/v2/conversations/messaging"];
+const GATEWAY_PATHS: [&str; 2] = ["/api/v2/oauth/token", "/api/v2/conversations/messaging"];
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -156,7 +156,7 @@ impl Simulation {
             ahead: AtomicI64::new(0),
             seed: options.seed,
             latency: options.latency,
-            brief: options.brief,
+            gateway: options.gateway,
             organization: Mutex::new(Organization::new(options, origin)),
         })
     }
@@ -240,12 +240,12 @@ impl Simulation {
     ///
     /// Returns [`Disconnect`] if a fault requires that the connection closes without a response.
     pub(crate) async fn handle(&self, request: Incoming) -> Result<Response<Body>, Disconnect> {
-        let door = self.door(&request.method, &request.path);
-        if door == RouteMatch::Admin {
+        let matched = self.match_route(&request.method, &request.path);
+        if matched == RouteMatch::Admin {
             return Ok(admin::handle(self, &request));
         }
         let (n, correlation_id, at) = self.begin().await;
-        let route = if let RouteMatch::Route(op, _) = &door {
+        let route = if let RouteMatch::Route(op, _) = &matched {
             Some(op.route())
         } else {
             None
@@ -272,7 +272,7 @@ impl Simulation {
             correlation_id,
         });
         let mut answer = self
-            .answer(door, fault.as_ref(), &request, correlation_id)
+            .answer(matched, fault.as_ref(), &request, correlation_id)
             .await;
         if let Ok(response) = &mut answer {
             lock(&self.journal).answered(n, response.status().as_u16());
@@ -290,11 +290,12 @@ impl Simulation {
         let (n, correlation_id, at) = self.begin().await;
         let message = format!("The body is too large. Maximum bytes: {max}");
         let refusal = Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "request.too.large", message);
-        let route = if let RouteMatch::Route(op, _) = self.door(&head.method, head.uri.path()) {
-            Some(op.route())
-        } else {
-            None
-        };
+        let route =
+            if let RouteMatch::Route(op, _) = self.match_route(&head.method, head.uri.path()) {
+                Some(op.route())
+            } else {
+                None
+            };
         lock(&self.journal).add(Record {
             n,
             at,
@@ -316,15 +317,17 @@ impl Simulation {
         response
     }
 
-    fn door(&self, method: &Method, path: &str) -> RouteMatch {
-        match door(method, path) {
-            RouteMatch::Route(Op::BriefToken | Op::BriefConversation, _) if !self.brief => {
+    fn match_route(&self, method: &Method, path: &str) -> RouteMatch {
+        match match_route(method, path) {
+            RouteMatch::Route(Operation::GatewayToken | Operation::GatewayConversation, _)
+                if !self.gateway =>
+            {
                 RouteMatch::Unknown
             }
-            RouteMatch::WrongMethod if !self.brief && BRIEF_PATHS.contains(&path) => {
+            RouteMatch::WrongMethod if !self.gateway && GATEWAY_PATHS.contains(&path) => {
                 RouteMatch::Unknown
             }
-            door => door,
+            matched => matched,
         }
     }
 

@@ -68,7 +68,7 @@ pub struct ClaimedRow {
     /// The row and its epoch.
     pub place: RowLease,
     /// Number of earlier attempts.
-    pub tries: u32,
+    pub attempts: u32,
     /// When the batch was created. An older session was not created for this row.
     pub since: Timestamp,
     /// The request of the row, or why it cannot be decoded. Such a row does not prevent other rows

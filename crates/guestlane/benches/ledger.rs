@@ -138,7 +138,7 @@ struct Writes {
     whole: Duration,
 }
 
-/// Writes a session to the store as the saga does. The platform and the webhook receiver respond at
+/// Writes a session to the store as the saga does. The platform and the webhook endpoint respond at
 /// once.
 async fn write(store: &Store, asked: Instant) -> Writes {
     let clock = Clock::system();

@@ -210,14 +210,14 @@ impl BatchWorker {
                     replayed,
                 }
             }
-            Err(error) => failed(&error, row.tries, self.engine.clock().now()),
+            Err(error) => failed(&error, row.attempts, self.engine.clock().now()),
         };
         let _ = self.ended.send((row.place, end)).await;
     }
 }
 
 /// The outcome of a row whose session failed: retried after a backoff, or failed for good.
-fn failed(error: &Error, tries: u32, now: Timestamp) -> RowOutcome {
+fn failed(error: &Error, attempts: u32, now: Timestamp) -> RowOutcome {
     let advice = error.advice();
     let failure = RowFailure {
         code: advice.code.name().to_owned(),
@@ -225,11 +225,11 @@ fn failed(error: &Error, tries: u32, now: Timestamp) -> RowOutcome {
         cause: advice.cause,
         fix: advice.fix,
     };
-    if !advice.code.is_retryable() || tries + 1 >= MAX_ATTEMPTS {
+    if !advice.code.is_retryable() || attempts + 1 >= MAX_ATTEMPTS {
         return RowOutcome::Failed(failure);
     }
     let rest = INITIAL_BACKOFF
-        .saturating_mul(1 << tries.min(8))
+        .saturating_mul(1 << attempts.min(8))
         .min(MAX_BACKOFF);
     RowOutcome::Retry(now + rest, failure)
 }

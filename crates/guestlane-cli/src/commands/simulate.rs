@@ -16,14 +16,14 @@ use crate::{
 
 pub(crate) async fn run(global: &Global, args: &Simulate) -> anyhow::Result<ExitCode> {
     let quota = super::rate("--rate-limit", &args.rate_limit)?;
-    let endpoint_quotas = args
-        .endpoint_quotas
+    let endpoint_rate_limits = args
+        .endpoint_rate_limits
         .iter()
-        .map(|text| endpoint_quota(text))
+        .map(|text| endpoint_rate_limit(text))
         .collect::<Result<_, _>>()?;
     let options = Options {
         clients: OAuthClient::several(args.clients),
-        endpoint_quotas,
+        endpoint_rate_limits,
         listen: args.listen,
         quota,
         faults: args.faults.clone(),
@@ -142,7 +142,7 @@ pub(crate) async fn run(global: &Global, args: &Simulate) -> anyhow::Result<Exit
 }
 
 /// Parses a rate limit of one route, such as `contact:60/min`.
-fn endpoint_quota(text: &str) -> Result<(Route, Rate), ValidationError> {
+fn endpoint_rate_limit(text: &str) -> Result<(Route, Rate), ValidationError> {
     let parsed = text
         .split_once(':')
         .and_then(|(route, rate)| Some((route.parse().ok()?, rate.parse().ok()?)));
@@ -159,7 +159,7 @@ fn endpoint_quota(text: &str) -> Result<(Route, Rate), ValidationError> {
             names()
         );
         ValidationError::new(
-            "--endpoint-quota",
+            "--endpoint-rate-limit",
             format!(
                 "`{}` is not a rate limit of a route",
                 output::printable(text)

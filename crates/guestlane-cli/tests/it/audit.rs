@@ -2,9 +2,8 @@
 
 use std::{fs, path::Path};
 
+use guestlane_testkit::cli::{Exited, TestCli, run_in};
 use serde_json::json;
-
-use crate::harness::{Exited, TestCli, run_in};
 
 const LOG: &str = "audit/session-audit.jsonl";
 

@@ -9,13 +9,12 @@ use std::{
     },
 };
 
+use guestlane_testkit::{
+    cli::{Exited, TestCli},
+    serve::{TestServe, pause},
+};
 use rusqlite::Connection;
 use serde_json::Value;
-
-use crate::{
-    harness::{Exited, TestCli},
-    service_harness::{TestService, pause},
-};
 
 /// Copies the audit log's files first and the store after them.
 fn back_up(state: &Path, copy: &Path) {
@@ -40,7 +39,7 @@ fn copy_files(from: &Path, to: &Path) {
 /// Creates sessions while `meanwhile` runs. Returns the key and conversation of each created
 /// session.
 fn create_sessions_during(
-    service: &TestService,
+    service: &TestServe,
     meanwhile: impl FnOnce(&Mutex<Vec<(String, Value)>>),
 ) -> Vec<(String, Value)> {
     let (answered, done) = (Mutex::new(Vec::new()), AtomicBool::new(false));
@@ -80,7 +79,7 @@ fn wait_for(answered: &Mutex<Vec<(String, Value)>>, more: usize) -> usize {
 fn restored_backup_keeps_sessions_and_creates_no_duplicate_guests() {
     let cli = TestCli::open(&["--rate-limit", "off"]);
     let settings = [("GUESTLANE_PLATFORM_RATE_LIMIT", "off")];
-    let service = TestService::start(&cli, "state", &settings);
+    let service = TestServe::start(&cli, "state", &settings);
     let (mut before, mut after) = (0, 0);
     let answered = create_sessions_during(&service, |answered| {
         before = wait_for(answered, 40);
@@ -95,7 +94,7 @@ fn restored_backup_keeps_sessions_and_creates_no_duplicate_guests() {
     // This simulates the loss of the machine.
     drop(service);
 
-    let restored = TestService::start(&cli, "restored", &settings);
+    let restored = TestServe::start(&cli, "restored", &settings);
     for (key, conversation) in &answered[..before] {
         let (status, session) = restored.create(key, key);
         assert_eq!(

@@ -1,8 +1,7 @@
 //! `guestlane batch`: input, result files, repetition, and interruption by signals.
 
+use guestlane_testkit::cli::{SUPPORT, TestCli};
 use serde_json::{Value, json};
-
-use crate::harness::{SUPPORT, TestCli};
 
 const GUESTS: &str = "guest_id,queue_id,idempotency_key,attr.tier\nann,,,gold\nbob,5e0c0000-0000-4000-8000-000000000002,order-2,\ncy,,,basic\n";
 
@@ -280,7 +279,7 @@ fn batch_dry_run_validates_every_row_and_sends_nothing() {
         (&json!(2), &json!(3), &json!("guestId"))
     );
     // A dry run needs neither credentials nor a store, and creates none.
-    let bare = crate::harness::bare()
+    let bare = guestlane_testkit::cli::bare()
         .current_dir(cli.directory.path())
         .args(["batch", "guests.csv", "--dry-run"])
         .output()

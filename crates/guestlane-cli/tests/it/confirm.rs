@@ -1,8 +1,7 @@
 //! Commands that cannot be undone preview their effect, and run only with `--yes`.
 
+use guestlane_testkit::cli::{Exited, TestCli};
 use serde_json::Value;
-
-use crate::harness::{Exited, TestCli};
 
 /// Runs a command without and with `--yes`, and compares the preview with the report.
 #[track_caller]

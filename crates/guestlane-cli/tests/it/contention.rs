@@ -4,13 +4,12 @@
 use std::{collections::HashSet, io::Write, net::TcpStream, sync::mpsc, thread};
 
 use guestlane_testkit::{Server, TableLock, column, schema_in};
-use serde_json::json;
-
-use crate::{
-    harness::{Exited, TestCli},
-    service_harness::pause,
+use guestlane_testkit::{
+    cli::{Exited, TestCli},
+    serve::pause,
     service_process::{Response, ServiceProcess},
 };
+use serde_json::json;
 
 /// A service with its own database.
 struct PostgresService {

@@ -2,12 +2,11 @@
 
 use std::process::Stdio;
 
+use guestlane_testkit::cli::TestCli;
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-
-use crate::harness::TestCli;
 
 #[test]
 fn resume_after_kill_between_contact_and_conversation_reuses_contact() {

@@ -1,8 +1,7 @@
 //! `guestlane create`: output, replay, dry run, failures, and the lookup of sessions.
 
+use guestlane_testkit::cli::{SALES, SUPPORT, TestCli};
 use serde_json::{Value, json};
-
-use crate::harness::{SALES, SUPPORT, TestCli};
 
 const SAMPLE: [&str; 8] = [
     "create",
@@ -162,7 +161,7 @@ fn create_output_hides_tokens_and_secrets_by_default() {
         bearer,
         "sim-client-secret",
         "ann@example.org",
-        crate::harness::CRM_SECRET,
+        guestlane_testkit::cli::CRM_SECRET,
     ] {
         assert!(!screen.contains(secret), "{secret}\n{screen}");
     }

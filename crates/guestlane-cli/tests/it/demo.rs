@@ -6,13 +6,12 @@ use std::{
     time::Duration,
 };
 
+use guestlane_testkit::{cli::bare, service_process::send_request};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
 use serde_json::Value;
-
-use crate::{harness::bare, service_process::send_request};
 
 fn demo(arguments: &[&str]) -> (i32, String, String) {
     let output = bare().arg("demo").args(arguments).output().unwrap();

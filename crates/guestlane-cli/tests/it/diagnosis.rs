@@ -2,11 +2,10 @@
 
 use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt, path::Path};
 
+use guestlane_testkit::cli::{Exited, TestCli};
 use guestlane_testkit::{Server, execute, schema_in};
 use nix::sys::signal::Signal;
 use serde_json::json;
-
-use crate::harness::{Exited, TestCli};
 
 fn run(cli: &TestCli, arguments: &[&str], settings: &[(&str, &str)]) -> Exited {
     Exited::of(
@@ -51,7 +50,7 @@ fn doctor_detects_a_store_that_rejects_writes() {
             |row| row.get(0),
         )
         .unwrap();
-    assert_eq!(rows, 0, "nothing of the tries is left");
+    assert_eq!(rows, 0, "nothing of the attempts is left");
 }
 
 #[test]
@@ -194,7 +193,7 @@ fn doctor_suggests_no_rate_limit_for_a_window_of_unknown_length() {
 #[test]
 fn doctor_without_settings_suggests_the_web_messaging_surface() {
     let directory = tempfile::tempdir().unwrap();
-    let found = crate::harness::run_in(directory.path(), &["doctor"], &[]);
+    let found = guestlane_testkit::cli::run_in(directory.path(), &["doctor"], &[]);
     assert!(
         found.stdout.contains("GUESTLANE_SURFACE is not set")
             && found
@@ -405,43 +404,17 @@ fn webhook_outage_logs_one_warning_for_all_pending_events() {
             201
         );
     }
-    service.wait_for_log("webhook receiver 1");
+    service.wait_for_log("webhook endpoint 1");
     let log = std::sync::Arc::clone(&service.log);
     service.signal(Signal::SIGTERM);
     assert_eq!(service.wait_for_exit(), 0);
     let log = log.lock().unwrap().clone();
     let warnings: Vec<_> = log.lines().filter(|line| line.contains(" WARN ")).collect();
     assert!(
-        warnings.len() == 1 && warnings[0].contains("webhook receiver 1"),
+        warnings.len() == 1 && warnings[0].contains("webhook endpoint 1"),
         "{warnings:?}"
     );
     assert!(!log.contains("/hook"), "a path may be a secret: {log}");
-}
-
-/// A connection pool that does not support the startup parameter `options` refuses every
-/// connection. The command reports that at once, with the cause.
-#[test]
-#[ignore = "needs PgBouncer (.ci/run installs it)"]
-fn startup_parameter_refused_by_pool_is_reported_with_fix() {
-    let cli = TestCli::open(&["--rate-limit", "off"]);
-    let server = Server::start();
-    let pool = guestlane_testkit::Pool::before(&server, "session");
-    let url = format!("{}?options=-csearch_path%3Dpublic", pool.url());
-    let refused = run(
-        &cli,
-        &["sessions", "list"],
-        &[("GUESTLANE_DATABASE_URL", &url)],
-    );
-    assert!(
-        refused.code == 1 && refused.stderr.contains("ignore_startup_parameters"),
-        "{}",
-        refused.stderr
-    );
-    assert!(
-        !refused.stderr.contains("an outage began"),
-        "{}",
-        refused.stderr
-    );
 }
 
 #[test]

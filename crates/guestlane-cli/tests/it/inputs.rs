@@ -10,12 +10,11 @@ use std::{
     process::Stdio,
 };
 
-use serde_json::{Value, json};
-
-use crate::{
-    harness::{Exited, TestCli},
+use guestlane_testkit::{
+    cli::{Exited, TestCli},
     service_process::ServiceProcess,
 };
+use serde_json::{Value, json};
 
 fn batch(cli: &TestCli, file: &str) -> (i32, Value) {
     let exited = cli.run(&["batch", file, "--json", "--quiet"]);
@@ -482,7 +481,7 @@ fn batch_reads_a_pipe_with_fragmented_first_bytes() {
     ] {
         stdin.write_all(piece).unwrap();
         stdin.flush().unwrap();
-        crate::service_harness::pause(20);
+        guestlane_testkit::serve::pause(20);
     }
     drop(stdin);
     let exited = Exited::of(child.wait_with_output().unwrap()).ok();

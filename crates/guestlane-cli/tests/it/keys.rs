@@ -2,9 +2,8 @@
 
 use std::{path::Path, process::Command};
 
+use guestlane_testkit::cli::{Exited, TestCli, run_in};
 use serde_json::{Value, json};
-
-use crate::harness::{Exited, TestCli, run_in};
 
 /// Compares the output with a snapshot, with all times replaced.
 #[track_caller]

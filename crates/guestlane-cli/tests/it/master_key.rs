@@ -2,12 +2,11 @@
 
 use std::fs;
 
-use serde_json::json;
-
-use crate::{
-    harness::{TestCli, run_in},
-    service_harness::TestService,
+use guestlane_testkit::{
+    cli::{TestCli, run_in},
+    serve::TestServe,
 };
+use serde_json::json;
 
 const OLD: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
 const NEW: &str = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
@@ -21,7 +20,7 @@ fn master_key_file_is_rotated_only_while_unused() {
         "{}",
         none.stderr
     );
-    let service = TestService::start(&cli, ".guestlane", &[]);
+    let service = TestServe::start(&cli, ".guestlane", &[]);
     assert_eq!(service.create("ann", "a").0, 201);
     let old = cli.read(".guestlane/master.key");
     let refused = cli.run(&["master-key", "rotate", "--yes"]);
@@ -67,7 +66,7 @@ fn master_key_file_is_rotated_only_while_unused() {
     names.retain(|name| name.to_str().unwrap().starts_with("master.key"));
     names.sort();
     assert_eq!(names, ["master.key", "master.key.lock"]);
-    let service = TestService::start(&cli, ".guestlane", &[]);
+    let service = TestServe::start(&cli, ".guestlane", &[]);
     assert_eq!(service.create("ann", "a").0, 200);
     service.end();
 }

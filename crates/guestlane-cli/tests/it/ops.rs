@@ -1,22 +1,10 @@
 //! The files in `ops/` for operators: complete, and consistent with the product.
 
-use std::{
-    collections::BTreeSet,
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeSet, fs, path::PathBuf};
 
 use guestlane_cli::config::{SETTINGS, Settings};
+use guestlane_testkit::{cli::run_in, repository};
 use serde_json::Value;
-
-use crate::harness::run_in;
-
-fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../..")
-        .canonicalize()
-        .unwrap()
-}
 
 pub(crate) fn ops(path: &str) -> PathBuf {
     repository().join("ops").join(path)

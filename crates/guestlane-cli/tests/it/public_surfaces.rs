@@ -1,8 +1,7 @@
 //! The public platform's surfaces from the command line: regions and TLS, dry run, and `doctor`.
 
+use guestlane_testkit::cli::{Exited, SUPPORT, TestCli};
 use serde_json::{Value, json};
-
-use crate::harness::{Exited, SUPPORT, TestCli};
 
 const WEB: [(&str, &str); 2] = [
     ("GUESTLANE_SURFACE", "web-messaging"),
@@ -198,7 +197,7 @@ fn create_dry_run_predicts_calls_and_only_looks_up_the_contact() {
         .json();
     assert_nothing_was_created(&cli);
     assert_eq!(
-        (&dry["quotaCost"], &dry["contact"]["would"]),
+        (&dry["rateLimitedCalls"], &dry["contact"]["would"]),
         (&json!(4), &json!("create"))
     );
     run(&cli, &arguments, &[]).ok();

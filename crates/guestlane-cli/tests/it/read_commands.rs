@@ -1,8 +1,7 @@
 //! The read-only commands.
 
+use guestlane_testkit::cli::{TestCli, run_in};
 use serde_json::json;
-
-use crate::harness::{TestCli, run_in};
 
 #[test]
 fn read_commands_show_session_event_audit_record_and_metrics() {
@@ -45,7 +44,7 @@ fn read_commands_show_session_event_audit_record_and_metrics() {
     assert_eq!(cli.state()["crm"]["repeated"], 1);
     assert_eq!(
         cli.run(&["outbox", "secret"]).ok().stdout.trim(),
-        crate::harness::CRM_SECRET
+        guestlane_testkit::cli::CRM_SECRET
     );
 
     let records = cli

@@ -3,13 +3,12 @@
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, thread, time::Duration};
 
 use guestlane_testkit::{Server, execute, schema_in};
-use nix::sys::signal::Signal;
-use serde_json::json;
-
-use crate::{
-    harness::{CRM_SECRET, Exited, TestCli},
+use guestlane_testkit::{
+    cli::{CRM_SECRET, Exited, TestCli},
     service_process::ServiceProcess,
 };
+use nix::sys::signal::Signal;
+use serde_json::json;
 
 const OTHER_SECRET: &str = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
 const OLD_KEY: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";

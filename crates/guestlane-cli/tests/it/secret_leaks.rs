@@ -6,7 +6,9 @@ use std::{collections::BTreeMap, thread, time::Duration};
 use nix::sys::signal::Signal;
 use serde_json::{Map, json};
 
-use crate::{harness::TestCli, traces::Collector};
+use guestlane_testkit::cli::TestCli;
+
+use crate::traces::Collector;
 
 /// The places in which each value was found.
 #[derive(Default)]
@@ -75,7 +77,7 @@ fn planted_secrets_and_personal_values_do_not_leak() {
     let text = |name: &str| cli.startup[name].as_str().unwrap().to_owned();
     let mut secrets = vec![
         secret("client secret", &text("clientSecret")),
-        secret("webhook secret", crate::harness::CRM_SECRET),
+        secret("webhook secret", guestlane_testkit::cli::CRM_SECRET),
         secret("master key", cli.read(".guestlane/master.key").trim()),
         secret("write key", &write[15..]),
         secret("read key", &read[15..]),

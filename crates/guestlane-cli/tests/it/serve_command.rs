@@ -8,13 +8,12 @@ use std::{
     thread,
 };
 
-use nix::sys::signal::Signal;
-use serde_json::{Value, json};
-
-use crate::{
-    harness::{TestCli, bare},
+use guestlane_testkit::{
+    cli::{TestCli, bare},
     service_process::Response,
 };
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
 
 #[test]
 fn serve_creates_and_lists_sessions_and_exits_0_on_sigterm() {
@@ -73,7 +72,7 @@ fn serve_rejects_invalid_settings_before_listening() {
         ),
         (("GUESTLANE_LOG_LEVEL", "loud"), "GUESTLANE_LOG_LEVEL"),
     ] {
-        let exited = crate::harness::Exited::of(
+        let exited = guestlane_testkit::cli::Exited::of(
             cli.command(&["serve"])
                 .env(settings.0, settings.1)
                 .output()
@@ -96,7 +95,7 @@ fn serve_rejects_invalid_settings_before_listening() {
         open.status.code() == Some(2) && reported.contains("no valid API key"),
         "{reported}"
     );
-    let none = crate::harness::Exited::of(
+    let none = guestlane_testkit::cli::Exited::of(
         bare()
             .current_dir(cli.directory.path())
             .arg("serve")

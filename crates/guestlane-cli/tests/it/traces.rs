@@ -10,6 +10,10 @@ use std::{
     time::Duration,
 };
 
+use guestlane_testkit::{
+    cli::{Exited, TestCli},
+    service_process::ServiceProcess,
+};
 use nix::sys::signal::Signal;
 use opentelemetry_proto::tonic::{
     collector::trace::v1::ExportTraceServiceRequest,
@@ -18,11 +22,6 @@ use opentelemetry_proto::tonic::{
 };
 use prost::Message;
 use serde_json::json;
-
-use crate::{
-    harness::{Exited, TestCli},
-    service_process::ServiceProcess,
-};
 
 /// A trace collector that keeps the request bodies.
 pub(crate) struct Collector {

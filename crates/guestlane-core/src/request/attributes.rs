@@ -48,12 +48,13 @@ impl Attributes {
             hidden::check_identifier(&field, name).map_err(|invalid| ValidationError {
                 reason: format!("the name {}", invalid.reason),
                 ..invalid
-            })
+            })?;
+            check_reserved(name)
         })
     }
 
     /// Parses attributes that a store has already. Earlier versions accepted names with invisible
-    /// characters.
+    /// characters, and names that a later version reserves.
     ///
     /// # Errors
     /// The error names the first attribute that is invalid by the rules of earlier versions.
@@ -63,12 +64,12 @@ impl Attributes {
 
     fn checked<N: Into<String>, V: Into<String>>(
         pairs: impl IntoIterator<Item = (N, V)>,
-        check_visible: impl Fn(&str) -> Result<(), ValidationError>,
+        check_new: impl Fn(&str) -> Result<(), ValidationError>,
     ) -> Result<Self, ValidationError> {
         let mut attributes = BTreeMap::new();
         for (name, value) in pairs {
             let (name, value) = (name.into(), value.into());
-            check_visible(&name)?;
+            check_new(&name)?;
             check_name(&name)?;
             check_value(&name, &value)?;
             let field = format!("attributes.{name}");
@@ -135,15 +136,21 @@ fn check_name(name: &str) -> Result<(), ValidationError> {
             "remove it",
         ));
     }
-    if let Some(reserved) = Attributes::RESERVED
-        .iter()
-        .find(|reserved| reserved.eq_ignore_ascii_case(name))
-    {
-        let reason =
-            format!("the name is reserved ({reserved} is set by guestlane or by the token)");
-        return Err(ValidationError::new(field, reason, "use another name"));
-    }
     Ok(())
+}
+
+fn check_reserved(name: &str) -> Result<(), ValidationError> {
+    let reserved = Attributes::RESERVED
+        .iter()
+        .find(|reserved| reserved.eq_ignore_ascii_case(name));
+    match reserved {
+        Some(reserved) => Err(ValidationError::new(
+            format!("attributes.{}", shorten(name)),
+            format!("the name is reserved ({reserved} is set by guestlane or by the token)"),
+            "use another name",
+        )),
+        None => Ok(()),
+    }
 }
 
 fn check_value(name: &str, value: &str) -> Result<(), ValidationError> {

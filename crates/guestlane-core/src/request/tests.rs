@@ -43,6 +43,15 @@ fn non_uuid_queue_id_is_rejected() {
     }
 }
 
+/// A later version may reserve a name that stored sessions already have.
+#[test]
+fn stored_attribute_with_a_reserved_name_is_still_readable() {
+    for name in Attributes::RESERVED {
+        let stored = [(name.to_owned(), "x".to_owned())].into();
+        assert!(Attributes::recorded(stored).is_ok(), "{name}");
+    }
+}
+
 #[test]
 fn reserved_duplicate_or_oversized_attribute_is_rejected_by_name() {
     let refused =

@@ -70,15 +70,15 @@ impl SessionState {
         Self::NeedsAttention,
     ];
 
-    /// Returns the state after `step`. This table has all legal transitions.
+    /// Returns the state after `transition`. This table has all legal transitions.
     ///
     /// `resumed` is the state to which a claimed session returns that was parked or had failed.
     ///
     /// # Errors
-    /// Returns [`IllegalTransition`] if the table has no entry for this state and step.
+    /// Returns [`IllegalTransition`] if the table has no entry for this state and transition.
     #[deny(clippy::wildcard_enum_match_arm)]
-    pub fn apply(self, step: Transition, resumed: Self) -> Result<Self, IllegalTransition> {
-        Ok(match (self, step) {
+    pub fn apply(self, transition: Transition, resumed: Self) -> Result<Self, IllegalTransition> {
+        Ok(match (self, transition) {
             (Self::Admitted, Transition::ContactReady) => Self::ContactReady,
             (Self::ContactReady, Transition::MessageSent) => Self::MessageSent,
             (Self::MessageSent, Transition::ConversationFound) => Self::ConversationFound,
@@ -127,7 +127,12 @@ impl SessionState {
                 | Transition::TokenReissued
                 | Transition::Claimed
                 | Transition::Expired,
-            ) => return Err(IllegalTransition { state: self, step }),
+            ) => {
+                return Err(IllegalTransition {
+                    state: self,
+                    transition,
+                });
+            }
         })
     }
 
@@ -174,12 +179,12 @@ impl fmt::Display for SessionState {
 
 /// A transition that the table does not have. It is a defect in this product.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a session in state {state} has no transition {step:?}")]
+#[error("a session in state {state} has no transition {transition:?}")]
 pub struct IllegalTransition {
     /// The state of the session.
     pub state: SessionState,
     /// The transition that was refused.
-    pub step: Transition,
+    pub transition: Transition,
 }
 
 #[cfg(test)]
@@ -206,9 +211,9 @@ mod tests {
             .filter(|state| state.is_active());
         resumed
             .flat_map(|resumed| {
-                TRANSITIONS
-                    .into_iter()
-                    .filter_map(move |step| Some((step, state.apply(step, resumed).ok()?)))
+                TRANSITIONS.into_iter().filter_map(move |transition| {
+                    Some((transition, state.apply(transition, resumed).ok()?))
+                })
             })
             .collect()
     }
@@ -243,8 +248,11 @@ mod tests {
             .into_iter()
             .filter(|state| state.is_active())
         {
-            for (step, after) in all_targets(state) {
-                assert!(order(after) >= order(state), "{state} {step:?} {after}");
+            for (transition, after) in all_targets(state) {
+                assert!(
+                    order(after) >= order(state),
+                    "{state} {transition:?} {after}"
+                );
             }
         }
     }
@@ -252,8 +260,8 @@ mod tests {
     #[test]
     fn session_with_a_sent_message_never_fails() {
         for state in [SessionState::MessageSent, SessionState::ConversationFound] {
-            for (step, after) in all_targets(state) {
-                assert_ne!(after, SessionState::Failed, "{state} {step:?}");
+            for (transition, after) in all_targets(state) {
+                assert_ne!(after, SessionState::Failed, "{state} {transition:?}");
             }
         }
     }

@@ -23,8 +23,8 @@ impl SessionRecord {
         }
     }
 
-    fn step(mut self, step: Transition) -> Result<Self, IllegalTransition> {
-        self.state = self.state.apply(step, self.resumed_state())?;
+    fn apply(mut self, transition: Transition) -> Result<Self, IllegalTransition> {
+        self.state = self.state.apply(transition, self.resumed_state())?;
         Ok(self)
     }
 
@@ -66,7 +66,7 @@ impl SessionRecord {
         tries: u32,
         now: Timestamp,
     ) -> Result<Self, IllegalTransition> {
-        let next = self.step(Transition::ContactReady)?.start_step(tries, now);
+        let next = self.apply(Transition::ContactReady)?.start_step(tries, now);
         Ok(Self {
             contact_id_lost: contact_id.is_none(),
             contact_id,
@@ -88,7 +88,7 @@ impl SessionRecord {
         tries: u32,
         now: Timestamp,
     ) -> Result<Self, IllegalTransition> {
-        let next = self.step(Transition::MessageSent)?.start_step(tries, now);
+        let next = self.apply(Transition::MessageSent)?.start_step(tries, now);
         let sent = Self {
             message_id: Some(message_id),
             guest_session_expires_at,
@@ -111,7 +111,7 @@ impl SessionRecord {
         now: Timestamp,
     ) -> Result<Self, IllegalTransition> {
         let next = self
-            .step(Transition::ConversationFound)?
+            .apply(Transition::ConversationFound)?
             .start_step(tries, now);
         Ok(Self {
             conversation_id: Some(conversation_id),
@@ -127,7 +127,7 @@ impl SessionRecord {
     /// # Errors
     /// Returns [`IllegalTransition`] if the present state does not allow the transition.
     pub fn contact_lost(self, now: Timestamp) -> Result<Self, IllegalTransition> {
-        let next = self.step(Transition::ContactReplaced)?;
+        let next = self.apply(Transition::ContactReplaced)?;
         Ok(Self {
             contact_id: None,
             contact_id_lost: true,
@@ -145,7 +145,7 @@ impl SessionRecord {
         tries: u32,
         now: Timestamp,
     ) -> Result<Self, IllegalTransition> {
-        let next = self.step(Transition::ContactReplaced)?;
+        let next = self.apply(Transition::ContactReplaced)?;
         let attempts = next.attempts + tries;
         Ok(Self {
             contact_id: Some(contact_id),
@@ -179,7 +179,7 @@ impl SessionRecord {
         since: Timestamp,
         now: Timestamp,
     ) -> Result<Self, IllegalTransition> {
-        let next = self.step(Transition::Opened)?;
+        let next = self.apply(Transition::Opened)?;
         let attempts = next.attempts + tries;
         let latency = Some(now.since(since));
         Ok(Self {
@@ -250,7 +250,7 @@ impl SessionRecord {
         tries: u32,
         now: Timestamp,
     ) -> Result<Self, IllegalTransition> {
-        let next = self.step(Transition::Rejected)?;
+        let next = self.apply(Transition::Rejected)?;
         Ok(Self {
             attempts: next.attempts + tries,
             failure: Some(failure),
@@ -268,7 +268,7 @@ impl SessionRecord {
         tries: u32,
         until: Timestamp,
     ) -> Result<Self, IllegalTransition> {
-        let next = self.step(Transition::Parked)?;
+        let next = self.apply(Transition::Parked)?;
         // Stay within the time in which the platform remembers the key, so that one more try is
         // left.
         let until = until.min(next.step_started_at + Self::IDEMPOTENCY_WINDOW - Self::MAX_BACKOFF);
@@ -290,7 +290,7 @@ impl SessionRecord {
         tries: u32,
         now: Timestamp,
     ) -> Result<Self, IllegalTransition> {
-        let next = self.step(Transition::BackedOff)?;
+        let next = self.apply(Transition::BackedOff)?;
         let backoff = Self::BASE_BACKOFF
             .saturating_mul(1 << next.epoch.saturating_sub(1).min(8))
             .min(Self::MAX_BACKOFF);
@@ -311,7 +311,7 @@ impl SessionRecord {
         tries: u32,
         now: Timestamp,
     ) -> Result<Self, IllegalTransition> {
-        let next = self.step(Transition::TokenReissued)?;
+        let next = self.apply(Transition::TokenReissued)?;
         Ok(Self {
             token,
             attempts: next.attempts + tries,
@@ -333,7 +333,7 @@ impl SessionRecord {
             self.step_started_at
         };
         let owed = self.state != SessionState::Failed;
-        let next = self.step(Transition::Claimed)?;
+        let next = self.apply(Transition::Claimed)?;
         Ok(Self {
             recovered: owed,
             epoch: next.epoch + 1,
@@ -350,7 +350,7 @@ impl SessionRecord {
     /// # Errors
     /// Returns [`IllegalTransition`] if the present state does not allow the transition.
     pub fn expired(self, failure: Failure, now: Timestamp) -> Result<Self, IllegalTransition> {
-        let next = self.step(Transition::Expired)?;
+        let next = self.apply(Transition::Expired)?;
         Ok(Self {
             epoch: next.epoch + 1,
             failure: Some(failure),

@@ -34,8 +34,8 @@ pub(super) struct ClientState {
     shared: bool,
     pub(super) held: Option<Held>,
     pub(super) signing_in: bool,
-    pub(super) out_until: Timestamp,
-    left_out_for: Duration,
+    pub(super) quarantined_until: Timestamp,
+    quarantined_for: Duration,
     /// Number of calls sent.
     pub(super) calls: u64,
     /// Number of calls answered with 429.
@@ -98,8 +98,8 @@ impl ClientState {
             shared: false,
             held: None,
             signing_in: false,
-            out_until: Timestamp::from_unix_micros(0),
-            left_out_for: Duration::ZERO,
+            quarantined_until: Timestamp::from_unix_micros(0),
+            quarantined_for: Duration::ZERO,
             calls: 0,
             throttled: 0,
         }
@@ -252,24 +252,24 @@ impl ClientState {
         }
     }
 
-    pub(super) fn is_left_out(&self, now: Timestamp) -> bool {
-        self.out_until > now
+    pub(super) fn is_quarantined(&self, now: Timestamp) -> bool {
+        self.quarantined_until > now
     }
 
     /// Quarantines the client and returns for how long. A client that was in service for
     /// `QUARANTINE_MAX` starts again with `QUARANTINE_INITIAL`.
-    pub(super) fn leave_out(&mut self, now: Timestamp) -> Duration {
-        let forgotten = now.since(self.out_until) > QUARANTINE_MAX;
-        if !self.is_left_out(now) {
+    pub(super) fn quarantine(&mut self, now: Timestamp) -> Duration {
+        let forgotten = now.since(self.quarantined_until) > QUARANTINE_MAX;
+        if !self.is_quarantined(now) {
             let twice = if forgotten {
                 QUARANTINE_INITIAL
             } else {
-                self.left_out_for * 2
+                self.quarantined_for * 2
             };
-            self.left_out_for = twice.clamp(QUARANTINE_INITIAL, QUARANTINE_MAX);
-            self.out_until = now + self.left_out_for;
+            self.quarantined_for = twice.clamp(QUARANTINE_INITIAL, QUARANTINE_MAX);
+            self.quarantined_until = now + self.quarantined_for;
         }
-        self.left_out_for
+        self.quarantined_for
     }
 
     pub(super) fn used(&self, now: Timestamp) -> u32 {

@@ -68,10 +68,10 @@ enum Dispatch {
 
 impl ClientPool {
     pub(crate) fn new(rate: Option<Rate>, clients: Vec<Arc<TokenSource>>, clock: Clock) -> Self {
-        let books = clients.iter().map(|_| ClientState::new(rate)).collect();
+        let states = clients.iter().map(|_| ClientState::new(rate)).collect();
         let turns = Schedule {
             rate,
-            books,
+            clients: states,
             waiting: BTreeMap::new(),
             came: 0,
             served: false,
@@ -94,16 +94,16 @@ impl ClientPool {
         let mut turns = self.turns();
         turns.rate = rate;
         turns
-            .books
+            .clients
             .iter_mut()
-            .for_each(|books| books.set_rate(rate));
+            .for_each(|state| state.set_rate(rate));
         drop(turns);
         self.changed.notify_one();
     }
 
     /// Shares each client's rate limit with other processes. Must be called within a tokio runtime.
     pub(crate) fn share(self: &Arc<Self>, fleet: &Arc<dyn Coordinator>) {
-        self.turns().books.iter_mut().for_each(ClientState::share);
+        self.turns().clients.iter_mut().for_each(ClientState::share);
         tokio::spawn(quota_lease::keep(
             Arc::downgrade(self),
             Arc::downgrade(fleet),
@@ -117,7 +117,7 @@ impl ClientPool {
         turns.rate?;
         Some(
             turns
-                .books
+                .clients
                 .iter()
                 .filter_map(ClientState::rate_now)
                 .map(Rate::per_second)
@@ -161,7 +161,7 @@ impl ClientPool {
                 }
                 // The token expired before it arrived. Send the call anyway, so that the platform
                 // rejects it; fetching the next token here could repeat forever.
-                self.turns().books[client].take(operation, now);
+                self.turns().clients[client].take(operation, now);
             }
             return Ok(Permit {
                 client,
@@ -212,7 +212,7 @@ impl ClientPool {
             match turns.choose(operation, out, ready, now) {
                 Choice::RefreshToken(client) => return Ok(Dispatch::RefreshToken(client)),
                 Choice::Now(client) if turns.waiting.is_empty() => {
-                    turns.books[client].take(operation, now);
+                    turns.clients[client].take(operation, now);
                     return Ok(Dispatch::Permit(client));
                 }
                 Choice::At(at) if at.since(now) >= left => {
@@ -280,7 +280,7 @@ impl ClientPool {
             if let Err(error) = pool.clients[client].token(&context).await {
                 pool.quarantine_if_rejected(client, &error);
             }
-            pool.turns().books[client].signing_in = false;
+            pool.turns().clients[client].signing_in = false;
             pool.changed.notify_one();
         });
     }
@@ -290,10 +290,10 @@ impl ClientPool {
         let now = self.clock.monotonic();
         let out = tried.excluded() | 1 << client;
         self.turns()
-            .books
+            .clients
             .iter()
             .enumerate()
-            .any(|(n, books)| out & 1 << n == 0 && !books.is_left_out(now))
+            .any(|(n, state)| out & 1 << n == 0 && !state.is_quarantined(now))
     }
 
     /// Marks the client as rejected for this call. Returns whether another client can make the
@@ -321,11 +321,11 @@ impl ClientPool {
         let now = self.clock.monotonic();
         let out = tried.excluded() | 1 << client;
         let turns = self.turns();
-        let here = turns.books[client].due(operation, now);
-        let sooner = |(n, books): (usize, &ClientState)| {
-            out & 1 << n == 0 && !books.is_left_out(now) && books.due(operation, now) < here
+        let here = turns.clients[client].due(operation, now);
+        let sooner = |(n, state): (usize, &ClientState)| {
+            out & 1 << n == 0 && !state.is_quarantined(now) && state.due(operation, now) < here
         };
-        let another = turns.books.iter().enumerate().any(sooner);
+        let another = turns.clients.iter().enumerate().any(sooner);
         if another {
             tried.passed.fetch_or(1 << client, Ordering::Relaxed);
         }
@@ -341,16 +341,16 @@ impl ClientPool {
         }
         let now = self.clock.monotonic();
         let mut turns = self.turns();
-        for (n, books) in turns.books.iter_mut().enumerate() {
+        for (n, state) in turns.clients.iter_mut().enumerate() {
             if refused & 1 << n != 0 && n != client {
-                books.leave_out(now);
+                state.quarantine(now);
             }
         }
     }
 
     /// Disables a client for the lifetime of the process.
     pub(crate) fn disable(&self, client: usize) {
-        self.turns().books[client].out_until = Timestamp::from_unix_micros(i64::MAX);
+        self.turns().clients[client].quarantined_until = Timestamp::from_unix_micros(i64::MAX);
     }
 
     /// Learns from the platform's rate limit headers (`inin-ratelimit-…`,
@@ -362,7 +362,7 @@ impl ClientPool {
         (count, allowed, reset): (u32, u32, Duration),
     ) {
         let now = self.clock.monotonic();
-        self.turns().books[turn.client].observed(
+        self.turns().clients[turn.client].observed(
             operation,
             (count, allowed),
             reset,
@@ -375,21 +375,21 @@ impl ClientPool {
     /// stops only itself.
     pub(crate) fn throttled(&self, client: usize, operation: Operation, retry_after: Duration) {
         let now = self.clock.monotonic();
-        self.turns().books[client].throttled(operation, retry_after, now);
+        self.turns().clients[client].throttled(operation, retry_after, now);
     }
 
     pub(crate) fn used(&self) -> Vec<ClientUsage> {
         let now = self.clock.monotonic();
         let turns = self.turns();
-        let of = |(client, books): (&Arc<TokenSource>, &ClientState)| ClientUsage {
+        let of = |(client, state): (&Arc<TokenSource>, &ClientState)| ClientUsage {
             client_id: client.client_id().to_owned(),
-            used: books.used(now),
+            used: state.used(now),
             allowed: turns.rate,
-            calls: books.calls,
-            throttled: books.throttled,
-            left_out: books.is_left_out(now),
+            calls: state.calls,
+            throttled: state.throttled,
+            quarantined: state.is_quarantined(now),
         };
-        self.clients.iter().zip(&turns.books).map(of).collect()
+        self.clients.iter().zip(&turns.clients).map(of).collect()
     }
 }
 

@@ -13,9 +13,9 @@ impl ClientPool {
             return false;
         }
         let now = self.clock.monotonic();
-        let left_out = self.turns().books[client].leave_out(now);
+        let quarantined = self.turns().clients[client].quarantine(now);
         if self.clients.len() > 1 {
-            let (client, seconds) = (self.clients[client].client_id(), left_out.as_secs());
+            let (client, seconds) = (self.clients[client].client_id(), quarantined.as_secs());
             warn!(
                 client,
                 seconds,

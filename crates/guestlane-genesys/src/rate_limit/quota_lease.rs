@@ -66,47 +66,53 @@ impl Schedule {
     /// Returns the clients for which a lease must be requested now.
     fn due_requests(&self, now: Timestamp) -> Vec<(usize, RateLimitLeaseRequest)> {
         let waiting = self.waiter_count();
-        let needs = self.books.iter().enumerate().filter_map(|(client, books)| {
-            let rate = books.limit()?;
-            let limit = for_all(rate);
-            let used = books.used(now);
-            let crowded = waiting >= CROWD;
-            let wanted = if crowded {
-                limit
-            } else {
-                used + used / 4 + 4 + u32::try_from(waiting * 2).unwrap_or(limit)
-            };
-            let asks = match &books.held {
-                None => waiting > 0,
-                Some(held) if held.calls == 0 => waiting > 0 && now >= held.again_at,
-                Some(held) if !held.is_good_at(now) => {
-                    waiting > 0 && now >= held.asked_at + LOOK_AGAIN
-                }
-                Some(held) => {
-                    let sent = books.calls - held.sent_by_then;
-                    // A process that requested less before calls piled up requests once more, so
-                    // that other processes learn of its demand.
-                    let is_new = held.wanted < limit || sent >= MIN_CALLS_BETWEEN_REQUESTS;
-                    let is_short =
-                        crowded && held.calls < limit && is_new && now >= held.asked_at + BETWEEN;
-                    // The lease is less than the fair share until other processes release theirs,
-                    // which takes up to a second. Request again then.
-                    let is_part = held.again_at.since(held.asked_at) < PART && sent > 0;
-                    let is_used =
-                        (sent >= MIN_CALLS_BETWEEN_REQUESTS || is_part) && now >= held.again_at;
-                    is_short || is_used || (sent > 0 && now >= held.until - BETWEEN)
-                }
-            };
-            asks.then_some((
-                client,
-                RateLimitLeaseRequest {
-                    limit,
-                    window: rate.window(),
-                    wanted: wanted.min(limit),
-                    used,
-                },
-            ))
-        });
+        let needs = self
+            .clients
+            .iter()
+            .enumerate()
+            .filter_map(|(client, state)| {
+                let rate = state.limit()?;
+                let limit = for_all(rate);
+                let used = state.used(now);
+                let crowded = waiting >= CROWD;
+                let wanted = if crowded {
+                    limit
+                } else {
+                    used + used / 4 + 4 + u32::try_from(waiting * 2).unwrap_or(limit)
+                };
+                let asks = match &state.held {
+                    None => waiting > 0,
+                    Some(held) if held.calls == 0 => waiting > 0 && now >= held.again_at,
+                    Some(held) if !held.is_good_at(now) => {
+                        waiting > 0 && now >= held.asked_at + LOOK_AGAIN
+                    }
+                    Some(held) => {
+                        let sent = state.calls - held.sent_by_then;
+                        // A process that requested less before calls piled up requests once more, so
+                        // that other processes learn of its demand.
+                        let is_new = held.wanted < limit || sent >= MIN_CALLS_BETWEEN_REQUESTS;
+                        let is_short = crowded
+                            && held.calls < limit
+                            && is_new
+                            && now >= held.asked_at + BETWEEN;
+                        // The lease is less than the fair share until other processes release theirs,
+                        // which takes up to a second. Request again then.
+                        let is_part = held.again_at.since(held.asked_at) < PART && sent > 0;
+                        let is_used =
+                            (sent >= MIN_CALLS_BETWEEN_REQUESTS || is_part) && now >= held.again_at;
+                        is_short || is_used || (sent > 0 && now >= held.until - BETWEEN)
+                    }
+                };
+                asks.then_some((
+                    client,
+                    RateLimitLeaseRequest {
+                        limit,
+                        window: rate.window(),
+                        wanted: wanted.min(limit),
+                        used,
+                    },
+                ))
+            });
         needs.collect()
     }
 
@@ -115,13 +121,13 @@ impl Schedule {
     fn next_poll(&self, now: Timestamp) -> Duration {
         let waits = !self.waiting.is_empty();
         let crowded = self.waiter_count() >= CROWD;
-        let looks = self.books.iter().filter_map(|books| {
-            let held = books
+        let looks = self.clients.iter().filter_map(|state| {
+            let held = state
                 .held
-                .filter(|held| waits || books.calls > held.sent_by_then)?;
+                .filter(|held| waits || state.calls > held.sent_by_then)?;
             let is_outgrown = crowded
                 && held.calls > 0
-                && books
+                && state
                     .limit()
                     .is_some_and(|rate| held.wanted < for_all(rate));
             let at = if is_outgrown {
@@ -135,17 +141,17 @@ impl Schedule {
     }
 
     fn apply_lease(&mut self, client: usize, slice: RateLimitLease, wanted: u32, now: Timestamp) {
-        let books = &mut self.books[client];
-        books.held = Some(Held {
+        let state = &mut self.clients[client];
+        state.held = Some(Held {
             calls: slice.calls,
             wanted,
             until: now + slice.lasts,
             again_at: now + slice.again,
             asked_at: now,
-            sent_by_then: books.calls,
+            sent_by_then: state.calls,
         });
         if slice.calls > 0 {
-            books.set_slice(slice.calls);
+            state.set_slice(slice.calls);
         }
     }
 }
@@ -184,7 +190,7 @@ pub(super) async fn keep(pool: Weak<ClientPool>, fleet: Weak<dyn Coordinator>) {
                     told = false;
                 }
                 Err(error) => {
-                    pool.turns().books[client].held = None; // the response may be lost while the coordinator counts another lease for this process
+                    pool.turns().clients[client].held = None; // the response may be lost while the coordinator counts another lease for this process
                     if !std::mem::replace(&mut told, true) {
                         warn!(
                             error,

@@ -11,7 +11,7 @@ use crate::{error::Operation, priority::Priority, rate::Rate};
 #[derive(Debug)]
 pub(super) struct Schedule {
     pub(super) rate: Option<Rate>,
-    pub(super) books: Vec<ClientState>,
+    pub(super) clients: Vec<ClientState>,
     pub(super) waiting: BTreeMap<WaiterKey, VecDeque<Waiter>>,
     pub(super) came: u64,
     /// Whether the dispatch loop is running.
@@ -53,8 +53,8 @@ impl Schedule {
         now: Timestamp,
     ) -> Choice {
         let may = |n: &usize| out & 1 << n == 0;
-        let in_service = |n: &usize| !self.books[*n].is_left_out(now);
-        let all = 0..self.books.len();
+        let in_service = |n: &usize| !self.clients[*n].is_quarantined(now);
+        let all = 0..self.clients.len();
         let mut candidates: Vec<usize> = all.clone().filter(|n| may(n) && in_service(n)).collect();
         if candidates.is_empty() {
             candidates = all.clone().filter(may).collect();
@@ -64,9 +64,9 @@ impl Schedule {
         }
         let by_room = |n: &usize| {
             (
-                self.books[*n].due(operation, now),
-                self.books[*n].fill(now),
-                self.books[*n].calls,
+                self.clients[*n].due(operation, now),
+                self.clients[*n].fill(now),
+                self.clients[*n].calls,
             )
         };
         let best = candidates
@@ -78,11 +78,11 @@ impl Schedule {
             return Choice::RefreshToken(
                 candidates
                     .into_iter()
-                    .min_by_key(|n| (self.books[*n].out_until, *n))
+                    .min_by_key(|n| (self.clients[*n].quarantined_until, *n))
                     .unwrap_or(0),
             );
         };
-        match self.books[best].due(operation, now) {
+        match self.clients[best].due(operation, now) {
             at if at <= now => Choice::Now(best),
             at => Choice::At(at),
         }
@@ -121,15 +121,15 @@ impl Schedule {
             if waiter.go.send(client).is_ok()
                 && let Some(client) = client
             {
-                self.books[client].take(key.1, now);
+                self.clients[client].take(key.1, now);
             }
         }
     }
 
     /// Returns a client in service that has no access token.
     pub(super) fn idle(&self, out: u64, ready: u64, now: Timestamp) -> Option<usize> {
-        let idle = |n: &usize| (out | ready) & 1 << n == 0 && !self.books[*n].is_left_out(now);
-        (0..self.books.len()).find(idle)
+        let idle = |n: &usize| (out | ready) & 1 << n == 0 && !self.clients[*n].is_quarantined(now);
+        (0..self.clients.len()).find(idle)
     }
 
     /// Returns a client whose capacity would help the waiting calls, and marks it as
@@ -137,8 +137,8 @@ impl Schedule {
     pub(super) fn idle_client(&mut self, ready: u64, now: Timestamp) -> Option<usize> {
         let client = self
             .idle(0, ready, now)
-            .filter(|client| !self.books[*client].signing_in)?;
-        self.books[client].signing_in = true;
+            .filter(|client| !self.clients[*client].signing_in)?;
+        self.clients[client].signing_in = true;
         Some(client)
     }
 }

@@ -7,10 +7,10 @@ const ALL: u64 = u64::MAX;
 const START: Timestamp = Timestamp::from_unix_micros(1_000_000_000);
 
 fn turns(rate: Option<Rate>, clients: usize) -> Schedule {
-    let books = (0..clients).map(|_| ClientState::new(rate)).collect();
+    let states = (0..clients).map(|_| ClientState::new(rate)).collect();
     Schedule {
         rate: None,
-        books,
+        clients: states,
         waiting: BTreeMap::new(),
         came: 0,
         served: false,
@@ -39,7 +39,7 @@ impl Schedule {
     /// Uses up the burst allowance.
     fn exhaust(&mut self, now: Timestamp) {
         while let Choice::Now(client) = self.choose(Operation::Contact, 0, ALL, now) {
-            self.books[client].take(Operation::Contact, now);
+            self.clients[client].take(Operation::Contact, now);
         }
     }
 }
@@ -89,8 +89,8 @@ fn calls_are_spread_evenly_over_oauth_clients() {
                 Choice::RefreshToken(_) => panic!(),
             }
         };
-        turns.books[client].take(Operation::Contact, now);
-        let calls: Vec<_> = turns.books.iter().map(|books| books.calls).collect();
+        turns.clients[client].take(Operation::Contact, now);
+        let calls: Vec<_> = turns.clients.iter().map(|state| state.calls).collect();
         let spread = calls.iter().max().unwrap() - calls.iter().min().unwrap();
         assert!(spread <= 1, "{calls:?} after {n}");
     }
@@ -101,7 +101,7 @@ fn calls_are_spread_evenly_over_oauth_clients() {
 #[test]
 fn throttled_or_quarantined_client_is_skipped_until_recovery() {
     let mut turns = turns(Some(Rate::REST), 2);
-    turns.books[0].throttled(Operation::Contact, Duration::from_secs(7), START);
+    turns.clients[0].throttled(Operation::Contact, Duration::from_secs(7), START);
     assert!((0..5).all(|_| matches!(
         turns.choose(Operation::Contact, 0, ALL, START),
         Choice::Now(1)
@@ -111,11 +111,11 @@ fn throttled_or_quarantined_client_is_skipped_until_recovery() {
         Choice::Now(0)
     ));
 
-    turns.books[1].leave_out(START);
+    turns.clients[1].quarantine(START);
     assert!(
         matches!(turns.choose(Operation::Contact, 0, ALL, START), Choice::At(at) if at == START + Duration::from_secs(7))
     );
-    turns.books[0].leave_out(START);
+    turns.clients[0].quarantine(START);
     assert!(
         matches!(
             turns.choose(Operation::Contact, 0, 0, START),
@@ -127,7 +127,7 @@ fn throttled_or_quarantined_client_is_skipped_until_recovery() {
     let mut now = START;
     let rests: Vec<_> = (0..5)
         .map(|_| {
-            let rest = turns.books[1].leave_out(now);
+            let rest = turns.clients[1].quarantine(now);
             now = now + rest;
             rest.as_secs()
         })
@@ -139,47 +139,47 @@ fn throttled_or_quarantined_client_is_skipped_until_recovery() {
 fn endpoint_with_a_lower_limit_is_paced_separately() {
     let mut turns = turns(Some(Rate::PLATFORM_DEFAULT), 1);
     let minute = Duration::from_secs(60);
-    turns.books[0].take(Operation::Contact, START);
-    turns.books[0].observed(Operation::Contact, (1, 60), minute, START, START);
+    turns.clients[0].take(Operation::Contact, START);
+    turns.clients[0].observed(Operation::Contact, (1, 60), minute, START, START);
     let mut now = START;
     let mut contacts = 0;
     // Request contacts continuously for two minutes.
     while now < START + minute * 2 {
         match turns.choose(Operation::Contact, 0, ALL, now) {
             Choice::Now(client) => {
-                turns.books[client].take(Operation::Contact, now);
+                turns.clients[client].take(Operation::Contact, now);
                 contacts += 1;
             }
             Choice::At(at) => now = at,
             Choice::RefreshToken(_) => panic!(),
         }
         assert!(
-            turns.books[0].due(Operation::Queue, now) <= now,
+            turns.clients[0].due(Operation::Queue, now) <= now,
             "others are not held back"
         );
     }
     assert!((110..=120).contains(&contacts), "{contacts}");
     // A 429 of this endpoint closes only this endpoint.
-    turns.books[0].throttled(Operation::Contact, minute, now);
-    assert!(turns.books[0].due(Operation::Contact, now) >= now + minute);
-    assert!(turns.books[0].due(Operation::Queue, now) <= now);
+    turns.clients[0].throttled(Operation::Contact, minute, now);
+    assert!(turns.clients[0].due(Operation::Contact, now) >= now + minute);
+    assert!(turns.clients[0].due(Operation::Queue, now) <= now);
     // The endpoint's lower limit is gone.
-    turns.books[0].observed(Operation::Contact, (1, 300), minute, now, now);
-    assert!(turns.books[0].due(Operation::Contact, now) <= now);
+    turns.clients[0].observed(Operation::Contact, (1, 300), minute, now, now);
+    assert!(turns.clients[0].due(Operation::Contact, now) <= now);
 }
 
 #[test]
 fn exhausted_window_delays_calls_until_its_reset() {
-    let mut books = ClientState::new(Some(Rate::PLATFORM_DEFAULT));
-    books.observed(
+    let mut state = ClientState::new(Some(Rate::PLATFORM_DEFAULT));
+    state.observed(
         Operation::Contact,
         (299, 300),
         Duration::from_secs(40),
         START,
         START,
     );
-    assert_eq!(books.due(Operation::Contact, START), START);
-    books.observed(
+    assert_eq!(state.due(Operation::Contact, START), START);
+    state.observed(
         Operation::Contact,
         (300, 300),
         Duration::from_secs(40),
@@ -187,7 +187,7 @@ fn exhausted_window_delays_calls_until_its_reset() {
         START,
     );
     assert_eq!(
-        books.due(Operation::Contact, START),
+        state.due(Operation::Contact, START),
         START + Duration::from_secs(40)
     );
 }
@@ -196,10 +196,10 @@ fn exhausted_window_delays_calls_until_its_reset() {
 fn cancelled_waiter_consumes_no_call() {
     let mut turns = turns(Some(Rate::REST), 1);
     turns.exhaust(START);
-    let before = turns.books[0].calls;
+    let before = turns.clients[0].calls;
     drop(turns.wait(Priority::Interactive, Operation::Contact));
     assert_eq!(turns.dispatch(ALL, START + Duration::from_secs(1)), None);
-    assert_eq!(turns.books[0].calls, before);
+    assert_eq!(turns.clients[0].calls, before);
 }
 
 /// Without a rate limit, calls wait only after a 429.
@@ -211,9 +211,9 @@ fn calls_without_a_rate_limit_wait_only_after_429() {
             turns.choose(Operation::Contact, 0, ALL, START),
             Choice::Now(0)
         ));
-        turns.books[0].take(Operation::Contact, START);
+        turns.clients[0].take(Operation::Contact, START);
     }
-    turns.books[0].throttled(Operation::Contact, Duration::from_secs(3), START);
+    turns.clients[0].throttled(Operation::Contact, Duration::from_secs(3), START);
     assert!(matches!(
         turns.choose(Operation::Contact, 0, ALL, START),
         Choice::At(_)

@@ -16,5 +16,5 @@ pub struct ClientUsage {
     /// Number of those calls that the platform answered with 429.
     pub throttled: u64,
     /// Whether the client is quarantined, because it was rejected or could not authenticate.
-    pub left_out: bool,
+    pub quarantined: bool,
 }

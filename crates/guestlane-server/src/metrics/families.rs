@@ -217,7 +217,7 @@ pub(super) fn quota(page: &mut MetricsEncoder<'_>, service: &Service) -> fmt::Re
         "Whether an OAuth client is quarantined after authentication failures.",
     )?;
     for (client, label) in numbered() {
-        family.gauge(&label, f64::from(u8::from(client.left_out)))?;
+        family.gauge(&label, f64::from(u8::from(client.quarantined)))?;
     }
     Ok(())
 }

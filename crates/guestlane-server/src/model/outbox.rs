@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 pub enum EventState {
     /// The next attempt is scheduled.
     Pending,
-    /// The receiver has accepted the event.
+    /// The endpoint has accepted the event.
     Delivered,
     /// All attempts have failed: the event is a dead letter.
     Dead,
@@ -41,7 +41,7 @@ impl From<EventState> for DeliveryState {
     }
 }
 
-/// An event and the state of its delivery to one receiver. The event's body contains the guest ID
+/// An event and the state of its delivery to one endpoint. The event's body contains the guest ID
 /// and is not included.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -49,22 +49,22 @@ pub struct Event {
     /// The ID of the event: the header `webhook-id` of every attempt.
     #[schema(max_length = 64, example = "msg_019ab1234567700080000123456789ab")]
     id: String,
-    /// The number of the receiver, from 1, in the order of CRM_WEBHOOK_URL.
+    /// The number of the endpoint, from 1, in the order of CRM_WEBHOOK_URL.
     #[schema(minimum = 1, example = 1)]
-    receiver: u32,
+    endpoint: u32,
     /// The ID of the session that the event reports.
     #[schema(format = Uuid, min_length = 36, max_length = 36, example = "019ab123-4567-7000-8000-0123456789ab")]
     session_id: String,
     state: EventState,
     /// The number of attempts so far.
     #[schema(minimum = 0, example = 10)]
-    tries: u32,
+    attempts: u32,
     /// The time at which the event was stored.
     #[schema(value_type = String, format = DateTime, max_length = 40, example = "2026-11-23T04:00:00.000000Z")]
     created_at: Timestamp,
     /// The time of the next attempt; null unless the state is `pending`.
     #[schema(required, value_type = Option<String>, format = DateTime, max_length = 40, example = "2026-11-23T04:05:00.000000Z")]
-    next_try_at: Option<Timestamp>,
+    next_attempt_at: Option<Timestamp>,
     /// The time at which the event was delivered or became a dead letter.
     #[schema(required, value_type = Option<String>, format = DateTime, max_length = 40, example = "2026-11-23T04:00:00.100000Z")]
     ended_at: Option<Timestamp>,
@@ -82,12 +82,12 @@ impl From<&Delivery> for Event {
         let pending = delivery.state == DeliveryState::Pending;
         Self {
             id: delivery.event.id.clone(),
-            receiver: delivery.event.receiver,
+            endpoint: delivery.event.endpoint,
             session_id: delivery.event.session.to_string(),
             state: delivery.state.into(),
-            tries: delivery.event.tries,
+            attempts: delivery.event.attempts,
             created_at: delivery.created_at,
-            next_try_at: pending.then_some(delivery.event.due_at),
+            next_attempt_at: pending.then_some(delivery.event.due_at),
             ended_at: delivery.ended_at,
             last_error: delivery.last_error.clone(),
         }
@@ -110,7 +110,7 @@ pub struct Events {
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Replayed {
-    /// The number of deliveries that are scheduled again, one for each receiver. IDs and bodies
+    /// The number of deliveries that are scheduled again, one for each endpoint. IDs and bodies
     /// stay the same.
     #[schema(minimum = 1, example = 1)]
     pub events: u64,

@@ -127,7 +127,7 @@ pub struct ClientQuota {
     pub(crate) throttled: u64,
     /// The reason why the client is quarantined; null unless it is.
     #[schema(required, max_length = 128, example = "its authentication failed")]
-    pub(crate) left_out: Option<&'static str>,
+    pub(crate) quarantine_reason: Option<&'static str>,
 }
 
 /// The state of the outbox, which holds the events for the CRM.
@@ -143,9 +143,9 @@ pub struct OutboxStatus {
     /// The age of the oldest waiting event, in seconds; null if there is none.
     #[schema(required, minimum = 0, example = 4.0)]
     pub(crate) oldest_pending_seconds: Option<f64>,
-    /// The number of webhook receivers.
+    /// The number of webhook endpoints.
     #[schema(minimum = 0, example = 1)]
-    pub(crate) receivers: usize,
+    pub(crate) endpoints: usize,
 }
 
 /// The state of the audit log.

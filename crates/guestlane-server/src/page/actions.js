@@ -27,8 +27,8 @@ export function createOutbox(api, signal) {
             { 'data-label': 'Session' },
             letter.sessionId ? h('a', { href: `#session=${encodeURIComponent(letter.sessionId)}` }, id(letter.sessionId)) : '–',
           ),
-          h('td', { class: 'number', 'data-label': 'Endpoint' }, count(letter.receiver)),
-          h('td', { class: 'number', 'data-label': 'Attempts' }, count(letter.tries)),
+          h('td', { class: 'number', 'data-label': 'Endpoint' }, count(letter.endpoint)),
+          h('td', { class: 'number', 'data-label': 'Attempts' }, count(letter.attempts)),
           h('td', { class: 'long', 'data-label': 'Last error' }, letter.lastError ?? '–'),
           h(
             'td',
@@ -137,7 +137,7 @@ export function createOutbox(api, signal) {
           oldest > 300 ? 'watch' : null,
         ),
         figure('Dead letters', count(outbox.dead), outbox.dead > 0 ? 'all attempts failed' : '', outbox.dead > 0 ? 'act' : null),
-        figure('Endpoints', count(outbox.receivers), outbox.receivers === 0 ? 'no endpoint configured' : ''),
+        figure('Endpoints', count(outbox.endpoints), outbox.endpoints === 0 ? 'no endpoint configured' : ''),
       );
       if ((outbox.dead ?? 0) !== dead) {
         dead = outbox.dead ?? 0;

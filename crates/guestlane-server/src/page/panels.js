@@ -44,7 +44,7 @@ export function drawClients(clients) {
     clients.map((client) => {
       const limited = Number.isFinite(client.limitPerSecond) && client.limitPerSecond > 0;
       const share = limited ? Math.min(1, Math.max(0, client.usedShare ?? 0)) : 0;
-      const level = client.leftOut ? 'act' : share >= 0.95 ? 'watch' : 'ok';
+      const level = client.quarantineReason ? 'act' : share >= 0.95 ? 'watch' : 'ok';
       const calls = limited
         ? `${rate(client.callsPerSecond)} of ${rate(client.limitPerSecond)} calls/s`
         : `${rate(client.callsPerSecond)} calls/s`;
@@ -54,8 +54,8 @@ export function drawClients(clients) {
         s('rect', { class: 'room', width: 100, height: 6 }),
         s('rect', { class: `used used-${level}`, width: share * 100, height: 6 }),
       );
-      const words = client.leftOut
-        ? badge('act', `quarantined: ${client.leftOut}`)
+      const words = client.quarantineReason
+        ? badge('act', `quarantined: ${client.quarantineReason}`)
         : level === 'watch'
           ? badge('watch', headroom(client))
           : h('span', { class: 'note' }, headroom(client));

@@ -48,12 +48,12 @@ export function things(overview) {
       'Show dead letters',
     );
   }
-  const leftOut = clients.filter((client) => client.leftOut);
-  for (const client of leftOut) {
+  const quarantineReason = clients.filter((client) => client.quarantineReason);
+  for (const client of quarantineReason) {
     act(
       `left-out-${client.client}`,
-      `OAuth client ${client.client} is quarantined: ${client.leftOut}`,
-      leftOut.length === clients.length
+      `OAuth client ${client.client} is quarantined: ${client.quarantineReason}`,
+      quarantineReason.length === clients.length
         ? 'All clients are quarantined: no session can be created until this is corrected.'
         : 'The other clients send its calls. Correct its secret or roles; it is retried automatically.',
       '#quota',
@@ -105,7 +105,7 @@ export function things(overview) {
     );
   }
   for (const client of clients) {
-    if (!client.leftOut && client.limitPerSecond && client.usedShare >= 0.95) {
+    if (!client.quarantineReason && client.limitPerSecond && client.usedShare >= 0.95) {
       watch(
         `quota-${client.client}`,
         `OAuth client ${client.client} uses ${percent(client.usedShare)} of its rate limit`,

@@ -61,7 +61,7 @@ impl Which {
 
 /// List events for the CRM
 ///
-/// Newest first, one entry for each receiver. Events in the state `dead` are dead letters: all
+/// Newest first, one entry for each endpoint. Events in the state `dead` are dead letters: all
 /// their attempts have failed.
 #[utoipa::path(
     get, path = "/v1/outbox", tag = "crm", operation_id = "listEvents",
@@ -97,7 +97,7 @@ pub(crate) async fn list(
 
 /// Replay an event
 ///
-/// Sends the event to all its receivers again, whatever the state of its deliveries. ID and body
+/// Sends the event to all its endpoints again, whatever the state of its deliveries. ID and body
 /// stay the same, so a receiver recognises a duplicate by its `webhook-id`.
 #[utoipa::path(
     post, path = "/v1/outbox/{id}:replay", tag = "crm", operation_id = "replayEvent",

@@ -8,7 +8,7 @@ use guestlane_runtime::{Clock, ManualClock};
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{TestService, bearer, header, json, new_key, settings};
+use guestlane_testkit::service::{TestService, bearer, header, json, new_key, settings};
 
 /// Returns every operation of the OpenAPI document, with example values for its parameters.
 async fn operations(test_service: &TestService) -> Vec<(Method, String, Value)> {

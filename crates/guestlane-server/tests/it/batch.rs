@@ -6,7 +6,7 @@ use http::Method;
 use serde_json::Value;
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
-use crate::harness::{TestService, bearer, header};
+use guestlane_testkit::service::{TestService, bearer, header};
 
 async fn batch(test_service: &TestService, key: &str, lines: &str) -> (HttpResponse, Vec<Value>) {
     let authorization = bearer(test_service.key(Scope::SessionsWrite));
@@ -82,7 +82,7 @@ async fn batch_returns_one_result_per_line_and_a_summary() {
 async fn disconnected_batch_is_completed_by_sending_it_again() {
     let test_service = TestService::with(
         |platform| platform.latency = std::time::Duration::from_millis(20),
-        crate::harness::settings(),
+        guestlane_testkit::service::settings(),
     )
     .await;
     let host = test_service.address.strip_prefix("http://").unwrap();
@@ -167,7 +167,8 @@ async fn stalled_reader_does_not_block_other_batches() {
 #[tokio::test]
 async fn revoked_api_key_ends_its_batch() {
     let test_service = TestService::new().await;
-    let key = crate::harness::new_key(&test_service.engine, "sessions:write", |_| {}).await;
+    let key =
+        guestlane_testkit::service::new_key(&test_service.engine, "sessions:write", |_| {}).await;
     test_service
         .until(async |test_service| {
             test_service
@@ -221,7 +222,9 @@ async fn revoked_api_key_ends_its_batch() {
 async fn revoked_api_key_ends_its_idle_batch() {
     let test_service = TestService::new().await;
     for sent in ["", "\n"] {
-        let key = crate::harness::new_key(&test_service.engine, "sessions:write", |_| {}).await;
+        let key =
+            guestlane_testkit::service::new_key(&test_service.engine, "sessions:write", |_| {})
+                .await;
         let errors = async |test_service: &TestService| {
             test_service
                 .send(

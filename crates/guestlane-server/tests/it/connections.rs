@@ -13,20 +13,10 @@ use tokio::{
     net::{TcpSocket, TcpStream},
 };
 
-use crate::harness::{TestService, settings};
+use guestlane_testkit::service::{TestService, settings};
 
 /// The flow-control window of a client that reads responses as they arrive.
 const OPEN_WINDOW: u32 = 1 << 20;
-
-impl TestService {
-    fn socket_address(&self) -> SocketAddr {
-        self.address
-            .strip_prefix("http://")
-            .unwrap()
-            .parse()
-            .unwrap()
-    }
-}
 
 /// An HTTP/2 connection whose streams have a window of fixed size.
 struct Http2 {

@@ -4,12 +4,8 @@
 use guestlane_core::api_key::Scope;
 use http::Method;
 use serde_json::json;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-};
 
-use crate::harness::{TestService, bearer, json};
+use guestlane_testkit::service::{TestService, bearer, json};
 
 #[tokio::test]
 async fn request_body_is_limited_in_length_depth_and_media_type() {
@@ -78,17 +74,6 @@ async fn request_body_is_limited_in_length_depth_and_media_type() {
         post("application/json; charset=utf-8", padded(10)).await.0,
         201
     );
-}
-
-impl TestService {
-    async fn raw(&self, text: &str) -> String {
-        let host = self.address.strip_prefix("http://").unwrap();
-        let mut stream = TcpStream::connect(host).await.unwrap();
-        stream.write_all(text.as_bytes()).await.unwrap();
-        let mut answer = Vec::new();
-        let _ = stream.read_to_end(&mut answer).await;
-        String::from_utf8_lossy(&answer).into_owned()
-    }
 }
 
 #[tokio::test]
@@ -183,13 +168,17 @@ async fn every_response_has_the_security_headers() {
     for path in paths {
         let answer = test_service.send(Method::GET, path, &[], "").await;
         let has = |name: &str, value: &str| {
-            assert_eq!(crate::harness::header(&answer, name), value, "{path}")
+            assert_eq!(
+                guestlane_testkit::service::header(&answer, name),
+                value,
+                "{path}"
+            )
         };
         has("x-content-type-options", "nosniff");
         has("referrer-policy", "no-referrer");
         has("cross-origin-opener-policy", "same-origin");
         has("cross-origin-resource-policy", "same-origin");
-        let policy = crate::harness::header(&answer, "content-security-policy");
+        let policy = guestlane_testkit::service::header(&answer, "content-security-policy");
         assert!(
             policy.starts_with("default-src 'none'") && policy.contains("frame-ancestors 'none'"),
             "{path}: {policy}"
@@ -210,8 +199,9 @@ async fn every_response_has_the_security_headers() {
 #[tokio::test]
 async fn batch_response_disables_proxy_buffering() {
     let test_service = TestService::new().await;
-    let key =
-        crate::harness::bearer(test_service.key(guestlane_core::api_key::Scope::SessionsWrite));
+    let key = guestlane_testkit::service::bearer(
+        test_service.key(guestlane_core::api_key::Scope::SessionsWrite),
+    );
     let headers = [
         ("authorization", key.as_str()),
         ("content-type", "application/jsonl"),
@@ -224,9 +214,12 @@ async fn batch_response_disables_proxy_buffering() {
             "{\"guestId\":\"ann\"}\n",
         )
         .await;
-    assert_eq!(crate::harness::header(&answer, "x-accel-buffering"), "no");
     assert_eq!(
-        crate::harness::header(&answer, "cache-control"),
+        guestlane_testkit::service::header(&answer, "x-accel-buffering"),
+        "no"
+    );
+    assert_eq!(
+        guestlane_testkit::service::header(&answer, "cache-control"),
         "no-store, no-transform"
     );
 }

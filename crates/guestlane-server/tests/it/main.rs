@@ -4,7 +4,6 @@
 mod access;
 mod batch;
 mod connections;
-mod harness;
 mod limits;
 mod observability;
 mod openapi;

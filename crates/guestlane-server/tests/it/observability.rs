@@ -13,7 +13,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::harness::{TestService, bearer, json};
+use guestlane_testkit::service::{TestService, bearer, json};
 
 async fn scrape(test_service: &TestService) -> String {
     let client =

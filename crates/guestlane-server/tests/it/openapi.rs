@@ -4,7 +4,7 @@ use guestlane::error::ErrorCode;
 use http::Method;
 use serde_json::Value;
 
-use crate::harness::{TestService, json};
+use guestlane_testkit::service::{TestService, json};
 
 #[tokio::test]
 async fn openapi_document_matches_its_snapshot() {

@@ -7,7 +7,7 @@ use guestlane_core::api_key::Scope;
 use serde_json::json;
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
-use crate::harness::{SALES, TestService, bearer, header, json};
+use guestlane_testkit::service::{SALES, TestService, bearer, header, json};
 
 #[tokio::test]
 async fn post_creates_a_session_and_same_key_replays_it() {
@@ -106,7 +106,7 @@ async fn reused_idempotency_key_is_refused_with_differing_fields() {
 async fn concurrent_requests_with_one_key_create_one_session() {
     let test_service = TestService::with(
         |platform| platform.latency = Duration::from_millis(30),
-        crate::harness::settings(),
+        guestlane_testkit::service::settings(),
     )
     .await;
     let request = json!({"guestId": "ann"});
@@ -140,7 +140,7 @@ async fn concurrent_requests_with_one_key_create_one_session() {
 async fn respond_async_returns_location_and_session_opens_later() {
     let test_service = TestService::with(
         |platform| platform.latency = Duration::from_millis(200),
-        crate::harness::settings(),
+        guestlane_testkit::service::settings(),
     )
     .await;
     let accepted = test_service
@@ -198,7 +198,7 @@ async fn respond_async_replays_same_request_and_refuses_another() {
 async fn session_is_completed_after_client_disconnects() {
     let test_service = TestService::with(
         |platform| platform.latency = Duration::from_millis(100),
-        crate::harness::settings(),
+        guestlane_testkit::service::settings(),
     )
     .await;
     let host = test_service.address.strip_prefix("http://").unwrap();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::Method;
 use serde_json::json;
 
-use crate::harness::{TestService, json, settings};
+use guestlane_testkit::service::{TestService, json, settings};
 
 #[tokio::test]
 async fn accepted_sessions_complete_before_shutdown() {

@@ -15,7 +15,7 @@ use guestlane_server::{
 use http::Request;
 use http_body_util::Full;
 
-use crate::harness::{TestService, settings};
+use guestlane_testkit::service::{TestService, settings};
 
 /// Creates a self-signed certificate for 127.0.0.1.
 fn certificate(directory: &Path, name: &str) -> (TlsFiles, String) {

@@ -24,16 +24,16 @@ use crate::{
     organization::{Organization, has_type},
     rate_window::RateHeaders,
     response::{Body, Refusal},
-    route::Op,
+    route::Operation,
     simulation::Incoming,
 };
 
 /// Whether the operation belongs to the surface `rest`, which the public platform does not have.
 /// For a contact the body decides, so that unknown headers do not change how it is served.
-pub(crate) fn is_gateway(op: Op, request: &Incoming) -> bool {
+pub(crate) fn is_gateway(op: Operation, request: &Incoming) -> bool {
     match op {
-        Op::BriefToken | Op::BriefConversation => true,
-        Op::Contact => {
+        Operation::GatewayToken | Operation::GatewayConversation => true,
+        Operation::Contact => {
             let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
             let has = |field: &str| !body[field].is_null();
             body["type"] == CreateContactRequest::TYPE
@@ -45,27 +45,31 @@ pub(crate) fn is_gateway(op: Op, request: &Incoming) -> bool {
 }
 
 /// The permissions of which one is required. An error response names the first.
-fn needed(op: Op, brief: bool, with_brief: bool) -> &'static [&'static str] {
+fn needed(op: Operation, gateway: bool, with_gateway: bool) -> &'static [&'static str] {
     match op {
         // Requirement R14 names no permission for it, and R18 only two others
         // (docs/requirements.md): a client of the surface `rest` may have no more than those.
-        Op::Queue | Op::Queues if !with_brief => &["routing:queue:view"],
-        Op::Queue | Op::Queues => &["routing:queue:view", SCOPE_CONTACTS, SCOPE_CONVERSATIONS],
-        Op::Contact if brief => &[SCOPE_CONTACTS],
-        Op::BriefConversation => &[SCOPE_CONVERSATIONS],
-        Op::Contact => &["externalContacts:contact:add", "relate:contact:add"],
-        Op::Enrich => &["externalContacts:contact:enrich"],
-        Op::ContactRead | Op::Lookup => &["externalContacts:contact:view", "relate:contact:view"],
-        Op::Link => &["externalContacts:conversation:associate"],
-        Op::Source => &["externalContacts:externalSource:view"],
-        Op::Details => &[
+        Operation::Queue | Operation::Queues if !with_gateway => &["routing:queue:view"],
+        Operation::Queue | Operation::Queues => {
+            &["routing:queue:view", SCOPE_CONTACTS, SCOPE_CONVERSATIONS]
+        }
+        Operation::Contact if gateway => &[SCOPE_CONTACTS],
+        Operation::GatewayConversation => &[SCOPE_CONVERSATIONS],
+        Operation::Contact => &["externalContacts:contact:add", "relate:contact:add"],
+        Operation::Enrich => &["externalContacts:contact:enrich"],
+        Operation::ContactRead | Operation::Lookup => {
+            &["externalContacts:contact:view", "relate:contact:view"]
+        }
+        Operation::Link => &["externalContacts:conversation:associate"],
+        Operation::Source => &["externalContacts:externalSource:view"],
+        Operation::Details => &[
             "conversation:message:view",
             "conversation:webmessaging:view",
         ],
-        Op::ConversationRead => &["conversation:communication:view"],
-        Op::Transfer => &["conversation:communication:blindTransfer"],
-        Op::OpenMessage => &["conversation:message:receive"],
-        Op::Integration => &["messaging:integration:view"],
+        Operation::ConversationRead => &["conversation:communication:view"],
+        Operation::Transfer => &["conversation:communication:blindTransfer"],
+        Operation::OpenMessage => &["conversation:message:receive"],
+        Operation::Integration => &["messaging:integration:view"],
         _ => &[],
     }
 }
@@ -74,7 +78,7 @@ impl Organization {
     /// Runs the operation.
     pub(crate) fn answer(
         &mut self,
-        op: Op,
+        op: Operation,
         ids: &[String],
         request: &Incoming,
         now: Timestamp,
@@ -82,17 +86,17 @@ impl Organization {
         let (headers, body, query) = (&request.headers, &request.body, request.query.as_deref());
         let id = ids.first().map(String::as_str).unwrap_or_default();
         let answer = match op {
-            Op::BriefToken => Ok(self.brief_token(headers, body, now)),
-            Op::Token => Ok(self.token(headers, body, now)),
-            Op::Config => Ok(self.config(id)),
-            Op::Domains => Ok(self.domains(id)),
-            Op::History => self.history(headers, query, now),
-            Op::Exchange => json(request).and_then(|()| self.exchange(body, now)),
-            Op::Refresh => json(request).and_then(|()| self.refresh(body, now)),
-            Op::Revoke => self.revoke(headers, now),
-            Op::Upload => self.upload(id, query, headers, body, now),
-            Op::Download => self.download(id, query, now),
-            Op::Socket => self.upgrade(headers, query, now),
+            Operation::GatewayToken => Ok(self.gateway_token(headers, body, now)),
+            Operation::Token => Ok(self.token(headers, body, now)),
+            Operation::Config => Ok(self.config(id)),
+            Operation::Domains => Ok(self.domains(id)),
+            Operation::History => self.history(headers, query, now),
+            Operation::Exchange => json(request).and_then(|()| self.exchange(body, now)),
+            Operation::Refresh => json(request).and_then(|()| self.refresh(body, now)),
+            Operation::Revoke => self.revoke(headers, now),
+            Operation::Upload => self.upload(id, query, headers, body, now),
+            Operation::Download => self.download(id, query, now),
+            Operation::Socket => self.upgrade(headers, query, now),
             _ => return self.behind_a_token(op, ids, request, now),
         };
         (answer, RateHeaders::default())
@@ -101,7 +105,7 @@ impl Organization {
     /// Checks the access token, the rate limit and the permission, then runs the operation.
     fn behind_a_token(
         &mut self,
-        op: Op,
+        op: Operation,
         ids: &[String],
         request: &Incoming,
         now: Timestamp,
@@ -112,12 +116,12 @@ impl Organization {
         };
         let id = self.options.clients[client].id.clone();
         let (rate, room) = self.count_call(&id, op.route(), now);
-        let with_brief = self.options.brief;
-        let brief = with_brief && is_gateway(op, request);
-        let permitted = |()| self.permitted(client, needed(op, brief, with_brief));
+        let with_gateway = self.options.gateway;
+        let gateway = with_gateway && is_gateway(op, request);
+        let permitted = |()| self.permitted(client, needed(op, gateway, with_gateway));
         (
             room.and_then(permitted)
-                .and_then(|()| self.work(op, ids, request, client, brief, now)),
+                .and_then(|()| self.work(op, ids, request, client, gateway, now)),
             rate,
         )
     }
@@ -145,40 +149,40 @@ impl Organization {
 
     fn work(
         &mut self,
-        op: Op,
+        op: Operation,
         ids: &[String],
         request: &Incoming,
         client: usize,
-        brief: bool,
+        gateway: bool,
         now: Timestamp,
     ) -> Result<Response<Body>, Refusal> {
         let (headers, body, query) = (&request.headers, &request.body, request.query.as_deref());
         let id = |at: usize| ids.get(at).map(String::as_str).unwrap_or_default();
         let is = |name, value| deployment::parameter(query, name).as_deref() == Some(value);
         match op {
-            Op::Queue => return self.queue(id(0)),
-            Op::Queues => return self.list_queues(query),
-            Op::ContactRead => return self.read_contact(id(0)),
-            Op::Details => return self.details(id(0), now),
-            Op::ConversationRead => return self.read_conversation(id(0), now),
-            Op::Integration => return self.integration(id(0)),
-            Op::Source => return self.source(id(0)),
-            Op::Limits => return self.limits(id(0)),
-            Op::TokenInfo | Op::TokenHead => return Ok(self.token_info(client)),
+            Operation::Queue => return self.queue(id(0)),
+            Operation::Queues => return self.list_queues(query),
+            Operation::ContactRead => return self.read_contact(id(0)),
+            Operation::Details => return self.details(id(0), now),
+            Operation::ConversationRead => return self.read_conversation(id(0), now),
+            Operation::Integration => return self.integration(id(0)),
+            Operation::Source => return self.source(id(0)),
+            Operation::Limits => return self.limits(id(0)),
+            Operation::TokenInfo | Operation::TokenHead => return Ok(self.token_info(client)),
             _ => json(request)?,
         }
         match op {
-            Op::Contact if brief => self.brief_contact(headers, body, now),
-            Op::Contact => self.create_official_contact(body, now),
-            Op::Enrich => self.enrich_contact(body, is("dryRun", "true"), now),
-            Op::Lookup => self.look_up_contact(body),
-            Op::Link => self.link(id(0), body, now),
-            Op::Attributes => self.set_attributes(id(0), id(1), body),
-            Op::Transfer => self.transfer(id(0), id(1), body, now),
-            Op::OpenMessage => {
+            Operation::Contact if gateway => self.gateway_contact(headers, body, now),
+            Operation::Contact => self.create_official_contact(body, now),
+            Operation::Enrich => self.enrich_contact(body, is("dryRun", "true"), now),
+            Operation::Lookup => self.look_up_contact(body),
+            Operation::Link => self.link(id(0), body, now),
+            Operation::Attributes => self.set_attributes(id(0), id(1), body),
+            Operation::Transfer => self.transfer(id(0), id(1), body, now),
+            Operation::OpenMessage => {
                 self.open_message(id(0), body, is("prefetchConversationId", "true"), now)
             }
-            Op::BriefConversation => self.brief_conversation(headers, body, now),
+            Operation::GatewayConversation => self.gateway_conversation(headers, body, now),
             _ => Err(Refusal::not_found()),
         }
     }

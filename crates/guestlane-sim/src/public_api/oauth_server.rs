@@ -41,7 +41,7 @@ impl OAuthServer {
 impl Organization {
     /// `POST /api/v2/oauth/token` of the surface `rest`: credentials in the form (requirement R1,
     /// docs/requirements.md).
-    pub(crate) fn brief_token(
+    pub(crate) fn gateway_token(
         &mut self,
         headers: &HeaderMap,
         body: &[u8],
@@ -151,7 +151,7 @@ impl Organization {
     ) -> (RateHeaders, Result<(), Refusal>) {
         let endpoint = self
             .options
-            .endpoint_quotas
+            .endpoint_rate_limits
             .iter()
             .find(|(known, _)| *known == route)
             .map(|(_, rate)| *rate);

@@ -22,7 +22,7 @@ use crate::{
     },
     rate_window::RateHeaders,
     response::{Body, Refusal},
-    route::{Op, Route, RouteMatch},
+    route::{Operation, Route, RouteMatch},
 };
 
 /// Adds the headers that every response has (docs/platform.md#rate-limits).
@@ -170,7 +170,7 @@ impl Simulation {
 
     pub(super) async fn answer(
         &self,
-        door: RouteMatch,
+        matched: RouteMatch,
         fault: Option<&Fault>,
         request: &Incoming,
         correlation_id: Uuid,
@@ -182,7 +182,7 @@ impl Simulation {
                 RateHeaders::default(),
             ))
         };
-        let (op, ids) = match door {
+        let (op, ids) = match matched {
             RouteMatch::Route(op, ids) => (op, ids),
             RouteMatch::WrongMethod => {
                 let message = "The method is not allowed on this path.";
@@ -249,13 +249,13 @@ impl Simulation {
 
     fn work(
         &self,
-        op: Op,
+        op: Operation,
         ids: &[String],
         request: &Incoming,
         now: Timestamp,
         correlation_id: Uuid,
     ) -> Response<Body> {
-        let (answer, rate) = if op == Op::Crm {
+        let (answer, rate) = if op == Operation::Crm {
             (
                 lock(&self.crm).receive(&request.headers, &request.body, now),
                 RateHeaders::default(),
@@ -268,10 +268,10 @@ impl Simulation {
             correlation_id,
             rate,
         );
-        if self.brief && is_gateway(op, request) {
+        if self.gateway && is_gateway(op, request) {
             response
                 .headers_mut()
-                .insert("guestlane-sim-route", HeaderValue::from_static("brief"));
+                .insert("guestlane-sim-route", HeaderValue::from_static("gateway"));
         }
         response
     }

@@ -118,7 +118,7 @@ async fn gateway_routes_are_marked_and_public_routes_are_not() {
         answer
             .headers
             .get("guestlane-sim-route")
-            .is_some_and(|value| value == "brief")
+            .is_some_and(|value| value == "gateway")
     };
     assert!(marked("/api/v2/oauth/token", &json!({})).await);
     assert!(marked("/api/v2/conversations/messaging", &json!({})).await);
@@ -906,7 +906,7 @@ async fn idempotency_header_is_ignored_for_public_contacts() {
 #[tokio::test]
 async fn disabled_gateway_routes_return_404_and_scopes_grant_nothing() {
     let client = Client::new(|options| {
-        options.brief = false;
+        options.gateway = false;
         options.clients[0].scopes = vec![SCOPE_CONTACTS.to_owned(), SCOPE_CONVERSATIONS.to_owned()];
         options.clients.push(OAuthClient::new("other", "other"));
     });

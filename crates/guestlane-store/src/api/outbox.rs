@@ -16,7 +16,7 @@ pub trait Outbox: Send + Sync {
     /// Returns [`StoreError::Row`] if an event cannot be decoded, or an error if the write fails.
     async fn claim_events(
         &self,
-        receiver: u32,
+        endpoint: u32,
         limit: u32,
         now: Timestamp,
     ) -> Result<Vec<Event>, StoreError>;
@@ -94,7 +94,7 @@ pub trait Outbox: Send + Sync {
     ///
     /// # Errors
     /// Returns an error if the read fails.
-    async fn pending_events_after(&self, receivers: u32) -> Result<u64, StoreError>;
+    async fn pending_events_after(&self, endpoints: u32) -> Result<u64, StoreError>;
 
     /// Returns the number of pending events.
     ///

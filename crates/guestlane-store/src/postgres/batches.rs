@@ -106,7 +106,7 @@ impl Batches for Postgres {
               AND (r.state = 'running' OR b.cancelled_at IS NULL) AND (SELECT number FROM format) = $4 \
               ORDER BY r.due_at, r.batch, r.number LIMIT $3 FOR UPDATE OF r SKIP LOCKED) AS t \
              WHERE batch_row.batch = t.batch AND batch_row.number = t.number \
-             RETURNING batch_row.batch, batch_row.number, epoch, tries, idempotency_key, guest_id, queue_id, attributes, contact_details, t.created_at";
+             RETURNING batch_row.batch, batch_row.number, epoch, attempts, idempotency_key, guest_id, queue_id, attributes, contact_details, t.created_at";
         self.workers
             .read(move |connection| {
                 let mut rows = connection.query(
@@ -156,7 +156,7 @@ impl Batches for Postgres {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         // A row that ended no longer needs its personal data.
-        let sql = "UPDATE batch_row SET tries = tries + 1, due_at = coalesce(t.due_at, batch_row.due_at), \
+        let sql = "UPDATE batch_row SET attempts = attempts + 1, due_at = coalesce(t.due_at, batch_row.due_at), \
              state = CASE WHEN t.state = 'waiting' AND t.cancelled THEN 'cancelled' ELSE t.state END, session_id = t.session, replayed = t.replayed, failure = t.failure, ended_at = CASE WHEN t.state = 'waiting' AND NOT t.cancelled THEN NULL ELSE $9::bigint END, \
              attributes = CASE WHEN t.state = 'waiting' AND NOT t.cancelled THEN attributes ELSE '{}' END, \
              contact_details = CASE WHEN t.state = 'waiting' AND NOT t.cancelled THEN contact_details ELSE '{}' END \

@@ -21,8 +21,8 @@ use guestlane_core::{
     session::{MAX_CLOCK_SKEW, SessionId},
 };
 
-const COLUMNS: &str = "outbox.id, outbox.session_id, outbox.body, outbox.state, outbox.tries, outbox.created_at, outbox.due_at, \
-     outbox.ended_at, outbox.last_error, outbox.receiver, outbox.guest_id, \
+const COLUMNS: &str = "outbox.id, outbox.session_id, outbox.body, outbox.state, outbox.attempts, outbox.created_at, outbox.due_at, \
+     outbox.ended_at, outbox.last_error, outbox.endpoint, outbox.guest_id, \
      (SELECT traceparent FROM session WHERE session.id = outbox.session_id), outbox.seq, outbox.epoch";
 
 fn read(row: &Row) -> DbResult<Delivery> {
@@ -30,12 +30,12 @@ fn read(row: &Row) -> DbResult<Delivery> {
     Ok(Delivery {
         event: Event {
             id: row.try_get(0)?,
-            receiver: u32::try_from(row.try_get::<_, i32>(9)?)
-                .map_err(|_| StoreError::Row("outbox.receiver"))?,
+            endpoint: u32::try_from(row.try_get::<_, i32>(9)?)
+                .map_err(|_| StoreError::Row("outbox.endpoint"))?,
             session: SessionId(row.try_get(1)?),
             guest: row.try_get(10)?,
             body: row.try_get(2)?,
-            tries: small(row, 4)?,
+            attempts: small(row, 4)?,
             epoch: small(row, 13)?,
             created_at,
             due_at: Timestamp::from_unix_micros(row.try_get(6)?),
@@ -57,34 +57,34 @@ fn read(row: &Row) -> DbResult<Delivery> {
 impl Outbox for Postgres {
     async fn claim_events(
         &self,
-        receiver: u32,
+        endpoint: u32,
         limit: u32,
         now: Timestamp,
     ) -> Result<Vec<Event>, StoreError> {
         if !self.is_clock_close() {
             return Ok(Vec::new());
         }
-        let (receiver, lease) = (
-            i32::try_from(receiver).unwrap_or(i32::MAX),
+        let (endpoint, lease) = (
+            i32::try_from(endpoint).unwrap_or(i32::MAX),
             (now + Event::LEASE).unix_micros(),
         );
         // Claim only the first pending event of each guest. `SKIP LOCKED` leaves out events that
         // another process is claiming.
         let sql = format!(
             "UPDATE outbox SET due_at = $3, epoch = epoch + 1 WHERE seq IN \
-             (SELECT seq FROM outbox o WHERE state = 'pending' AND receiver = $1 AND due_at <= $2 \
-              AND NOT EXISTS (SELECT 1 FROM outbox e WHERE e.guest_id = o.guest_id AND e.receiver = o.receiver \
+             (SELECT seq FROM outbox o WHERE state = 'pending' AND endpoint = $1 AND due_at <= $2 \
+              AND NOT EXISTS (SELECT 1 FROM outbox e WHERE e.guest_id = o.guest_id AND e.endpoint = o.endpoint \
                               AND e.state = 'pending' AND e.seq < o.seq) \
               ORDER BY due_at LIMIT $4 FOR UPDATE SKIP LOCKED) RETURNING {COLUMNS}"
         );
         self.workers
             .read(move |connection| {
                 // Usually no event is due. This query avoids locks and writes then.
-                let any = "SELECT 1 FROM outbox WHERE state = 'pending' AND receiver = $1 AND due_at <= $2 LIMIT 1";
-                if connection.query(any, &[&receiver, &now.unix_micros()])?.is_empty() {
+                let any = "SELECT 1 FROM outbox WHERE state = 'pending' AND endpoint = $1 AND due_at <= $2 LIMIT 1";
+                if connection.query(any, &[&endpoint, &now.unix_micros()])?.is_empty() {
                     return Ok(Vec::new());
                 }
-                let rows = connection.query(&sql, &[&receiver, &now.unix_micros(), &lease, &i64::from(limit)])?;
+                let rows = connection.query(&sql, &[&endpoint, &now.unix_micros(), &lease, &i64::from(limit)])?;
                 rows.iter().map(|row| Ok(read(row)?.event)).collect()
             })
             .await
@@ -118,8 +118,8 @@ impl Outbox for Postgres {
         let (state, due_at, error) = settlement.into_parts();
         let settled = DeliveryUpdate {
             id: event.id,
-            receiver: i32::try_from(event.receiver).unwrap_or(i32::MAX),
-            tries: event.tries.into(),
+            endpoint: i32::try_from(event.endpoint).unwrap_or(i32::MAX),
+            attempts: event.attempts.into(),
             epoch: event.epoch.into(),
             state: state.name(),
             due_at: due_at.map(Timestamp::unix_micros),
@@ -152,7 +152,7 @@ impl Outbox for Postgres {
             values.push(Box::new(now.unix_micros()));
             let due_at = values.len();
             let sql = format!(
-                "UPDATE outbox SET state = 'pending', tries = 0, epoch = epoch + 1, due_at = ${due_at}, ended_at = NULL WHERE {condition}"
+                "UPDATE outbox SET state = 'pending', attempts = 0, epoch = epoch + 1, due_at = ${due_at}, ended_at = NULL WHERE {condition}"
             );
             let count = tx.execute(&sql, &refs(&values))? as usize;
             if count > 0 {
@@ -190,7 +190,7 @@ impl Outbox for Postgres {
     }
 
     async fn event(&self, id: String) -> Result<Vec<Delivery>, StoreError> {
-        let sql = format!("SELECT {COLUMNS} FROM outbox WHERE id = $1 ORDER BY receiver");
+        let sql = format!("SELECT {COLUMNS} FROM outbox WHERE id = $1 ORDER BY endpoint");
         self.workers
             .read(move |connection| connection.query(&sql, &[&id])?.iter().map(read).collect())
             .await
@@ -211,11 +211,11 @@ impl Outbox for Postgres {
             .await
     }
 
-    async fn pending_events_after(&self, receivers: u32) -> Result<u64, StoreError> {
-        let sql = "SELECT count(*) FROM outbox WHERE state = 'pending' AND receiver > $1";
-        let receivers = i32::try_from(receivers).unwrap_or(i32::MAX);
+    async fn pending_events_after(&self, endpoints: u32) -> Result<u64, StoreError> {
+        let sql = "SELECT count(*) FROM outbox WHERE state = 'pending' AND endpoint > $1";
+        let endpoints = i32::try_from(endpoints).unwrap_or(i32::MAX);
         self.workers
-            .read(move |connection| count(connection, sql, &[&receivers]))
+            .read(move |connection| count(connection, sql, &[&endpoints]))
             .await
     }
 

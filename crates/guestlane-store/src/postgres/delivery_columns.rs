@@ -11,7 +11,7 @@ use uuid::Uuid;
 #[derive(Default)]
 pub(in crate::postgres) struct NewEvents {
     id: Vec<String>,
-    receiver: Vec<i32>,
+    endpoint: Vec<i32>,
     session_id: Vec<Uuid>,
     guest_id: Vec<String>,
     body: Vec<String>,
@@ -39,25 +39,25 @@ impl NewEvents {
     /// while an earlier event of the same guest waits for the same endpoint. If it is due, this
     /// process holds the event's lease.
     pub(crate) const INSERT: &str = "WITH new AS (SELECT t.*, waits_here OR EXISTS (SELECT 1 FROM outbox o \
-         WHERE o.guest_id = t.guest_id AND o.receiver = t.receiver AND o.state = 'pending') AS waits \
+         WHERE o.guest_id = t.guest_id AND o.endpoint = t.endpoint AND o.state = 'pending') AS waits \
          FROM unnest($1::text[], $2::integer[], $3::uuid[], $4::text[], $5::text[], $6::bigint[], $7::bigint[], $8::boolean[]) \
-         WITH ORDINALITY AS t (id, receiver, session_id, guest_id, body, created_at, due_at, waits_here, place)), \
-         done AS (INSERT INTO outbox (id, receiver, session_id, guest_id, body, state, tries, epoch, created_at, due_at) \
-         SELECT id, receiver, session_id, guest_id, body, 'pending', 0, 1, created_at, CASE WHEN waits THEN created_at ELSE due_at END \
+         WITH ORDINALITY AS t (id, endpoint, session_id, guest_id, body, created_at, due_at, waits_here, place)), \
+         done AS (INSERT INTO outbox (id, endpoint, session_id, guest_id, body, state, attempts, epoch, created_at, due_at) \
+         SELECT id, endpoint, session_id, guest_id, body, 'pending', 0, 1, created_at, CASE WHEN waits THEN created_at ELSE due_at END \
          FROM new ORDER BY place) \
-         SELECT id, receiver, NOT waits FROM new";
+         SELECT id, endpoint, NOT waits FROM new";
 
     pub(crate) fn push(&mut self, event: &Event) {
         self.id.push(event.id.clone());
-        self.receiver
-            .push(i32::try_from(event.receiver).unwrap_or(i32::MAX));
+        self.endpoint
+            .push(i32::try_from(event.endpoint).unwrap_or(i32::MAX));
         self.session_id.push(event.session.0);
         self.guest_id.push(event.guest.clone());
         self.body.push(event.body.clone());
         self.created_at.push(event.created_at.unix_micros());
         self.due_at.push(event.due_at.unix_micros());
         self.waits
-            .push(!self.guests.insert((event.guest.clone(), event.receiver)));
+            .push(!self.guests.insert((event.guest.clone(), event.endpoint)));
         self.locks.insert(lock_of(&event.guest));
     }
 
@@ -69,7 +69,7 @@ impl NewEvents {
     pub(crate) fn params(&self) -> Vec<&(dyn ToSql + Sync)> {
         vec![
             &self.id,
-            &self.receiver,
+            &self.endpoint,
             &self.session_id,
             &self.guest_id,
             &self.body,
@@ -100,8 +100,8 @@ fn lock_of(guest: &str) -> i64 {
 /// The outcome of one delivery.
 pub(in crate::postgres) struct DeliveryUpdate {
     pub(crate) id: String,
-    pub(super) receiver: i32,
-    pub(super) tries: i64,
+    pub(super) endpoint: i32,
+    pub(super) attempts: i64,
     pub(super) epoch: i64,
     pub(super) state: &'static str,
     pub(super) due_at: Option<i64>,
@@ -113,8 +113,8 @@ pub(in crate::postgres) struct DeliveryUpdate {
 #[derive(Default)]
 pub(in crate::postgres) struct DeliveryUpdates {
     id: Vec<String>,
-    receiver: Vec<i32>,
-    tries: Vec<i64>,
+    endpoint: Vec<i32>,
+    attempts: Vec<i64>,
     epoch: Vec<i64>,
     state: Vec<&'static str>,
     due_at: Vec<Option<i64>>,
@@ -123,17 +123,17 @@ pub(in crate::postgres) struct DeliveryUpdates {
 }
 
 impl DeliveryUpdates {
-    pub(crate) const UPDATE: &str = "UPDATE outbox SET state = t.state, tries = outbox.tries + 1, due_at = coalesce(t.due_at, outbox.due_at), \
+    pub(crate) const UPDATE: &str = "UPDATE outbox SET state = t.state, attempts = outbox.attempts + 1, due_at = coalesce(t.due_at, outbox.due_at), \
          last_error = t.error, ended_at = t.ended_at \
          FROM unnest($1::text[], $2::integer[], $3::bigint[], $4::bigint[], $5::text[], $6::bigint[], $7::text[], $8::bigint[]) \
-         AS t (id, receiver, tries, epoch, state, due_at, error, ended_at) \
-         WHERE outbox.id = t.id AND outbox.receiver = t.receiver AND outbox.state = 'pending' AND outbox.tries = t.tries \
+         AS t (id, endpoint, attempts, epoch, state, due_at, error, ended_at) \
+         WHERE outbox.id = t.id AND outbox.endpoint = t.endpoint AND outbox.state = 'pending' AND outbox.attempts = t.attempts \
          AND outbox.epoch = t.epoch";
 
     pub(crate) fn push(&mut self, settled: &DeliveryUpdate) {
         self.id.push(settled.id.clone());
-        self.receiver.push(settled.receiver);
-        self.tries.push(settled.tries);
+        self.endpoint.push(settled.endpoint);
+        self.attempts.push(settled.attempts);
         self.epoch.push(settled.epoch);
         self.state.push(settled.state);
         self.due_at.push(settled.due_at);
@@ -149,8 +149,8 @@ impl DeliveryUpdates {
     pub(crate) fn params(&self) -> Vec<&(dyn ToSql + Sync)> {
         vec![
             &self.id,
-            &self.receiver,
-            &self.tries,
+            &self.endpoint,
+            &self.attempts,
             &self.epoch,
             &self.state,
             &self.due_at,

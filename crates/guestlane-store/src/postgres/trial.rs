@@ -29,7 +29,7 @@ impl Postgres {
             "INSERT INTO property (name, value) VALUES ('doctor', '') ON CONFLICT (name) DO UPDATE SET value = ''",
             "UPDATE platform SET base_url = base_url",
             "UPDATE session SET attempts = attempts WHERE false",
-            "UPDATE outbox SET tries = tries WHERE false",
+            "UPDATE outbox SET attempts = attempts WHERE false",
             "INSERT INTO audit_record (log, idx, line) VALUES (-1, -1, '')",
             "UPDATE audit_log SET size = size WHERE false",
         ];

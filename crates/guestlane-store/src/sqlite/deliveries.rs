@@ -14,7 +14,7 @@ use guestlane_core::{
     session::{MAX_CLOCK_SKEW, SessionId},
 };
 
-const COLUMNS: &str = "id, session_id, body, state, tries, created_at, due_at, ended_at, last_error, receiver, guest_id, \
+const COLUMNS: &str = "id, session_id, body, state, attempts, created_at, due_at, ended_at, last_error, endpoint, guest_id, \
      (SELECT traceparent FROM session WHERE session.id = outbox.session_id), seq, epoch";
 
 /// Inserts an event and returns whether its first attempt is due. It is not due while an earlier
@@ -22,12 +22,12 @@ const COLUMNS: &str = "id, session_id, body, state, tries, created_at, due_at, e
 /// wrote it.
 pub(super) fn insert(connection: &Connection, event: &Event) -> Result<bool, StoreError> {
     let waits =
-        "SELECT 1 FROM outbox WHERE guest_id = ?1 AND receiver = ?2 AND state = 'pending' LIMIT 1";
+        "SELECT 1 FROM outbox WHERE guest_id = ?1 AND endpoint = ?2 AND state = 'pending' LIMIT 1";
     let waits = connection
         .prepare_cached(waits)?
-        .exists(params![event.guest.as_str(), event.receiver])?;
+        .exists(params![event.guest.as_str(), event.endpoint])?;
     let mut statement = connection.prepare_cached(
-        "INSERT INTO outbox (id, receiver, session_id, guest_id, body, state, tries, created_at, due_at) \
+        "INSERT INTO outbox (id, endpoint, session_id, guest_id, body, state, attempts, created_at, due_at) \
          VALUES (?1, ?2, ?3, ?4, ?5, 'pending', 0, ?6, ?7)",
     )?;
     let due_at = if waits {
@@ -37,7 +37,7 @@ pub(super) fn insert(connection: &Connection, event: &Event) -> Result<bool, Sto
     };
     statement.execute(params![
         event.id,
-        event.receiver,
+        event.endpoint,
         event.session.0.into_bytes(),
         event.guest.as_str(),
         event.body,
@@ -52,11 +52,11 @@ fn read(row: &Row<'_>) -> Result<Delivery, StoreError> {
     Ok(Delivery {
         event: Event {
             id: row.get(0)?,
-            receiver: row.get(9)?,
+            endpoint: row.get(9)?,
             session: SessionId(Uuid::from_bytes(row.get(1)?)),
             guest: row.get(10)?,
             body: row.get(2)?,
-            tries: row.get(4)?,
+            attempts: row.get(4)?,
             epoch: row.get(13)?,
             created_at,
             due_at: Timestamp::from_unix_micros(row.get(6)?),
@@ -79,21 +79,21 @@ fn read(row: &Row<'_>) -> Result<Delivery, StoreError> {
 impl Outbox for Sqlite {
     async fn claim_events(
         &self,
-        receiver: u32,
+        endpoint: u32,
         limit: u32,
         now: Timestamp,
     ) -> Result<Vec<Event>, StoreError> {
         let claimed = self.writer.run(move |connection| {
             let mut statement = connection.prepare_cached(&format!(
                 "UPDATE outbox SET due_at = ?3, epoch = epoch + 1 WHERE seq IN \
-                 (SELECT seq FROM outbox o WHERE state = 'pending' AND receiver = ?1 \
+                 (SELECT seq FROM outbox o WHERE state = 'pending' AND endpoint = ?1 \
                   AND due_at <= ?2 \
-                  AND NOT EXISTS (SELECT 1 FROM outbox e WHERE e.guest_id = o.guest_id AND e.receiver = o.receiver \
+                  AND NOT EXISTS (SELECT 1 FROM outbox e WHERE e.guest_id = o.guest_id AND e.endpoint = o.endpoint \
                                   AND e.state = 'pending' AND e.seq < o.seq) \
                   ORDER BY due_at LIMIT ?4) RETURNING {COLUMNS}"
             ))?;
             let lease_until = now + Event::LEASE;
-            let parameters = params![receiver, now.unix_micros(), lease_until.unix_micros(), limit];
+            let parameters = params![endpoint, now.unix_micros(), lease_until.unix_micros(), limit];
             let rows = statement.query_map(parameters, |row| Ok(read(row)))?;
             rows.map(|row| Ok(row??.event)).collect()
         });
@@ -127,8 +127,8 @@ impl Outbox for Sqlite {
             let (state, due_at, error) = settlement.into_parts();
             let ended_at = (state != DeliveryState::Pending).then(|| now.unix_micros());
             let mut statement = connection.prepare_cached(
-                "UPDATE outbox SET state = ?2, tries = tries + 1, due_at = coalesce(?3, due_at), last_error = ?4, ended_at = ?5 \
-                 WHERE id = ?1 AND receiver = ?6 AND state = 'pending' AND tries = ?7 AND epoch = ?8",
+                "UPDATE outbox SET state = ?2, attempts = attempts + 1, due_at = coalesce(?3, due_at), last_error = ?4, ended_at = ?5 \
+                 WHERE id = ?1 AND endpoint = ?6 AND state = 'pending' AND attempts = ?7 AND epoch = ?8",
             )?;
             let due_at = due_at.map(Timestamp::unix_micros);
             statement.execute(params![
@@ -137,8 +137,8 @@ impl Outbox for Sqlite {
                 due_at,
                 error,
                 ended_at,
-                event.receiver,
-                event.tries,
+                event.endpoint,
+                event.attempts,
                 event.epoch
             ])?;
             Ok(())
@@ -164,7 +164,7 @@ impl Outbox for Sqlite {
             let due_at = parameters.len() + 1;
             parameters.push(now.unix_micros().into());
             let sql = format!(
-                "UPDATE outbox SET state = 'pending', tries = 0, epoch = epoch + 1, due_at = ?{due_at}, ended_at = NULL WHERE {condition}"
+                "UPDATE outbox SET state = 'pending', attempts = 0, epoch = epoch + 1, due_at = ?{due_at}, ended_at = NULL WHERE {condition}"
             );
             let count = tx.execute(&sql, rusqlite::params_from_iter(parameters))?;
             if count > 0 {
@@ -200,7 +200,7 @@ impl Outbox for Sqlite {
         self.reader
             .read(move |connection| {
                 let mut statement = connection.prepare_cached(&format!(
-                    "SELECT {COLUMNS} FROM outbox WHERE id = ?1 ORDER BY receiver"
+                    "SELECT {COLUMNS} FROM outbox WHERE id = ?1 ORDER BY endpoint"
                 ))?;
                 let rows = statement.query_map([id], |row| Ok(read(row)))?;
                 rows.map(|row| row?).collect()
@@ -221,13 +221,13 @@ impl Outbox for Sqlite {
             .await
     }
 
-    async fn pending_events_after(&self, receivers: u32) -> Result<u64, StoreError> {
+    async fn pending_events_after(&self, endpoints: u32) -> Result<u64, StoreError> {
         self.reader
             .read(move |connection| {
-                let sql = "SELECT count(*) FROM outbox WHERE state = 'pending' AND receiver > ?1";
+                let sql = "SELECT count(*) FROM outbox WHERE state = 'pending' AND endpoint > ?1";
                 Ok(connection
                     .prepare_cached(sql)?
-                    .query_row([receivers], |row| row.get(0))?)
+                    .query_row([endpoints], |row| row.get(0))?)
             })
             .await
     }

@@ -67,22 +67,22 @@ CREATE INDEX audit_record_session ON audit_record (session_id);
 CREATE TABLE outbox (
     seq         INTEGER PRIMARY KEY,               -- events of one guest are delivered in this order
     id          TEXT    NOT NULL,                  -- the webhook-id of every attempt
-    receiver    INTEGER NOT NULL,                  -- endpoint, from 1, in the order of CRM_WEBHOOK_URL
+    endpoint    INTEGER NOT NULL,                  -- endpoint, from 1, in the order of CRM_WEBHOOK_URL
     session_id  BLOB    NOT NULL,
     guest_id    TEXT    NOT NULL,
     body        TEXT    NOT NULL,
     state       TEXT    NOT NULL CHECK (state = 'pending' OR state = 'delivered' OR state = 'dead' OR state = 'erased'),
-    tries       INTEGER NOT NULL,
+    attempts       INTEGER NOT NULL,
     epoch       INTEGER NOT NULL DEFAULT 1,        -- fencing number: a delivery with an older one records nothing
     created_at  INTEGER NOT NULL,
     due_at      INTEGER NOT NULL,                  -- the next attempt, or the end of the lease of the present one
     ended_at    INTEGER,
     last_error  TEXT,
-    UNIQUE (id, receiver)
+    UNIQUE (id, endpoint)
 ) STRICT;
-CREATE INDEX outbox_due ON outbox (receiver, due_at) WHERE state = 'pending';
+CREATE INDEX outbox_due ON outbox (endpoint, due_at) WHERE state = 'pending';
 -- Only pending events are looked up by guest. Over all events, each session would change one more page of a large index.
-CREATE INDEX outbox_guest ON outbox (guest_id, receiver, seq) WHERE state = 'pending';
+CREATE INDEX outbox_guest ON outbox (guest_id, endpoint, seq) WHERE state = 'pending';
 CREATE INDEX outbox_ended ON outbox (state, seq) WHERE state = 'dead' OR state = 'erased';
 
 CREATE TABLE signing_key (

@@ -14,9 +14,9 @@ async fn event_of(world: &TestStore, guest: &str, key: &str, endpoints: u32) -> 
     world.complete(session, endpoints).await.first
 }
 
-async fn claim(world: &TestStore, receiver: u32) -> Vec<String> {
+async fn claim(world: &TestStore, endpoint: u32) -> Vec<String> {
     let now = world.now();
-    let claimed = world.store.claim_events(receiver, 10, now).await.unwrap();
+    let claimed = world.store.claim_events(endpoint, 10, now).await.unwrap();
     claimed.into_iter().map(|event| event.id).collect()
 }
 
@@ -124,7 +124,7 @@ async fn failed_event_is_retried_then_dead_then_replayed(
         .unwrap();
     let found = world.store.event(id.clone()).await.unwrap().remove(0);
     assert_eq!(
-        (found.event.tries, found.last_error.as_deref()),
+        (found.event.attempts, found.last_error.as_deref()),
         (1, Some("503"))
     );
     assert_eq!(claim(&world, 1).await, [""; 0]);

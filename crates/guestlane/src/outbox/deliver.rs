@@ -125,7 +125,7 @@ impl WebhookEndpoint {
         }
         DeliveryAttempt::Settled(match classify_response(sent, now) {
             Ok(()) => DeliveryOutcome::Delivered,
-            Err(failed) => after_failure(event.tries, failed, now, fastrand::f64()),
+            Err(failed) => after_failure(event.attempts, failed, now, fastrand::f64()),
         })
     }
 
@@ -241,8 +241,8 @@ fn classify_response(
 /// Schedules the next delivery, with 10 % jitter so that events of one outage spread.
 ///
 /// The wait is never shorter than the endpoint's `Retry-After`.
-fn after_failure(tries: u32, failed: Failed, now: Timestamp, spread: f64) -> DeliveryOutcome {
-    match RETRY_SCHEDULE.get(tries as usize) {
+fn after_failure(attempts: u32, failed: Failed, now: Timestamp, spread: f64) -> DeliveryOutcome {
+    match RETRY_SCHEDULE.get(attempts as usize) {
         Some(wait) => {
             let wait = wait.mul_f64(0.9 + 0.2 * spread).max(failed.at_least);
             DeliveryOutcome::Retry {
@@ -272,10 +272,12 @@ mod tests {
     #[test]
     fn tenth_failed_attempt_becomes_a_dead_letter() {
         let waits: Vec<_> = (0..9)
-            .map(|tries| match after_failure(tries, failed(0), NOW, 0.5) {
-                DeliveryOutcome::Retry { at, .. } => at.since(NOW).as_secs(),
-                other => panic!("{other:?}"),
-            })
+            .map(
+                |attempts| match after_failure(attempts, failed(0), NOW, 0.5) {
+                    DeliveryOutcome::Retry { at, .. } => at.since(NOW).as_secs(),
+                    other => panic!("{other:?}"),
+                },
+            )
             .collect();
         assert_eq!(
             waits,

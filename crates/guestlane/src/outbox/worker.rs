@@ -34,7 +34,7 @@ const WARN_EVERY: Duration = Duration::from_secs(10);
 /// The outbox of one process. Clones are cheap and share their state.
 #[derive(Debug, Clone)]
 pub struct Outbox {
-    endpoint_count: Arc<[EndpointWorker]>,
+    workers: Arc<[EndpointWorker]>,
     endpoints: Endpoints,
     /// Held while the endpoints are read, so that an older result cannot replace a newer one.
     reading: Arc<tokio::sync::Mutex<()>>,
@@ -97,11 +97,11 @@ impl Outbox {
     /// root certificate is found.
     pub async fn open(state: &Workspace, crm: &WebhookConfig, clock: Clock) -> Result<Self, Error> {
         let endpoints = Endpoints::new(state, Some(crm))?;
-        let mut receivers = Vec::new();
+        let mut workers = Vec::new();
         for (url, endpoint) in crm.urls.iter().zip(endpoints.open().await?) {
-            receivers.push(EndpointWorker {
+            workers.push(EndpointWorker {
                 number: endpoint.number,
-                outage: Outage::of(format!("webhook receiver {}", endpoint.number).into()),
+                outage: Outage::of(format!("webhook endpoint {}", endpoint.number).into()),
                 crm: WebhookEndpoint::new(
                     url.clone(),
                     crm.egress_policy,
@@ -113,7 +113,7 @@ impl Outbox {
             });
         }
         Ok(Self {
-            endpoint_count: receivers.into(),
+            workers: workers.into(),
             endpoints,
             reading: Arc::default(),
             fail_points: state.store.fail_points().clone(),
@@ -125,15 +125,15 @@ impl Outbox {
     }
 
     /// Returns the number of endpoints.
-    pub fn receivers(&self) -> usize {
-        self.endpoint_count.len()
+    pub fn endpoint_count(&self) -> usize {
+        self.workers.len()
     }
 
     /// Returns the endpoints as this process knows them.
     pub fn endpoints(&self) -> Vec<Arc<Endpoint>> {
-        self.endpoint_count
+        self.workers
             .iter()
-            .map(|receiver| receiver.endpoint.load_full())
+            .map(|worker| worker.endpoint.load_full())
             .collect()
     }
 
@@ -179,22 +179,22 @@ impl Outbox {
     }
 
     fn apply_endpoints(&self, endpoints: Vec<Endpoint>) {
-        for (receiver, endpoint) in self.endpoint_count.iter().zip(endpoints) {
-            if receiver.is_disabled() && endpoint.disabled_at.is_none() {
+        for (worker, endpoint) in self.workers.iter().zip(endpoints) {
+            if worker.is_disabled() && endpoint.disabled_at.is_none() {
                 info!(
-                    receiver = receiver.number,
+                    endpoint = worker.number,
                     "the webhook endpoint is enabled again; delivering its events"
                 );
             }
-            receiver.endpoint.store(Arc::new(endpoint));
+            worker.endpoint.store(Arc::new(endpoint));
         }
     }
 
     /// Returns the event of an opened session, once for each endpoint.
     pub(crate) fn session_created(&self, session: &SessionRecord, now: Timestamp) -> Vec<Event> {
-        self.endpoint_count
+        self.workers
             .iter()
-            .map(|receiver| Event::session_created(session, receiver.number, now))
+            .map(|worker| Event::session_created(session, worker.number, now))
             .collect()
     }
 
@@ -204,21 +204,21 @@ impl Outbox {
         self.first_tries.send_modify(|count| *count += 1);
         let outbox = self.clone();
         tokio::spawn(async move {
-            if let Some(receiver) = outbox
-                .endpoint_count
+            if let Some(worker) = outbox
+                .workers
                 .iter()
-                .find(|receiver| receiver.number == event.receiver)
+                .find(|worker| worker.number == event.endpoint)
             {
                 // The lease must outlast the delivery. Without a free slot in time, the worker
                 // claims the event from the store later.
                 let room = outbox
                     .clock
-                    .timeout(Event::LEASE - 2 * ATTEMPT_TIMEOUT, receiver.room.acquire())
+                    .timeout(Event::LEASE - 2 * ATTEMPT_TIMEOUT, worker.room.acquire())
                     .await;
                 if let Ok(Ok(_room)) = room
-                    && !receiver.is_disabled()
+                    && !worker.is_disabled()
                 {
-                    outbox.try_once(receiver, event).await;
+                    outbox.try_once(worker, event).await;
                 }
             }
             outbox.first_tries.send_modify(|count| *count -= 1);
@@ -244,27 +244,27 @@ impl Outbox {
     /// Returns [`StoreError`] if due events cannot be claimed.
     pub async fn deliver_due(&self) -> Result<DeliveryStats, StoreError> {
         let rounds = self
-            .endpoint_count
+            .workers
             .iter()
-            .map(|receiver| self.deliver_due_to(receiver));
+            .map(|worker| self.deliver_due_to(worker));
         let rounds = futures_util::future::try_join_all(rounds).await?;
         Ok(rounds
             .into_iter()
             .fold(DeliveryStats::default(), DeliveryStats::add))
     }
 
-    async fn deliver_due_to(&self, receiver: &EndpointWorker) -> Result<DeliveryStats, StoreError> {
+    async fn deliver_due_to(&self, worker: &EndpointWorker) -> Result<DeliveryStats, StoreError> {
         let mut round = DeliveryStats::default();
         let mut tries = FuturesUnordered::new();
         loop {
             // Each finished delivery makes room for the next event, so that a slow response delays
             // no other event.
-            if !receiver.is_disabled() {
+            if !worker.is_disabled() {
                 let room = CONCURRENCY - tries.len();
                 let events = self
                     .store
                     .claim_events(
-                        receiver.number,
+                        worker.number,
                         u32::try_from(room).unwrap_or(1),
                         self.clock.now(),
                     )
@@ -272,11 +272,7 @@ impl Outbox {
                 if !events.is_empty() {
                     self.fail_points.hit(FailPoint::EventsClaimed).await;
                 }
-                tries.extend(
-                    events
-                        .into_iter()
-                        .map(|event| self.try_once(receiver, event)),
-                );
+                tries.extend(events.into_iter().map(|event| self.try_once(worker, event)));
             }
             match tries.next().await {
                 None => return Ok(round),
@@ -315,14 +311,14 @@ impl Outbox {
     }
 
     async fn keep_delivering(&self) {
-        let deliver = |receiver| async move {
+        let deliver = |worker| async move {
             loop {
-                if let Err(error) = self.deliver_due_to(receiver).await {
+                if let Err(error) = self.deliver_due_to(worker).await {
                     guestlane_store::log_failure(&error, "failed to read the outbox; retrying");
                 }
                 self.clock.sleep(POLL_INTERVAL).await;
             }
         };
-        futures_util::future::join_all(self.endpoint_count.iter().map(deliver)).await;
+        futures_util::future::join_all(self.workers.iter().map(deliver)).await;
     }
 }

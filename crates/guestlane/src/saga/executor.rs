@@ -215,7 +215,7 @@ impl SagaExecutor {
             .await?
             .value;
         if audited && !span.is_disabled() {
-            self.record_admission(&span, id).await;
+            self.record_audit_position(&span, id).await;
         }
         if let Some(fail_point) = fail_point_after(&session) {
             self.fail_points.hit(fail_point).await;
@@ -230,7 +230,7 @@ impl SagaExecutor {
     }
 
     /// Records in the span which audit record belongs to the session's transition.
-    async fn record_admission(&self, span: &Span, session: SessionId) {
+    async fn record_audit_position(&self, span: &Span, session: SessionId) {
         let filter = RecordFilter {
             session: Some(session),
             guest: None,

@@ -2,18 +2,14 @@
 //! test has its own process.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
 
-#[path = "../it/harness.rs"]
-#[allow(dead_code, reason = "shared with the other suites")]
-mod harness;
-
 use std::{fs::File, time::Duration};
 
 use guestlane_store::{Delivery, DeliveryState};
-use harness::{TestPlatform, request};
+use guestlane_testkit::{
+    Backend,
+    platform::{TestPlatform, request},
+};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-
-/// The store of this test binary: SQLite.
-const STORE: harness::Backend = harness::Backend::Sqlite;
 
 /// Opens files until no file descriptor is left.
 fn take_all_descriptors() -> Vec<File> {
@@ -28,7 +24,7 @@ fn take_all_descriptors() -> Vec<File> {
 async fn local_descriptor_exhaustion_is_not_counted_as_an_attempt() {
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     setrlimit(Resource::RLIMIT_NOFILE, 256.min(most), most).unwrap();
-    let world = TestPlatform::new().await;
+    let world = TestPlatform::new(Backend::Sqlite).await;
     let engine = world.engine().await;
     let outbox = engine.outbox().unwrap();
     // Closes the connection, so the next delivery needs a new descriptor.
@@ -45,7 +41,7 @@ async fn local_descriptor_exhaustion_is_not_counted_as_an_attempt() {
     };
     let failed = event().await;
     assert_eq!(
-        (failed.state, failed.event.tries),
+        (failed.state, failed.event.attempts),
         (DeliveryState::Pending, 1)
     );
 
@@ -57,7 +53,7 @@ async fn local_descriptor_exhaustion_is_not_counted_as_an_attempt() {
         assert_eq!(round.unwrap().failed, 1);
         let waiting = event().await;
         assert_eq!(
-            (waiting.state, waiting.event.tries),
+            (waiting.state, waiting.event.attempts),
             (DeliveryState::Pending, 1),
             "no try of the receiver is used"
         );
@@ -66,7 +62,7 @@ async fn local_descriptor_exhaustion_is_not_counted_as_an_attempt() {
     }
     assert_eq!(outbox.deliver_due().await.unwrap().delivered, 1);
     assert_eq!(
-        (world.sim.state().crm.events, event().await.event.tries),
+        (world.sim.state().crm.events, event().await.event.attempts),
         (1, 2)
     );
 
@@ -80,7 +76,7 @@ async fn local_descriptor_exhaustion_is_not_counted_as_an_attempt() {
     let round = outbox.deliver_due().await;
     drop(taken);
     assert_eq!(round.unwrap().failed, 1);
-    assert_eq!(event().await.event.tries, 2);
+    assert_eq!(event().await.event.attempts, 2);
 
     // A platform call that lacks a descriptor is no attempt either. It waits longer than three
     // retries would take.

@@ -12,10 +12,13 @@ use guestlane_store::{
     DeliveryState, ErasureOutcome, ErasureReport, GuestIdMode, RecordFilter, ReplayFilter,
     SessionFilter,
 };
+use guestlane_testkit::{
+    Backend::{self, Postgres, Sqlite},
+    platform::{TestPlatform, fresh, request},
+};
 use guestlane_tlog::{self, Checkpoint, Tampered, VerificationError};
+use rstest::rstest;
 use serde_json::Value;
-
-use crate::harness::{TestPlatform, fresh, request};
 
 pub(crate) fn lines(path: &Path) -> Vec<Value> {
     fs::read_to_string(path)
@@ -25,9 +28,12 @@ pub(crate) fn lines(path: &Path) -> Vec<Value> {
         .collect()
 }
 
+#[rstest]
 #[tokio::test]
-async fn concurrent_processes_write_own_logs_and_a_free_log_is_reused() {
-    let world = TestPlatform::new().await;
+async fn concurrent_processes_write_own_logs_and_a_free_log_is_reused(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
+    let world = TestPlatform::new(backend).await;
     let (one, two) = (world.engine().await, world.engine().await);
     for guest in ["ann", "bob"] {
         one.create(fresh(guest)).await.unwrap();
@@ -50,9 +56,12 @@ async fn concurrent_processes_write_own_logs_and_a_free_log_is_reused() {
     }
 }
 
+#[rstest]
 #[tokio::test]
-async fn full_log_is_closed_and_the_next_log_reveals_its_rollback() {
-    let mut world = TestPlatform::new().await;
+async fn full_log_is_closed_and_the_next_log_reveals_its_rollback(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
+    let mut world = TestPlatform::new(backend).await;
     world.config.storage.audit.rotate_at = Some(4000);
     let engine = world.engine().await;
     for _ in 0..30 {
@@ -119,9 +128,12 @@ async fn full_log_is_closed_and_the_next_log_reveals_its_rollback() {
     );
 }
 
+#[rstest]
 #[tokio::test]
-async fn inclusion_proof_covers_a_session_across_logs_and_no_other_session() {
-    let mut world = TestPlatform::new().await;
+async fn inclusion_proof_covers_a_session_across_logs_and_no_other_session(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
+    let mut world = TestPlatform::new(backend).await;
     world.config.storage.audit.rotate_at = Some(400);
     let engine = world.engine().await;
     let (ann, bob) = (
@@ -155,9 +167,12 @@ fn uuid_of(text: &str) -> guestlane_core::session::SessionId {
     text.parse().unwrap()
 }
 
+#[rstest]
 #[tokio::test]
-async fn pseudonymous_log_hides_guest_ids_but_store_finds_the_records() {
-    let mut world = TestPlatform::new().await;
+async fn pseudonymous_log_hides_guest_ids_but_store_finds_the_records(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
+    let mut world = TestPlatform::new(backend).await;
     world.config.storage.audit.guest_ids = GuestIdMode::Pseudonymous;
     let engine = world.engine().await;
     for guest in ["ann", "bob", "ann"] {
@@ -301,9 +316,12 @@ pub(crate) async fn erase(engine: &SessionEngine, world: &TestPlatform) -> Erasu
     }
 }
 
+#[rstest]
 #[tokio::test]
-async fn guest_erasure_clears_all_files_and_proofs_still_verify() {
-    let mut world = TestPlatform::new().await;
+async fn guest_erasure_clears_all_files_and_proofs_still_verify(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
+    let mut world = TestPlatform::new(backend).await;
     world.config.storage.audit.guest_ids = GuestIdMode::Pseudonymous;
     let engine = guest_with_history(&world).await;
     let sessions = engine
@@ -391,9 +409,12 @@ async fn guest_erasure_clears_all_files_and_proofs_still_verify() {
     assert_eq!(listed.len(), 6, "the sessions are counted as before");
 }
 
+#[rstest]
 #[tokio::test]
-async fn erasure_reports_plain_records_that_cannot_be_erased() {
-    let world = TestPlatform::new().await;
+async fn erasure_reports_plain_records_that_cannot_be_erased(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
+    let world = TestPlatform::new(backend).await;
     let engine = guest_with_history(&world).await;
     let records = fs::read_to_string(world.audit_path())
         .unwrap()
@@ -433,9 +454,12 @@ async fn erasure_reports_plain_records_that_cannot_be_erased() {
     );
 }
 
+#[rstest]
 #[tokio::test]
-async fn guest_with_an_unfinished_session_is_not_erased() {
-    let world = TestPlatform::new().await;
+async fn guest_with_an_unfinished_session_is_not_erased(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
+    let world = TestPlatform::new(backend).await;
     let engine = world.engine().await;
     world.faults(&["conversation:500:first=4"]);
     let error = engine.create(request("ann")).await.unwrap_err();
@@ -451,9 +475,12 @@ async fn guest_with_an_unfinished_session_is_not_erased() {
     engine.create(request("ann")).await.unwrap();
 }
 
+#[rstest]
 #[tokio::test]
-async fn unwritable_log_fails_create_before_platform_calls_and_recovers() {
-    let world = TestPlatform::new().await;
+async fn unwritable_log_fails_create_before_platform_calls_and_recovers(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
+    let world = TestPlatform::new(backend).await;
     let engine = world.engine().await;
     engine.create(request("ann")).await.unwrap();
     let aside = world.directory.path().join("aside");
@@ -468,9 +495,12 @@ async fn unwritable_log_fails_create_before_platform_calls_and_recovers() {
 }
 
 /// An auditor can read in the log which keys the store trusts, and since when.
+#[rstest]
 #[tokio::test]
-async fn key_changes_replays_and_log_restores_are_audited_once() {
-    let world = TestPlatform::new().await;
+async fn key_changes_replays_and_log_restores_are_audited_once(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
+    let world = TestPlatform::new(backend).await;
     let (state, now) = (world.state().await, world.clock.now());
     let hash = ApiKeyHasher::new(b"secret");
     let key = |name| {
@@ -560,4 +590,25 @@ async fn key_changes_replays_and_log_restores_are_audited_once() {
     );
     assert!(!format!("{records:?}").contains("gl_"));
     world.proven_logs().await;
+}
+
+#[tokio::test]
+async fn bytes_held_by_a_reader_are_erased_after_the_next_start() {
+    let mut world = TestPlatform::new(Sqlite).await;
+    world.config.storage.audit.guest_ids = GuestIdMode::Pseudonymous;
+    let engine = world.engine().await;
+    engine.create(canary("one")).await.unwrap();
+    engine.outbox().unwrap().wait_for_initial_deliveries().await;
+    let reader = rusqlite::Connection::open(world.config.storage.database.file().unwrap()).unwrap();
+    reader
+        .execute_batch("BEGIN; SELECT count(*) FROM session")
+        .unwrap();
+    assert!(!erase(&engine, &world).await.bytes_removed);
+    assert!(
+        !files_with_the_canary(&world).is_empty(),
+        "another process still reads them"
+    );
+    drop(reader);
+    world.engine().await;
+    assert_eq!(files_with_the_canary(&world), [""; 0]);
 }

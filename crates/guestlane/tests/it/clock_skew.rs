@@ -5,23 +5,29 @@ use std::{sync::Arc, time::Duration};
 use guestlane::Error;
 use guestlane_core::session::SessionState;
 use guestlane_runtime::{ManualClock, Timestamp};
-
-use crate::harness::{TestPlatform, request};
+use guestlane_testkit::{
+    Backend::{self, Postgres, Sqlite},
+    platform::{TestPlatform, request},
+};
+use rstest::rstest;
 
 const HOUR: i64 = 3600;
 
 /// Returns a harness whose platform has its own clock.
-async fn world(change: impl FnOnce(&mut guestlane_sim::Options)) -> TestPlatform {
-    TestPlatform::with(|options| {
+async fn world(backend: Backend, change: impl FnOnce(&mut guestlane_sim::Options)) -> TestPlatform {
+    TestPlatform::with(backend, |options| {
         options.clock = ManualClock::new(Timestamp::from_unix_micros(1_795_361_029_000_000)).into();
         change(options);
     })
     .await
 }
 
+#[rstest]
 #[tokio::test]
-async fn session_in_flight_when_the_clock_jumps_ahead_completes_once() {
-    let world = world(|_| {}).await;
+async fn session_in_flight_when_the_clock_jumps_ahead_completes_once(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
+    let world = world(backend, |_| {}).await;
     let engine = world.engine().await;
     world.faults(&["conversation:500:first=2"]);
     let creating = tokio::spawn({
@@ -43,9 +49,12 @@ async fn session_in_flight_when_the_clock_jumps_ahead_completes_once() {
     world.assert_each_guest_once(1);
 }
 
+#[rstest]
 #[tokio::test]
-async fn owner_that_lost_its_lease_returns_the_new_owners_session() {
-    let world = world(|_| {}).await;
+async fn owner_that_lost_its_lease_returns_the_new_owners_session(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
+    let world = world(backend, |_| {}).await;
     let (engine, other) = (world.engine().await, world.engine().await);
     world.faults(&["contact:slow:nth=1,seconds=3"]);
     let creating = tokio::spawn({
@@ -72,10 +81,13 @@ async fn owner_that_lost_its_lease_returns_the_new_owners_session() {
     world.assert_each_guest_once(1);
 }
 
+#[rstest]
 #[tokio::test]
-async fn restart_claims_abandoned_session_within_5_seconds_at_any_clock() {
+async fn restart_claims_abandoned_session_within_5_seconds_at_any_clock(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
     for step in [0, HOUR, -HOUR] {
-        let world = world(|_| {}).await;
+        let world = world(backend, |_| {}).await;
         world.faults(&["conversation:hang:nth=1"]);
         let dying = world.engine().await;
         let creating = tokio::spawn(async move { dying.create(request("ann")).await });
@@ -108,9 +120,12 @@ async fn restart_claims_abandoned_session_within_5_seconds_at_any_clock() {
     }
 }
 
+#[rstest]
 #[tokio::test]
-async fn create_ignores_a_dead_lease_dated_an_hour_ahead() {
-    let world = world(|_| {}).await;
+async fn create_ignores_a_dead_lease_dated_an_hour_ahead(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
+    let world = world(backend, |_| {}).await;
     world.clock.set_wall_clock(HOUR);
     world.faults(&["contact:hang:nth=1"]);
     let dying = world.engine().await;
@@ -129,9 +144,12 @@ fn monotonic_micros(world: &TestPlatform) -> i64 {
     world.clock().monotonic().unix_micros()
 }
 
+#[rstest]
 #[tokio::test]
-async fn clock_moved_back_does_not_delay_events_of_a_killed_process() {
-    let world = world(|_| {}).await;
+async fn clock_moved_back_does_not_delay_events_of_a_killed_process(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
+    let world = world(backend, |_| {}).await;
     world.faults(&["crm:hang:nth=1"]);
     let dying = world.engine().await;
     dying.create(request("ann")).await.unwrap();
@@ -148,10 +166,13 @@ async fn clock_moved_back_does_not_delay_events_of_a_killed_process() {
     assert_eq!(world.journal("crm").len(), 2, "not an hour later");
 }
 
+#[rstest]
 #[tokio::test]
-async fn clock_changes_do_not_affect_the_rate_limiter() {
+async fn clock_changes_do_not_affect_the_rate_limiter(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
     for step in [HOUR, -HOUR] {
-        let mut world = world(|_| {}).await;
+        let mut world = world(backend, |_| {}).await;
         world.config.call_policy.quota = Some("60/min".parse().unwrap());
         let engine = world.engine().await;
         for guest in ["ann", "bob", "cy"] {
@@ -168,9 +189,12 @@ async fn clock_changes_do_not_affect_the_rate_limiter() {
     }
 }
 
+#[rstest]
 #[tokio::test]
-async fn clock_an_hour_behind_is_named_in_the_error_and_key_stays_usable() {
-    let world = world(|_| {}).await;
+async fn clock_an_hour_behind_is_named_in_the_error_and_key_stays_usable(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
+    let world = world(backend, |_| {}).await;
     world.clock.set_wall_clock(-HOUR);
     let engine = world.engine().await;
     let error = engine.create(request("ann")).await.unwrap_err();

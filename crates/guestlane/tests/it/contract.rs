@@ -9,10 +9,12 @@ use guestlane_core::{
     surface::Surface,
 };
 use guestlane_sim::{Entry as Sent, PERMISSIONS};
+use guestlane_testkit::{
+    Backend::Sqlite,
+    platform::{OPEN_MESSAGING, TestPlatform, WEB_MESSAGING, request},
+};
 use serde::Deserialize;
 use serde_json::Value;
-
-use crate::harness::{OPEN_MESSAGING, TestPlatform, WEB_MESSAGING, request};
 
 #[derive(Debug, Deserialize)]
 struct Call {
@@ -241,7 +243,7 @@ fn settings(world: &TestPlatform, surface: &Surface) -> Settings {
 
 /// Makes every call that a surface can make, with and without faults.
 async fn everything(surface: &Surface) -> Vec<Sent> {
-    let mut world = TestPlatform::on(surface).await;
+    let mut world = TestPlatform::on(Sqlite, surface).await;
     let engine = world.engine().await;
     engine.create(request("ann")).await.unwrap();
     if surface.is_public_api() {
@@ -321,9 +323,9 @@ fn every_contract_entry_has_a_source_and_known_permissions() {
             .permissions
             .iter()
             .any(|permission| PERMISSIONS.contains(&permission.as_str()));
-        let brief = call.name.starts_with("brief-");
+        let gateway = call.name.starts_with("gateway-");
         assert!(
-            brief || call.permissions.is_empty() || known,
+            gateway || call.permissions.is_empty() || known,
             "{}: {:?}",
             call.name,
             call.permissions
@@ -345,8 +347,8 @@ fn error_permissions_equal_those_of_the_contract() {
         (Operation::Conversation, "conversation"),
         (Operation::LinkContact, "contact-link"),
         (Operation::MoveToQueue, "queue-transfer"),
-        (Operation::Contact, "brief-contact"),
-        (Operation::OpenConversation, "brief-conversation"),
+        (Operation::Contact, "gateway-contact"),
+        (Operation::OpenConversation, "gateway-conversation"),
     ] {
         let calls = contract();
         let call = calls.iter().find(|call| call.name == name).unwrap();

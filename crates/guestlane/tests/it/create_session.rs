@@ -2,13 +2,19 @@
 
 use guestlane::Error;
 use guestlane_core::{request::SessionRequest, session::SessionState, token};
+use guestlane_testkit::{
+    Backend::{self, Postgres, Sqlite},
+    platform::{SALES, SUPPORT, TestPlatform, crowd, fresh, request},
+};
+use rstest::rstest;
 use serde_json::{Value, json};
 
-use crate::harness::{SALES, SUPPORT, TestPlatform, crowd, fresh, request};
-
+#[rstest]
 #[tokio::test]
-async fn rest_requests_of_the_sample_guest_match_the_requirements() {
-    let world = TestPlatform::new().await;
+async fn rest_requests_of_the_sample_guest_match_the_requirements(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
+    let world = TestPlatform::new(backend).await;
     let engine = world.engine().await;
     let opened = engine.create(fresh("user-8842-xyz")).await.unwrap();
     let token = opened.guest_token.expose();
@@ -69,9 +75,12 @@ async fn rest_requests_of_the_sample_guest_match_the_requirements() {
     assert_eq!((opened.replayed, opened.session.attempts), (false, 2));
 }
 
+#[rstest]
 #[tokio::test]
-async fn guest_token_verifies_with_the_exported_public_key_alone() {
-    let world = TestPlatform::new().await;
+async fn guest_token_verifies_with_the_exported_public_key_alone(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
+    let world = TestPlatform::new(backend).await;
     let engine = world.engine().await;
     let opened = engine.create(fresh("user-8842-xyz")).await.unwrap();
 
@@ -103,9 +112,12 @@ async fn guest_token_verifies_with_the_exported_public_key_alone() {
     );
 }
 
+#[rstest]
 #[tokio::test]
-async fn replay_returns_the_same_session_without_platform_calls() {
-    let world = TestPlatform::new().await;
+async fn replay_returns_the_same_session_without_platform_calls(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
+    let world = TestPlatform::new(backend).await;
     let first = world.engine().await.create(request("ann")).await.unwrap();
     let calls = world.sim.journal().len();
 
@@ -130,9 +142,12 @@ async fn replay_returns_the_same_session_without_platform_calls() {
     );
 }
 
+#[rstest]
 #[tokio::test]
-async fn idempotency_key_reuse_with_another_request_names_the_field() {
-    let world = TestPlatform::new().await;
+async fn idempotency_key_reuse_with_another_request_names_the_field(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
+    let world = TestPlatform::new(backend).await;
     let engine = world.engine().await;
     engine.create(request("ann")).await.unwrap();
     let other = SessionRequest {
@@ -147,9 +162,12 @@ async fn idempotency_key_reuse_with_another_request_names_the_field() {
     world.assert_each_guest_once(1);
 }
 
+#[rstest]
 #[tokio::test]
-async fn lost_responses_cause_no_duplicate_among_1000_sessions() {
-    let mut world = TestPlatform::with(|options| options.seed = 7).await;
+async fn lost_responses_cause_no_duplicate_among_1000_sessions(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
+    let mut world = TestPlatform::with(backend, |options| options.seed = 7).await;
     world.outlast_random_faults();
     let engine = world.engine().await;
     world.faults(&["any:answer-lost:p=0.05"]);
@@ -170,9 +188,12 @@ async fn lost_responses_cause_no_duplicate_among_1000_sessions() {
     assert!(state.calls["token"] <= 2, "{:?}", state.calls);
 }
 
+#[rstest]
 #[tokio::test]
-async fn concurrent_creates_with_one_key_return_one_session() {
-    let world = TestPlatform::new().await;
+async fn concurrent_creates_with_one_key_return_one_session(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
+    let world = TestPlatform::new(backend).await;
     let engine = world.engine().await;
     let asked =
         futures_util::future::join_all((0..20).map(|_| engine.create(request("ann")))).await;
@@ -191,17 +212,21 @@ async fn concurrent_creates_with_one_key_return_one_session() {
     world.assert_each_guest_once(1);
 }
 
+#[rstest]
 #[tokio::test]
-async fn queue_lookup_is_single_flight() {
-    let world = TestPlatform::new().await;
+async fn queue_lookup_is_single_flight(#[values(Sqlite, Postgres)] backend: Backend) {
+    let world = TestPlatform::new(backend).await;
     let engine = world.engine().await;
     assert!(crowd(&engine, 50, 50).await.iter().all(Result::is_ok));
     assert_eq!(world.journal("queue").len(), 1);
 }
 
+#[rstest]
 #[tokio::test]
-async fn missing_scope_error_names_the_scope_and_key_stays_usable() {
-    let world = TestPlatform::with(|options| {
+async fn missing_scope_error_names_the_scope_and_key_stays_usable(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
+    let world = TestPlatform::with(backend, |options| {
         options.clients[0].scopes = vec![guestlane_sim::SCOPE_CONTACTS.to_owned()]
     })
     .await;
@@ -238,9 +263,12 @@ async fn missing_scope_error_names_the_scope_and_key_stays_usable() {
     );
 }
 
+#[rstest]
 #[tokio::test]
-async fn wrong_credentials_fail_create_with_one_auth_error() {
-    let mut world = TestPlatform::new().await;
+async fn wrong_credentials_fail_create_with_one_auth_error(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
+    let mut world = TestPlatform::new(backend).await;
     world.config.credentials.clients[0].secret = "wrong".to_owned().into();
     let engine = world.engine().await;
     let error = engine.create(request("ann")).await.unwrap_err();
@@ -270,11 +298,14 @@ async fn wrong_credentials_fail_create_with_one_auth_error() {
     assert_eq!(world.sim.state().contacts, 0);
 }
 
+#[rstest]
 #[tokio::test]
-async fn guest_token_of_an_unregistered_key_is_rejected_and_counted() {
-    let world = TestPlatform::new().await;
+async fn guest_token_of_an_unregistered_key_is_rejected_and_counted(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
+    let world = TestPlatform::new(backend).await;
     let engine = world.engine().await;
-    let elsewhere = TestPlatform::new().await;
+    let elsewhere = TestPlatform::new(backend).await;
     world
         .sim
         .register_guest_keys(
@@ -308,9 +339,12 @@ async fn guest_token_of_an_unregistered_key_is_rejected_and_counted() {
     assert!(engine.create(request("ann")).await.is_ok());
 }
 
+#[rstest]
 #[tokio::test]
-async fn audit_record_has_every_field_but_no_token_or_attribute() {
-    let world = TestPlatform::new().await;
+async fn audit_record_has_every_field_but_no_token_or_attribute(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
+    let world = TestPlatform::new(backend).await;
     let opened = world.engine().await.create(request("ann")).await.unwrap();
     let [pending, success] = &world.audit()[..] else {
         panic!()
@@ -338,9 +372,12 @@ async fn audit_record_has_every_field_but_no_token_or_attribute() {
     );
 }
 
+#[rstest]
 #[tokio::test]
-async fn access_token_is_refreshed_early_without_blocking_callers() {
-    let world = TestPlatform::new().await;
+async fn access_token_is_refreshed_early_without_blocking_callers(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
+    let world = TestPlatform::new(backend).await;
     let engine = world.engine().await;
     engine.create(request("ann")).await.unwrap();
     world
@@ -358,14 +395,17 @@ async fn access_token_is_refreshed_early_without_blocking_callers() {
 }
 
 /// This happens during an update of a fleet, and where one machine has two versions installed.
+#[rstest]
 #[tokio::test]
-async fn writes_are_refused_once_a_newer_version_changed_the_format() {
-    let world = TestPlatform::new().await;
+async fn writes_are_refused_once_a_newer_version_changed_the_format(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
+    let world = TestPlatform::new(backend).await;
     let engine = world.engine().await;
     engine.create(request("ann")).await.unwrap();
-    world.sql(match crate::STORE {
-        crate::harness::Backend::Sqlite => "PRAGMA user_version = 99",
-        crate::harness::Backend::Postgres => "UPDATE format SET number = 99",
+    world.sql(match backend {
+        guestlane_testkit::Backend::Sqlite => "PRAGMA user_version = 99",
+        guestlane_testkit::Backend::Postgres => "UPDATE format SET number = 99",
     });
     let refused = engine.create(request("bob")).await.unwrap_err();
     assert_eq!(refused.advice().code.name(), "state_newer", "{refused:?}");

@@ -13,12 +13,14 @@ use guestlane::{Endpoints, TokenRequestAuth};
 use guestlane_core::session::SessionState;
 use guestlane_runtime::text::display_chain;
 use guestlane_store::RecordFilter;
+use guestlane_testkit::{
+    Backend::{self, Postgres, Sqlite},
+    platform::{OPEN_MESSAGING, TestPlatform, fresh, request},
+};
+use rstest::rstest;
 use serde_json::json;
 
-use crate::{
-    harness::{OPEN_MESSAGING, TestPlatform, fresh, request},
-    peer::{Asked, Peer, Reply, json},
-};
+use crate::peer::{Asked, Peer, Reply, json};
 
 /// Starts a platform of the surface `rest` that succeeds, except for the requests that `odd`
 /// answers.
@@ -35,15 +37,18 @@ fn platform(odd: impl Fn(&Asked) -> Option<Reply> + Send + Sync + 'static) -> Pe
     })
 }
 
-async fn against(peer: &Peer) -> TestPlatform {
-    let mut world = TestPlatform::new().await;
+async fn against(backend: Backend, peer: &Peer) -> TestPlatform {
+    let mut world = TestPlatform::new(backend).await;
     world.config.credentials.hosts = Endpoints::one_origin(peer.url.parse().unwrap());
     world.config.webhooks = None;
     world
 }
 
+#[rstest]
 #[tokio::test]
-async fn oversized_platform_texts_are_bounded_and_block_no_later_process() {
+async fn oversized_platform_texts_are_bounded_and_block_no_later_process(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
     let giant = "i".repeat(900_000);
     let odd: [(u16, serde_json::Value); 4] = [
         (
@@ -64,7 +69,7 @@ async fn oversized_platform_texts_are_bounded_and_block_no_later_process() {
             let odd = asked.path.ends_with("/contacts") && !is_sane.load(Ordering::Relaxed);
             odd.then(|| json(status, &answer))
         });
-        let world = against(&peer).await;
+        let world = against(backend, &peer).await;
         let engine = world.engine().await;
         let error = engine.create(request("ann")).await.unwrap_err();
         let told = format!(
@@ -112,8 +117,11 @@ async fn oversized_platform_texts_are_bounded_and_block_no_later_process() {
     }
 }
 
+#[rstest]
 #[tokio::test]
-async fn platform_ids_are_percent_encoded_as_one_path_segment() {
+async fn platform_ids_are_percent_encoded_as_one_path_segment(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
     let peer = Peer::start(|asked| match (asked.method.as_str(), asked.path.as_str()) {
         ("POST", "/oauth/token") => json(200, r#"{"access_token":"t"}"#),
         ("POST", path) if path.ends_with("/enrich") => json(201, r#"{"id":"contact/1?a#b"}"#),
@@ -132,7 +140,7 @@ async fn platform_ids_are_percent_encoded_as_one_path_segment() {
         ("GET", path) if path.starts_with("/api/v2/routing/queues/") => json(200, r#"{"name":7}"#),
         _ => json(404, r#"{"code":"not.found"}"#),
     });
-    let mut world = TestPlatform::on(&OPEN_MESSAGING).await;
+    let mut world = TestPlatform::on(backend, &OPEN_MESSAGING).await;
     world.config.credentials.hosts = Endpoints::one_origin(peer.url.parse().unwrap());
     world.config.credentials.sign_in = TokenRequestAuth::Basic;
     world.config.webhooks = None;
@@ -162,8 +170,9 @@ async fn platform_ids_are_percent_encoded_as_one_path_segment() {
     );
 }
 
+#[rstest]
 #[tokio::test]
-async fn platform_error_text_reaches_only_its_caller() {
+async fn platform_error_text_reaches_only_its_caller(#[values(Sqlite, Postgres)] backend: Backend) {
     const SAID: &str = "HIV-positive, +31 20 555 0100";
     for field in [
         "message",
@@ -175,7 +184,7 @@ async fn platform_error_text_reaches_only_its_caller() {
         let body = json!({field: format!("Invalid value: {SAID}")}).to_string();
         let peer =
             platform(move |asked| asked.path.ends_with("/contacts").then(|| json(400, &body)));
-        let world = against(&peer).await;
+        let world = against(backend, &peer).await;
         let engine = world.engine().await;
         let error = engine.create(request("ann")).await.unwrap_err();
         assert!(
@@ -207,13 +216,16 @@ async fn platform_error_text_reaches_only_its_caller() {
     }
 }
 
+#[rstest]
 #[tokio::test]
-async fn correlation_id_loses_control_and_bidi_characters() {
+async fn correlation_id_loses_control_and_bidi_characters(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
     let peer = platform(|asked| {
         let forged = r#"{"contextId":"c\r\n\u001b[2KThe session of ann is open.\u202e"}"#;
         asked.path.ends_with("/contacts").then(|| json(500, forged))
     });
-    let world = against(&peer).await;
+    let world = against(backend, &peer).await;
     let error = world
         .engine()
         .await
@@ -234,8 +246,11 @@ async fn correlation_id_loses_control_and_bidi_characters() {
     );
 }
 
+#[rstest]
 #[tokio::test]
-async fn token_response_with_missing_or_odd_fields_is_accepted() {
+async fn token_response_with_missing_or_odd_fields_is_accepted(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
     for answer in [
         r#"{"access_token":"t","token_type":"bearer","expires_in":"1800"}"#,
         r#"{"access_token":"t","expires_in":1800.0}"#,
@@ -243,7 +258,7 @@ async fn token_response_with_missing_or_odd_fields_is_accepted() {
         r#"{"access_token":"t","expires_in":null,"token_type":null,"scope":7}"#,
     ] {
         let peer = platform(move |asked| asked.path.ends_with("/token").then(|| json(200, answer)));
-        let world = against(&peer).await;
+        let world = against(backend, &peer).await;
         world
             .engine()
             .await
@@ -265,7 +280,7 @@ async fn token_response_with_missing_or_odd_fields_is_accepted() {
             .ends_with("/token")
             .then(|| json(200, r#"{"access_token":"t"}"#))
     });
-    let world = against(&peer).await;
+    let world = against(backend, &peer).await;
     let engine = world.engine().await;
     for _ in 0..2 {
         engine.create(fresh("ann")).await.unwrap();
@@ -280,13 +295,16 @@ async fn token_response_with_missing_or_odd_fields_is_accepted() {
     );
 }
 
+#[rstest]
 #[tokio::test]
-async fn malformed_access_token_is_neither_sent_nor_shown() {
+async fn malformed_access_token_is_neither_sent_nor_shown(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
     let long = "t".repeat(100_000);
     for token in ["", "two words", long.as_str()] {
         let body = json!({"access_token": token, "expires_in": 1800}).to_string();
         let peer = platform(move |asked| asked.path.ends_with("/token").then(|| json(200, &body)));
-        let world = against(&peer).await;
+        let world = against(backend, &peer).await;
         let error = world
             .engine()
             .await
@@ -309,14 +327,17 @@ async fn malformed_access_token_is_neither_sent_nor_shown() {
 
 /// The wait is only in the message text, as some layers of the platform send it, and lasts longer
 /// than three retries would.
+#[rstest]
 #[tokio::test]
-async fn platform_429_is_retried_beyond_the_retry_limit() {
+async fn platform_429_is_retried_beyond_the_retry_limit(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
     for (fault, calls, least) in [
         ("contact:429-sentence:first=7,retry-after=5", 8, 35),
         ("contact:429:first=9", 10, 9),
         ("token:429-sentence:first=6", 1, 6),
     ] {
-        let world = TestPlatform::new().await;
+        let world = TestPlatform::new(backend).await;
         world.faults(&[fault]);
         let before = world.clock.now();
         world
@@ -332,15 +353,16 @@ async fn platform_429_is_retried_beyond_the_retry_limit() {
     }
 }
 
+#[rstest]
 #[tokio::test]
-async fn platform_retry_after_is_capped_at_one_hour() {
+async fn platform_retry_after_is_capped_at_one_hour(#[values(Sqlite, Postgres)] backend: Backend) {
     for (fault, wait) in [
         ("contact:503:retry-after=4294967295", 3600),
         ("contact:429:retry-after=86400", 3600),
         ("contact:429-sentence:retry-after=86400", 3600),
         ("contact:503:retry-after=300", 300),
     ] {
-        let world = TestPlatform::new().await;
+        let world = TestPlatform::new(backend).await;
         let engine = world.engine().await;
         world.faults(&[fault]);
         let error = engine.create(request("ann")).await.unwrap_err();

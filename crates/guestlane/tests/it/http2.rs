@@ -5,11 +5,13 @@ use guestlane::TokenRequestAuth;
 use guestlane_core::surface::Surface;
 use guestlane_runtime::TlsRoots;
 use guestlane_sim::{EXTERNAL_SOURCE_ID, Tls};
-
-use crate::harness::{TestPlatform, WEB_MESSAGING, crowd, request};
+use guestlane_testkit::{
+    Backend::Sqlite,
+    platform::{TestPlatform, WEB_MESSAGING, crowd, request},
+};
 
 async fn over_tls(surface: &Surface) -> TestPlatform {
-    let mut world = TestPlatform::with(|options| {
+    let mut world = TestPlatform::with(Sqlite, |options| {
         options.tls = Some(Tls {
             region: "localhost".to_owned(),
         })

@@ -12,8 +12,11 @@ use guestlane_core::{
     token::{MasterKey, MasterKeyError, RotationPolicy},
 };
 use guestlane_store::{Database, StoreError};
-
-use crate::harness::{TestPlatform, WEB_MESSAGING, request};
+use guestlane_testkit::{
+    Backend::{self, Postgres, Sqlite},
+    platform::{TestPlatform, WEB_MESSAGING, request},
+};
+use rstest::rstest;
 
 fn key(byte: u8) -> String {
     BASE64_STANDARD.encode([byte; 32])
@@ -116,8 +119,8 @@ async fn webhook_keys(state: &guestlane::Workspace) -> (String, Option<String>) 
     )
 }
 
-async fn web() -> TestPlatform {
-    TestPlatform::on(&WEB_MESSAGING).await
+async fn web(backend: Backend) -> TestPlatform {
+    TestPlatform::on(backend, &WEB_MESSAGING).await
 }
 
 fn beside(places: &StorageConfig, ending: &str) -> PathBuf {
@@ -182,9 +185,12 @@ async fn rotate(world: &TestPlatform) -> Result<Resealed, Error> {
     panic!("the master key stays in use")
 }
 
+#[rstest]
 #[tokio::test]
-async fn rotation_reseals_everything_under_the_new_key_unchanged() {
-    let world = web().await;
+async fn rotation_reseals_everything_under_the_new_key_unchanged(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
+    let world = web(backend).await;
     let api_key = ApiKey::generate().unwrap();
     let opened = create(&world.engine().await, &["ann", "bob", "eve"]).await;
     world
@@ -227,9 +233,12 @@ async fn rotation_reseals_everything_under_the_new_key_unchanged() {
     assert_replayed(&world, &world.engine().await, &opened).await;
 }
 
+#[rstest]
 #[tokio::test]
-async fn unfinished_session_completes_after_master_key_rotation() {
-    let world = web().await;
+async fn unfinished_session_completes_after_master_key_rotation(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
+    let world = web(backend).await;
     world.faults(&["configure:500:first=99"]);
     world
         .engine()
@@ -246,9 +255,10 @@ async fn unfinished_session_completes_after_master_key_rotation() {
     assert_opened_by_all_of(&world, &key_in_file(&world.config.storage));
 }
 
+#[rstest]
 #[tokio::test]
-async fn master_key_in_use_is_not_rotated() {
-    let mut world = web().await;
+async fn master_key_in_use_is_not_rotated(#[values(Sqlite, Postgres)] backend: Backend) {
+    let mut world = web(backend).await;
     let engine = world.engine().await;
     let old = key_in_file(&world.config.storage);
     let refused = rotate_master_key(&world.config.storage, &world.clock()).await;
@@ -279,9 +289,10 @@ async fn master_key_in_use_is_not_rotated() {
     rotate(&world).await.unwrap();
 }
 
+#[rstest]
 #[tokio::test]
-async fn master_key_of_another_store_is_not_rotated() {
-    let world = web().await;
+async fn master_key_of_another_store_is_not_rotated(#[values(Sqlite, Postgres)] backend: Backend) {
+    let world = web(backend).await;
     drop(world.engine().await);
     fs::write(&world.config.storage.master_key_file, key(9)).unwrap();
     assert!(rotate(&world).await.is_err());
@@ -296,9 +307,12 @@ fn given(world: &mut TestPlatform, current: u8, previous: Option<u8>) {
     world.config.storage.master_key_previous = previous.map(|byte| key(byte).into());
 }
 
+#[rstest]
 #[tokio::test]
-async fn fleet_rotates_the_master_key_without_downtime() {
-    let mut world = web().await;
+async fn fleet_rotates_the_master_key_without_downtime(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
+    let mut world = web(backend).await;
     given(&mut world, 1, None);
     let mut opened = create(&world.engine().await, &["ann"]).await;
     given(&mut world, 1, Some(2));
@@ -323,9 +337,10 @@ async fn fleet_rotates_the_master_key_without_downtime() {
     assert!(world.try_engine().await.is_err());
 }
 
+#[rstest]
 #[tokio::test]
-async fn reseal_is_not_undone_by_a_session_in_flight() {
-    let mut world = web().await;
+async fn reseal_is_not_undone_by_a_session_in_flight(#[values(Sqlite, Postgres)] backend: Backend) {
+    let mut world = web(backend).await;
     given(&mut world, 1, None);
     world.faults(&["configure:500:first=99"]);
     world
@@ -357,9 +372,12 @@ async fn reseal_is_not_undone_by_a_session_in_flight() {
     assert_opened_by_all_of(&world, &key(2));
 }
 
+#[rstest]
 #[tokio::test]
-async fn mismatched_master_key_settings_are_rejected_by_name() {
-    let mut world = web().await;
+async fn mismatched_master_key_settings_are_rejected_by_name(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
+    let mut world = web(backend).await;
     given(&mut world, 1, None);
     drop(world.engine().await);
     let refused = |error: Error| error.to_string();
@@ -385,9 +403,12 @@ async fn mismatched_master_key_settings_are_rejected_by_name() {
     );
 }
 
+#[rstest]
 #[tokio::test]
-async fn undecryptable_value_aborts_rotation_and_keeps_the_previous_key() {
-    let world = web().await;
+async fn undecryptable_value_aborts_rotation_and_keeps_the_previous_key(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
+    let world = web(backend).await;
     let opened = create(&world.engine().await, &["ann"]).await;
     let old = key_in_file(&world.config.storage);
     world.sql(match world.postgres {
@@ -405,9 +426,12 @@ async fn undecryptable_value_aborts_rotation_and_keeps_the_previous_key() {
     drop(world.engine().await);
 }
 
+#[rstest]
 #[tokio::test]
-async fn seal_count_is_shared_by_processes_and_reset_by_rotation() {
-    let world = web().await;
+async fn seal_count_is_shared_by_processes_and_reset_by_rotation(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
+    let world = web(backend).await;
     let engine = world.engine().await;
     let at_first = engine.master_key_seals();
     create(&engine, &["ann", "bob"]).await;
@@ -474,8 +498,11 @@ mod deaths {
         died.load(Ordering::SeqCst)
     }
 
+    #[rstest]
     #[tokio::test]
-    async fn crashed_rotation_loses_nothing_and_is_finished_by_a_rerun() {
+    async fn crashed_rotation_loses_nothing_and_is_finished_by_a_rerun(
+        #[values(Sqlite, Postgres)] backend: Backend,
+    ) {
         let deaths = [
             (FailPoint::MasterKeyDrafted, 1),
             (FailPoint::MasterKeyMade, 1),
@@ -487,7 +514,7 @@ mod deaths {
             (FailPoint::ChunkResealed, 2),
         ];
         for (fail_point, nth) in deaths {
-            let world = web().await;
+            let world = web(backend).await;
             let api_key = ApiKey::generate().unwrap();
             let opened = create(&world.engine().await, &["ann", "bob"]).await;
             let (before, old) = (
@@ -524,9 +551,12 @@ mod deaths {
         }
     }
 
+    #[rstest]
     #[tokio::test]
-    async fn rotation_crashed_between_chunks_reseals_the_rest() {
-        let world = web().await;
+    async fn rotation_crashed_between_chunks_reseals_the_rest(
+        #[values(Sqlite, Postgres)] backend: Backend,
+    ) {
+        let world = web(backend).await;
         let opened = create(&world.engine().await, &["ann"]).await;
         let (id, text) = match world.postgres {
             None => ("randomblob(16)", "hex(randomblob(16))"),
@@ -557,9 +587,12 @@ mod deaths {
         assert_replayed(&world, &world.engine().await, &opened).await;
     }
 
+    #[rstest]
     #[tokio::test]
-    async fn rotation_detects_writes_with_the_previous_key() {
-        let mut world = web().await;
+    async fn rotation_detects_writes_with_the_previous_key(
+        #[values(Sqlite, Postgres)] backend: Backend,
+    ) {
+        let mut world = web(backend).await;
         given(&mut world, 1, None);
         drop(world.engine().await);
         let (name, bytes) = sealed(&world).remove(0);

@@ -11,18 +11,25 @@ use guestlane_core::{
 };
 use guestlane_genesys::{Operation, Rate};
 use guestlane_sim::{DEPLOYMENT_ID, EXTERNAL_SOURCE_ID, Flow, UnknownDeployment};
+use guestlane_testkit::{
+    Backend::{self, Postgres, Sqlite},
+    platform::{OPEN_MESSAGING, SALES, SUPPORT, TestPlatform, WEB_MESSAGING, request},
+};
+use rstest::rstest;
 use serde_json::{Value, json};
-
-use crate::harness::{OPEN_MESSAGING, SALES, SUPPORT, TestPlatform, WEB_MESSAGING, request};
 
 /// Returns a harness whose inbound flow reads `routingTarget` and whose platform shows
 /// conversations at once.
-async fn web() -> TestPlatform {
-    of(WEB_MESSAGING, |_| {}).await
+async fn web(backend: Backend) -> TestPlatform {
+    of(backend, WEB_MESSAGING, |_| {}).await
 }
 
-async fn of(surface: Surface, change: impl FnOnce(&mut guestlane_sim::Options)) -> TestPlatform {
-    let mut world = TestPlatform::with(change).await;
+async fn of(
+    backend: Backend,
+    surface: Surface,
+    change: impl FnOnce(&mut guestlane_sim::Options),
+) -> TestPlatform {
+    let mut world = TestPlatform::with(backend, change).await;
     world.config.surface = surface;
     world.config.credentials.sign_in = TokenRequestAuth::Basic;
     world.config.messaging.external_source = Some(EXTERNAL_SOURCE_ID);
@@ -58,9 +65,12 @@ async fn create_refused(world: &TestPlatform, guest: &str) -> Error {
         .unwrap_err()
 }
 
+#[rstest]
 #[tokio::test]
-async fn web_messaging_sends_expected_frames_and_reaches_the_queue() {
-    let world = web().await;
+async fn web_messaging_sends_expected_frames_and_reaches_the_queue(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
+    let world = web(backend).await;
     let person = ContactDetails::new(
         Some("Ada".into()),
         Some("Guest".into()),
@@ -134,9 +144,12 @@ async fn web_messaging_sends_expected_frames_and_reaches_the_queue() {
     );
 }
 
+#[rstest]
 #[tokio::test]
-async fn guest_session_token_is_readable_only_with_the_master_key() {
-    let world = web().await;
+async fn guest_session_token_is_readable_only_with_the_master_key(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
+    let world = web(backend).await;
     let engine = world.engine().await;
     let opened = engine.create(request("ann")).await.unwrap();
     engine.outbox().unwrap().wait_for_initial_deliveries().await;
@@ -173,9 +186,12 @@ async fn guest_session_token_is_readable_only_with_the_master_key() {
     );
 }
 
+#[rstest]
 #[tokio::test]
-async fn replay_returns_the_same_guest_session_token_without_calls() {
-    let world = web().await;
+async fn replay_returns_the_same_guest_session_token_without_calls(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
+    let world = web(backend).await;
     let engine = world.engine().await;
     let first = engine.create(request("ann")).await.unwrap();
     engine.outbox().unwrap().wait_for_initial_deliveries().await;
@@ -188,8 +204,9 @@ async fn replay_returns_the_same_guest_session_token_without_calls() {
     assert_eq!(now, calls);
 }
 
+#[rstest]
 #[tokio::test]
-async fn returning_guest_gets_no_second_contact() {
+async fn returning_guest_gets_no_second_contact(#[values(Sqlite, Postgres)] backend: Backend) {
     for (source, contact_details) in [
         (Some(EXTERNAL_SOURCE_ID), ContactDetails::default()),
         (
@@ -202,7 +219,7 @@ async fn returning_guest_gets_no_second_contact() {
         ),
         (None, ContactDetails::default()),
     ] {
-        let mut world = web().await;
+        let mut world = web(backend).await;
         world.config.messaging.external_source = source;
         let wish = SessionRequest {
             contact_details,
@@ -230,8 +247,11 @@ async fn returning_guest_gets_no_second_contact() {
     }
 }
 
+#[rstest]
 #[tokio::test]
-async fn contact_without_identifier_is_not_retried_after_lost_response() {
+async fn contact_without_identifier_is_not_retried_after_lost_response(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
     for fault in [
         "contact:answer-lost",
         "contact:502-after",
@@ -239,7 +259,7 @@ async fn contact_without_identifier_is_not_retried_after_lost_response() {
         "contact:truncated",
         "contact:reset-after",
     ] {
-        let mut world = web().await;
+        let mut world = web(backend).await;
         world.config.messaging.external_source = None;
         world.faults(&[fault]);
         let opened = world.engine().await.create(request("ann")).await.unwrap();
@@ -255,7 +275,7 @@ async fn contact_without_identifier_is_not_retried_after_lost_response() {
         );
     }
     // A call that certainly had no effect is repeated.
-    let mut world = web().await;
+    let mut world = web(backend).await;
     world.config.messaging.external_source = None;
     world.faults(&["contact:429:first=2"]);
     world.engine().await.create(request("ann")).await.unwrap();
@@ -266,9 +286,12 @@ async fn contact_without_identifier_is_not_retried_after_lost_response() {
     );
 }
 
+#[rstest]
 #[tokio::test]
-async fn contact_409_is_resolved_by_lookup_or_reported() {
-    let world = web().await;
+async fn contact_409_is_resolved_by_lookup_or_reported(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
+    let world = web(backend).await;
     let engine = world.engine().await;
     let first = engine
         .create(request("ann"))
@@ -291,10 +314,13 @@ async fn contact_409_is_resolved_by_lookup_or_reported() {
     assert_eq!(advice(&error).0, "contact_conflict");
 }
 
+#[rstest]
 #[tokio::test]
-async fn conversation_is_transferred_when_the_flow_ignores_the_queue() {
+async fn conversation_is_transferred_when_the_flow_ignores_the_queue(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
     for surface in [WEB_MESSAGING, OPEN_MESSAGING] {
-        let mut world = of(surface, |options| options.flow = Flow::Ignores).await;
+        let mut world = of(backend, surface, |options| options.flow = Flow::Ignores).await;
         world.config.messaging.move_to_queue = true;
         let engine = world.engine().await;
         engine
@@ -318,9 +344,15 @@ async fn conversation_is_transferred_when_the_flow_ignores_the_queue() {
     }
 }
 
+#[rstest]
 #[tokio::test]
-async fn recovery_does_not_repeat_a_completed_contact_link() {
-    let mut world = of(WEB_MESSAGING, |options| options.flow = Flow::Ignores).await;
+async fn recovery_does_not_repeat_a_completed_contact_link(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
+    let mut world = of(backend, WEB_MESSAGING, |options| {
+        options.flow = Flow::Ignores
+    })
+    .await;
     world.config.messaging.move_to_queue = true;
     let engine = world.engine().await;
     world.faults(&["transfer:500:nth=1"]);
@@ -344,16 +376,19 @@ async fn recovery_does_not_repeat_a_completed_contact_link() {
     );
 }
 
+#[rstest]
 #[tokio::test]
-async fn late_conversation_details_are_polled_or_recovered_later() {
-    let world = of(WEB_MESSAGING, |options| {
+async fn late_conversation_details_are_polled_or_recovered_later(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
+    let world = of(backend, WEB_MESSAGING, |options| {
         options.details_delay = Duration::from_secs(20)
     })
     .await;
     world.engine().await.create(request("ann")).await.unwrap();
     assert!(world.sim.state().calls["details"] > 3);
 
-    let world = of(WEB_MESSAGING, |options| {
+    let world = of(backend, WEB_MESSAGING, |options| {
         options.details_delay = Duration::from_secs(90)
     })
     .await;
@@ -379,7 +414,7 @@ async fn late_conversation_details_are_polled_or_recovered_later() {
         options.details_delay = Duration::from_secs(90);
         options.prefetch = false;
     };
-    let world = of(OPEN_MESSAGING, late).await;
+    let world = of(backend, OPEN_MESSAGING, late).await;
     let engine = world.engine().await;
     engine.create(request("ann")).await.unwrap_err();
     world.clock.advance(Duration::from_secs(60));
@@ -397,9 +432,12 @@ async fn late_conversation_details_are_polled_or_recovered_later() {
     );
 }
 
+#[rstest]
 #[tokio::test]
-async fn failed_session_restarts_on_the_currently_configured_surface() {
-    let mut world = web().await;
+async fn failed_session_restarts_on_the_currently_configured_surface(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
+    let mut world = web(backend).await;
     let right = world.config.surface.clone();
     world.config.surface = Surface::WebMessaging {
         deployment: uuid::Uuid::nil(),
@@ -423,10 +461,13 @@ async fn failed_session_restarts_on_the_currently_configured_surface() {
     );
 }
 
+#[rstest]
 #[tokio::test]
-async fn sent_message_completes_late_and_an_unknown_one_is_not_resent() {
+async fn sent_message_completes_late_and_an_unknown_one_is_not_resent(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
     for surface in [WEB_MESSAGING, OPEN_MESSAGING] {
-        let world = of(surface, |_| {}).await;
+        let world = of(backend, surface, |_| {}).await;
         world.faults(&["link:500"]);
         let engine = world.engine().await;
         engine.create(request("ann")).await.unwrap_err();
@@ -443,7 +484,7 @@ async fn sent_message_completes_late_and_an_unknown_one_is_not_resent() {
             .unwrap();
         world.assert_each_guest_once(1);
     }
-    let world = of(OPEN_MESSAGING, |_| {}).await;
+    let world = of(backend, OPEN_MESSAGING, |_| {}).await;
     world.faults(&["open-message:answer-lost"]);
     world
         .engine()
@@ -463,9 +504,12 @@ async fn sent_message_completes_late_and_an_unknown_one_is_not_resent() {
     world.assert_each_guest_once(1);
 }
 
+#[rstest]
 #[tokio::test]
-async fn session_expired_with_outcome_unknown_needs_attention() {
-    let world = of(WEB_MESSAGING, |options| {
+async fn session_expired_with_outcome_unknown_needs_attention(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
+    let world = of(backend, WEB_MESSAGING, |options| {
         options.deployment.session_seconds = 900
     })
     .await;
@@ -488,9 +532,12 @@ async fn session_expired_with_outcome_unknown_needs_attention() {
     world.assert_each_guest_once(1);
 }
 
+#[rstest]
 #[tokio::test]
-async fn shared_phone_number_does_not_block_a_second_guest() {
-    let world = web().await;
+async fn shared_phone_number_does_not_block_a_second_guest(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
+    let world = web(backend).await;
     let engine = world.engine().await;
     let shared = || ContactDetails::new(None, None, None, Some("+31 20 555 0100".into())).unwrap();
     for guest in ["ann", "bob"] {
@@ -514,14 +561,17 @@ async fn shared_phone_number_does_not_block_a_second_guest() {
     );
 }
 
+#[rstest]
 #[tokio::test]
-async fn store_accepts_any_oauth_client_of_its_organization_only() {
+async fn store_accepts_any_oauth_client_of_its_organization_only(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
     let with_second = |options: &mut guestlane_sim::Options| {
         let mut second = options.clients[0].clone();
         second.id = "second".to_owned();
         options.clients.push(second);
     };
-    let mut world = of(WEB_MESSAGING, with_second).await;
+    let mut world = of(backend, WEB_MESSAGING, with_second).await;
     world.engine().await.create(request("ann")).await.unwrap();
     assert_eq!(world.sim.state().calls["token-info"], 1);
     world.engine().await.create(request("bob")).await.unwrap();
@@ -569,8 +619,11 @@ async fn store_accepts_any_oauth_client_of_its_organization_only() {
     );
 }
 
+#[rstest]
 #[tokio::test]
-async fn lost_message_echo_is_found_in_history_without_resending() {
+async fn lost_message_echo_is_found_in_history_without_resending(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
     for fault in [
         "answer-lost",
         "reset-after",
@@ -581,7 +634,7 @@ async fn lost_message_echo_is_found_in_history_without_resending() {
         "empty",
         "wrong-types",
     ] {
-        let world = web().await;
+        let world = web(backend).await;
         world.faults(&[&format!("message:{fault}:nth=1")]);
         world.engine().await.create(request("ann")).await.unwrap();
         let state = world.sim.state();
@@ -598,10 +651,13 @@ async fn lost_message_echo_is_found_in_history_without_resending() {
     }
 }
 
+#[rstest]
 #[tokio::test]
-async fn lagging_history_is_reread_before_the_message_is_resent() {
+async fn lagging_history_is_reread_before_the_message_is_resent(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
     for (stale, repeated) in [("history:stale:first=1", 0), ("history:stale:first=2", 1)] {
-        let world = web().await;
+        let world = web(backend).await;
         world.faults(&["message:answer-lost:nth=1", stale]);
         world.engine().await.create(request("ann")).await.unwrap();
         assert_eq!(
@@ -613,9 +669,12 @@ async fn lagging_history_is_reread_before_the_message_is_resent() {
     }
 }
 
+#[rstest]
 #[tokio::test]
-async fn new_session_does_not_read_the_message_history() {
-    let world = web().await;
+async fn new_session_does_not_read_the_message_history(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
+    let world = web(backend).await;
     world.engine().await.create(request("ann")).await.unwrap();
     assert_eq!(
         (
@@ -626,9 +685,12 @@ async fn new_session_does_not_read_the_message_history() {
     );
 }
 
+#[rstest]
 #[tokio::test]
-async fn join_event_opens_the_conversation_or_error_names_the_setting() {
-    let mut world = web().await;
+async fn join_event_opens_the_conversation_or_error_names_the_setting(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
+    let mut world = web(backend).await;
     world.config.messaging.first_message = FirstMessage::Join;
     world.engine().await.create(request("ann")).await.unwrap();
     assert_eq!(
@@ -636,7 +698,7 @@ async fn join_event_opens_the_conversation_or_error_names_the_setting() {
         "Join"
     );
 
-    let mut world = of(WEB_MESSAGING, |options| options.join_opens = false).await;
+    let mut world = of(backend, WEB_MESSAGING, |options| options.join_opens = false).await;
     world.config.messaging.first_message = FirstMessage::Join;
     let error = create_refused(&world, "ann").await;
     assert!(
@@ -646,9 +708,12 @@ async fn join_event_opens_the_conversation_or_error_names_the_setting() {
     );
 }
 
+#[rstest]
 #[tokio::test]
-async fn out_of_order_frames_do_not_change_the_result() {
-    let world = of(WEB_MESSAGING, |options| {
+async fn out_of_order_frames_do_not_change_the_result(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
+    let world = of(backend, WEB_MESSAGING, |options| {
         options.pushes_out_of_order = true;
         options.greeting = Some("Welcome!".to_owned());
     })
@@ -657,10 +722,16 @@ async fn out_of_order_frames_do_not_change_the_result() {
     world.assert_each_guest_once(1);
 }
 
+#[rstest]
 #[tokio::test]
-async fn open_messaging_conversation_comes_from_response_or_details() {
+async fn open_messaging_conversation_comes_from_response_or_details(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
     for (prefetch, looked) in [(true, 0), (false, 1)] {
-        let world = of(OPEN_MESSAGING, |options| options.prefetch = prefetch).await;
+        let world = of(backend, OPEN_MESSAGING, |options| {
+            options.prefetch = prefetch
+        })
+        .await;
         let opened = world.engine().await.create(request("ann")).await.unwrap();
         assert_eq!(world.sim.state().calls["details"], looked);
         let sent = &bodies(&world, "open-message")[0];
@@ -680,10 +751,13 @@ async fn open_messaging_conversation_comes_from_response_or_details() {
     }
 }
 
+#[rstest]
 #[tokio::test]
-async fn open_messaging_resends_identical_bytes_into_one_conversation() {
+async fn open_messaging_resends_identical_bytes_into_one_conversation(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
     for dedupe in [true, false] {
-        let world = of(OPEN_MESSAGING, |options| {
+        let world = of(backend, OPEN_MESSAGING, |options| {
             options.dedupe_open_messages = dedupe
         })
         .await;
@@ -699,9 +773,12 @@ async fn open_messaging_resends_identical_bytes_into_one_conversation() {
     }
 }
 
+#[rstest]
 #[tokio::test]
-async fn oversized_attributes_are_rejected_before_any_request() {
-    let world = web().await;
+async fn oversized_attributes_are_rejected_before_any_request(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
+    let world = web(backend).await;
     let wide = |bytes: usize| SessionRequest {
         attributes: Attributes::from_pairs([("a", "x".repeat(bytes - 1))]).unwrap(),
         ..request("ann")
@@ -723,10 +800,13 @@ async fn oversized_attributes_are_rejected_before_any_request() {
         .unwrap();
 }
 
+#[rstest]
 #[tokio::test]
-async fn guest_token_is_sent_up_to_the_exact_attribute_size_limit() {
+async fn guest_token_is_sent_up_to_the_exact_attribute_size_limit(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
     for (spare, sent) in [(0, true), (-1, false)] {
-        let mut world = web().await;
+        let mut world = web(backend).await;
         world.config.messaging.send_guest_token = true;
         let engine = world.engine().await;
         let first = engine
@@ -771,9 +851,12 @@ async fn guest_token_is_sent_up_to_the_exact_attribute_size_limit() {
     }
 }
 
+#[rstest]
 #[tokio::test]
-async fn guest_token_is_sent_when_it_fits_beside_the_attributes() {
-    let mut world = web().await;
+async fn guest_token_is_sent_when_it_fits_beside_the_attributes(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
+    let mut world = web(backend).await;
     world.config.messaging.send_guest_token = true;
     let engine = world.engine().await;
     let opened = engine.create(request("ann")).await.unwrap();
@@ -795,9 +878,10 @@ async fn guest_token_is_sent_when_it_fits_beside_the_attributes() {
     );
 }
 
+#[rstest]
 #[tokio::test]
-async fn email_is_rejected_on_the_rest_surface() {
-    let world = TestPlatform::new().await;
+async fn email_is_rejected_on_the_rest_surface(#[values(Sqlite, Postgres)] backend: Backend) {
+    let world = TestPlatform::new(backend).await;
     let contact_details =
         ContactDetails::new(None, None, Some("ann@example.org".into()), None).unwrap();
     let error = world
@@ -813,9 +897,12 @@ async fn email_is_rejected_on_the_rest_surface() {
     assert!(world.sim.journal().is_empty());
 }
 
+#[rstest]
 #[tokio::test]
-async fn throttled_sign_in_is_rate_limited_and_wrong_secret_not_retried() {
-    let world = of(WEB_MESSAGING, |options| {
+async fn throttled_sign_in_is_rate_limited_and_wrong_secret_not_retried(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
+    let world = of(backend, WEB_MESSAGING, |options| {
         options.token_quota = Some("1/min".parse::<Rate>().unwrap())
     })
     .await;
@@ -826,7 +913,10 @@ async fn throttled_sign_in_is_rate_limited_and_wrong_secret_not_retried() {
 
     for status in [400, 401] {
         let status = http::StatusCode::from_u16(status).unwrap();
-        let mut world = of(WEB_MESSAGING, |options| options.bad_client_status = status).await;
+        let mut world = of(backend, WEB_MESSAGING, |options| {
+            options.bad_client_status = status
+        })
+        .await;
         world.config.credentials.clients[0].secret = "wrong".to_owned().into();
         let error = create_refused(&world, "ann").await;
         assert_eq!(advice(&error).0, "auth_failed", "{status}");
@@ -834,13 +924,16 @@ async fn throttled_sign_in_is_rate_limited_and_wrong_secret_not_retried() {
     }
 }
 
+#[rstest]
 #[tokio::test]
-async fn unknown_deployment_or_forbidden_origin_names_the_setting() {
+async fn unknown_deployment_or_forbidden_origin_names_the_setting(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
     for unknown in [
         UnknownDeployment::Upgrade(http::StatusCode::NOT_FOUND),
         UnknownDeployment::Configure,
     ] {
-        let mut world = of(WEB_MESSAGING, |options| {
+        let mut world = of(backend, WEB_MESSAGING, |options| {
             options.unknown_deployment = unknown
         })
         .await;
@@ -858,7 +951,7 @@ async fn unknown_deployment_or_forbidden_origin_names_the_setting() {
             "something to quote to support"
         );
     }
-    let world = of(WEB_MESSAGING, |options| {
+    let world = of(backend, WEB_MESSAGING, |options| {
         options.deployment.allow_all_domains = false;
         options.deployment.allowed_domains = vec!["example.com".to_owned()];
     })
@@ -876,13 +969,16 @@ async fn unknown_deployment_or_forbidden_origin_names_the_setting() {
     );
 }
 
+#[rstest]
 #[tokio::test]
-async fn missing_permission_is_named_and_session_completes_once_granted() {
+async fn missing_permission_is_named_and_session_completes_once_granted(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
     for (permission, operation) in [
         ("externalContacts:contact:enrich", Operation::EnrichContact),
         ("conversation:communication:view", Operation::Conversation),
     ] {
-        let world = of(WEB_MESSAGING, |options| {
+        let world = of(backend, WEB_MESSAGING, |options| {
             let mut poor = options.clients[0].clone();
             poor.scopes.retain(|scope| scope != permission);
             poor.id = "poor".to_owned();
@@ -908,9 +1004,12 @@ async fn missing_permission_is_named_and_session_completes_once_granted() {
     }
 }
 
+#[rstest]
 #[tokio::test]
-async fn session_keeps_its_surface_after_a_settings_change() {
-    let mut world = web().await;
+async fn session_keeps_its_surface_after_a_settings_change(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
+    let mut world = web(backend).await;
     world.faults(&["details:500"]);
     let engine = world.engine().await;
     engine.create(request("ann")).await.unwrap_err();
@@ -926,9 +1025,12 @@ async fn session_keeps_its_surface_after_a_settings_change() {
     world.assert_each_guest_once(1);
 }
 
+#[rstest]
 #[tokio::test]
-async fn session_with_a_sent_message_is_not_failed_by_a_403() {
-    let world = web().await;
+async fn session_with_a_sent_message_is_not_failed_by_a_403(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
+    let world = web(backend).await;
     world.faults(&["details:403"]);
     let engine = world.engine().await;
     let error = engine.create(request("ann")).await.unwrap_err();
@@ -944,9 +1046,12 @@ async fn session_with_a_sent_message_is_not_failed_by_a_403() {
     world.assert_each_guest_once(1);
 }
 
+#[rstest]
 #[tokio::test]
-async fn guest_erasure_removes_contact_details_and_session_token() {
-    let world = web().await;
+async fn guest_erasure_removes_contact_details_and_session_token(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
+    let world = web(backend).await;
     let engine = world.engine().await;
     let contact_details = ContactDetails::new(
         Some("Canary".into()),
@@ -987,11 +1092,14 @@ async fn guest_erasure_removes_contact_details_and_session_token() {
 
 /// The platform deletes a contact after 60 days without interaction, while the store still has its
 /// ID. Regression test: the guest never reached the queue again.
+#[rstest]
 #[tokio::test]
-async fn contact_deleted_by_the_platform_is_recreated_once() {
+async fn contact_deleted_by_the_platform_is_recreated_once(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
     for surface in [WEB_MESSAGING, OPEN_MESSAGING] {
         for with_source in [false, true] {
-            let mut world = TestPlatform::on(&surface).await;
+            let mut world = TestPlatform::on(backend, &surface).await;
             if !with_source {
                 world.config.messaging.external_source = None;
             }
@@ -1022,9 +1130,12 @@ async fn contact_deleted_by_the_platform_is_recreated_once() {
     }
 }
 
+#[rstest]
 #[tokio::test]
-async fn guest_is_connected_without_contact_if_recreation_fails() {
-    let mut world = TestPlatform::on(&WEB_MESSAGING).await;
+async fn guest_is_connected_without_contact_if_recreation_fails(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
+    let mut world = TestPlatform::on(backend, &WEB_MESSAGING).await;
     world.config.messaging.external_source = None;
     let engine = world.engine().await;
     engine.create(request("ann")).await.unwrap();
@@ -1044,11 +1155,14 @@ async fn guest_is_connected_without_contact_if_recreation_fails() {
 
 /// The crash occurs between forgetting the deleted contact and storing its replacement.
 #[cfg(debug_assertions)]
+#[rstest]
 #[tokio::test]
-async fn crash_during_contact_replacement_creates_no_second_contact() {
+async fn crash_during_contact_replacement_creates_no_second_contact(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
     use guestlane_runtime::{FailPoint, FailPoints};
     for fail_point in [FailPoint::ContactRemoved, FailPoint::ContactCreated] {
-        let mut world = TestPlatform::on(&OPEN_MESSAGING).await;
+        let mut world = TestPlatform::on(backend, &OPEN_MESSAGING).await;
         world.config.messaging.external_source = None;
         world.engine().await.create(request("ann")).await.unwrap();
         world.sim.forget_contacts();

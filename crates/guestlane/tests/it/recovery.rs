@@ -5,12 +5,18 @@ use std::time::Duration;
 use guestlane::Error;
 use guestlane_core::session::SessionState;
 use guestlane_store::StoreError;
+use guestlane_testkit::{
+    Backend::{self, Postgres, Sqlite},
+    platform::{TestPlatform, request},
+};
+use rstest::rstest;
 
-use crate::harness::{TestPlatform, request};
-
+#[rstest]
 #[tokio::test]
-async fn long_retry_after_parks_the_session_and_it_completes_later() {
-    let world = TestPlatform::new().await;
+async fn long_retry_after_parks_the_session_and_it_completes_later(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
+    let world = TestPlatform::new(backend).await;
     let engine = world.engine().await;
     world.faults(&["conversation:429:first=1,retry-after=90"]);
     let error = engine.create(request("ann")).await.unwrap_err();
@@ -34,9 +40,12 @@ async fn long_retry_after_parks_the_session_and_it_completes_later() {
     world.assert_each_guest_once(1);
 }
 
+#[rstest]
 #[tokio::test]
-async fn create_on_a_parked_session_waits_for_retry_after() {
-    let world = TestPlatform::new().await;
+async fn create_on_a_parked_session_waits_for_retry_after(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
+    let world = TestPlatform::new(backend).await;
     let engine = world.engine().await;
     world.faults(&["conversation:429:first=1,retry-after=70"]);
     engine.create(request("ann")).await.unwrap_err();
@@ -50,9 +59,12 @@ async fn create_on_a_parked_session_waits_for_retry_after() {
     );
 }
 
+#[rstest]
 #[tokio::test]
-async fn guest_token_expired_while_parked_is_signed_again() {
-    let world = TestPlatform::new().await;
+async fn guest_token_expired_while_parked_is_signed_again(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
+    let world = TestPlatform::new(backend).await;
     let engine = world.engine().await;
     world.faults(&["conversation:429:first=1,retry-after=400"]);
     let error = engine.create(request("ann")).await.unwrap_err();
@@ -75,9 +87,12 @@ async fn guest_token_expired_while_parked_is_signed_again() {
     world.assert_each_guest_once(1);
 }
 
+#[rstest]
 #[tokio::test]
-async fn possibly_accepted_token_is_resent_and_resigned_only_on_rejection() {
-    let world = TestPlatform::new().await;
+async fn possibly_accepted_token_is_resent_and_resigned_only_on_rejection(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
+    let world = TestPlatform::new(backend).await;
     let engine = world.engine().await;
     world.faults(&["conversation:reset:first=4"]);
     engine.create(request("ann")).await.unwrap_err();
@@ -96,9 +111,12 @@ async fn possibly_accepted_token_is_resent_and_resigned_only_on_rejection() {
     world.assert_each_guest_once(1);
 }
 
+#[rstest]
 #[tokio::test]
-async fn lost_response_is_recovered_after_the_token_expired() {
-    let world = TestPlatform::new().await;
+async fn lost_response_is_recovered_after_the_token_expired(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
+    let world = TestPlatform::new(backend).await;
     let engine = world.engine().await;
     world.faults(&["conversation:answer-lost:first=4"]);
     engine.create(request("ann")).await.unwrap_err();
@@ -110,9 +128,12 @@ async fn lost_response_is_recovered_after_the_token_expired() {
     world.assert_each_guest_once(1);
 }
 
+#[rstest]
 #[tokio::test]
-async fn outcome_unknown_for_24_hours_needs_attention() {
-    let world = TestPlatform::new().await;
+async fn outcome_unknown_for_24_hours_needs_attention(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
+    let world = TestPlatform::new(backend).await;
     let engine = world.engine().await;
     world.faults(&["conversation:answer-lost"]);
     engine.create(request("ann")).await.unwrap_err();
@@ -137,9 +158,12 @@ async fn outcome_unknown_for_24_hours_needs_attention() {
     assert_eq!(world.audit().last().unwrap()["status"], "failed");
 }
 
+#[rstest]
 #[tokio::test]
-async fn create_after_a_failure_does_not_wait_for_the_retry_time() {
-    let world = TestPlatform::new().await;
+async fn create_after_a_failure_does_not_wait_for_the_retry_time(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
+    let world = TestPlatform::new(backend).await;
     let engine = world.engine().await;
     world.faults(&["conversation:500:first=4"]);
     engine.create(request("ann")).await.unwrap_err();
@@ -148,9 +172,10 @@ async fn create_after_a_failure_does_not_wait_for_the_retry_time() {
     world.assert_each_guest_once(1);
 }
 
+#[rstest]
 #[tokio::test]
-async fn owner_with_an_expired_lease_cannot_write() {
-    let world = TestPlatform::new().await;
+async fn owner_with_an_expired_lease_cannot_write(#[values(Sqlite, Postgres)] backend: Backend) {
+    let world = TestPlatform::new(backend).await;
     let (stuck, other) = (world.engine().await, world.engine().await);
     world.faults(&["conversation:500:first=4"]);
     let error = stuck.create(request("ann")).await.unwrap_err();
@@ -174,9 +199,12 @@ async fn owner_with_an_expired_lease_cannot_write() {
     world.assert_each_guest_once(1);
 }
 
+#[rstest]
 #[tokio::test]
-async fn session_in_progress_is_not_claimed_however_long_it_takes() {
-    let world = TestPlatform::new().await;
+async fn session_in_progress_is_not_claimed_however_long_it_takes(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
+    let world = TestPlatform::new(backend).await;
     let (engine, other) = (world.engine().await, world.engine().await);
     world.faults(&["conversation:429:first=2,retry-after=20"]);
     let creating = tokio::spawn(async move { engine.create(request("ann")).await });
@@ -189,9 +217,10 @@ async fn session_in_progress_is_not_claimed_however_long_it_takes() {
     world.assert_each_guest_once(1);
 }
 
+#[rstest]
 #[tokio::test]
-async fn worker_completes_abandoned_sessions() {
-    let world = TestPlatform::new().await;
+async fn worker_completes_abandoned_sessions(#[values(Sqlite, Postgres)] backend: Backend) {
+    let world = TestPlatform::new(backend).await;
     let engine = world.engine().await;
     world.faults(&["conversation:500:first=4"]);
     let id = engine
@@ -208,9 +237,12 @@ async fn worker_completes_abandoned_sessions() {
     world.assert_each_guest_once(1);
 }
 
+#[rstest]
 #[tokio::test]
-async fn wrong_credentials_do_not_fail_an_unfinished_session() {
-    let mut world = TestPlatform::new().await;
+async fn wrong_credentials_do_not_fail_an_unfinished_session(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
+    let mut world = TestPlatform::new(backend).await;
     world.faults(&["conversation:500:first=4"]);
     world
         .engine()
@@ -236,9 +268,15 @@ async fn wrong_credentials_do_not_fail_an_unfinished_session() {
     world.assert_each_guest_once(1);
 }
 
+#[rstest]
 #[tokio::test]
-async fn failed_token_request_after_lost_response_keeps_outcome_unknown() {
-    let world = TestPlatform::with(|options| options.token_life = Duration::from_secs(300)).await;
+async fn failed_token_request_after_lost_response_keeps_outcome_unknown(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
+    let world = TestPlatform::with(backend, |options| {
+        options.token_life = Duration::from_secs(300)
+    })
+    .await;
     let engine = world.engine().await;
     // The conversation is opened and the response lost. After that, the platform no longer accepts
     // the credentials.
@@ -278,9 +316,10 @@ async fn failed_token_request_after_lost_response_keeps_outcome_unknown() {
     world.assert_each_guest_once(1);
 }
 
+#[rstest]
 #[tokio::test]
-async fn rejected_session_may_be_retried_days_later() {
-    let world = TestPlatform::with(|options| options.clients[0].scopes = vec![]).await;
+async fn rejected_session_may_be_retried_days_later(#[values(Sqlite, Postgres)] backend: Backend) {
+    let world = TestPlatform::with(backend, |options| options.clients[0].scopes = vec![]).await;
     let engine = world.engine().await;
     engine.create(request("ann")).await.unwrap_err();
     world.clock.advance(Duration::from_secs(3 * 24 * 3600));
@@ -292,9 +331,12 @@ async fn rejected_session_may_be_retried_days_later() {
     );
 }
 
+#[rstest]
 #[tokio::test]
-async fn cancelled_queue_lookup_does_not_block_other_callers() {
-    let world = TestPlatform::new().await;
+async fn cancelled_queue_lookup_does_not_block_other_callers(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
+    let world = TestPlatform::new(backend).await;
     let engine = world.engine().await;
     world.faults(&["queue:429:first=1,retry-after=5"]);
     {
@@ -310,9 +352,13 @@ async fn cancelled_queue_lookup_does_not_block_other_callers() {
     world.assert_each_guest_once(1);
 }
 
+#[rstest]
 #[tokio::test]
-async fn state_directory_is_bound_to_one_platform() {
-    let (world, elsewhere) = (TestPlatform::new().await, TestPlatform::new().await);
+async fn state_directory_is_bound_to_one_platform(#[values(Sqlite, Postgres)] backend: Backend) {
+    let (world, elsewhere) = (
+        TestPlatform::new(backend).await,
+        TestPlatform::new(backend).await,
+    );
     world.engine().await.create(request("ann")).await.unwrap();
     let mut config = world.config.clone();
     config.credentials.hosts.api = elsewhere.sim.base_url().parse().unwrap();
@@ -325,9 +371,12 @@ async fn state_directory_is_bound_to_one_platform() {
     );
 }
 
+#[rstest]
 #[tokio::test]
-async fn exhausted_rate_limit_times_out_and_the_session_completes_later() {
-    let mut world = TestPlatform::new().await;
+async fn exhausted_rate_limit_times_out_and_the_session_completes_later(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
+    let mut world = TestPlatform::new(backend).await;
     world.config.call_policy.quota = Some("1/min".parse().unwrap());
     let engine = world.engine().await;
     let error = engine.create(request("ann")).await.unwrap_err();

@@ -9,12 +9,18 @@ use guestlane_core::{
     session::SessionState,
     token,
 };
+use guestlane_testkit::{
+    Backend::{self, Postgres, Sqlite},
+    platform::{TestPlatform, crowd, request},
+};
+use rstest::rstest;
 
-use crate::harness::{TestPlatform, crowd, request};
-
+#[rstest]
 #[tokio::test]
-async fn retry_reuses_the_idempotency_key_and_causes_no_duplicate() {
-    let mut world = TestPlatform::with(|options| options.seed = 42).await;
+async fn retry_reuses_the_idempotency_key_and_causes_no_duplicate(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
+    let mut world = TestPlatform::with(backend, |options| options.seed = 42).await;
     world.outlast_random_faults();
     let engine = world.engine().await;
     world.faults(&[
@@ -26,9 +32,12 @@ async fn retry_reuses_the_idempotency_key_and_causes_no_duplicate() {
     assert!(world.sim.state().faults["answer-lost"] > 100);
 }
 
+#[rstest]
 #[tokio::test]
-async fn failed_second_step_does_not_repeat_the_first() {
-    let world = TestPlatform::new().await;
+async fn failed_second_step_does_not_repeat_the_first(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
+    let world = TestPlatform::new(backend).await;
     let engine = world.engine().await;
     world.faults(&["conversation:500"]);
     let error = engine.create(request("ann")).await.unwrap_err();
@@ -47,9 +56,10 @@ async fn failed_second_step_does_not_repeat_the_first() {
     );
 }
 
+#[rstest]
 #[tokio::test]
-async fn every_429_is_counted_as_a_rate_limit_error() {
-    let world = TestPlatform::new().await;
+async fn every_429_is_counted_as_a_rate_limit_error(#[values(Sqlite, Postgres)] backend: Backend) {
+    let world = TestPlatform::new(backend).await;
     let engine = world.engine().await;
     world.faults(&["contact:429"]);
     engine.create(request("ann")).await.unwrap_err();
@@ -59,12 +69,13 @@ async fn every_429_is_counted_as_a_rate_limit_error() {
     assert_eq!((errors.rate_limit, errors.total), (calls, calls));
 }
 
+#[rstest]
 #[tokio::test]
-async fn payload_400_is_not_retried() {
-    let world = TestPlatform::new().await;
+async fn payload_400_is_not_retried(#[values(Sqlite, Postgres)] backend: Backend) {
+    let world = TestPlatform::new(backend).await;
     let engine = world.engine().await;
     // Only the key of another harness is registered, so the platform answers 400.
-    let elsewhere = TestPlatform::new().await;
+    let elsewhere = TestPlatform::new(backend).await;
     world
         .sim
         .register_guest_keys(
@@ -82,9 +93,10 @@ async fn payload_400_is_not_retried() {
     assert!(world.clock.now().since(before) < Duration::from_secs(1));
 }
 
+#[rstest]
 #[tokio::test]
-async fn calls_are_paced_to_the_rate_limit() {
-    let mut world = TestPlatform::with(|options| options.quota = Some(Rate::REST)).await;
+async fn calls_are_paced_to_the_rate_limit(#[values(Sqlite, Postgres)] backend: Backend) {
+    let mut world = TestPlatform::with(backend, |options| options.quota = Some(Rate::REST)).await;
     world.config.call_policy.quota = Some(Rate::REST);
     world.config.deadline = Duration::from_secs(3600);
     let engine = world.engine().await;
@@ -105,9 +117,10 @@ async fn calls_are_paced_to_the_rate_limit() {
     );
 }
 
+#[rstest]
 #[tokio::test]
-async fn call_waits_for_retry_after() {
-    let world = TestPlatform::new().await;
+async fn call_waits_for_retry_after(#[values(Sqlite, Postgres)] backend: Backend) {
+    let world = TestPlatform::new(backend).await;
     let engine = world.engine().await;
     world.faults(&["contact:429:first=1,retry-after=20"]);
     let before = world.clock.now();
@@ -116,9 +129,12 @@ async fn call_waits_for_retry_after() {
     assert_eq!(world.sim.state().calls["contact"], 2);
 }
 
+#[rstest]
 #[tokio::test]
-async fn token_refresh_is_single_flight_for_256_sessions() {
-    let world = TestPlatform::new().await;
+async fn token_refresh_is_single_flight_for_256_sessions(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
+    let world = TestPlatform::new(backend).await;
     let engine = world.engine().await;
     assert!(crowd(&engine, 256, 256).await.iter().all(Result::is_ok));
     assert_eq!(world.sim.state().tokens_issued, 1);
@@ -138,9 +154,12 @@ async fn token_refresh_is_single_flight_for_256_sessions() {
     assert_eq!(world.sim.state().tokens_issued, 2);
 }
 
+#[rstest]
 #[tokio::test]
-async fn wrong_credentials_are_not_retried_by_each_waiter() {
-    let mut world = TestPlatform::new().await;
+async fn wrong_credentials_are_not_retried_by_each_waiter(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
+    let mut world = TestPlatform::new(backend).await;
     world.config.credentials.clients[0].secret = "wrong".to_owned().into();
     let engine = world.engine().await;
     assert!(crowd(&engine, 256, 256).await.iter().all(Result::is_err));
@@ -154,9 +173,12 @@ async fn wrong_credentials_are_not_retried_by_each_waiter() {
     );
 }
 
+#[rstest]
 #[tokio::test]
-async fn revoked_access_token_is_replaced_after_one_extra_attempt() {
-    let world = TestPlatform::new().await;
+async fn revoked_access_token_is_replaced_after_one_extra_attempt(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
+    let world = TestPlatform::new(backend).await;
     let engine = world.engine().await;
     engine.create(request("ann")).await.unwrap();
     world.sim.revoke_tokens();
@@ -169,8 +191,9 @@ async fn revoked_access_token_is_replaced_after_one_extra_attempt() {
     );
 }
 
+#[rstest]
 #[tokio::test]
-async fn attributes_cannot_override_reserved_claims() {
+async fn attributes_cannot_override_reserved_claims(#[values(Sqlite, Postgres)] backend: Backend) {
     for name in [
         "guestToken",
         "guestId",
@@ -184,7 +207,7 @@ async fn attributes_cannot_override_reserved_claims() {
             "{name}"
         );
     }
-    let world = TestPlatform::new().await;
+    let world = TestPlatform::new(backend).await;
     let engine = world.engine().await;
     let opened = engine.create(request("ann")).await.unwrap();
     let verified = token::verify(
@@ -196,9 +219,12 @@ async fn attributes_cannot_override_reserved_claims() {
     assert_eq!(verified.guest_id, "ann");
 }
 
+#[rstest]
 #[tokio::test]
-async fn crm_event_contains_the_guest_id_and_no_claims() {
-    let world = TestPlatform::new().await;
+async fn crm_event_contains_the_guest_id_and_no_claims(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
+    let world = TestPlatform::new(backend).await;
     let engine = world.engine().await;
     let mut wish = request("ann");
     wish.attributes = Attributes::from_pairs([("email", "ann@example.org")]).unwrap();
@@ -231,9 +257,12 @@ async fn crm_event_contains_the_guest_id_and_no_claims() {
     assert!(!sent.contains("ann@example.org") && !sent.contains(&claims));
 }
 
+#[rstest]
 #[tokio::test]
-async fn signing_key_is_shared_persistent_and_encrypted() {
-    let world = TestPlatform::new().await;
+async fn signing_key_is_shared_persistent_and_encrypted(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
+    let world = TestPlatform::new(backend).await;
     let (one, two) = (world.engine().await, world.engine().await);
     assert_eq!(
         one.keyring().jwks(world.clock.now()),
@@ -269,9 +298,10 @@ async fn signing_key_is_shared_persistent_and_encrypted() {
     );
 }
 
+#[rstest]
 #[tokio::test]
-async fn platform_calls_time_out() {
-    let world = TestPlatform::new().await;
+async fn platform_calls_time_out(#[values(Sqlite, Postgres)] backend: Backend) {
+    let world = TestPlatform::new(backend).await;
     let engine = world.engine().await;
     world.faults(&["contact:hang:first=1"]);
     let creating = tokio::spawn(async move { engine.create(request("ann")).await });
@@ -281,17 +311,21 @@ async fn platform_calls_time_out() {
     world.assert_each_guest_once(1);
 }
 
+#[rstest]
 #[tokio::test]
-async fn audit_directory_is_created() {
-    let world = TestPlatform::new().await;
+async fn audit_directory_is_created(#[values(Sqlite, Postgres)] backend: Backend) {
+    let world = TestPlatform::new(backend).await;
     assert!(!world.audit_path().parent().unwrap().exists());
     world.engine().await.create(request("ann")).await.unwrap();
     assert_eq!(world.audit().len(), 2);
 }
 
+#[rstest]
 #[tokio::test]
-async fn failed_audit_write_fails_create_before_platform_calls() {
-    let world = TestPlatform::new().await;
+async fn failed_audit_write_fails_create_before_platform_calls(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
+    let world = TestPlatform::new(backend).await;
     let engine = world.engine().await;
     block_audit_file(&world);
     let error = engine.create(request("ann")).await.unwrap_err();
@@ -313,9 +347,12 @@ async fn failed_audit_write_fails_create_before_platform_calls() {
     );
 }
 
+#[rstest]
 #[tokio::test]
-async fn failed_audit_write_does_not_hide_a_created_session() {
-    let world = TestPlatform::new().await;
+async fn failed_audit_write_does_not_hide_a_created_session(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
+    let world = TestPlatform::new(backend).await;
     let engine = world.engine().await;
     world.faults(&["conversation:hang:first=1"]);
     let creating = tokio::spawn({
@@ -357,9 +394,12 @@ fn unblock_audit_file(world: &TestPlatform) {
     let _ = fs::rename(path.with_extension("aside"), path);
 }
 
+#[rstest]
 #[tokio::test]
-async fn crash_between_the_calls_is_recovered_from_the_session_record() {
-    let world = TestPlatform::new().await;
+async fn crash_between_the_calls_is_recovered_from_the_session_record(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
+    let world = TestPlatform::new(backend).await;
     world.faults(&["conversation:hang:first=1"]);
     let engine = world.engine().await;
     let creating = tokio::spawn(async move { engine.create(request("ann")).await });
@@ -382,11 +422,14 @@ async fn crash_between_the_calls_is_recovered_from_the_session_record() {
     assert_eq!(world.journal("contact").len(), 1, "the same contact");
 }
 
+#[rstest]
 #[tokio::test]
-async fn empty_guest_or_unknown_queue_is_rejected_before_contact_calls() {
+async fn empty_guest_or_unknown_queue_is_rejected_before_contact_calls(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
     assert!("".parse::<GuestId>().is_err());
     assert!("".parse::<QueueId>().is_err());
-    let world = TestPlatform::new().await;
+    let world = TestPlatform::new(backend).await;
     let engine = world.engine().await;
     let mut wish = request("ann");
     wish.queue = "00000000-0000-4000-8000-000000000000".parse().unwrap();

@@ -20,13 +20,16 @@ use guestlane_store::{
     BeginOutcome, CommitRequest, DeliveryOutcome, DeliveryState, ErasureOutcome, RecordFilter,
     ReplayFilter, SessionFilter, Store,
 };
-
-use crate::harness::{TestPlatform, fresh, request};
+use guestlane_testkit::{
+    Backend::{self, Postgres, Sqlite},
+    platform::{TestPlatform, fresh, request},
+};
+use rstest::rstest;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-async fn world() -> TestPlatform {
-    let mut world = TestPlatform::new().await;
+async fn world(backend: Backend) -> TestPlatform {
+    let mut world = TestPlatform::new(backend).await;
     world.config.retention = Some(24 * HOUR);
     world
 }
@@ -60,9 +63,12 @@ async fn guests(engine: &SessionEngine) -> Vec<String> {
     guests
 }
 
+#[rstest]
 #[tokio::test]
-async fn prune_deletes_only_finished_delivered_and_expired_sessions() {
-    let world = world().await;
+async fn prune_deletes_only_finished_delivered_and_expired_sessions(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
+    let world = world(backend).await;
     let engine = world.engine().await;
     world.faults(&["conversation:answer-lost"]);
     engine.create(request("needs-attention")).await.unwrap_err();
@@ -150,9 +156,10 @@ async fn prune_deletes_only_finished_delivered_and_expired_sessions() {
     world.proven_logs().await;
 }
 
+#[rstest]
 #[tokio::test]
-async fn without_retention_nothing_is_pruned() {
-    let world = TestPlatform::new().await;
+async fn without_retention_nothing_is_pruned(#[values(Sqlite, Postgres)] backend: Backend) {
+    let world = TestPlatform::new(backend).await;
     let engine = world.engine().await;
     done(&engine, "ann").await;
     world.clock.advance(10_000 * HOUR);
@@ -160,9 +167,12 @@ async fn without_retention_nothing_is_pruned() {
     assert!(engine.create(request("ann")).await.unwrap().replayed);
 }
 
+#[rstest]
 #[tokio::test]
-async fn idempotency_key_expires_after_the_retention_and_not_before() {
-    let world = world().await;
+async fn idempotency_key_expires_after_the_retention_and_not_before(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
+    let world = world(backend).await;
     let engine = world.engine().await;
     let first = done(&engine, "ann").await;
     world.clock.advance(24 * HOUR - Duration::from_secs(60));
@@ -174,9 +184,12 @@ async fn idempotency_key_expires_after_the_retention_and_not_before() {
     assert!(!second.replayed && second.session.id != first.id);
 }
 
+#[rstest]
 #[tokio::test]
-async fn pruned_sessions_stay_in_metrics_audit_log_and_erasure() {
-    let world = world().await;
+async fn pruned_sessions_stay_in_metrics_audit_log_and_erasure(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
+    let world = world(backend).await;
     let engine = world.engine().await;
     let ann = done(&engine, "ann").await;
     done(&engine, "bob").await;
@@ -261,9 +274,10 @@ async fn pruned_sessions_stay_in_metrics_audit_log_and_erasure() {
     world.proven_logs().await;
 }
 
+#[rstest]
 #[tokio::test]
-async fn worker_prunes_expired_sessions() {
-    let world = world().await;
+async fn worker_prunes_expired_sessions(#[values(Sqlite, Postgres)] backend: Backend) {
+    let world = world(backend).await;
     let engine = world.engine().await;
     done(&engine, "ann").await;
     let working = tokio::spawn(guestlane::Workers::new(std::sync::Arc::clone(&engine)).run());
@@ -333,18 +347,17 @@ async fn write(store: &Store, world: &TestPlatform, guest: usize) {
 }
 
 #[cfg(debug_assertions)]
+#[rstest]
 #[tokio::test]
-async fn prune_commits_in_chunks_and_survives_a_crash_between_them() {
+async fn prune_commits_in_chunks_and_survives_a_crash_between_them(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
     use guestlane_runtime::{FailPoint, FailPoints};
 
     const SESSIONS: usize = 3000;
     // One transaction moves the retention horizon; on PostgreSQL another one looks for batches.
-    let first = if crate::STORE == crate::harness::Backend::Postgres {
-        2
-    } else {
-        1
-    };
-    let mut world = world().await;
+    let first = if backend == Postgres { 2 } else { 1 };
+    let mut world = world(backend).await;
     let store = world.state().await.store;
     stream::iter(0..SESSIONS)
         .for_each_concurrent(512, |guest| write(&store, &world, guest))

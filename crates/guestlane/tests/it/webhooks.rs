@@ -16,15 +16,20 @@ use guestlane::{
 use guestlane_core::request::SessionRequest;
 use guestlane_runtime::ssrf::EgressPolicy;
 use guestlane_store::{DeliveryOutcome, DeliveryState, RecordFilter, ReplayFilter};
-
-use crate::{
-    harness::{CRM_SECRET, TestPlatform, crowd, request},
-    peer::{Peer, Reply, json},
+use guestlane_testkit::{
+    Backend::{self, Postgres, Sqlite},
+    platform::{CRM_SECRET, TestPlatform, crowd, request},
 };
+use rstest::rstest;
 
+use crate::peer::{Peer, Reply, json};
+
+#[rstest]
 #[tokio::test]
-async fn event_signature_matches_the_reference_library() {
-    let world = TestPlatform::new().await;
+async fn event_signature_matches_the_reference_library(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
+    let world = TestPlatform::new(backend).await;
     let engine = world.engine().await;
     let opened = engine.create(request("ann")).await.unwrap();
     assert!(engine.outbox().unwrap().wait_for_initial_deliveries().await);
@@ -45,8 +50,11 @@ async fn event_signature_matches_the_reference_library() {
     assert_eq!(world.sim.state().crm.bad_signature, 0);
 }
 
+#[rstest]
 #[tokio::test]
-async fn crm_outage_does_not_delay_create_and_event_is_delivered_later() {
+async fn crm_outage_does_not_delay_create_and_event_is_delivered_later(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
     for fault in [
         "crm:500:first=1",
         "crm:hang:first=1",
@@ -54,7 +62,7 @@ async fn crm_outage_does_not_delay_create_and_event_is_delivered_later() {
         "crm:reset:first=1",
         "crm:429:first=1,retry-after=9",
     ] {
-        let world = TestPlatform::new().await;
+        let world = TestPlatform::new(backend).await;
         let engine = world.engine().await;
         world.faults(&[fault]);
         let before = world.clock.now();
@@ -98,9 +106,12 @@ async fn crm_outage_does_not_delay_create_and_event_is_delivered_later() {
     }
 }
 
+#[rstest]
 #[tokio::test]
-async fn undelivered_event_of_a_crashed_process_is_delivered_by_the_next() {
-    let world = TestPlatform::new().await;
+async fn undelivered_event_of_a_crashed_process_is_delivered_by_the_next(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
+    let world = TestPlatform::new(backend).await;
     let engine = world.engine().await;
     world.faults(&["crm:hang"]);
     engine.create(request("ann")).await.unwrap();
@@ -112,9 +123,10 @@ async fn undelivered_event_of_a_crashed_process_is_delivered_by_the_next() {
     assert_eq!(world.sim.state().crm.events, 1);
 }
 
+#[rstest]
 #[tokio::test]
-async fn replayed_event_keeps_its_id() {
-    let world = TestPlatform::new().await;
+async fn replayed_event_keeps_its_id(#[values(Sqlite, Postgres)] backend: Backend) {
+    let world = TestPlatform::new(backend).await;
     let engine = world.engine().await;
     engine.create(request("ann")).await.unwrap();
     engine.outbox().unwrap().wait_for_initial_deliveries().await;
@@ -136,9 +148,12 @@ async fn replayed_event_keeps_its_id() {
     assert_eq!((crm.events, crm.repeated), (1, 1));
 }
 
+#[rstest]
 #[tokio::test]
-async fn public_egress_policy_blocks_private_network_endpoints() {
-    let mut world = TestPlatform::new().await;
+async fn public_egress_policy_blocks_private_network_endpoints(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
+    let mut world = TestPlatform::new(backend).await;
     let crm = world.config.webhooks.as_mut().unwrap();
     crm.egress_policy = EgressPolicy::Public;
     for host in ["127.0.0.1", "localhost"] {
@@ -167,9 +182,12 @@ async fn public_egress_policy_blocks_private_network_endpoints() {
     assert!(world.journal("crm").is_empty());
 }
 
+#[rstest]
 #[tokio::test]
-async fn missing_webhook_secret_is_generated_and_stored() {
-    let mut world = TestPlatform::new().await;
+async fn missing_webhook_secret_is_generated_and_stored(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
+    let mut world = TestPlatform::new(backend).await;
     world.config.webhooks.as_mut().unwrap().secret = None;
     let secret = |engine: &SessionEngine| {
         engine.outbox().unwrap().endpoints()[0]
@@ -184,9 +202,10 @@ async fn missing_webhook_secret_is_generated_and_stored() {
     assert_eq!(secret(&*world.engine().await), first);
 }
 
+#[rstest]
 #[tokio::test]
-async fn without_a_crm_no_events_are_written() {
-    let mut world = TestPlatform::new().await;
+async fn without_a_crm_no_events_are_written(#[values(Sqlite, Postgres)] backend: Backend) {
+    let mut world = TestPlatform::new(backend).await;
     world.config.webhooks = None;
     let engine = world.engine().await;
     engine.create(request("ann")).await.unwrap();
@@ -200,9 +219,12 @@ async fn without_a_crm_no_events_are_written() {
     );
 }
 
+#[rstest]
 #[tokio::test]
-async fn events_of_one_guest_keep_order_and_do_not_block_other_guests() {
-    let world = TestPlatform::new().await;
+async fn events_of_one_guest_keep_order_and_do_not_block_other_guests(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
+    let world = TestPlatform::new(backend).await;
     let engine = world.engine().await;
     let outbox = engine.outbox().unwrap();
     world.faults(&["crm:500:first=1"]);
@@ -240,9 +262,12 @@ async fn events_of_one_guest_keep_order_and_do_not_block_other_guests() {
     assert_eq!(told(), [other, first, second, third]);
 }
 
+#[rstest]
 #[tokio::test]
-async fn dead_letter_unblocks_the_next_event_and_can_be_replayed() {
-    let world = TestPlatform::new().await;
+async fn dead_letter_unblocks_the_next_event_and_can_be_replayed(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
+    let world = TestPlatform::new(backend).await;
     let engine = world.engine().await;
     let outbox = engine.outbox().unwrap();
     world.faults(&["crm:500:first=10"]);
@@ -269,7 +294,7 @@ async fn dead_letter_unblocks_the_next_event_and_can_be_replayed() {
         panic!()
     };
     assert_eq!(
-        (dead.event.tries, world.sim.state().crm.events),
+        (dead.event.attempts, world.sim.state().crm.events),
         (10, 1),
         "after ten attempts the second event is delivered"
     );
@@ -289,9 +314,12 @@ async fn dead_letter_unblocks_the_next_event_and_can_be_replayed() {
     assert_eq!(world.sim.state().crm.events, 2);
 }
 
+#[rstest]
 #[tokio::test]
-async fn events_in_a_time_range_are_counted_and_replayed() {
-    let world = TestPlatform::new().await;
+async fn events_in_a_time_range_are_counted_and_replayed(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
+    let world = TestPlatform::new(backend).await;
     let engine = world.engine().await;
     let mut times = Vec::new();
     for guest in ["ann", "bob", "cy"] {
@@ -328,11 +356,17 @@ async fn events_in_a_time_range_are_counted_and_replayed() {
 
 /// One receiver does not respond or only fails. The deliveries to the other one must not be
 /// delayed.
+#[rstest]
 #[tokio::test]
-async fn failing_endpoint_does_not_delay_another_endpoint() {
+async fn failing_endpoint_does_not_delay_another_endpoint(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
     for fault in ["crm:hang", "crm:500", "crm:429:retry-after=3600"] {
-        let mut world = TestPlatform::new().await;
-        let (bad, good) = (TestPlatform::new().await, TestPlatform::new().await);
+        let mut world = TestPlatform::new(backend).await;
+        let (bad, good) = (
+            TestPlatform::new(backend).await,
+            TestPlatform::new(backend).await,
+        );
         bad.faults(&[fault]);
         world.config.webhooks.as_mut().unwrap().urls = [&bad, &good]
             .map(|receiver| receiver.sim.crm_url().parse().unwrap())
@@ -355,7 +389,7 @@ async fn failing_endpoint_does_not_delay_another_endpoint() {
         while waiting()
             .await
             .iter()
-            .any(|delivery| delivery.event.receiver == 2)
+            .any(|delivery| delivery.event.endpoint == 2)
         {}
         let took = world.clock.now().since(before);
         assert!(took < Duration::from_secs(1), "{fault}: {took:?}");
@@ -382,9 +416,12 @@ async fn failing_endpoint_does_not_delay_another_endpoint() {
 }
 
 /// A worker that stalls during a delivery must not settle it after another worker has claimed it.
+#[rstest]
 #[tokio::test]
-async fn delivery_with_an_expired_lease_is_not_recorded() {
-    let world = TestPlatform::new().await;
+async fn delivery_with_an_expired_lease_is_not_recorded(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
+    let world = TestPlatform::new(backend).await;
     let engine = world.engine().await;
     world.faults(&["crm:500:nth=1"]);
     engine.create(request("ann")).await.unwrap();
@@ -433,8 +470,8 @@ async fn delivery_with_an_expired_lease_is_not_recorded() {
 }
 
 /// Returns a harness whose webhook receiver is `peer`.
-async fn told(peer: &Peer) -> TestPlatform {
-    let mut world = TestPlatform::new().await;
+async fn told(backend: Backend, peer: &Peer) -> TestPlatform {
+    let mut world = TestPlatform::new(backend).await;
     world.config.webhooks.as_mut().unwrap().urls =
         vec![format!("{}/hook", peer.url).parse().unwrap()];
     world
@@ -451,8 +488,11 @@ fn hold(answer: &str) -> Reply {
     Reply::Hold(answer.as_bytes().to_vec())
 }
 
+#[rstest]
 #[tokio::test]
-async fn status_line_2xx_counts_as_delivered_whatever_follows() {
+async fn status_line_2xx_counts_as_delivered_whatever_follows(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
     const CASES: &[Case] = &[
         ("a blank before a colon", || {
             close("HTTP/1.1 200 OK\r\nServer : IIS\r\nContent-Length: 2\r\n\r\nok")
@@ -512,7 +552,7 @@ async fn status_line_2xx_counts_as_delivered_whatever_follows() {
     ];
     for (what, answer) in CASES {
         let peer = Peer::start(|_| answer());
-        let world = told(&peer).await;
+        let world = told(backend, &peer).await;
         let engine = world.engine().await;
         engine.create(request("ann")).await.unwrap();
         while !engine.outbox().unwrap().wait_for_initial_deliveries().await {}
@@ -532,8 +572,11 @@ async fn status_line_2xx_counts_as_delivered_whatever_follows() {
     }
 }
 
+#[rstest]
 #[tokio::test]
-async fn response_without_a_2xx_status_line_is_not_a_delivery() {
+async fn response_without_a_2xx_status_line_is_not_a_delivery(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
     const CASES: &[Case] = &[
         ("a status beyond 2xx with a long body", || {
             hold("HTTP/1.1 500 X\r\nContent-Length: 2097152\r\n\r\nx")
@@ -547,7 +590,7 @@ async fn response_without_a_2xx_status_line_is_not_a_delivery() {
     ];
     for (what, answer) in CASES {
         let peer = Peer::start(|_| answer());
-        let world = told(&peer).await;
+        let world = told(backend, &peer).await;
         let engine = world.engine().await;
         engine.create(request("ann")).await.unwrap();
         while !engine.outbox().unwrap().wait_for_initial_deliveries().await {}
@@ -558,7 +601,7 @@ async fn response_without_a_2xx_status_line_is_not_a_delivery() {
             .unwrap()
             .remove(0);
         assert!(
-            event.state == DeliveryState::Pending && event.event.tries == 1,
+            event.state == DeliveryState::Pending && event.event.attempts == 1,
             "{what}: {event:?}"
         );
         assert!(event.last_error.unwrap().chars().count() <= 300, "{what}");
@@ -567,8 +610,11 @@ async fn response_without_a_2xx_status_line_is_not_a_delivery() {
 
 /// Limits of the HTTP library, as `docs/crm.md` lists them. If one of these responses counts as
 /// delivered in the future, remove it there.
+#[rstest]
 #[tokio::test]
-async fn unparsable_2xx_response_leaves_the_event_pending() {
+async fn unparsable_2xx_response_leaves_the_event_pending(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
     const CASES: &[Case] = &[
         ("a length that is no number", || {
             close("HTTP/1.1 200 OK\r\nContent-Length: two\r\n\r\nok")
@@ -594,7 +640,7 @@ async fn unparsable_2xx_response_leaves_the_event_pending() {
     ];
     for (what, answer) in CASES {
         let peer = Peer::start(|_| answer());
-        let world = told(&peer).await;
+        let world = told(backend, &peer).await;
         let engine = world.engine().await;
         engine.create(request("ann")).await.unwrap();
         while !engine.outbox().unwrap().wait_for_initial_deliveries().await {}
@@ -605,7 +651,7 @@ async fn unparsable_2xx_response_leaves_the_event_pending() {
             .unwrap()
             .remove(0);
         assert_eq!(
-            (event.state, event.event.tries),
+            (event.state, event.event.attempts),
             (DeliveryState::Pending, 1),
             "{what}: {:?}",
             event.last_error
@@ -613,8 +659,9 @@ async fn unparsable_2xx_response_leaves_the_event_pending() {
     }
 }
 
+#[rstest]
 #[tokio::test]
-async fn endpoint_retry_after_is_capped_at_one_day() {
+async fn endpoint_retry_after_is_capped_at_one_day(#[values(Sqlite, Postgres)] backend: Backend) {
     for wait in [
         "4294967295",
         "999999999999999999999",
@@ -622,7 +669,7 @@ async fn endpoint_retry_after_is_capped_at_one_day() {
     ] {
         let answer = format!("HTTP/1.1 503 X\r\nRetry-After: {wait}\r\nContent-Length: 0\r\n\r\n");
         let peer = Peer::start(move |_| close(&answer));
-        let world = told(&peer).await;
+        let world = told(backend, &peer).await;
         let engine = world.engine().await;
         engine.create(request("ann")).await.unwrap();
         while !engine.outbox().unwrap().wait_for_initial_deliveries().await {}
@@ -672,12 +719,13 @@ fn secret_of(engine: &SessionEngine, endpoint: usize) -> String {
         .to_owned()
 }
 
+#[rstest]
 #[tokio::test]
-async fn each_endpoint_is_signed_with_its_own_secret() {
-    let mut world = TestPlatform::new().await;
+async fn each_endpoint_is_signed_with_its_own_secret(#[values(Sqlite, Postgres)] backend: Backend) {
+    let mut world = TestPlatform::new(backend).await;
     let (one, other) = (
-        TestPlatform::with(|sim| sim.crm_secret = None).await,
-        TestPlatform::with(|sim| sim.crm_secret = None).await,
+        TestPlatform::with(backend, |sim| sim.crm_secret = None).await,
+        TestPlatform::with(backend, |sim| sim.crm_secret = None).await,
     );
     let crm = world.config.webhooks.as_mut().unwrap();
     crm.urls = [&one, &other]
@@ -695,9 +743,12 @@ async fn each_endpoint_is_signed_with_its_own_secret() {
     assert!(!signs(&one, &secrets[1]) && !signs(&other, &secrets[0]));
 }
 
+#[rstest]
 #[tokio::test]
-async fn rotated_secret_signs_at_once_and_the_old_one_until_overlap_ends() {
-    let mut world = TestPlatform::with(|sim| sim.crm_secret = None).await;
+async fn rotated_secret_signs_at_once_and_the_old_one_until_overlap_ends(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
+    let mut world = TestPlatform::with(backend, |sim| sim.crm_secret = None).await;
     world.config.webhooks.as_mut().unwrap().secret = None;
     let engine = world.engine().await;
     let outbox = engine.outbox().unwrap();
@@ -740,8 +791,11 @@ async fn rotated_secret_signs_at_once_and_the_old_one_until_overlap_ends() {
     );
 }
 
+#[rstest]
 #[tokio::test]
-async fn endpoint_that_responds_410_is_disabled_until_enabled() {
+async fn endpoint_that_responds_410_is_disabled_until_enabled(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
     let is_gone = Arc::new(AtomicBool::new(true));
     let gone = Arc::clone(&is_gone);
     let peer = Peer::start(move |_| {
@@ -754,7 +808,7 @@ async fn endpoint_that_responds_410_is_disabled_until_enabled() {
             "",
         )
     });
-    let world = told(&peer).await;
+    let world = told(backend, &peer).await;
     let engine = world.engine().await;
     for guest in ["ann", "bob"] {
         engine.create(request(guest)).await.unwrap();

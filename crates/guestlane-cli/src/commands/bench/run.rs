@@ -30,7 +30,7 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use super::stats::{Figures, Latency, round};
-use crate::args::Bench;
+use crate::args::{Bench, BenchSurface};
 
 /// A directory in memory: a store in it survives no power failure, and costs no disk.
 const MEMORY: &str = "/dev/shm";
@@ -142,14 +142,14 @@ fn settings(
     directory: &std::path::Path,
 ) -> anyhow::Result<EngineConfig> {
     let clients = says.client_id.split(' ').zip(says.client_secret.split(' '));
-    let surface = match args.surface.as_str() {
-        "web-messaging" => Surface::WebMessaging {
+    let surface = match args.surface {
+        BenchSurface::Rest => Surface::Rest,
+        BenchSurface::WebMessaging => Surface::WebMessaging {
             deployment: says.deployment_id,
         },
-        "open-messaging" => Surface::OpenMessaging {
+        BenchSurface::OpenMessaging => Surface::OpenMessaging {
             integration: says.integration_id,
         },
-        _ => Surface::Rest,
     };
     Ok(EngineConfig {
         credentials: Credentials {

@@ -51,7 +51,7 @@ struct DryRun<'a> {
     attribute_bytes_allowed: usize,
     /// Calls of one session without retries. The access token and the queue lookup are shared by
     /// many sessions, and not counted.
-    quota_cost: usize,
+    rate_limited_calls: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     contact: Option<Contact>,
     calls: &'a [Call],
@@ -95,7 +95,7 @@ pub(super) async fn run(
         surface: config.surface.name(),
         attribute_bytes: attribute_bytes(&attributes),
         attribute_bytes_allowed: Attributes::MAX_BYTES,
-        quota_cost: calls.iter().filter(|call| call.costs).count(),
+        rate_limited_calls: calls.iter().filter(|call| call.costs).count(),
         contact: contact(config, request).await,
         calls: &calls,
     };
@@ -122,7 +122,7 @@ pub(super) async fn run(
     ));
     output::stdout_line(format!(
         "Rate limit: the session costs {}.",
-        output::count(run.quota_cost as u64, "call")
+        output::count(run.rate_limited_calls as u64, "call")
     ));
     match &run.contact {
         Some(Contact::Would(UpsertPreview::Create)) => {

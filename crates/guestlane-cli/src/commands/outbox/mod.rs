@@ -57,8 +57,8 @@ pub(crate) async fn run(global: &Global, args: &Outbox) -> anyhow::Result<ExitCo
 fn as_json(delivery: &Delivery) -> serde_json::Value {
     let pending = delivery.state == DeliveryState::Pending;
     json!({
-        "id": delivery.event.id, "receiver": delivery.event.receiver, "sessionId": delivery.event.session.to_string(), "state": delivery.state,
-        "tries": delivery.event.tries, "createdAt": delivery.created_at, "nextTryAt": pending.then_some(delivery.event.due_at),
+        "id": delivery.event.id, "endpoint": delivery.event.endpoint, "sessionId": delivery.event.session.to_string(), "state": delivery.state,
+        "attempts": delivery.event.attempts, "createdAt": delivery.created_at, "nextAttemptAt": pending.then_some(delivery.event.due_at),
         "endedAt": delivery.ended_at, "lastError": delivery.last_error,
     })
 }
@@ -98,9 +98,9 @@ async fn list(global: &Global, state: Option<&str>, limit: u32) -> anyhow::Resul
         let row = |delivery: &Delivery| {
             vec![
                 delivery.event.id.clone(),
-                delivery.event.receiver.to_string(),
+                delivery.event.endpoint.to_string(),
                 delivery.state.name().to_owned(),
-                delivery.event.tries.to_string(),
+                delivery.event.attempts.to_string(),
                 delivery.created_at.to_string(),
                 delivery.last_error.clone().unwrap_or_default(),
             ]
@@ -108,9 +108,9 @@ async fn list(global: &Global, state: Option<&str>, limit: u32) -> anyhow::Resul
         output::stdout_line(output::table(
             &[
                 "event",
-                "receiver",
+                "endpoint",
                 "state",
-                "tries",
+                "attempts",
                 "written",
                 "last error",
             ],

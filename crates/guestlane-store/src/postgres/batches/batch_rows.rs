@@ -90,7 +90,7 @@ pub(super) fn taken(row: &Row) -> DbResult<ClaimedRow> {
             number: row.try_get::<_, i64>(1)?.unsigned_abs(),
             epoch: small(row, 2)?,
         },
-        tries: small(row, 3)?,
+        attempts: small(row, 3)?,
         since: Timestamp::from_unix_micros(row.try_get(9)?),
         request: wished(row),
     })

@@ -15,7 +15,7 @@ use super::{
         rows::{NewSessions, SessionUpdates, as_i64},
     },
     AuditWriter, Names, PendingCommit, WriteOp, WriteResult, WriterThread,
-    plan::{ADVANCE_LOG, COUNT, Plan, RECORD, entry_of, guarded, is_conflict, receiver},
+    plan::{ADVANCE_LOG, COUNT, Plan, RECORD, endpoint_number, entry_of, guarded, is_conflict},
 };
 use crate::StoreError;
 
@@ -226,7 +226,7 @@ impl WriterThread {
             for (kept, events) in kept.iter_mut().zip(&plan.events_of) {
                 kept.first = events
                     .iter()
-                    .map(|event| first.contains(&(event.id.clone(), receiver(event))))
+                    .map(|event| first.contains(&(event.id.clone(), endpoint_number(event))))
                     .collect();
             }
         }

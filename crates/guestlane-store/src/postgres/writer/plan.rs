@@ -114,8 +114,8 @@ pub(super) fn entry_of(write: &WriteOp) -> Option<&AuditRecord> {
     }
 }
 
-pub(super) fn receiver(event: &Event) -> i32 {
-    i32::try_from(event.receiver).unwrap_or(i32::MAX)
+pub(super) fn endpoint_number(event: &Event) -> i32 {
+    i32::try_from(event.endpoint).unwrap_or(i32::MAX)
 }
 
 /// Whether a newer version migrated the database to a new format, so that no write can succeed.

@@ -13,11 +13,7 @@ use super::{
 };
 
 impl Outbox {
-    pub(super) async fn try_once(
-        &self,
-        receiver: &EndpointWorker,
-        event: Event,
-    ) -> DeliveryAttempt {
+    pub(super) async fn try_once(&self, worker: &EndpointWorker, event: Event) -> DeliveryAttempt {
         let span = info_span!(
             target: trace_context::TARGET,
             "deliver",
@@ -25,19 +21,19 @@ impl Outbox {
             otel.kind = "producer",
             otel.status_code = Empty,
             messaging.message.id = event.id,
-            guestlane.receiver = receiver.number,
-            guestlane.attempt = event.tries + 1,
+            guestlane.endpoint = worker.number,
+            guestlane.attempt = event.attempts + 1,
             error.type = Empty,
         );
         trace_context::set_parent(&span, event.trace);
-        self.try_in_span(receiver, event).instrument(span).await
+        self.try_in_span(worker, event).instrument(span).await
     }
 
-    async fn try_in_span(&self, receiver: &EndpointWorker, event: Event) -> DeliveryAttempt {
-        let endpoint = receiver.endpoint.load_full();
-        let tried = receiver.crm.deliver(&event, &endpoint.keys).await;
+    async fn try_in_span(&self, worker: &EndpointWorker, event: Event) -> DeliveryAttempt {
+        let endpoint = worker.endpoint.load_full();
+        let tried = worker.crm.deliver(&event, &endpoint.keys).await;
         if matches!(tried, DeliveryAttempt::Gone(_)) {
-            self.disable(receiver).await;
+            self.disable(worker).await;
         }
         let settlement = match &tried {
             DeliveryAttempt::Settled(settlement) | DeliveryAttempt::Gone(settlement) => {
@@ -47,7 +43,7 @@ impl Outbox {
                 Span::current()
                     .record("error.type", reason)
                     .record("otel.status_code", "ERROR");
-                self.warn_of_this_machine(receiver, reason);
+                self.warn_of_this_machine(worker, reason);
                 // The result is not stored: the event is due again when its lease ends, and the
                 // delivery is not counted.
                 return tried;
@@ -62,21 +58,21 @@ impl Outbox {
         }
         match &settlement {
             DeliveryOutcome::Delivered => {
-                receiver.outage.well(self.clock.monotonic());
+                worker.outage.well(self.clock.monotonic());
                 debug!(
                     event = event.id,
-                    receiver = receiver.number,
+                    endpoint = worker.number,
                     "delivered the event"
                 );
             }
             DeliveryOutcome::Retry { at, error } => {
-                receiver.outage.failed(error, self.clock.monotonic());
-                debug!(event = event.id, receiver = receiver.number, error, again = %at, "failed to deliver the event; retrying");
+                worker.outage.failed(error, self.clock.monotonic());
+                debug!(event = event.id, endpoint = worker.number, error, again = %at, "failed to deliver the event; retrying");
             }
             DeliveryOutcome::Dead { error } => {
                 warn!(
                     event = event.id,
-                    receiver = receiver.number,
+                    endpoint = worker.number,
                     error,
                     "failed to deliver the event after the last attempt; keeping it as a dead letter"
                 );
@@ -100,18 +96,18 @@ impl Outbox {
 
     /// Disables the endpoint. If the store cannot be written, the next event gets the same
     /// response.
-    async fn disable(&self, receiver: &EndpointWorker) {
+    async fn disable(&self, worker: &EndpointWorker) {
         let now = self.clock.now();
-        let known = receiver.endpoint.load_full();
-        receiver.endpoint.store(Arc::new(Endpoint {
+        let known = worker.endpoint.load_full();
+        worker.endpoint.store(Arc::new(Endpoint {
             disabled_at: Some(now),
             ..Endpoint::clone(&known)
         }));
-        match self.endpoints.disable(receiver.number, now).await {
+        match self.endpoints.disable(worker.number, now).await {
             Ok(true) => error!(
-                receiver = receiver.number,
+                endpoint = worker.number,
                 "the webhook endpoint responded with 410 Gone; disabling it and keeping its events until `guestlane outbox enable {}`",
-                receiver.number
+                worker.number
             ),
             Ok(false) => {}
             Err(error) => warn!(
@@ -122,7 +118,7 @@ impl Outbox {
     }
 
     /// Logs at most once per interval, because every due event fails in the same way.
-    fn warn_of_this_machine(&self, receiver: &EndpointWorker, error: &str) {
+    fn warn_of_this_machine(&self, worker: &EndpointWorker, error: &str) {
         let now = self.clock.monotonic().unix_micros();
         let due = |last: i64| {
             now.saturating_sub(last) >= i64::try_from(WARN_EVERY.as_micros()).unwrap_or(i64::MAX)
@@ -133,9 +129,9 @@ impl Outbox {
                 due(last).then_some(now)
             });
         if claimed.is_ok() {
-            let (receiver, lease) = (receiver.number, Event::LEASE.as_secs());
+            let (endpoint, lease) = (worker.number, Event::LEASE.as_secs());
             warn!(
-                receiver,
+                endpoint,
                 error,
                 "this machine cannot open a connection; retrying events within {lease} s without counting an attempt"
             );

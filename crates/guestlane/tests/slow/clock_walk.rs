@@ -1,0 +1,428 @@
+//! Random walks of wall clocks that jump by up to 50 days, with retention, deliveries, restarts and
+//! (on PostgreSQL) batches. No guest gets a second conversation, and no row is deleted that another
+//! row still refers to.
+//!
+//! `GUESTLANE_TEST_CLOCK_RUNS` sets the number of runs, `GUESTLANE_TEST_SEED` the first seed.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use guestlane::{SessionEngine, TokenRequestAuth};
+use guestlane_runtime::{ReferenceClock, Timestamp};
+use guestlane_store::{
+    SessionFilter,
+    batch::{BatchId, NewRow, RowOutcome},
+};
+use guestlane_testkit::{
+    Backend::{self, Postgres, Sqlite},
+    platform::{OPEN_MESSAGING, TestPlatform, request, setting, tell},
+};
+use rstest::rstest;
+use uuid::Uuid;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// The retention of idempotency keys.
+const KEEP: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// The number of consecutive runs on one store.
+const RUNS_PER_STORE: u64 = 50;
+
+const STEPS_PER_RUN: u32 = 12;
+
+#[derive(Default)]
+struct Counts {
+    opened: u64,
+    replayed: u64,
+    refused: u64,
+    deleted: u64,
+    jumps: u64,
+    rows: u64,
+}
+
+struct Walk {
+    world: TestPlatform,
+    engine: Arc<SessionEngine>,
+    random: fastrand::Rng,
+    /// The idempotency keys of open sessions, with the true time at which each was opened.
+    open: BTreeMap<String, Timestamp>,
+    /// Batch rows whose sessions a process opened without recording the result, as if it was
+    /// killed.
+    unended: BTreeMap<String, BatchId>,
+    /// The error of the wall clock, in seconds.
+    off: i64,
+    counts: Counts,
+}
+
+impl Walk {
+    async fn new(backend: Backend, seed: u64) -> Self {
+        // The platform's clock shows the true time, whatever the node's wall clock shows.
+        let mut world = TestPlatform::with(backend, |options| {
+            let truth = ReferenceClock::new(options.clock.clone());
+            truth.set(options.clock.monotonic(), options.clock.monotonic());
+            options.clock = truth.clock();
+        })
+        .await;
+        world.config.surface = OPEN_MESSAGING;
+        world.config.credentials.sign_in = TokenRequestAuth::Basic;
+        world.config.messaging.external_source = Some(guestlane_sim::EXTERNAL_SOURCE_ID);
+        world.config.retention = Some(KEEP);
+        world.install_database_clock().await;
+        let engine = world.engine().await;
+        let random = fastrand::Rng::with_seed(seed);
+        Self {
+            world,
+            engine,
+            random,
+            open: BTreeMap::new(),
+            unended: BTreeMap::new(),
+            off: 0,
+            counts: Counts::default(),
+        }
+    }
+
+    fn truth(&self) -> Timestamp {
+        self.world.clock().monotonic()
+    }
+
+    async fn step(&mut self, run: u64, step: u32) {
+        match self.random.u32(0..100) {
+            0..25 => self.create(&format!("guest-{run}-{step}")).await,
+            25..45 => self.replay().await,
+            45..55 => self.jump(),
+            55..65 => self.set_clock_right(),
+            65..80 => self.pass_time(),
+            80..83 => self.restart().await,
+            83..85 => self.reboot().await,
+            85..95 => self.prune().await,
+            _ if self.world.backend == Backend::Postgres => {
+                self.open_rows_and_crash(run, step).await
+            }
+            _ => drop(self.engine.outbox().unwrap().deliver_due().await.unwrap()),
+        }
+        self.world.set_database_clock();
+        self.engine.store().measure_clock().await.unwrap();
+    }
+
+    async fn create(&mut self, guest: &str) {
+        match self.engine.create(request(guest)).await {
+            Ok(opened) => {
+                assert!(!opened.replayed, "{guest}");
+                self.counts.opened += 1;
+                self.open.insert(guest.to_owned(), self.truth());
+            }
+            // With a wrong wall clock the platform may refuse the guest token; then it has created
+            // nothing.
+            Err(_) => self.counts.refused += 1,
+        }
+    }
+
+    /// Asserts that an idempotency key within its retention returns the same session.
+    async fn replay(&mut self) {
+        let (truth, slack) = (self.truth(), HOUR);
+        let kept: Vec<_> = self
+            .open
+            .iter()
+            .filter(|(_, opened)| truth.since(**opened) + slack < KEEP)
+            .collect();
+        let Some((guest, _)) = self.random.choice(kept) else {
+            return;
+        };
+        let guest = guest.clone();
+        let replayed = self.engine.create(request(&guest)).await.unwrap();
+        assert!(replayed.replayed, "{guest} was opened again");
+        self.counts.replayed += 1;
+    }
+
+    fn jump(&mut self) {
+        let to = self.random.i64(-50 * 86_400..50 * 86_400);
+        self.world.clock.set_wall_clock(to - self.off);
+        self.off = to;
+        self.counts.jumps += 1;
+    }
+
+    fn set_clock_right(&mut self) {
+        self.world.clock.set_wall_clock(-self.off);
+        self.off = 0;
+    }
+
+    fn pass_time(&mut self) {
+        let most = if self.random.bool() { 3 } else { 240 };
+        self.world
+            .clock
+            .advance(Duration::from_secs(self.random.u64(1..most * 3600)));
+    }
+
+    async fn restart(&mut self) {
+        // On a shared database, a node with a wrong clock refuses to start.
+        if let Ok(engine) = self.world.try_engine().await {
+            self.engine = engine;
+        }
+    }
+
+    /// Restarts the machine after a pause, with a correct clock. The store partly trusts a wrong
+    /// clock at a start (`store/trusted_time.rs`).
+    async fn reboot(&mut self) {
+        self.set_clock_right();
+        self.pass_time();
+        self.world.clock.reboot();
+        self.restart().await;
+    }
+
+    async fn prune(&mut self) {
+        let before = self.sessions().await;
+        let pruned = self.engine.prune().await.unwrap();
+        self.counts.deleted += pruned.sessions;
+        assert_eq!(self.sessions().await + pruned.sessions as usize, before);
+        self.assert_no_orphaned_rows();
+    }
+
+    async fn sessions(&self) -> usize {
+        let all = SessionFilter {
+            limit: 100_000,
+            ..SessionFilter::default()
+        };
+        self.engine
+            .store()
+            .sessions(all)
+            .await
+            .unwrap()
+            .sessions
+            .len()
+    }
+
+    /// Asserts that every pending event and batch row still refers to an existing session.
+    fn assert_no_orphaned_rows(&self) {
+        if let Some(url) = &self.world.postgres {
+            let count = |sql: &str| guestlane_testkit::column(url, sql)[0].clone();
+            let events = "SELECT count(*) FROM outbox WHERE state IN ('pending', 'dead') AND session_id NOT IN (SELECT id FROM session)";
+            assert_eq!(count(events), "0");
+            let keys = guestlane_testkit::column(
+                url,
+                "SELECT idempotency_key FROM batch_row WHERE state IN ('waiting', 'running') \
+                 AND idempotency_key NOT IN (SELECT idempotency_key FROM session)",
+            );
+            let opened: Vec<_> = self
+                .unended
+                .keys()
+                .map(|guest| format!("key-of-{guest}"))
+                .collect();
+            assert!(
+                keys.iter().all(|key| !opened.contains(key)),
+                "{keys:?} lost their sessions"
+            );
+        }
+    }
+
+    /// A worker opens the sessions of a batch and crashes before it records the results.
+    async fn open_rows_and_crash(&mut self, run: u64, step: u32) {
+        let (store, now) = (self.engine.store().clone(), self.engine.clock().now());
+        let id = BatchId(Uuid::now_v7());
+        let guests: Vec<_> = (0..2)
+            .map(|row| format!("row-{run}-{step}-{row}"))
+            .collect();
+        let row = |(guest, number): (&String, u64)| NewRow {
+            number,
+            line: number + 1,
+            wish: Ok(request(guest)),
+        };
+        store
+            .batches()
+            .unwrap()
+            .begin_batch(id, "walk".to_owned(), now)
+            .await
+            .unwrap();
+        store
+            .batches()
+            .unwrap()
+            .add_rows(id, guests.iter().zip(1..).map(row).collect(), now)
+            .await
+            .unwrap();
+        store
+            .batches()
+            .unwrap()
+            .complete_batch(id, now)
+            .await
+            .unwrap();
+        store.batches().unwrap().claim_rows(200, now).await.unwrap();
+        for guest in guests {
+            self.counts.rows += 1;
+            if let Ok(opened) = self.engine.create(request(&guest)).await {
+                assert!(!opened.replayed);
+                self.counts.opened += 1;
+                self.unended.insert(guest, id);
+            }
+        }
+    }
+
+    /// Runs the batch workers again. Each row finds the session that it opened, however long ago.
+    async fn complete_all_rows(&mut self) {
+        self.set_clock_right();
+        self.world.set_database_clock();
+        self.engine.store().measure_clock().await.unwrap();
+        self.world.clock.advance(HOUR);
+        self.world.set_database_clock();
+        self.engine.store().measure_clock().await.unwrap();
+        let store = self.engine.store().clone();
+        loop {
+            let taken = store
+                .batches()
+                .unwrap()
+                .claim_rows(200, self.engine.clock().now())
+                .await
+                .unwrap();
+            if taken.is_empty() {
+                break;
+            }
+            let mut ended = Vec::new();
+            for row in taken {
+                let request = row.request.unwrap();
+                let guest = request.guest.as_str().to_owned();
+                let opened = self.engine.create(request).await.unwrap();
+                assert_eq!(
+                    opened.replayed,
+                    self.unended.contains_key(&guest),
+                    "{guest}"
+                );
+                self.counts.opened += u64::from(!opened.replayed);
+                ended.push((
+                    row.place,
+                    RowOutcome::Open {
+                        session: opened.session.id,
+                        replayed: opened.replayed,
+                    },
+                ));
+            }
+            store
+                .batches()
+                .unwrap()
+                .complete_rows(ended, self.engine.clock().now())
+                .await
+                .unwrap();
+        }
+        self.unended.clear();
+    }
+}
+
+#[rstest]
+#[tokio::test]
+async fn random_clock_jumps_cause_no_duplicate_and_no_early_deletion(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
+    let (runs, seed) = (
+        setting("GUESTLANE_TEST_CLOCK_RUNS", 200),
+        setting("GUESTLANE_TEST_SEED", 15),
+    );
+    let mut sum = Counts::default();
+    for store in 0..runs.div_ceil(RUNS_PER_STORE) {
+        let mut walk = Walk::new(backend, seed + store).await;
+        for run in 0..RUNS_PER_STORE.min(runs - store * RUNS_PER_STORE) {
+            for step in 0..STEPS_PER_RUN {
+                walk.step(run, step).await;
+            }
+        }
+        if backend == Postgres {
+            walk.complete_all_rows().await;
+        }
+        let state = walk.world.sim.state();
+        assert_eq!(
+            state.duplicates,
+            guestlane_sim::Duplicates::default(),
+            "seed {}",
+            seed + store
+        );
+        assert_eq!(
+            (state.conversations, state.guests),
+            (walk.counts.opened, walk.counts.opened),
+            "seed {}",
+            seed + store
+        );
+        let Counts {
+            opened,
+            replayed,
+            refused,
+            deleted,
+            jumps,
+            rows,
+        } = walk.counts;
+        sum.opened += opened;
+        sum.replayed += replayed;
+        sum.refused += refused;
+        sum.deleted += deleted;
+        sum.jumps += jumps;
+        sum.rows += rows;
+    }
+    let Counts {
+        opened,
+        replayed,
+        refused,
+        deleted,
+        jumps,
+        rows,
+    } = sum;
+    tell(&format!(
+        "{runs} runs: {jumps} jumps, {opened} sessions opened, {rows} rows of batches, {replayed} replayed, {refused} refused, \
+         {deleted} deleted: 0 duplicates"
+    ));
+    assert!(
+        runs < 100 || deleted > 0 && replayed > 0 && jumps > 0,
+        "the walk reaches all that it is about"
+    );
+}
+
+/// Regression test: a clock was 40 days ahead for a moment, and the next start deleted the
+/// idempotency keys of months.
+#[rstest]
+#[tokio::test]
+async fn momentary_clock_jump_deletes_no_idempotency_key(
+    #[values(Sqlite, Postgres)] backend: Backend,
+) {
+    let mut world = TestPlatform::new(backend).await;
+    world.config.retention = Some(KEEP);
+    let engine = world.engine().await;
+    for guest in ["ann", "bob", "cy"] {
+        engine.create(request(guest)).await.unwrap();
+        engine.outbox().unwrap().wait_for_initial_deliveries().await;
+    }
+    drop(engine);
+    world.clock.set_wall_clock(40 * 86_400);
+    if backend == Sqlite {
+        assert_eq!(world.engine().await.prune().await.unwrap().sessions, 0);
+    }
+    world.clock.set_wall_clock(-40 * 86_400);
+    let engine = world.engine().await;
+    assert_eq!(engine.prune().await.unwrap().sessions, 0);
+    for guest in ["ann", "bob", "cy"] {
+        assert!(
+            engine.create(request(guest)).await.unwrap().replayed,
+            "{guest}"
+        );
+    }
+    world.assert_each_guest_once(3);
+}
+
+/// A session that was written while the clock was 50 days behind must not count as 50 days older. On
+/// PostgreSQL the database's clock stamps the session, which the random walk covers.
+#[tokio::test]
+async fn session_created_while_the_clock_was_behind_keeps_full_retention() {
+    let mut world = TestPlatform::new(Sqlite).await;
+    world.config.surface = OPEN_MESSAGING;
+    world.config.credentials.sign_in = TokenRequestAuth::Basic;
+    world.config.retention = Some(KEEP);
+    drop(world.state().await);
+    world.clock.set_wall_clock(-50 * 86_400);
+    let engine = world.engine().await;
+    let opened = engine.create(request("ann")).await.unwrap();
+    engine.outbox().unwrap().wait_for_initial_deliveries().await;
+    world.clock.set_wall_clock(50 * 86_400);
+    assert_eq!(engine.prune().await.unwrap().sessions, 0);
+    assert_eq!(
+        engine.create(request("ann")).await.unwrap().session.id,
+        opened.session.id
+    );
+    let mut deleted = 0;
+    for _ in 0..31 {
+        world.clock.advance(24 * HOUR);
+        deleted += engine.prune().await.unwrap().sessions;
+    }
+    assert_eq!(deleted, 1, "and no longer");
+}
