@@ -9,12 +9,12 @@ macro_rules! pages {
             match code { $(ErrorCode::$code => $status),* }
         }
 
-        /// Returns the page under `docs/errors/`, in Markdown: meaning, cause and fix.
+        /// Returns the page in `errors/`, in Markdown: meaning, cause and fix.
         pub fn page(code: ErrorCode) -> &'static str {
             match code {
                 $(ErrorCode::$code => include_str!(concat!(
                     env!("CARGO_MANIFEST_DIR"),
-                    "/../../docs/errors/",
+                    "/errors/",
                     $name,
                     ".md"
                 ))),*
@@ -99,7 +99,7 @@ mod tests {
                 format!("HTTP {}", status(code)),
                 "## What to do".to_owned(),
             ] {
-                assert!(page.contains(&part), "docs/errors/{code}.md has no {part}");
+                assert!(page.contains(&part), "errors/{code}.md has no {part}");
             }
             let retry = if code.is_retryable() {
                 "may be repeated"
@@ -108,7 +108,7 @@ mod tests {
             };
             assert!(
                 page.contains(retry),
-                "docs/errors/{code}.md does not say that it {retry}"
+                "errors/{code}.md does not say that it {retry}"
             );
             assert_eq!(ErrorCode::from_name(code.name()), Some(code));
             let cause = super::cause(code);
@@ -117,7 +117,7 @@ mod tests {
                 "{code}: {cause}"
             );
         }
-        let pages = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/errors"))
+        let pages = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/errors"))
             .unwrap()
             .count();
         assert_eq!(

@@ -1,28 +1,20 @@
 //! The location of the store: an SQLite file or a PostgreSQL database.
 
-mod parse;
+#[cfg(feature = "sqlite")]
+use std::path::PathBuf;
+use std::{fmt, path::Path, str::FromStr};
 
-use std::{
-    fmt,
-    net::IpAddr,
-    path::{Path, PathBuf},
-    str::FromStr,
-    sync::Arc,
-};
+#[cfg(feature = "postgres")]
+use crate::PostgresUrl;
 
-use arc_swap::ArcSwap;
-use guestlane_runtime::{ClientCertificate, Outage, TlsRoots};
-use parse::{is_host, parts, shown, ssl_mode, stay_here, unreadable};
-use tokio_postgres::config::{Host, LoadBalanceHosts, SslMode, TargetSessionAttrs};
-
-use super::libpq::read_words;
-
-/// The location of the store.
+/// The location of the store. Each variant needs the feature of its name.
 #[derive(Debug, Clone)]
 pub enum Database {
     /// An SQLite file on this machine.
+    #[cfg(feature = "sqlite")]
     Sqlite(PathBuf),
     /// A PostgreSQL database that several processes on any machine can share.
+    #[cfg(feature = "postgres")]
     Postgres(Box<PostgresUrl>),
 }
 
@@ -30,14 +22,48 @@ impl Database {
     /// Returns the path of the file, or `None` for a PostgreSQL database.
     pub fn file(&self) -> Option<&Path> {
         match self {
+            #[cfg(feature = "sqlite")]
             Self::Sqlite(path) => Some(path),
+            #[cfg(feature = "postgres")]
             Self::Postgres(_) => None,
         }
     }
 
     /// Whether processes on several machines can share the store.
     pub fn is_shared(&self) -> bool {
-        matches!(self, Self::Postgres(_))
+        self.file().is_none()
+    }
+
+    /// Whether `new` is the same store with another user, password or way to connect.
+    ///
+    /// # Errors
+    /// Returns what differs if `new` is another store.
+    pub fn has_other_login(&self, new: &Self) -> Result<bool, String> {
+        match (self, new) {
+            #[cfg(feature = "postgres")]
+            (Self::Postgres(in_use), Self::Postgres(new)) => match in_use.other_target(new) {
+                None => Ok(!in_use.has_login_of(new)),
+                Some(part) => Err(format!("has another {part} than the store in use, {self}")),
+            },
+            #[cfg(feature = "sqlite")]
+            (Self::Sqlite(in_use), Self::Sqlite(new)) if in_use == new => Ok(false),
+            #[allow(unreachable_patterns, reason = "with the feature postgres alone")]
+            _ => Err(format!("names another store than the one in use, {self}")),
+        }
+    }
+
+    /// Makes all clones of this location open connections as `new` does from now on. Returns a
+    /// location that opens connections as this one did before. The caller has checked that both are
+    /// the same store.
+    pub fn take_login_of(&self, new: &Self) -> Self {
+        match (self, new) {
+            #[cfg(feature = "postgres")]
+            (Self::Postgres(in_use), Self::Postgres(new)) => {
+                Self::Postgres(Box::new(in_use.take_login_of(new)))
+            }
+            #[allow(unreachable_patterns, reason = "with the feature postgres alone")]
+            _ => self.clone(),
+        }
     }
 }
 
@@ -46,9 +72,11 @@ impl FromStr for Database {
 
     fn from_str(text: &str) -> Result<Self, InvalidDatabase> {
         match text.split_once(':') {
+            #[cfg(feature = "sqlite")]
             Some(("sqlite", path)) if !path.is_empty() => {
                 Ok(Self::Sqlite(path.strip_prefix("//").unwrap_or(path).into()))
             }
+            #[cfg(feature = "postgres")]
             Some(("postgres" | "postgresql", _)) => {
                 text.parse().map(|url| Self::Postgres(Box::new(url)))
             }
@@ -68,102 +96,10 @@ impl FromStr for Database {
 impl fmt::Display for Database {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            #[cfg(feature = "sqlite")]
             Self::Sqlite(path) => write!(f, "{}", path.display()),
+            #[cfg(feature = "postgres")]
             Self::Postgres(url) => write!(f, "{url}"),
-        }
-    }
-}
-
-/// A valid `postgres://` URL. Neither `Debug` nor `Display` shows user or password.
-#[derive(Clone)]
-pub struct PostgresUrl {
-    /// How connections are opened. All clones share it: a reload replaces it for connections that
-    /// are opened afterwards.
-    login: Arc<ArcSwap<Login>>,
-    target: Target,
-    shown: String,
-    /// The outage state, shared by all connections, so that one outage is one line in the log.
-    pub(super) outage: Arc<Outage>,
-}
-
-/// How a connection is opened: user and password, TLS and time limits.
-#[derive(PartialEq)]
-pub(crate) struct Login {
-    pub(super) config: tokio_postgres::Config,
-    /// The trusted roots for the server's certificate.
-    pub(super) trust: TlsRoots,
-    /// The client certificate, for a server that requests one.
-    pub(super) client: Option<Arc<ClientCertificate>>,
-}
-
-/// The store that a URL names. A running process never changes it.
-#[derive(Clone, PartialEq)]
-struct Target {
-    hosts: Vec<Host>,
-    /// The IP addresses in the URL, which replace the addresses that the host names resolve to.
-    addresses: Vec<IpAddr>,
-    ports: Vec<u16>,
-    database: Option<String>,
-    /// The value of `options`, which may name a schema (`search_path`).
-    options: Option<String>,
-}
-
-impl Target {
-    fn of(config: &tokio_postgres::Config) -> Self {
-        let port = |index: usize| {
-            config
-                .get_ports()
-                .get(index)
-                .or(config.get_ports().first())
-                .copied()
-                .unwrap_or(5432)
-        };
-        Self {
-            hosts: config.get_hosts().to_vec(),
-            addresses: config.get_hostaddrs().to_vec(),
-            ports: (0..config.get_hosts().len()).map(port).collect(),
-            database: config.get_dbname().map(str::to_owned),
-            options: config.get_options().map(str::to_owned),
-        }
-    }
-}
-
-impl PostgresUrl {
-    /// Returns how connections are opened from now on.
-    pub(super) fn login(&self) -> Arc<Login> {
-        self.login.load_full()
-    }
-
-    /// Whether connections to `other` are opened in the same way.
-    pub fn has_login_of(&self, other: &Self) -> bool {
-        *self.login.load() == *other.login.load()
-    }
-
-    /// Makes all clones of this URL open connections as `other` does from now on. Open connections
-    /// stay. Returns a URL that opens connections as this one did before. The caller has checked
-    /// that both have the same [`target`](Self::other_target).
-    pub fn take_login_of(&self, other: &Self) -> Self {
-        let before = self.login.swap(other.login());
-        Self {
-            login: Arc::new(ArcSwap::new(before)),
-            ..self.clone()
-        }
-    }
-
-    /// Returns the part of the URL by which `other` names another store, or `None` if both name the
-    /// same store.
-    pub fn other_target(&self, other: &Self) -> Option<&'static str> {
-        let (one, other) = (&self.target, &other.target);
-        if one.hosts != other.hosts || one.addresses != other.addresses {
-            Some("host")
-        } else if one.ports != other.ports {
-            Some("port")
-        } else if one.database != other.database {
-            Some("database")
-        } else if one.options != other.options {
-            Some("value of options, which may name a schema")
-        } else {
-            None
         }
     }
 }
@@ -179,93 +115,10 @@ pub struct InvalidDatabase {
 }
 
 impl InvalidDatabase {
-    pub(super) fn new(reason: impl Into<String>, fix: impl Into<String>) -> Self {
+    pub(crate) fn new(reason: impl Into<String>, fix: impl Into<String>) -> Self {
         Self {
             reason: reason.into(),
             fix: fix.into(),
         }
     }
 }
-
-const EXAMPLE: &str = "write it as postgres://USER:PASSWORD@HOST:5432/DATABASE";
-
-impl FromStr for PostgresUrl {
-    type Err = InvalidDatabase;
-
-    /// Parses a URL as libpq does, but more strictly. The server must prove that it is the named
-    /// host. Unencrypted connections are possible to this machine only. Each parameter is applied
-    /// or rejected. Files that the URL names are read at once. Nothing is resolved or connected to.
-    fn from_str(text: &str) -> Result<Self, InvalidDatabase> {
-        let (plain, query) = parts(text)?;
-        let words = read_words(query)?;
-        let url = if words.rest.is_empty() {
-            plain.to_owned()
-        } else {
-            format!("{plain}?{}", words.rest)
-        };
-        let mut config: tokio_postgres::Config = url.parse().map_err(|error| unreadable(&error))?;
-        if config.get_hosts().is_empty() {
-            return Err(InvalidDatabase::new("has no host", EXAMPLE));
-        }
-        if config.get_dbname().is_none_or(str::is_empty) {
-            return Err(InvalidDatabase::new("has no database", EXAMPLE));
-        }
-        if !config.get_hosts().iter().all(is_host) {
-            return Err(InvalidDatabase::new(
-                "has a host with a character that is not allowed in host names",
-                EXAMPLE,
-            ));
-        }
-        // Use the host that accepts writes: of several hosts, or of several addresses of one name,
-        // some may be standbys.
-        config.target_session_attrs(TargetSessionAttrs::ReadWrite);
-        if !words.in_order {
-            // A random order avoids that a host that accepts connections and never responds comes
-            // first each time.
-            config.load_balance_hosts(LoadBalanceHosts::Random);
-        }
-        let target = Target::of(&config);
-        config.ssl_mode(ssl_mode(&config, &words)?);
-        if config.get_ssl_mode() == SslMode::Disable {
-            stay_here(&mut config);
-        }
-        let hosts: Vec<_> = target
-            .hosts
-            .iter()
-            .zip(&target.ports)
-            .map(|(host, port)| format!("{}:{port}", shown(host)))
-            .collect();
-        let shown = format!(
-            "postgres://{}/{}",
-            hosts.join(","),
-            config.get_dbname().unwrap_or_default()
-        );
-        let outage = Arc::new(Outage::of("database".into()));
-        let login = Login {
-            config,
-            trust: words.trust,
-            client: words.client,
-        };
-        Ok(Self {
-            login: Arc::new(ArcSwap::from_pointee(login)),
-            target,
-            shown,
-            outage,
-        })
-    }
-}
-
-impl fmt::Display for PostgresUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.shown)
-    }
-}
-
-impl fmt::Debug for PostgresUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("PostgresUrl").field(&self.shown).finish()
-    }
-}
-
-#[cfg(test)]
-mod tests;

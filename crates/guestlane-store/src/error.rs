@@ -3,7 +3,6 @@
 use std::{io, path::PathBuf, time::Duration};
 
 use guestlane_core::session::IllegalTransition;
-use tokio_postgres::error::SqlState;
 use tracing::{debug, warn};
 
 /// An error of the store.
@@ -34,14 +33,14 @@ pub enum StoreError {
     },
     /// An error of SQLite.
     #[error("the store failed")]
-    Database(#[from] rusqlite::Error),
+    Sqlite(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// An error of PostgreSQL.
     #[error("the database failed: {message}")]
     Postgres {
         /// The message, without the row and the values that it concerns: they may be personal data.
         message: String,
         /// The SQLSTATE, if the server sent the error.
-        code: Option<SqlState>,
+        code: Option<String>,
         /// Whether the outcome is unknown: the commit is in doubt.
         lost: bool,
     },
@@ -134,6 +133,14 @@ pub enum StoreError {
     Closed,
 }
 
+#[cfg(feature = "sqlite")]
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(Box::new(error))
+    }
+}
+
+#[cfg(feature = "postgres")]
 impl From<tokio_postgres::Error> for StoreError {
     fn from(error: tokio_postgres::Error) -> Self {
         match error.as_db_error() {
@@ -148,12 +155,10 @@ impl From<tokio_postgres::Error> for StoreError {
                 // 57P01 to 57P05: the server shuts down or terminates the connection. Class 08:
                 // connection exceptions.
                 let code = said.code().code();
-                let lost = code.starts_with("57P")
-                    || code.starts_with("08")
-                    || *said.code() == SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT;
+                let lost = code.starts_with("57P") || code.starts_with("08") || code == "25P03"; // idle in transaction for too long
                 Self::Postgres {
                     message: said.message().to_owned(),
-                    code: Some(said.code().clone()),
+                    code: Some(said.code().code().to_owned()),
                     lost,
                 }
             }

@@ -4,6 +4,9 @@
 //! The unit of a write is the transition. A [`CommitRequest`] carries the session, its audit record
 //! and its outbox events, which are committed together or not at all.
 
+#[cfg(not(any(feature = "sqlite", feature = "postgres")))]
+compile_error!("guestlane needs a store: enable the feature `sqlite`, `postgres`, or both");
+
 mod api;
 pub mod batch;
 mod begin;
@@ -14,14 +17,16 @@ mod endpoint;
 mod error;
 mod gauges;
 mod guest;
-mod libpq;
+#[cfg(all(feature = "sqlite", feature = "postgres"))]
 pub mod migrate;
+#[cfg(feature = "postgres")]
 mod postgres;
 mod pruned;
 mod read_limits;
 mod record;
 mod row;
 mod sealed;
+#[cfg(feature = "sqlite")]
 mod sqlite;
 mod summary;
 mod transition;
@@ -40,11 +45,13 @@ pub use api::{
 };
 pub use begin::BeginOutcome;
 pub use calls::CallRecord;
-pub use database::{Database, InvalidDatabase, PostgresUrl};
+pub use database::{Database, InvalidDatabase};
 pub use delivery::{Delivery, DeliveryOutcome, DeliveryState, ReplayFilter};
 pub use endpoint::{DisabledEndpoint, SecretChange};
 pub use gauges::StoreGauges;
 pub use guest::{ErasureOutcome, ErasureReport};
+#[cfg(feature = "postgres")]
+pub use postgres::PostgresUrl;
 pub use pruned::Pruned;
 pub use read_limits::ReadLimits;
 pub use record::{AuditSettings, GuestIdMode, LogInfo, RecordFilter, RestoreOutcome, StoredRecord};
@@ -130,8 +137,11 @@ impl Store {
     /// user may not create tables in an empty database.
     pub async fn inspect(database: &Database) -> Result<Option<StoreInfo>, StoreError> {
         match database {
+            #[cfg(feature = "sqlite")]
             Database::Sqlite(path) if !path.exists() => Ok(None),
+            #[cfg(feature = "sqlite")]
             Database::Sqlite(path) => sqlite::Sqlite::inspect(path).map(Some),
+            #[cfg(feature = "postgres")]
             Database::Postgres(url) => postgres::Postgres::inspect(url).await,
         }
     }
@@ -144,20 +154,32 @@ impl Store {
     /// database is read-only.
     pub async fn try_to_write(database: &Database) -> Result<(), StoreError> {
         match database {
+            #[cfg(feature = "sqlite")]
             Database::Sqlite(path) => sqlite::Sqlite::try_to_write(path),
+            #[cfg(feature = "postgres")]
             Database::Postgres(url) => postgres::Postgres::try_to_write(url).await,
         }
     }
 
-    /// Reads a sealed secret of the store in `url`, on a separate connection.
+    /// Reads a sealed secret of the store in `database`, on a separate connection. Returns `None` for
+    /// a store in a file, which has one way to open it.
     ///
     /// # Errors
     /// Fails if no connection can be opened, or if the database has no store.
+    #[cfg_attr(
+        not(feature = "postgres"),
+        expect(unused_variables, reason = "a file has one way to open it")
+    )]
     pub async fn secret_at(
-        url: &PostgresUrl,
+        database: &Database,
         name: &'static str,
     ) -> Result<Option<StoredSecret>, StoreError> {
-        postgres::Postgres::secret_at(url, name).await
+        match database {
+            #[cfg(feature = "sqlite")]
+            Database::Sqlite(_) => Ok(None),
+            #[cfg(feature = "postgres")]
+            Database::Postgres(url) => postgres::Postgres::secret_at(url, name).await,
+        }
     }
 
     /// Checks that no other process uses `database` now. For a database that several nodes can
@@ -167,9 +189,11 @@ impl Store {
     /// Returns [`StoreError::InUse`] if another process has the file open.
     pub fn expect_unused(database: &Database) -> Result<(), StoreError> {
         match database {
+            #[cfg(feature = "sqlite")]
             Database::Sqlite(path) => sqlite::lock_file(path)?
                 .try_lock()
                 .map_err(|_| StoreError::InUse(path.to_owned())),
+            #[cfg(feature = "postgres")]
             Database::Postgres(_) => Ok(()),
         }
     }
@@ -183,6 +207,10 @@ impl Store {
     /// [`StoreError::Migrated`] or [`StoreError::MigrationIncomplete`] if the store is part of a
     /// migration. Returns [`StoreError::ClockSkew`] or [`StoreError::TransactionPooling`] if the
     /// database cannot be used safely. Fails if the file or the database cannot be opened.
+    #[cfg_attr(
+        not(feature = "postgres"),
+        expect(unused_variables, reason = "a file has one way to open it")
+    )]
     pub async fn open(
         database: &Database,
         home: &Path,
@@ -191,9 +219,11 @@ impl Store {
     ) -> Result<Self, StoreError> {
         let health = write_health::WriteHealth::default();
         let backend: Arc<dyn Backend> = match database {
+            #[cfg(feature = "sqlite")]
             Database::Sqlite(path) => {
                 Arc::new(sqlite::Sqlite::open(path, &health, clock, fail_points)?)
             }
+            #[cfg(feature = "postgres")]
             Database::Postgres(url) => {
                 Arc::new(postgres::Postgres::open(url, home, &health, clock, fail_points).await?)
             }
@@ -251,6 +281,7 @@ impl Store {
             Self::open(database, home, clock, fail_points).await,
             database,
         ) {
+            #[cfg(feature = "sqlite")]
             (Err(error), Database::Sqlite(path)) if sqlite::cannot_be_written(&error) => {
                 let health = write_health::WriteHealth::default();
                 let read_only = sqlite::Sqlite::open_read_only(path, &health, clock, fail_points)?;

@@ -39,6 +39,10 @@ impl Written {
 pub(super) struct Column {
     pub(super) name: &'static str,
     /// The type in PostgreSQL.
+    #[cfg_attr(
+        not(feature = "postgres"),
+        expect(dead_code, reason = "for PostgreSQL")
+    )]
     pub(super) pg_type: &'static str,
     pub(super) written: Written,
 }

@@ -11,6 +11,10 @@
 //!
 //! In both stores the [`Horizon`], before which sessions are deleted, moves at most
 //! [`Horizon::SPEED`] times as fast as that time.
+#![cfg_attr(
+    not(feature = "sqlite"),
+    expect(dead_code, reason = "only a file needs the mark")
+)]
 
 use std::time::Duration;
 

@@ -15,8 +15,8 @@ use guestlane_tlog::{Checkpoint, NoteSigner, VerifierKey, continued_by, verify};
 
 /// Parses `GUESTLANE_DATABASE_URL`, and formats it as it is shown, without its password.
 pub fn database_url(text: &str) {
-    if let Ok(Database::Postgres(url)) = text.parse::<Database>() {
-        let _ = (url.to_string(), format!("{url:?}"));
+    if let Ok(database) = text.parse::<Database>() {
+        let _ = (database.to_string(), format!("{database:?}"));
     }
 }
 

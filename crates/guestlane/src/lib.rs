@@ -126,9 +126,11 @@ pub use guestlane_genesys::{
     guest::frame::SessionToken,
 };
 pub use guestlane_runtime::{
-    Clock, FailPoint, FailPoints, Histogram, HistogramSnapshot, ManualClock, ReferenceClock,
-    Timestamp, TlsRoots, TraceParent, trace_context,
+    Clock, Histogram, HistogramSnapshot, Timestamp, TlsRoots, TraceParent, trace_context,
 };
+#[cfg(feature = "test-util")]
+pub use guestlane_runtime::{FailPoint, FailPoints, ManualClock, ReferenceClock};
+pub use guestlane_store::{AuditSettings, Database, GuestIdMode, InvalidDatabase, StoreError};
 pub use master_key_rotation::{
     Resealed, reseal_by_given_keys, rotate_master_key, would_reseal_by_given_keys,
     would_rotate_master_key,

@@ -242,7 +242,7 @@ pub async fn rotate_master_key(places: &StorageConfig, clock: &Clock) -> Result<
     let path = &places.master_key_file;
     let _alone = master_key_file::lock_alone(path)?;
     Store::expect_unused(&places.database)?;
-    let store = Store::open(&places.database, &places.home, clock, &places.fail_points).await?;
+    let store = Store::open(&places.database, &places.home, clock, &places.fail_points()).await?;
     // A key that does not open this store belongs to another store and must not be replaced.
     let mut state = Workspace::with_key(
         places,
@@ -252,7 +252,7 @@ pub async fn rotate_master_key(places: &StorageConfig, clock: &Clock) -> Result<
         false,
     )
     .await?;
-    master_key_file::replace_in_file(path, &places.fail_points)?;
+    master_key_file::replace_in_file(path, &places.fail_points())?;
     state.master = Arc::new(master_key_file::from_locked_file(path)?);
     let resealed = state.reseal().await?;
     master_key_file::delete_previous(path)?;

@@ -9,7 +9,7 @@ use guestlane_core::{
     token::{MasterKey, MasterKeyError},
 };
 use guestlane_runtime::text::display_chain;
-use guestlane_store::{Database, PostgresUrl, Store, StoredSecret};
+use guestlane_store::{Database, Store, StoredSecret};
 use guestlane_tlog::NoteSigner;
 
 /// Names of the settings that have the secrets, as errors name them.
@@ -85,23 +85,24 @@ impl SessionEngine {
             .map(|outbox| outbox.other_keys(config.webhooks.as_ref()))
             .transpose()?
             .flatten();
-        let login = self.other_login(&config.storage.database)?;
+        let database = &config.storage.database;
+        let has_other_login = self.has_other_login(database)?;
         let master = config.storage.master_key_in_use()?;
         let master = Some(master).filter(|new| !self.saga.master.has_keys_of(new));
         let mut reloaded = Reloaded {
             client_secrets: 0,
             webhook_secret: webhook.is_some(),
-            database_url: login.is_some(),
+            database_url: has_other_login,
             master_key: master.is_some(),
         };
-        if let Some((_, new)) = login {
-            self.try_login(new, master.as_ref()).await?;
+        if has_other_login {
+            self.try_login(database, master.as_ref()).await?;
         }
         // Swap the login before the store is used: the old login may no longer be valid.
-        let before = login.map(|(in_use, new)| (in_use, in_use.take_login_of(new)));
+        let before = has_other_login.then(|| self.database.take_login_of(database));
         if let Err(error) = self.take_sealed(master.as_ref(), webhook).await {
-            if let Some((in_use, before)) = before {
-                in_use.take_login_of(&before);
+            if let Some(before) = before {
+                self.database.take_login_of(&before);
             }
             return Err(error);
         }
@@ -109,39 +110,22 @@ impl SessionEngine {
         Ok(reloaded)
     }
 
-    /// Returns the URL in use and the new one if their logins differ.
-    fn other_login<'a>(
-        &'a self,
-        new: &'a Database,
-    ) -> Result<Option<(&'a PostgresUrl, &'a PostgresUrl)>, Error> {
-        let reason = match (&self.database, new) {
-            (Database::Postgres(in_use), Database::Postgres(new)) => match in_use.other_target(new)
-            {
-                None => return Ok((!in_use.has_login_of(new)).then_some((in_use, new))),
-                Some(part) => format!(
-                    "has another {part} than the store in use, {}",
-                    self.database
-                ),
-            },
-            (Database::Sqlite(in_use), Database::Sqlite(new)) if in_use == new => return Ok(None),
-            _ => format!("names another store than the one in use, {}", self.database),
-        };
-        Err(ValidationError::new(
-            DATABASE_URL,
-            reason,
-            "restart guestlane to use another store, or revert the change",
-        )
-        .into())
+    /// Whether `new` is the store in use with another login.
+    fn has_other_login(&self, new: &Database) -> Result<bool, Error> {
+        self.database.has_other_login(new).map_err(|reason| {
+            let fix = "restart guestlane to use another store, or revert the change";
+            ValidationError::new(DATABASE_URL, reason, fix).into()
+        })
     }
 
     /// Opens connections with a login. It must reach this store, and be allowed to write to it.
-    async fn try_login(&self, new: &PostgresUrl, master: Option<&MasterKey>) -> Result<(), Error> {
+    async fn try_login(&self, new: &Database, master: Option<&MasterKey>) -> Result<(), Error> {
         let refused = |reason: String| {
             let fix = "check its user, password and TLS parameters with `guestlane doctor`, then send SIGHUP again";
             Error::from(ValidationError::new(DATABASE_URL, reason, fix))
         };
         let tried = async {
-            Store::try_to_write(&Database::Postgres(Box::new(new.clone()))).await?;
+            Store::try_to_write(new).await?;
             Store::secret_at(new, AUDIT_KEY).await
         };
         let found = tried

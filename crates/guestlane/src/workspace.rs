@@ -44,15 +44,23 @@ pub struct StorageConfig {
     /// that `master_key` does not open.
     pub master_key_previous: Option<SecretString>,
     /// Fail points at which tests crash the process. In release builds they do nothing.
+    #[cfg(feature = "test-util")]
     pub fail_points: FailPoints,
 }
 
 impl StorageConfig {
     /// Returns a configuration with everything in one directory: SQLite, plain guest IDs, no
     /// rotation of the audit log, and a master key file.
+    #[cfg(feature = "sqlite")]
     pub fn in_directory(directory: &Path) -> Self {
+        Self::new(Database::Sqlite(directory.join("guestlane.db")), directory)
+    }
+
+    /// Returns a configuration with the sessions in `database` and all else in one directory: plain
+    /// guest IDs, no rotation of the audit log, and a master key file.
+    pub fn new(database: Database, directory: &Path) -> Self {
         Self {
-            database: Database::Sqlite(directory.join("guestlane.db")),
+            database,
             home: directory.to_owned(),
             audit: AuditSettings {
                 path: directory.join("audit/session-audit.jsonl"),
@@ -62,8 +70,16 @@ impl StorageConfig {
             master_key_file: directory.join("master.key"),
             master_key: None,
             master_key_previous: None,
+            #[cfg(feature = "test-util")]
             fail_points: FailPoints::default(),
         }
+    }
+
+    pub(crate) fn fail_points(&self) -> FailPoints {
+        #[cfg(feature = "test-util")]
+        return self.fail_points.clone();
+        #[cfg(not(feature = "test-util"))]
+        FailPoints::default()
     }
 
     /// The master keys given by settings, not by a file.
@@ -148,9 +164,11 @@ impl Workspace {
         // Read the given master key first: if it is damaged, nothing may be created.
         let given = places.given_master_key()?;
         let store = match mend {
-            true => Store::open(&places.database, &places.home, clock, &places.fail_points).await?,
+            true => {
+                Store::open(&places.database, &places.home, clock, &places.fail_points()).await?
+            }
             false => {
-                Store::open_to_look(&places.database, &places.home, clock, &places.fail_points)
+                Store::open_to_look(&places.database, &places.home, clock, &places.fail_points())
                     .await?
             }
         };
@@ -166,7 +184,7 @@ impl Workspace {
             return Err(MasterKeyError::Missing(places.master_key_file.clone()).into());
         }
         let from_file =
-            || match master_key_file::from_file(&places.master_key_file, &places.fail_points) {
+            || match master_key_file::from_file(&places.master_key_file, &places.fail_points()) {
                 // A read-only file system has no place for a lock file; no process rotates the key
                 // there either.
                 Err(MasterKeyError::File(_, error))
@@ -193,7 +211,7 @@ impl Workspace {
             store
                 .add_signing_key(SealedSigningKey::first(&master, clock.now())?)
                 .await?;
-            places.fail_points.hit(FailPoint::SigningKeyStored).await;
+            places.fail_points().hit(FailPoint::SigningKeyStored).await;
             keys = store.signing_keys().await?;
             info!(
                 kid = SealedSigningKey::FIRST_KID,
@@ -202,7 +220,7 @@ impl Workspace {
         }
         let (keyring, master) = (Arc::new(Keyring::open(&master, keys)?), Arc::new(master));
         let audit_signer = Arc::new(audit_signer(&store, &master).await?);
-        places.fail_points.hit(FailPoint::AuditKeyStored).await;
+        places.fail_points().hit(FailPoint::AuditKeyStored).await;
         store
             .attach_audit_log(places.audit.clone(), Arc::clone(&audit_signer), mend)
             .await?;

@@ -8,7 +8,7 @@ use guestlane_core::{
     token::{InvalidRotationPolicy, RotationPolicy},
 };
 use guestlane_genesys::{CallPolicy, Rate, RetryPolicy};
-use guestlane_runtime::{FailPoints, ssrf::EgressPolicy};
+use guestlane_runtime::ssrf::EgressPolicy;
 use guestlane_store::{AuditSettings, Database, GuestIdMode, InvalidDatabase};
 use secrecy::SecretString;
 
@@ -257,17 +257,14 @@ impl<'a> Reader<'a> {
             parse_size,
         )?;
         Some(StorageConfig {
-            database,
-            home: state_dir.clone(),
             audit: AuditSettings {
                 path: audit_log,
                 guest_ids,
                 rotate_at,
             },
-            master_key_file: state_dir.join("master.key"),
             master_key,
             master_key_previous,
-            fail_points: FailPoints::default(),
+            ..StorageConfig::new(database, &state_dir)
         })
     }
 }

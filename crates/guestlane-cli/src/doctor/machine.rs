@@ -151,7 +151,7 @@ async fn state(
         }
         // A file that cannot be opened is checked below, where it is opened as a command would open
         // it.
-        Err(error) if !matches!(error, StoreError::Open(..) | StoreError::Database(_)) => {
+        Err(error) if !matches!(error, StoreError::Open(..) | StoreError::Sqlite(_)) => {
             let advice = Error::from(error).advice();
             return vec![Finding::bad("database", advice.cause).fix(advice.fix)];
         }

@@ -84,7 +84,7 @@ fn caller_error_codes_excluded_from_alerts_are_documented() {
     for code in lists.iter().flat_map(|list| list.split('|')) {
         assert!(
             repository()
-                .join("docs/errors")
+                .join("crates/guestlane-server/errors")
                 .join(format!("{code}.md"))
                 .exists(),
             "{code}"

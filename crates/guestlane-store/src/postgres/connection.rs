@@ -347,5 +347,5 @@ pub(super) fn is_transient(error: &StoreError) -> bool {
         SqlState::LOCK_NOT_AVAILABLE,
     ];
     is_in_doubt(error)
-        || matches!(error, StoreError::Postgres { code: Some(code), .. } if ways.contains(code))
+        || matches!(error, StoreError::Postgres { code: Some(code), .. } if ways.iter().any(|way| way.code() == code))
 }

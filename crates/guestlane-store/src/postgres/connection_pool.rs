@@ -34,7 +34,7 @@ fn in_time(error: StoreError, limits: ReadLimits) -> StoreError {
     match &error {
         StoreError::Postgres {
             code: Some(code), ..
-        } if *code == SqlState::QUERY_CANCELED => StoreError::ReadTimeout(limits.timeout),
+        } if code == SqlState::QUERY_CANCELED.code() => StoreError::ReadTimeout(limits.timeout),
         _ => error,
     }
 }

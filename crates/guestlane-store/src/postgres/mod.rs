@@ -32,6 +32,7 @@ mod sessions;
 mod shared_store;
 mod trial;
 mod unrecorded;
+mod url;
 mod writer;
 
 use std::{
@@ -44,12 +45,14 @@ use guestlane_runtime::{Clock, FailPoints, ReferenceClock};
 use tokio::sync::watch;
 use tokio_postgres::error::SqlState;
 
-use super::{PostgresUrl, ReadLimits, StoreError, StoreInfo, write_health::WriteHealth};
+use super::{ReadLimits, StoreError, StoreInfo, write_health::WriteHealth};
 pub(super) use connection::Connection;
 use connection::DbResult;
 use connection_pool::ConnectionPool;
 pub(super) use log::NodeIdentity;
+#[cfg(feature = "sqlite")]
 pub(super) use migrations::{LOCK, run as migrate};
+pub use url::PostgresUrl;
 use writer::Writer;
 
 /// The store in a PostgreSQL database. It is cheap to clone, and it closes when the last clone is
@@ -227,7 +230,7 @@ fn check_create_privilege(connection: &mut Connection) -> DbResult<()> {
     };
     Err(StoreError::Postgres {
         message: message.to_owned(),
-        code: Some(code),
+        code: Some(code.code().to_owned()),
         lost: false,
     })
 }

@@ -33,6 +33,7 @@ use std::{
 use rusqlite::{Connection, OpenFlags};
 
 use super::{ReadLimits, StoreError, StoreInfo, write_health::WriteHealth};
+#[cfg(feature = "postgres")]
 use guestlane_core::audit::{ChangeAction, UNRECORDED};
 use guestlane_runtime::{
     Clock, FailPoints,
@@ -104,6 +105,7 @@ pub(super) fn marked(connection: &Connection) -> Result<Option<Marked>, StoreErr
 }
 
 /// Writes the migration mark to the file.
+#[cfg(feature = "postgres")]
 pub(super) fn mark(connection: &Connection, mark: &Marked) -> Result<(), StoreError> {
     let name = match mark {
         Marked::Moving(to) => format!("{MOVING}{to}"),
@@ -118,6 +120,7 @@ pub(super) fn mark(connection: &Connection, mark: &Marked) -> Result<(), StoreEr
 
 /// Removes the mark of the abandoned migration to `to`. The next start writes the audit record of
 /// this change.
+#[cfg(feature = "postgres")]
 pub(super) fn unmark(connection: &mut Connection, to: &str) -> Result<(), StoreError> {
     let transaction = connection.transaction()?;
     transaction.execute(
@@ -133,6 +136,7 @@ pub(super) fn unmark(connection: &mut Connection, to: &str) -> Result<(), StoreE
 }
 
 /// Migrates the schema of a file to the format that this version writes.
+#[cfg(feature = "postgres")]
 pub(super) fn migrate_schema(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
     migrations::run(connection, path)
 }

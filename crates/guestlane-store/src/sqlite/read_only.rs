@@ -76,13 +76,12 @@ impl Sqlite {
 pub(crate) fn cannot_be_written(error: &StoreError) -> bool {
     match error {
         StoreError::Open(_, error) => is_read_only(error),
-        StoreError::Database(error) => {
-            let code = error.sqlite_error_code();
-            matches!(
-                code,
-                Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied)
-            )
-        }
+        StoreError::Sqlite(error) => matches!(
+            error
+                .downcast_ref::<rusqlite::Error>()
+                .and_then(rusqlite::Error::sqlite_error_code),
+            Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied)
+        ),
         _ => false,
     }
 }

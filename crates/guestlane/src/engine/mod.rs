@@ -92,7 +92,7 @@ impl SessionEngine {
         } else {
             state.bind_platform(&api).await?;
         }
-        let fail_points = config.storage.fail_points.clone();
+        let fail_points = config.storage.fail_points();
         fail_points.hit(FailPoint::PlatformStored).await;
         let platform = GenesysClient::new(
             &config.credentials,

@@ -182,7 +182,7 @@ fn store_advice(error: &StoreError) -> Diagnosis {
             error.to_string(),
             "repeat the request with the same key to get the result of that process",
         ),
-        StoreError::Database(_) | StoreError::Commit(_) | StoreError::Closed => Diagnosis::new(
+        StoreError::Sqlite(_) | StoreError::Commit(_) | StoreError::Closed => Diagnosis::new(
             ErrorCode::StoreFailed,
             display_chain(error),
             "check the disk, and whether another process locks the database; then repeat the request with the same key",
@@ -207,7 +207,7 @@ fn store_advice(error: &StoreError) -> Diagnosis {
             code: Some(code), ..
         } if ["28", "3D"]
             .iter()
-            .any(|class| code.code().starts_with(class)) =>
+            .any(|class| code.as_str().starts_with(class)) =>
         {
             Diagnosis::new(
                 ErrorCode::StoreFailed,
@@ -221,7 +221,7 @@ fn store_advice(error: &StoreError) -> Diagnosis {
         // 26000: the prepared statement does not exist; 42P05: it exists already.
         StoreError::Postgres {
             code: Some(code), ..
-        } if ["26000", "42P05"].contains(&code.code()) => {
+        } if ["26000", "42P05"].contains(&code.as_str()) => {
             let cause = format!(
                 "{}: a connection pool in front of the database uses another connection for each transaction",
                 display_chain(error)
@@ -240,14 +240,14 @@ fn store_advice(error: &StoreError) -> Diagnosis {
         ),
         StoreError::Postgres {
             code: Some(code), ..
-        } if code.code() == "3F000" => Diagnosis::new(
+        } if code.as_str() == "3F000" => Diagnosis::new(
             ErrorCode::StoreFailed,
             display_chain(error),
             "create the schema that GUESTLANE_DATABASE_URL names as search_path",
         ),
         StoreError::Postgres {
             code: Some(code), ..
-        } if code.code() == "42501" => Diagnosis::new(
+        } if code.as_str() == "42501" => Diagnosis::new(
             ErrorCode::StoreFailed,
             display_chain(error),
             "grant the user CREATE on the schema, and the privileges on its tables",
@@ -321,7 +321,7 @@ fn database_fix(error: &StoreError) -> Option<&'static str> {
             code: Some(code),
             message,
             ..
-        } => match code.code() {
+        } => match code.as_str() {
             "53300" => Some(
                 "raise max_connections or the user's CONNECTION LIMIT, or run fewer processes: each uses up to seven connections",
             ),

@@ -38,7 +38,7 @@ use crate::{
 };
 
 /// The guest list that ships with the product.
-const GUESTS: &str = include_str!("../../../../../demo/guests.csv");
+const GUESTS: &str = include_str!("../../../demo/guests.csv");
 
 /// Maximum number of sessions in flight, low enough to follow on the screen.
 const AT_ONCE: usize = 4;

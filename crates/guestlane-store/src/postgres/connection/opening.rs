@@ -7,14 +7,17 @@ use guestlane_runtime::tls_error;
 use tokio_postgres::error::DbError;
 
 use super::{
-    super::super::{CertificateProblem, PostgresUrl, StoreError, database::Login},
+    super::super::{CertificateProblem, PostgresUrl, StoreError, postgres::url::Login},
     Backend, CONNECT, DbResult, Open, SYSTEM_CLOCK, connect,
 };
 
 /// Returns why no connection could be opened. An error that the server sent keeps its SQLSTATE.
 pub(super) fn refused(url: &PostgresUrl, error: tokio_postgres::Error) -> StoreError {
     if let Some(said) = error.as_db_error() {
-        let (message, code) = (said.message().to_owned(), Some(said.code().clone()));
+        let (message, code) = (
+            said.message().to_owned(),
+            Some(said.code().code().to_owned()),
+        );
         return StoreError::Postgres {
             message,
             code,

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use guestlane_core::{audit::AuditRecord, event::Event};
 use guestlane_genesys::ErrorCounts;
 use guestlane_runtime::Timestamp;
-use tokio_postgres::error::SqlState;
 use uuid::Uuid;
 
 use super::{
@@ -125,7 +124,7 @@ pub(super) fn is_superseded(error: &StoreError) -> bool {
 
 /// Whether a row's state differed from what `WriterThread::commit_optimistic` assumed.
 pub(super) fn is_conflict(error: &StoreError) -> bool {
-    matches!(error, StoreError::Postgres { code: Some(code), .. } if *code == SqlState::from_code("GL001"))
+    matches!(error, StoreError::Postgres { code: Some(code), .. } if code == "GL001")
 }
 
 impl WriteResult {

@@ -78,8 +78,11 @@ impl Reader {
 /// Maps an interrupted query to [`StoreError::ReadTimeout`].
 fn in_time(error: StoreError, limits: ReadLimits) -> StoreError {
     match &error {
-        StoreError::Database(reason)
-            if reason.sqlite_error_code() == Some(rusqlite::ErrorCode::OperationInterrupted) =>
+        StoreError::Sqlite(reason)
+            if reason
+                .downcast_ref::<rusqlite::Error>()
+                .and_then(rusqlite::Error::sqlite_error_code)
+                == Some(rusqlite::ErrorCode::OperationInterrupted) =>
         {
             StoreError::ReadTimeout(limits.timeout)
         }

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::Database;
 
 fn parsed(text: &str) -> Result<PostgresUrl, InvalidDatabase> {
     text.parse()

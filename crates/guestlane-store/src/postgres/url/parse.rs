@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use tokio_postgres::config::{ChannelBinding, Host, SslMode};
 
-use super::{super::libpq::UrlParameters, EXAMPLE, InvalidDatabase};
+use super::{EXAMPLE, InvalidDatabase, parameters::UrlParameters};
 
 const UNREADABLE: &str =
     "is not a valid database URL: its host, its port or a value cannot be parsed";
