@@ -131,7 +131,7 @@ impl Load {
     }
 }
 
-fn tell(name: &str, answers: &mut BTreeMap<u16, Vec<f64>>, memory: u64) {
+fn print_row(name: &str, answers: &mut BTreeMap<u16, Vec<f64>>, memory: u64) {
     for (status, took) in answers {
         took.sort_by(f64::total_cmp);
         let at = |percent: usize| took[(took.len() * percent / 100).min(took.len() - 1)];
@@ -241,18 +241,18 @@ async fn main() {
     };
 
     let mut warm = load.run(rate, 5).await;
-    tell("to warm up", &mut warm, resident(&served));
+    print_row("to warm up", &mut warm, resident(&served));
     let half = seconds.div_ceil(2);
     for part in ["first half", "second half"] {
         let mut answers = load.run(rate, half).await;
-        tell(
+        print_row(
             &format!("{rate}/s, {part}"),
             &mut answers,
             resident(&served),
         );
     }
     let mut answers = load.run(rate * 10, seconds.div_ceil(4)).await;
-    tell(
+    print_row(
         &format!("{}/s: ten times as much", rate * 10),
         &mut answers,
         resident(&served),
@@ -269,7 +269,7 @@ async fn main() {
         connections.push(stream);
     }
     let mut answers = load.run(rate, seconds.div_ceil(4)).await;
-    tell(
+    print_row(
         &format!("{rate}/s beside {} idle ones", connections.len()),
         &mut answers,
         resident(&served),

@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, hint::black_box};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use guestlane_genesys::{CreateContactRequest, NewConversation, guest::frame::ServerFrame};
+use guestlane_genesys::{NewConversation, RegisterContactRequest, guest::frame::ServerFrame};
 use serde_json::Value;
 use uuid::uuid;
 
@@ -50,7 +50,7 @@ fn payloads(criterion: &mut Criterion) {
         .into();
     criterion.bench_function("body of a contact", |bencher| {
         bencher.iter(|| {
-            serde_json::to_vec(&CreateContactRequest::new(
+            serde_json::to_vec(&RegisterContactRequest::new(
                 black_box("user-8842-xyz"),
                 &token,
                 &attributes,

@@ -48,7 +48,7 @@ pub use credentials::{CallPolicy, Credentials, OAuthClient, TokenRequestAuth};
 pub use error::{AttemptError, CallError, Category, ErrorResponse, Operation, RetryAction};
 pub use foreign::{ApiPath, CorrelationId, ErrorCode, PlatformId, PlatformMessage};
 pub use gateway_api::{
-    contacts::{ContactAttributes, CreateContactRequest, CreatedResource, guest_address},
+    contacts::{ContactAttributes, CreatedResource, RegisterContactRequest, guest_address},
     conversations::{ConversationAttributes, NewConversation, RoutingData},
 };
 pub use guest::session::{GuestSession, MessageAccepted};

@@ -146,7 +146,7 @@ impl Server {
         let app = router(&service);
         let mut serving = match &tls {
             Some((config, _)) => {
-                let door = door(&service, RustlsAcceptor::new(config.clone()));
+                let door = limiting_acceptor(&service, RustlsAcceptor::new(config.clone()));
                 let server = apply_limits(
                     axum_server::from_tcp(listener)?
                         .handle(handle.clone())
@@ -155,7 +155,7 @@ impl Server {
                 tokio::spawn(server.serve(app.into_make_service()))
             }
             None => {
-                let door = door(&service, DefaultAcceptor::new());
+                let door = limiting_acceptor(&service, DefaultAcceptor::new());
                 let server = apply_limits(
                     axum_server::from_tcp(listener)?
                         .handle(handle.clone())
@@ -227,7 +227,7 @@ impl Server {
     }
 }
 
-fn door<A>(service: &Service, inner: A) -> LimitingAcceptor<A> {
+fn limiting_acceptor<A>(service: &Service, inner: A) -> LimitingAcceptor<A> {
     let connections = Arc::clone(service.connections());
     LimitingAcceptor {
         inner,

@@ -161,18 +161,18 @@ fn scheme(value: &str) -> String {
 pub(crate) fn body(route: Option<Route>, path: &str, headers: &HeaderMap, body: &[u8]) -> Box<str> {
     let text = String::from_utf8_lossy(body);
     if path.starts_with(EXCHANGES) {
-        return cut(&exchange(&text));
+        return truncated(&exchange(&text));
     }
     let form = crate::organization::has_type(headers, "application/x-www-form-urlencoded");
     if !form && !matches!(route, None | Some(Route::Token)) {
-        return cut(&text);
+        return truncated(&text);
     }
     match serde_json::from_str::<Value>(&text) {
         Ok(mut value) if value.is_object() || value.is_array() => {
             mask(&mut value, &["client_secret"]);
-            cut(&value.to_string())
+            truncated(&value.to_string())
         }
-        _ => cut(&without(&text, &["client_secret"])),
+        _ => truncated(&without(&text, &["client_secret"])),
     }
 }
 
@@ -233,7 +233,7 @@ fn without(pairs: &str, secrets: &[&str]) -> String {
 }
 
 /// Cuts a long text to at most [`KEPT_OF_BODY`] bytes.
-pub(crate) fn cut(text: &str) -> Box<str> {
+pub(crate) fn truncated(text: &str) -> Box<str> {
     if text.len() <= KEPT_OF_BODY {
         return text.into();
     }

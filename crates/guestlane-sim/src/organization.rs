@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use aws_lc_rs::digest;
 use bytes::Bytes;
-use guestlane_genesys::{CreateContactRequest, NewConversation, guest::event::attribute_bytes};
+use guestlane_genesys::{NewConversation, RegisterContactRequest, guest::event::attribute_bytes};
 use guestlane_runtime::Timestamp;
 use http::{HeaderMap, Response, StatusCode, header};
 use serde::de::DeserializeOwned;
@@ -173,9 +173,9 @@ impl Organization {
         body: &[u8],
         now: Timestamp,
     ) -> Result<serde_json::Value, Refusal> {
-        let new: CreateContactRequest<'_> = parse(body)?;
+        let new: RegisterContactRequest<'_> = parse(body)?;
         let guest_id = new.external_contact_id.as_ref();
-        if new.kind != CreateContactRequest::TYPE {
+        if new.kind != RegisterContactRequest::TYPE {
             return Err(Refusal::bad_request("type is not webchat."));
         }
         if guest_id.is_empty() || new.address != guestlane_genesys::guest_address(guest_id) {

@@ -38,7 +38,7 @@ pub struct WebhookCounts {
     /// Events that were accepted without verification because no secret is configured.
     pub unchecked: u64,
     /// Guests that occur in more than one distinct event.
-    pub guests_told_twice: u64,
+    pub guests_notified_twice: u64,
 }
 
 /// The maximum number of events that are kept for inspection.
@@ -102,9 +102,9 @@ impl WebhookReceiver {
         if self.seen.insert(id.to_owned()) {
             self.counts.events += 1;
             if let Some(guest) = event["data"]["guestId"].as_str() {
-                let told = self.guests.entry(guest.to_owned()).or_default();
-                *told += 1;
-                self.counts.guests_told_twice += u64::from(*told == 2);
+                let events = self.guests.entry(guest.to_owned()).or_default();
+                *events += 1;
+                self.counts.guests_notified_twice += u64::from(*events == 2);
             }
             if self.events.len() < KEPT {
                 self.events.push(event);

@@ -94,7 +94,7 @@ pub async fn retry_while_growing(
     clock: &Clock,
     look: impl AsyncFn() -> Result<Checkpoint, VerificationError>,
 ) -> Result<Checkpoint, VerificationError> {
-    const LOOKS: u32 = 5;
+    const MAX_ATTEMPTS: u32 = 5;
     let mut looks = 1;
     loop {
         match look().await {
@@ -102,7 +102,7 @@ pub async fn retry_while_growing(
                 VerificationError::Tampered(..)
                 | VerificationError::LogTruncated { .. }
                 | VerificationError::Checkpoint(..),
-            ) if looks < LOOKS => {
+            ) if looks < MAX_ATTEMPTS => {
                 looks += 1;
                 clock.sleep(Duration::from_millis(50)).await;
             }

@@ -110,7 +110,7 @@ impl AdmissionController {
 
     /// How long calls may have been failing before [`acquire`](Self::acquire) gives up, if the
     /// platform has responded before.
-    const PATIENCE: Duration = Duration::from_secs(15 * 60);
+    const OUTAGE_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 
     /// Longest interval between two probes while the circuit breaker is open. The interval has
     /// jitter.
@@ -131,10 +131,10 @@ impl AdmissionController {
     /// value says whether a rate limit protects the platform from overload. The calls of a fifth of
     /// a second keep the rate limit used.
     fn rows(&self) -> (usize, bool) {
-        const MOST: f64 = 64.0;
+        const MAX: f64 = 64.0;
         let quota = self.engine.saga.platform.calls_in_a_second();
         (
-            quota.map_or(MOST, |calls| (calls / 5.0).clamp(4.0, MOST)) as usize,
+            quota.map_or(MAX, |calls| (calls / 5.0).clamp(4.0, MAX)) as usize,
             quota.is_some(),
         )
     }
@@ -223,7 +223,7 @@ impl AdmissionController {
         loop {
             let pulse = self.engine.saga.platform.pulse();
             if let Some(lasted) = pulse.open_for() {
-                if lasted > Self::PATIENCE || !pulse.ever_succeeded() {
+                if lasted > Self::OUTAGE_TIMEOUT || !pulse.ever_succeeded() {
                     return Err(PlatformOutage(lasted));
                 }
                 held = true;

@@ -47,11 +47,15 @@ pub(crate) async fn run(global: &Global, args: &Guests) -> anyhow::Result<ExitCo
             )
             .into())
         }
-        ErasureOutcome::Erased(done) => tell(global, &done, *confirmed),
+        ErasureOutcome::Erased(done) => print_report(global, &done, *confirmed),
     }
 }
 
-fn tell(global: &Global, done: &ErasureReport, confirmed: Confirmed) -> anyhow::Result<ExitCode> {
+fn print_report(
+    global: &Global,
+    done: &ErasureReport,
+    confirmed: Confirmed,
+) -> anyhow::Result<ExitCode> {
     let first = settings::load(global)?.storage()?.audit.path;
     let plain: Vec<_> = done
         .plain_records

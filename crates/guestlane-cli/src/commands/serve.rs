@@ -66,7 +66,7 @@ pub(crate) async fn run(global: &Global, args: &Serve) -> anyhow::Result<ExitCod
     });
     // The signal handlers are installed before this line is printed: a program that reads it may
     // send a signal at once.
-    tell(global, &service, &listening, service_settings.tls.is_some())?;
+    print_addresses(global, &service, &listening, service_settings.tls.is_some())?;
     let served = listening.serve(interrupted).await;
     reloading.abort();
     if let Some(working) = working {
@@ -94,7 +94,12 @@ fn load(global: &Global, args: &Serve) -> anyhow::Result<Settings> {
 }
 
 /// Prints the addresses, as text or as JSON.
-fn tell(global: &Global, service: &Service, listening: &Server, tls: bool) -> anyhow::Result<()> {
+fn print_addresses(
+    global: &Global,
+    service: &Service,
+    listening: &Server,
+    tls: bool,
+) -> anyhow::Result<()> {
     let scheme = if tls { "https" } else { "http" };
     let address = format!("{scheme}://{}", listening.address()?);
     let metrics = listening

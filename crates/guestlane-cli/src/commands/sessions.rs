@@ -324,7 +324,7 @@ async fn resume_all(
     clock: &Clock,
     tell: &mut impl FnMut(&Result<CreatedSession, guestlane::Error>),
 ) -> anyhow::Result<usize> {
-    const AT_ONCE: usize = 32;
+    const CONCURRENCY: usize = 32;
     let mut tried = HashSet::new();
     let give_up_at = clock.now() + session::LEASE_TTL;
     loop {
@@ -358,7 +358,7 @@ async fn resume_all(
                 Err(error) => Some(Err(error.into())),
             }
         });
-        let mut driven = std::pin::pin!(driven.buffer_unordered(AT_ONCE));
+        let mut driven = std::pin::pin!(driven.buffer_unordered(CONCURRENCY));
         while let Some(driven) = driven.next().await {
             driven.iter().for_each(&mut *tell);
         }

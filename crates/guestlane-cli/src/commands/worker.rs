@@ -62,7 +62,7 @@ pub(crate) async fn run(global: &Global, args: &args::Worker) -> anyhow::Result<
     let reloading = tokio::spawn(reload);
     // The signal handlers are installed before this line is printed: a program that reads it may
     // send a signal at once.
-    tell(global, metrics.as_ref().map(MetricsServer::address));
+    print_addresses(global, metrics.as_ref().map(MetricsServer::address));
     let working = tokio::spawn(Arc::clone(&service).work());
     BatchWorker::run(Arc::clone(&engine), intake, interrupted).await?;
     reloading.abort();
@@ -81,7 +81,7 @@ fn load(global: &Global, args: &args::Worker) -> anyhow::Result<Settings> {
     Ok(settings)
 }
 
-fn tell(global: &Global, metrics: Option<SocketAddr>) {
+fn print_addresses(global: &Global, metrics: Option<SocketAddr>) {
     let metrics = metrics.map(|address| format!("http://{address}/metrics"));
     if global.json {
         output::json(&json!({"works": true, "metrics": metrics}));

@@ -34,14 +34,14 @@ pub(super) async fn examine(settings: &Settings, api: Option<&str>, clock: &Cloc
         Err(error) => return vec![Finding::bad("state directory", error.to_string())],
     };
     let mut findings = vec![
-        room(
+        check_free_space(
             "disk",
             places
                 .database
                 .file()
                 .unwrap_or(&places.home.join("log-1.lock")),
         ),
-        room("disk of the audit log", &places.audit.path),
+        check_free_space("disk of the audit log", &places.audit.path),
     ];
     findings.extend(exposed(&places.home));
     // Invalid webhook settings have a finding of their own.
@@ -50,7 +50,7 @@ pub(super) async fn examine(settings: &Settings, api: Option<&str>, clock: &Cloc
     findings
 }
 
-fn room(check: &str, file: &Path) -> Finding {
+fn check_free_space(check: &str, file: &Path) -> Finding {
     let wanted = file
         .parent()
         .filter(|path| !path.as_os_str().is_empty())

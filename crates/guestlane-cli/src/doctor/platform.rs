@@ -25,14 +25,14 @@ use uuid::Uuid;
 use super::{CheckStatus, Finding};
 
 /// Time limit of one probe.
-const PATIENCE: Duration = Duration::from_secs(15);
+const TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Clock skew in seconds above which a warning is given, and above which the check fails. Guest
 /// tokens live for five minutes, and webhook signatures are valid for as long.
 const SKEW: (i64, i64) = (30, 240);
 
 /// Fix for a failure of the platform, which does not depend on settings.
-const AGAIN: &str = "the platform is failing or rate limiting: run `guestlane doctor` again in a \
+const RETRY_LATER: &str = "the platform is failing or rate limiting: run `guestlane doctor` again in a \
     minute; also check firewall and TLS";
 
 /// Prefix of the names of host checks.
@@ -132,7 +132,7 @@ async fn as_client(look: &Probe<'_>, queue: Option<QueueId>) -> Vec<Finding> {
                     of_error("credentials", &error).fix(if error.refusal().is_some() {
                         fix
                     } else {
-                        AGAIN
+                        RETRY_LATER
                     }),
                 );
                 findings.push(Finding::skipped(
@@ -162,7 +162,7 @@ async fn as_client(look: &Probe<'_>, queue: Option<QueueId>) -> Vec<Finding> {
 
 impl Probe<'_> {
     fn context(&self) -> CallContext {
-        CallContext::until(self.clock.now() + PATIENCE)
+        CallContext::until(self.clock.now() + TIMEOUT)
     }
 
     /// Checks DNS, TLS and a response of each host, with any status, and compares the clocks.

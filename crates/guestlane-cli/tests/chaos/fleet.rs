@@ -310,7 +310,10 @@ fn fleet_faults_neither_lose_nor_duplicate_sessions() {
     fleet.cli.assert_each_guest_once(rows);
     let state = fleet.cli.state();
     assert_eq!(
-        (&state["crm"]["events"], &state["crm"]["guestsToldTwice"]),
+        (
+            &state["crm"]["events"],
+            &state["crm"]["guestsNotifiedTwice"]
+        ),
         (&rows.into(), &0.into()),
         "{state}"
     );

@@ -114,7 +114,10 @@ fn kill_batches(surface: &str, kills: u64, rows_in_a_batch: u64, within: u64) {
     cli.assert_each_guest_once(guests);
     let state = cli.state();
     assert_eq!(
-        (&state["crm"]["events"], &state["crm"]["guestsToldTwice"]),
+        (
+            &state["crm"]["events"],
+            &state["crm"]["guestsNotifiedTwice"]
+        ),
         (&guests.into(), &0.into()),
         "seed {seed}: {state}"
     );

@@ -88,7 +88,7 @@ fn create_prints_documented_json_and_verifiable_token() {
     );
     assert_eq!(
         cli.state()["crm"],
-        json!({"events": 1, "repeated": 0, "badSignature": 0, "unchecked": 0, "guestsToldTwice": 0})
+        json!({"events": 1, "repeated": 0, "badSignature": 0, "unchecked": 0, "guestsNotifiedTwice": 0})
     );
     cli.assert_each_guest_once(1);
 }

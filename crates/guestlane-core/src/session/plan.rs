@@ -9,7 +9,7 @@ use super::{SessionRecord, SessionState, SurfaceBinding};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step<'a> {
     /// Creates the contact on the surface `rest` (requirement R4, docs/requirements.md).
-    CreateContact,
+    RegisterContact,
     /// Opens the conversation on the surface `rest` (requirement R5, docs/requirements.md).
     OpenConversation,
     /// Finds or creates the guest's contact on a surface of the public platform.
@@ -46,7 +46,7 @@ pub fn next_step(session: &SessionRecord) -> Option<Step<'_>> {
     };
     use SurfaceBinding::{OpenMessaging, Rest, WebMessaging};
     match (session.state, &session.surface_binding) {
-        (Admitted, Rest) => Some(Step::CreateContact),
+        (Admitted, Rest) => Some(Step::RegisterContact),
         (ContactReady, Rest) => Some(Step::OpenConversation),
 
         (Admitted, WebMessaging { .. } | OpenMessaging { .. }) => Some(Step::UpsertContact),
@@ -105,7 +105,7 @@ mod tests {
     #[test]
     fn rest_creates_the_contact_and_then_the_conversation() {
         let session = admitted(SurfaceBinding::Rest);
-        assert_eq!(next_step(&session), Some(Step::CreateContact));
+        assert_eq!(next_step(&session), Some(Step::RegisterContact));
         let session = session.contact_ready(Some(id("c")), 1, NOW).unwrap();
         assert_eq!(next_step(&session), Some(Step::OpenConversation));
         let session = session.completed(id("v"), 1, NOW, NOW).unwrap();

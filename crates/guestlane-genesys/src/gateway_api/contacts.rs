@@ -18,8 +18,8 @@ use crate::{
 /// Request to create the guest's contact.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct CreateContactRequest<'a> {
-    /// Always [`CreateContactRequest::TYPE`].
+pub struct RegisterContactRequest<'a> {
+    /// Always [`RegisterContactRequest::TYPE`].
     #[serde(rename = "type")]
     pub kind: Cow<'a, str>,
     /// `guest-<guest id>`
@@ -54,7 +54,7 @@ pub fn guest_address(guest_id: &str) -> String {
     format!("guest-{guest_id}")
 }
 
-impl<'a> CreateContactRequest<'a> {
+impl<'a> RegisterContactRequest<'a> {
     /// The contact type of web messaging guests.
     pub const TYPE: &'static str = "webchat";
 
@@ -84,7 +84,7 @@ impl GenesysClient {
     /// Fails if the platform rejects the request, or gives no response before `deadline`.
     pub async fn register_contact(
         &self,
-        contact: &CreateContactRequest<'_>,
+        contact: &RegisterContactRequest<'_>,
         idempotency_key: String,
         context: &CallContext,
     ) -> Result<Completed<CreatedResource>, CallError> {

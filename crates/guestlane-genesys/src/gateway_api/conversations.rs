@@ -97,7 +97,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::gateway_api::contacts::CreateContactRequest;
+    use crate::gateway_api::contacts::RegisterContactRequest;
 
     const QUEUE: &str = "7a1f0000-0000-4000-8000-000000000001";
 
@@ -107,7 +107,7 @@ mod tests {
             ("tier".into(), "premium".into()),
             ("source".into(), "web-portal".into()),
         ]);
-        let contact = CreateContactRequest::new("user-8842-xyz", "T.O.K", &attributes);
+        let contact = RegisterContactRequest::new("user-8842-xyz", "T.O.K", &attributes);
         assert_eq!(
             serde_json::to_string(&contact).unwrap(),
             r#"{"type":"webchat","address":"guest-user-8842-xyz","externalContactId":"user-8842-xyz","customAttributes":{"guestToken":"T.O.K","source":"web-portal","tier":"premium"}}"#

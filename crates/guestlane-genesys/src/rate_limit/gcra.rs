@@ -36,7 +36,7 @@ impl GcraLimiter {
         Self {
             rate,
             slice: false,
-            margin: least_margin(rate),
+            margin: min_headroom(rate),
             margin_changed: epoch,
             foreign: 0.0,
             foreign_seen: epoch,
@@ -70,7 +70,7 @@ impl GcraLimiter {
         if self.slice {
             0
         } else {
-            least_margin(self.rate)
+            min_headroom(self.rate)
         }
     }
 
@@ -193,7 +193,7 @@ impl GcraLimiter {
 }
 
 /// Returns the minimum headroom: 98 of 100 calls per second are used, and 298 of 300 per minute.
-pub(super) fn least_margin(rate: Rate) -> u32 {
+pub(super) fn min_headroom(rate: Rate) -> u32 {
     match rate.calls() {
         0..10 => 0,
         10..50 => 1,

@@ -8,7 +8,7 @@ use std::{
 
 use tracing::warn;
 
-use super::{ClientPool, Schedule, gcra::least_margin};
+use super::{ClientPool, Schedule, gcra::min_headroom};
 use crate::{
     coordinator::{Coordinator, RateLimitLease, RateLimitLeaseRequest},
     rate::Rate,
@@ -55,7 +55,7 @@ const CROWD: usize = 3;
 
 /// Returns the calls per window that all processes together may send.
 fn for_all(rate: Rate) -> u32 {
-    rate.calls() - least_margin(rate)
+    rate.calls() - min_headroom(rate)
 }
 
 impl Schedule {

@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Maximum number of sessions on one page.
-const MOST: u32 = 500;
+const MAX_PAGE: u32 = 500;
 
 /// Filter and page of a session list.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -122,11 +122,11 @@ pub(crate) async fn list(
 pub(crate) fn limit(limit: Option<u32>) -> Result<u32, ValidationError> {
     match limit {
         None => Ok(50),
-        Some(limit) if (1..=MOST).contains(&limit) => Ok(limit),
+        Some(limit) if (1..=MAX_PAGE).contains(&limit) => Ok(limit),
         Some(_) => Err(ValidationError::new(
             "limit",
             "is out of range",
-            format!("use 1 to {MOST}"),
+            format!("use 1 to {MAX_PAGE}"),
         )),
     }
 }

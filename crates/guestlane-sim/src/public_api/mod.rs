@@ -9,7 +9,7 @@ pub(crate) mod guest;
 mod oauth_server;
 mod open_messaging;
 
-use guestlane_genesys::CreateContactRequest;
+use guestlane_genesys::RegisterContactRequest;
 use guestlane_runtime::Timestamp;
 use http::{Response, StatusCode};
 use serde_json::Value;
@@ -36,7 +36,7 @@ pub(crate) fn is_gateway(op: Operation, request: &Incoming) -> bool {
         Operation::Contact => {
             let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
             let has = |field: &str| !body[field].is_null();
-            body["type"] == CreateContactRequest::TYPE
+            body["type"] == RegisterContactRequest::TYPE
                 || has("customAttributes")
                 || has("externalContactId")
         }

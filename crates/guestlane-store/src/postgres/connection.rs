@@ -207,10 +207,10 @@ impl Connection {
     }
 
     fn end(&mut self, Backend { pid, started, name }: &Backend) -> DbResult<()> {
-        const IT: &str = "FROM pg_stat_activity WHERE pid = $1 AND backend_start::text = $2 AND application_name = $3";
+        const BACKEND: &str = "FROM pg_stat_activity WHERE pid = $1 AND backend_start::text = $2 AND application_name = $3";
         let (end, lives) = (
-            format!("SELECT pg_terminate_backend(pid) {IT}"),
-            format!("SELECT 1 {IT}"),
+            format!("SELECT pg_terminate_backend(pid) {BACKEND}"),
+            format!("SELECT 1 {BACKEND}"),
         );
         self.query(&end, &[pid, started, name])?;
         let give_up = SYSTEM_CLOCK.monotonic() + RECONNECT_TIMEOUT;

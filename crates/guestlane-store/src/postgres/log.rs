@@ -191,7 +191,7 @@ struct StoredLines<'a> {
 }
 
 /// Number of lines that one query reads. It is mostly fewer than one write to the file takes.
-const AT_ONCE: i64 = 2000;
+const CHUNK: i64 = 2000;
 
 impl StoredLines<'_> {
     fn unsynced_lines(&self, index: u64) -> Option<&[String]> {
@@ -231,7 +231,7 @@ impl LineSource for StoredLines<'_> {
             Some(fresh) => fresh,
             None => {
                 let sql = format!(
-                    "SELECT line FROM audit_record WHERE log = $1 AND idx >= $2 ORDER BY idx LIMIT {AT_ONCE}"
+                    "SELECT line FROM audit_record WHERE log = $1 AND idx >= $2 ORDER BY idx LIMIT {CHUNK}"
                 );
                 asked = self.select(&sql, index)?;
                 &asked

@@ -114,11 +114,11 @@ impl AuditLog for Postgres {
 }
 
 /// Number of records that one query reads.
-const AT_ONCE: i64 = 10_000;
+const CHUNK: i64 = 10_000;
 
 fn leaves(connection: &mut Connection, log: u32) -> DbResult<Vec<Hash>> {
     let select = format!(
-        "SELECT line FROM audit_record WHERE log = $1 AND idx >= $2 ORDER BY idx LIMIT {AT_ONCE}"
+        "SELECT line FROM audit_record WHERE log = $1 AND idx >= $2 ORDER BY idx LIMIT {CHUNK}"
     );
     let mut leaves = Vec::new();
     loop {

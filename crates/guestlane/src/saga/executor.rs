@@ -131,7 +131,7 @@ impl SagaExecutor {
         run: &SagaRun,
     ) -> Result<CommitRequest, StepError> {
         match next_step(session).ok_or(StoreError::Row("state"))? {
-            Step::CreateContact => self.create_contact(session, token, run).await,
+            Step::RegisterContact => self.register_contact(session, token, run).await,
             Step::OpenConversation => self.open_conversation(session, token, run).await,
             Step::UpsertContact => self.upsert_contact(session, run).await,
             Step::SendGuestMessage { deployment } => {

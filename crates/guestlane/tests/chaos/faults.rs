@@ -86,7 +86,7 @@ async fn every_fault_at_5_percent_loses_and_duplicates_no_session(
     assert_eq!(
         (
             world.sim.state().crm.events,
-            world.sim.state().crm.guests_told_twice
+            world.sim.state().crm.guests_notified_twice
         ),
         (guests as u64, 0)
     );

@@ -42,7 +42,10 @@ async fn connections_for(world: &TestPlatform, guests: usize, faults: &[&str]) -
     let all = guests as u64 + 1;
     world.assert_each_guest_once(all);
     let state = world.sim.state();
-    assert_eq!((state.crm.events, state.crm.guests_told_twice), (all, 0));
+    assert_eq!(
+        (state.crm.events, state.crm.guests_notified_twice),
+        (all, 0)
+    );
     state.connections - before
 }
 

@@ -242,7 +242,7 @@ async fn events_of_one_guest_keep_order_and_do_not_block_other_guests(
     let first = create("ann", "one").await;
     let (second, third) = (create("ann", "two").await, create("ann", "three").await);
     let other = create("bob", "bob").await;
-    let told = || -> Vec<String> {
+    let delivered = || -> Vec<String> {
         world
             .sim
             .crm_events()
@@ -251,15 +251,15 @@ async fn events_of_one_guest_keep_order_and_do_not_block_other_guests(
             .collect()
     };
     assert_eq!(
-        told(),
+        delivered(),
         [other.as_str()],
         "the first of ann's failed, so the others wait"
     );
     outbox.deliver_due().await.unwrap();
-    assert_eq!(told().len(), 1, "also for a worker");
+    assert_eq!(delivered().len(), 1, "also for a worker");
     world.clock.advance(Duration::from_secs(6));
     outbox.deliver_due().await.unwrap();
-    assert_eq!(told(), [other, first, second, third]);
+    assert_eq!(delivered(), [other, first, second, third]);
 }
 
 #[rstest]
@@ -470,7 +470,7 @@ async fn delivery_with_an_expired_lease_is_not_recorded(
 }
 
 /// Returns a harness whose webhook receiver is `peer`.
-async fn told(backend: Backend, peer: &Peer) -> TestPlatform {
+async fn platform_with_peer(backend: Backend, peer: &Peer) -> TestPlatform {
     let mut world = TestPlatform::new(backend).await;
     world.config.webhooks.as_mut().unwrap().urls =
         vec![format!("{}/hook", peer.url).parse().unwrap()];
@@ -552,7 +552,7 @@ async fn status_line_2xx_counts_as_delivered_whatever_follows(
     ];
     for (what, answer) in CASES {
         let peer = Peer::start(|_| answer());
-        let world = told(backend, &peer).await;
+        let world = platform_with_peer(backend, &peer).await;
         let engine = world.engine().await;
         engine.create(request("ann")).await.unwrap();
         while !engine.outbox().unwrap().wait_for_initial_deliveries().await {}
@@ -590,7 +590,7 @@ async fn response_without_a_2xx_status_line_is_not_a_delivery(
     ];
     for (what, answer) in CASES {
         let peer = Peer::start(|_| answer());
-        let world = told(backend, &peer).await;
+        let world = platform_with_peer(backend, &peer).await;
         let engine = world.engine().await;
         engine.create(request("ann")).await.unwrap();
         while !engine.outbox().unwrap().wait_for_initial_deliveries().await {}
@@ -640,7 +640,7 @@ async fn unparsable_2xx_response_leaves_the_event_pending(
     ];
     for (what, answer) in CASES {
         let peer = Peer::start(|_| answer());
-        let world = told(backend, &peer).await;
+        let world = platform_with_peer(backend, &peer).await;
         let engine = world.engine().await;
         engine.create(request("ann")).await.unwrap();
         while !engine.outbox().unwrap().wait_for_initial_deliveries().await {}
@@ -669,7 +669,7 @@ async fn endpoint_retry_after_is_capped_at_one_day(#[values(Sqlite, Postgres)] b
     ] {
         let answer = format!("HTTP/1.1 503 X\r\nRetry-After: {wait}\r\nContent-Length: 0\r\n\r\n");
         let peer = Peer::start(move |_| close(&answer));
-        let world = told(backend, &peer).await;
+        let world = platform_with_peer(backend, &peer).await;
         let engine = world.engine().await;
         engine.create(request("ann")).await.unwrap();
         while !engine.outbox().unwrap().wait_for_initial_deliveries().await {}
@@ -808,7 +808,7 @@ async fn endpoint_that_responds_410_is_disabled_until_enabled(
             "",
         )
     });
-    let world = told(backend, &peer).await;
+    let world = platform_with_peer(backend, &peer).await;
     let engine = world.engine().await;
     for guest in ["ann", "bob"] {
         engine.create(request(guest)).await.unwrap();

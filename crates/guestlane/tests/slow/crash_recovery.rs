@@ -203,7 +203,7 @@ async fn assert_at_rest(world: &TestPlatform, guests: u64) {
     let crm = world.sim.state().crm;
     // A receiver may refuse a signature, because five minutes can pass while the event is in
     // flight. The event is then signed and sent again.
-    assert_eq!((crm.events, crm.guests_told_twice), (guests, 0));
+    assert_eq!((crm.events, crm.guests_notified_twice), (guests, 0));
     if world.config.surface.is_public_api() {
         let state = world.sim.state();
         let waiting = state
@@ -447,7 +447,7 @@ fn crash_with_unidentifiable_contact_opens_one_conversation(
                 "{fail_point}: {state:?}"
             );
             assert_eq!(
-                (state.crm.events, state.crm.guests_told_twice),
+                (state.crm.events, state.crm.guests_notified_twice),
                 (1, 0),
                 "{fail_point}"
             );

@@ -262,7 +262,7 @@ impl Model {
             return;
         }
         let step = match plan::next_step(session).unwrap() {
-            plan::Step::CreateContact | plan::Step::UpsertContact => Step::Contact,
+            plan::Step::RegisterContact | plan::Step::UpsertContact => Step::Contact,
             plan::Step::OpenConversation => Step::Conversation,
             plan::Step::SendGuestMessage { .. } | plan::Step::SendInboundMessage { .. } => {
                 Step::Message

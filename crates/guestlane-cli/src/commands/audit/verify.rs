@@ -93,7 +93,7 @@ async fn verify_files(
         .await
         {
             Ok(checkpoint) => {
-                tell(global, path, &checkpoint);
+                print_verified(global, path, &checkpoint);
                 origins.push(checkpoint.origin);
             }
             Err(unproven) => {
@@ -150,7 +150,7 @@ async fn verify_ours(
     for (log, proven) in checked {
         match proven {
             Ok(checkpoint) if log.other_node => tell_elsewhere(global, &checkpoint),
-            Ok(checkpoint) => tell(global, &log.path, &checkpoint),
+            Ok(checkpoint) => print_verified(global, &log.path, &checkpoint),
             Err(unproven) => {
                 good = false;
                 tell_unproven(global, &log.path, &unproven);
@@ -176,7 +176,7 @@ async fn verify_ours(
     })
 }
 
-fn tell(global: &Global, path: &Path, checkpoint: &Checkpoint) {
+fn print_verified(global: &Global, path: &Path, checkpoint: &Checkpoint) {
     let (origin, records, root) = (
         &checkpoint.origin,
         checkpoint.size,

@@ -251,7 +251,7 @@ pub(crate) async fn run(global: &Global, args: &Batch) -> anyhow::Result<ExitCod
         close(&engine).await;
     }
     working.abort();
-    tell(global, args, &summary, stop, left);
+    print_summary(global, args, &summary, stop, left);
     Ok(ExitCode::from(if summary.failed == 0 && stop.is_none() {
         0
     } else {
@@ -326,7 +326,13 @@ fn count(
     }
 }
 
-fn tell(global: &Global, args: &Batch, summary: &Summary, stop: Option<Stop>, left: usize) {
+fn print_summary(
+    global: &Global,
+    args: &Batch,
+    summary: &Summary,
+    stop: Option<Stop>,
+    left: usize,
+) {
     if global.json {
         output::json(summary);
     } else {

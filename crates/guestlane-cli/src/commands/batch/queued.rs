@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Rows per insert.
-const AT_ONCE: usize = 1000;
+const CHUNK: usize = 1000;
 
 async fn enqueue(
     global: &Global,
@@ -65,7 +65,7 @@ async fn enqueue(
             line: place.line(),
             wish: wish.map_err(|invalid| failure(&invalid)),
         });
-        if new.len() == AT_ONCE {
+        if new.len() == CHUNK {
             state
                 .store
                 .batches()?
@@ -140,7 +140,7 @@ pub(super) async fn run(global: &Global, command: &BatchCommand) -> anyhow::Resu
             Ok(ExitCode::SUCCESS)
         }
         BatchCommand::Status { id: Some(id) } => {
-            tell(
+            print_status(
                 global,
                 &known(&open_state_read_only(global).await?, id).await?,
             );
@@ -190,7 +190,7 @@ async fn cancel(
         .cancel_batch(status.batch_id, Clock::system().now())
         .await?;
     let status = known(state, &status.batch_id.to_string()).await?;
-    let code = confirm::done(global, serde_json::to_value(&status)?, told(&status));
+    let code = confirm::done(global, serde_json::to_value(&status)?, status_row(&status));
     if status.running > 0 {
         output::stderr_line(format!(
             "note: {} still in flight; they will be finished",
@@ -265,15 +265,15 @@ fn print(row: &RowResult) {
     }
 }
 
-fn tell(global: &Global, status: &BatchStatus) {
+fn print_status(global: &Global, status: &BatchStatus) {
     if global.json {
         output::json(status);
     } else {
-        told(status).into_iter().for_each(output::stdout_line);
+        status_row(status).into_iter().for_each(output::stdout_line);
     }
 }
 
-fn told(status: &BatchStatus) -> [String; 2] {
+fn status_row(status: &BatchStatus) -> [String; 2] {
     let BatchStatus {
         batch_id,
         name,
@@ -311,5 +311,7 @@ fn tell_all(global: &Global, batches: &[BatchStatus]) {
     if batches.is_empty() {
         output::stderr_line("No batch exists; see `guestlane batch enqueue FILE`.");
     }
-    batches.iter().for_each(|status| tell(global, status));
+    batches
+        .iter()
+        .for_each(|status| print_status(global, status));
 }

@@ -87,7 +87,7 @@ impl fmt::Display for RowError {
 }
 
 /// Maximum number of rows read ahead.
-const AHEAD: usize = 256;
+const MAX_ROWS_AHEAD: usize = 256;
 
 /// The default batch key: the absolute path of the file as it was written, or `-` for standard
 /// input. Symbolic links are not resolved, because the same path may lead elsewhere tomorrow (a
@@ -150,7 +150,7 @@ pub(super) fn read(
     };
     let (first, source) = look_at_first(source).map_err(unreadable)?;
     let common = Common { queue, batch_key };
-    let (sender, receiver) = mpsc::channel(AHEAD);
+    let (sender, receiver) = mpsc::channel(MAX_ROWS_AHEAD);
     match first {
         Some(b'{') => drop(tokio::task::spawn_blocking(move || {
             read_json(source, &common, &sender)

@@ -8,7 +8,7 @@ use guestlane_core::{
     token::{GuestToken, SealedSigningKey},
 };
 use guestlane_genesys::{
-    CallContext, CreateContactRequest, GenesysClient, NewConversation, UpsertContactRequest,
+    CallContext, GenesysClient, NewConversation, RegisterContactRequest, UpsertContactRequest,
     UpsertPreview,
     guest::{
         event::attribute_bytes,
@@ -195,7 +195,7 @@ fn calls(config: &EngineConfig, request: &SessionRequest, token: &GuestToken) ->
     match &config.surface {
         Surface::Rest => {
             let upstream = request.key.platform_key();
-            let contact = CreateContactRequest::new(
+            let contact = RegisterContactRequest::new(
                 request.guest.as_str(),
                 token.expose(),
                 request.attributes.as_map(),

@@ -30,7 +30,7 @@ use guestlane_core::{
 use guestlane_genesys::Queue;
 use guestlane_runtime::{Clock, TlsRoots, ssrf::EgressPolicy, text::without_bom_str};
 use guestlane_sim::{Options, Simulator};
-use print::{secrecy_text, tell, tell_json, what_is_wrong};
+use print::{print_json, print_summary, secrecy_text, what_is_wrong};
 
 use crate::{
     args::{Demo, Global},
@@ -41,7 +41,7 @@ use crate::{
 const GUESTS: &str = include_str!("../../../demo/guests.csv");
 
 /// Maximum number of sessions in flight, low enough to follow on the screen.
-const AT_ONCE: usize = 4;
+const CONCURRENCY: usize = 4;
 
 /// The simulator and an engine that uses it.
 struct Pretended {
@@ -149,9 +149,9 @@ pub(crate) async fn run(global: &Global, args: &Demo) -> anyhow::Result<ExitCode
     let proven = guestlane_tlog::verify_log(&audit_log, engine.audit_key(), &[]);
     let wrong = what_is_wrong(&guests, &created, &state);
     if global.json {
-        tell_json(&created, &state, &audit_log, &wrong);
+        print_json(&created, &state, &audit_log, &wrong);
     } else {
-        tell(&queues, &created, &state);
+        print_summary(&queues, &created, &state);
         match &proven {
             Ok(checkpoint) => output::stdout_line(format!(
                 "The audit log has {} records, as they were written: {}\nVerify it again: \
@@ -188,7 +188,7 @@ async fn create_all(
             let engine = Arc::clone(engine);
             async move { engine.create(guest).await }
         })
-        .buffered(AT_ONCE)
+        .buffered(CONCURRENCY)
         .collect()
         .await
 }

@@ -57,7 +57,11 @@ pub(super) fn what_is_wrong(
     wrong
 }
 
-pub(super) fn tell(queues: &[Queue], created: &[Result<CreatedSession, Error>], state: &Snapshot) {
+pub(super) fn print_summary(
+    queues: &[Queue],
+    created: &[Result<CreatedSession, Error>],
+    state: &Snapshot,
+) {
     let names: HashMap<_, _> = queues
         .iter()
         .map(|queue| (queue.id, queue.name.as_str()))
@@ -122,7 +126,7 @@ pub(super) fn tell(queues: &[Queue], created: &[Result<CreatedSession, Error>], 
     ));
 }
 
-pub(super) fn tell_json(
+pub(super) fn print_json(
     created: &[Result<CreatedSession, Error>],
     state: &Snapshot,
     audit_log: &Path,

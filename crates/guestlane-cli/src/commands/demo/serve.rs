@@ -157,19 +157,19 @@ async fn admin_key(engine: &SessionEngine) -> anyhow::Result<ApiKey> {
 
 /// Finishes the sessions in flight within 10 seconds, and returns how many are unfinished then.
 async fn finish(engine: &Arc<SessionEngine>, mut under_way: JoinSet<()>) -> anyhow::Result<u64> {
-    const PATIENCE: Duration = Duration::from_secs(10);
-    const LOOK_EVERY: Duration = Duration::from_millis(200);
+    const TIMEOUT: Duration = Duration::from_secs(10);
+    const POLL_INTERVAL: Duration = Duration::from_millis(200);
     let clock = Clock::system();
-    let give_up_at = clock.now() + PATIENCE;
+    let give_up_at = clock.now() + TIMEOUT;
     let all = async { while under_way.join_next().await.is_some() {} };
-    let _ = clock.timeout(PATIENCE, all).await;
+    let _ = clock.timeout(TIMEOUT, all).await;
     loop {
         let unfinished = engine.store().unfinished().await?;
         if unfinished == 0 || clock.now() >= give_up_at {
             return Ok(unfinished);
         }
         engine.recover_abandoned().await?;
-        clock.sleep(LOOK_EVERY).await;
+        clock.sleep(POLL_INTERVAL).await;
     }
 }
 

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::{
     super::{CheckStatus, Finding},
-    AGAIN, Probe, is_failing, of_error, refused,
+    Probe, RETRY_LATER, is_failing, of_error, refused,
 };
 
 fn of_configuration(deployment: Uuid, body: &Value) -> Finding {
@@ -108,7 +108,7 @@ impl Probe<'_> {
                         outcome: CheckStatus::Warning,
                         ..refused("deployment", &seen)
                     }
-                    .fix(AGAIN),
+                    .fix(RETRY_LATER),
                 );
             }
             Ok(seen) => {
@@ -161,7 +161,7 @@ impl Probe<'_> {
                 doubts.for_each(|finding| finding.outcome = CheckStatus::Warning);
                 Finding::good("guest WebSocket", "opens; no session was started")
             }
-            Err(CallError { cause, .. }) if cause.refusal().is_none() => of_error("guest WebSocket", &cause).fix(AGAIN),
+            Err(CallError { cause, .. }) if cause.refusal().is_none() => of_error("guest WebSocket", &cause).fix(RETRY_LATER),
             Err(CallError { cause, .. }) => of_error("guest WebSocket", &cause)
                 .fix(format!("allow the domain of {origin} in Admin > Message > Messenger Deployments, or set GENESYS_ORIGIN")),
         };

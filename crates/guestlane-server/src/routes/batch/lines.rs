@@ -13,10 +13,10 @@ use guestlane_runtime::{Clock, Timestamp};
 use crate::problem::Problem;
 
 /// How long a batch may stay without a further row.
-const SILENCE: Duration = Duration::from_secs(60);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 #[derive(Debug, thiserror::Error)]
-#[error("no line was received for {} s", SILENCE.as_secs())]
+#[error("no line was received for {} s", IDLE_TIMEOUT.as_secs())]
 struct IdleTimeout;
 
 /// The lines of a request body, as they arrive.
@@ -61,7 +61,7 @@ impl Lines {
             let waiting_since = *self
                 .waiting_since
                 .get_or_insert_with(|| self.clock.monotonic());
-            let patience = (waiting_since + SILENCE).since(self.clock.monotonic());
+            let patience = (waiting_since + IDLE_TIMEOUT).since(self.clock.monotonic());
             match self
                 .clock
                 .timeout(patience, self.body.next())

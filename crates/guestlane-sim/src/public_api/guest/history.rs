@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// The lifetime of a JWT from `getJwt`.
-const LIFE: Duration = Duration::from_secs(60);
+const HISTORY_TTL: Duration = Duration::from_secs(60);
 
 impl Organization {
     /// `getJwt`
@@ -33,17 +33,17 @@ impl Organization {
         tracing_id: Option<String>,
         now: Timestamp,
     ) -> Reply {
-        let jwt = self.new_jwt("history", now + LIFE);
+        let jwt = self.new_jwt("history", now + HISTORY_TTL);
         self.guests
             .history_jwts
-            .retain(|_, (_, until)| *until > now - LIFE);
+            .retain(|_, (_, until)| *until > now - HISTORY_TTL);
         self.guests
             .history_jwts
-            .insert(jwt.clone(), (key.to_owned(), now + LIFE));
+            .insert(jwt.clone(), (key.to_owned(), now + HISTORY_TTL));
         frames::response(
             FrameBody::Jwt(Jwt {
                 jwt,
-                exp: (now + LIFE).unix_seconds(),
+                exp: (now + HISTORY_TTL).unix_seconds(),
             }),
             tracing_id,
         )

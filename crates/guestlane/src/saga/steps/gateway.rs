@@ -1,7 +1,7 @@
 //! The two steps of the surface `rest`: contact and conversation. Each sends an `Idempotency-Key`.
 
 use guestlane_core::{session::SessionRecord, token::GuestToken};
-use guestlane_genesys::{CreateContactRequest, NewConversation};
+use guestlane_genesys::{NewConversation, RegisterContactRequest};
 use guestlane_runtime::FailPoint;
 use guestlane_store::CommitRequest;
 
@@ -12,14 +12,14 @@ use crate::saga::{
 
 impl SagaExecutor {
     /// Creates the contact: step A (requirement R4, docs/requirements.md).
-    pub(in crate::saga) async fn create_contact(
+    pub(in crate::saga) async fn register_contact(
         &self,
         session: &SessionRecord,
         token: &GuestToken,
         run: &SagaRun,
     ) -> Result<CommitRequest, StepError> {
         let request = &session.request;
-        let contact = CreateContactRequest::new(
+        let contact = RegisterContactRequest::new(
             request.guest.as_str(),
             token.expose(),
             request.attributes.as_map(),

@@ -128,7 +128,7 @@ fn to_shown(to: &str) -> String {
 }
 
 /// Returns all sessions, records and events in their printed form.
-async fn told(engine: &SessionEngine) -> (String, String, String, String) {
+async fn identity_of(engine: &SessionEngine) -> (String, String, String, String) {
     let store = engine.store();
     let sessions = store
         .sessions(SessionFilter {
@@ -170,7 +170,7 @@ async fn told(engine: &SessionEngine) -> (String, String, String, String) {
 #[tokio::test]
 async fn migration_copies_all_rows_and_sessions_continue() {
     let (mut world, places) = sqlite_platform().await;
-    let before = told(&*world.engine().await).await;
+    let before = identity_of(&*world.engine().await).await;
     let to = world.postgres.clone().unwrap();
     let copied = try_copy(&places, &to, &FailPoints::default())
         .await
@@ -186,7 +186,7 @@ async fn migration_copies_all_rows_and_sessions_continue() {
     );
     world.config.storage.database = to.parse().unwrap();
     let engine = world.engine().await;
-    assert_eq!(told(&engine).await, before);
+    assert_eq!(identity_of(&engine).await, before);
     assert!(engine.create(request("guest-7")).await.unwrap().replayed);
     engine.create(request("unfinished")).await.unwrap();
     engine.create(request("new")).await.unwrap();
@@ -369,7 +369,7 @@ async fn migration_after_abandoned_attempts_copies_all_later_changes() {
         engine.flush_counters().await.unwrap();
     }
     let engine = world.engine().await;
-    let before = told(&engine).await;
+    let before = identity_of(&engine).await;
     let keys = format!("{:?}", engine.store().api_keys().await.unwrap());
     let signing = signing_keys(&engine).await;
     drop(engine);
@@ -381,7 +381,7 @@ async fn migration_after_abandoned_attempts_copies_all_later_changes() {
     assert_eq!(copied.rows["api_key"], TABLES.len() as u64);
     world.config.storage.database = to.parse().unwrap();
     let engine = world.engine().await;
-    assert_eq!(told(&engine).await, before);
+    assert_eq!(identity_of(&engine).await, before);
     assert_eq!(
         format!("{:?}", engine.store().api_keys().await.unwrap()),
         keys
@@ -434,7 +434,7 @@ async fn migration_finds_and_replaces_unmarked_row_changes() {
          UPDATE platform SET client_id = 'another'",
     );
     let engine = world.engine().await;
-    let before = told(&engine).await;
+    let before = identity_of(&engine).await;
     drop(engine);
     let copied = try_copy(&places, &to, &FailPoints::default())
         .await
@@ -442,7 +442,7 @@ async fn migration_finds_and_replaces_unmarked_row_changes() {
         .unwrap();
     assert_eq!(copied.rows["session"], 60);
     world.config.storage.database = to.parse().unwrap();
-    assert_eq!(told(&*world.engine().await).await, before);
+    assert_eq!(identity_of(&*world.engine().await).await, before);
     assert_eq!(
         guestlane_testkit::column(&to, "SELECT client_id FROM platform"),
         ["another"]
