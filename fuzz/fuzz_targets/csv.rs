@@ -2,7 +2,7 @@
 //! of an error.
 #![no_main]
 
-use guestlane::input::{csv::Reader, lines::LineReader};
+use guestlane_server::input::{csv::Reader, lines::LineReader};
 
 libfuzzer_sys::fuzz_target!(|text: &[u8]| {
     let mut reader = Reader::new(text);

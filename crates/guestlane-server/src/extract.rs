@@ -7,24 +7,24 @@ use axum::{
     extract::{FromRequestParts, Request},
     response::{IntoResponse, Response},
 };
-use guestlane::{
-    error::ErrorCode,
-    input::{
-        MAX_ROW_BYTES,
-        json::{Unreadable, read_object},
-    },
-};
+use guestlane::error::ErrorCode;
 use guestlane_runtime::Clock;
 use http::{HeaderMap, HeaderValue, StatusCode, Uri, header, request::Parts};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::problem::Problem;
+use crate::{
+    input::{
+        MAX_ROW_BYTES,
+        json::{Unreadable, read_object},
+    },
+    problem::Problem,
+};
 
 /// Maximum length of a request body, and of one line of a batch, in bytes.
 pub const MAX_BODY: usize = MAX_ROW_BYTES;
 
-pub use guestlane::input::json::MAX_DEPTH;
+pub use crate::input::json::MAX_DEPTH;
 
 /// How long the client may take to send a body.
 const BODY_LIMIT: Duration = Duration::from_secs(10);

@@ -13,6 +13,7 @@ mod extract;
 #[doc(hidden)]
 pub mod fuzzing;
 mod headers;
+pub mod input;
 mod key_rate_limiter;
 mod log_limit;
 mod metrics;

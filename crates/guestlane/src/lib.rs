@@ -101,7 +101,6 @@ mod engine;
 pub mod error;
 #[doc(hidden)]
 pub mod fuzzing;
-pub mod input;
 mod key_rotation;
 mod keyring_cache;
 mod lease_registry;
@@ -119,15 +118,13 @@ mod workspace;
 
 pub use engine::{CreatedSession, EngineConfig, SessionEngine, WebhookConfig};
 pub use error::{Error, ErrorKind};
-pub use guestlane_core::{request, session, surface::Surface};
+pub use guestlane_core::surface::Surface;
 pub use guestlane_genesys::{
     Attempt, AttemptLog, BaseUrl, CallPolicy, ClientMetrics, ClientUsage, Credentials, Endpoints,
     ErrorCounts, LatencySample, OAuthClient, Priority, Rate, RetryPolicy, TokenRequestAuth,
     guest::frame::SessionToken,
 };
-pub use guestlane_runtime::{
-    Clock, Histogram, HistogramSnapshot, Timestamp, TlsRoots, TraceParent, trace_context,
-};
+pub use guestlane_runtime::{Clock, Timestamp, TlsRoots, TraceParent};
 #[cfg(feature = "test-util")]
 pub use guestlane_runtime::{FailPoint, FailPoints, ManualClock, ReferenceClock};
 pub use guestlane_store::{AuditSettings, Database, GuestIdMode, InvalidDatabase, StoreError};
@@ -137,6 +134,20 @@ pub use master_key_rotation::{
 };
 pub use metrics::{FailureCount, SessionMetrics};
 pub use reload::Reloaded;
-pub use retention::MIN_RETENTION;
 pub use workers::Workers;
 pub use workspace::{StorageConfig, Workspace};
+
+/// What a caller asks for, parsed.
+pub mod request {
+    pub use guestlane_core::request::{
+        Attributes, ContactDetails, GuestId, IdempotencyKey, Owner, QueueId, SessionRequest,
+        ValidationError,
+    };
+}
+
+/// What the store knows of a session.
+pub mod session {
+    pub use guestlane_core::session::{
+        Failure, SessionId, SessionRecord, SessionState, SurfaceBinding,
+    };
+}

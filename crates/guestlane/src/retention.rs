@@ -11,7 +11,7 @@ use guestlane_store::{Pruned, StoreError};
 /// (requirement R6, docs/requirements.md). If the store forgot a key earlier than the platform, the
 /// key could be reused for another session. A retry would then be rejected, or create a second
 /// session.
-pub const MIN_RETENTION: Duration = Duration::from_secs(24 * 3600);
+pub(crate) const MIN_RETENTION: Duration = Duration::from_secs(24 * 3600);
 
 /// How many sessions one transaction examines. Callers wait for that transaction: 200 sessions in a
 /// store of a million took 70 ms on a busy machine.

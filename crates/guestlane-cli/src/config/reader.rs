@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use guestlane::{Error, MIN_RETENTION, StorageConfig, WebhookConfig, outbox::EndpointKeys};
+use guestlane::{EngineConfig, Error, StorageConfig, WebhookConfig, outbox::EndpointKeys};
 use guestlane_core::{
     request::{ValidationError, shorten},
     token::{InvalidRotationPolicy, RotationPolicy},
@@ -114,7 +114,7 @@ impl<'a> Reader<'a> {
             "write it like 72h or 30d, or off",
             parse_days,
         )?;
-        if keep.is_some_and(|keep| keep < MIN_RETENTION) {
+        if keep.is_some_and(|keep| keep < EngineConfig::MIN_RETENTION) {
             let reason = "is shorter than 24h, the time for which the platform remembers an \
                 idempotency key: forgetting the key earlier here could create a duplicate session";
             self.refuse(

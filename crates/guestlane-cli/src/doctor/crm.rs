@@ -9,7 +9,7 @@ use url::Url;
 
 use super::Finding;
 use crate::config::{ALLOW_PRIVATE, CRM_CA_FILE, Settings, WEBHOOK_URL};
-use guestlane::outbox::{ATTEMPT_TIMEOUT, NOT_PUBLIC, WebhookEndpoint};
+use guestlane::outbox::WebhookEndpoint;
 use guestlane_runtime::ssrf::EgressPolicy;
 
 pub(super) async fn examine(settings: &Settings, clock: &Clock) -> Vec<Finding> {
@@ -58,7 +58,7 @@ fn of_failure(check: String, error: &NotConnected) -> Finding {
         NotConnected::TimedOut(_) => {
             let result = format!(
                 "accepted no connection within {} s",
-                ATTEMPT_TIMEOUT.as_secs()
+                WebhookEndpoint::ATTEMPT_TIMEOUT.as_secs()
             );
             let fix = "check the firewall between this machine and the endpoint, and that the \
                 port speaks TLS";
@@ -67,7 +67,7 @@ fn of_failure(check: String, error: &NotConnected) -> Finding {
         NotConnected::Failed(error) => &**error,
     };
     let text = guestlane_runtime::text::display_chain(error);
-    if text.contains(NOT_PUBLIC) {
+    if text.contains(WebhookEndpoint::NOT_PUBLIC) {
         return Finding::bad(
             check,
             "has an address in a private network or a loopback address",
@@ -382,7 +382,7 @@ mod tests {
         let examining = of_endpoint(&url, EgressPolicy::Any, &TlsRoots::System, &clock);
         let passing = async {
             loop {
-                hands.advance(ATTEMPT_TIMEOUT + Duration::from_millis(1));
+                hands.advance(WebhookEndpoint::ATTEMPT_TIMEOUT + Duration::from_millis(1));
                 tokio::task::yield_now().await;
             }
         };

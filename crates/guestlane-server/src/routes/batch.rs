@@ -11,7 +11,7 @@ use axum::{
 };
 use bytes::Bytes;
 use futures_util::StreamExt;
-use guestlane::{AttemptLog, Priority, admission_control::Permit, error::ErrorCode, input::json};
+use guestlane::{AttemptLog, Priority, admission_control::Permit, error::ErrorCode};
 use guestlane_core::{
     api_key::Scope,
     request::{IdempotencyKey, SessionRequest},
@@ -29,6 +29,7 @@ use crate::{
     error_responses::{AuthErrors, BodyErrors},
     extract::{expect_type, read},
     headers::{IDEMPOTENCY_KEY, idempotency_key, quoted, traceparent},
+    input::json,
     model::{CreateSessionRequest, DefaultKey, Session},
     problem::Problem,
     routes::events::as_stream,

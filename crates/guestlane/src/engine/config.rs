@@ -49,6 +49,10 @@ pub struct EngineConfig {
 }
 
 impl EngineConfig {
+    /// The shortest [`retention`](Self::retention): as long as the platform remembers an idempotency
+    /// key.
+    pub const MIN_RETENTION: Duration = crate::retention::MIN_RETENTION;
+
     /// Returns a configuration with defaults: a deadline of 60 s, no webhooks, no retention limit, and
     /// no rotation of signing keys.
     pub fn new(credentials: Credentials, surface: Surface, storage: StorageConfig) -> Self {

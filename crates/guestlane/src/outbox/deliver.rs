@@ -19,13 +19,6 @@ use guestlane_core::event::Event;
 use guestlane_runtime::ssrf::{EgressPolicy, SsrfGuardResolver};
 use guestlane_store::DeliveryOutcome;
 
-/// Error message for an address that the egress policy forbids.
-pub const NOT_PUBLIC: &str =
-    "the address is in a private network (CRM_ALLOW_PRIVATE_NETWORKS=true allows it)";
-
-/// Timeout of a delivery (requirement R10, docs/requirements.md).
-pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
-
 /// Longest wait that an endpoint's `Retry-After` can set. The guest's later events wait behind this
 /// one.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * HOUR);
@@ -76,6 +69,13 @@ pub struct WebhookEndpoint {
 }
 
 impl WebhookEndpoint {
+    /// Timeout of a delivery (requirement R10, docs/requirements.md).
+    pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
+
+    /// Error message for an address that the egress policy forbids.
+    pub const NOT_PUBLIC: &str =
+        "the address is in a private network (CRM_ALLOW_PRIVATE_NETWORKS=true allows it)";
+
     /// Creates the client without opening a connection.
     ///
     /// # Errors
@@ -88,10 +88,10 @@ impl WebhookEndpoint {
     ) -> Result<Self, NoTlsRoots> {
         let transport = HttpClient::with_resolver(
             clock.clone(),
-            ATTEMPT_TIMEOUT,
+            WebhookEndpoint::ATTEMPT_TIMEOUT,
             SsrfGuardResolver {
                 policy: networks,
-                refusal: NOT_PUBLIC,
+                refusal: WebhookEndpoint::NOT_PUBLIC,
             },
             trust,
             Parsing::Lenient,
@@ -135,7 +135,9 @@ impl WebhookEndpoint {
         keys: &EndpointKeys,
     ) -> Result<HttpResponse, TransportError> {
         if !self.may_connect() {
-            return Err(TransportError::NotSent(NOT_PUBLIC.to_owned()));
+            return Err(TransportError::NotSent(
+                WebhookEndpoint::NOT_PUBLIC.to_owned(),
+            ));
         }
         let now = self.clock.now();
         let mut request = Request::post(self.url.as_str());
@@ -157,7 +159,7 @@ impl WebhookEndpoint {
             .body(Full::new(Bytes::copy_from_slice(event.body.as_bytes())))
             .map_err(|error| TransportError::NotSent(error.to_string()))?;
         self.transport
-            .send_for_head(request, now + ATTEMPT_TIMEOUT)
+            .send_for_head(request, now + WebhookEndpoint::ATTEMPT_TIMEOUT)
             .await
     }
 
@@ -171,7 +173,7 @@ impl WebhookEndpoint {
         if !self.may_connect() {
             return Err(failed(io::Error::new(
                 io::ErrorKind::PermissionDenied,
-                NOT_PUBLIC,
+                WebhookEndpoint::NOT_PUBLIC,
             )));
         }
         let uri = self

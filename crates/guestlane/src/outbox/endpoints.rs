@@ -29,7 +29,7 @@ const SECRET_PREFIX: &str = "webhook endpoint ";
 const MAX_READ_ATTEMPTS: usize = 10;
 
 /// Longest overlap in which a replaced key still signs.
-pub const MAX_OVERLAP: Duration = Duration::from_secs(90 * 24 * 3600);
+pub(super) const MAX_OVERLAP: Duration = Duration::from_secs(90 * 24 * 3600);
 
 /// A webhook endpoint: one address of `CRM_WEBHOOK_URL`.
 #[derive(Debug, Clone, Default)]
@@ -211,7 +211,7 @@ impl Endpoints {
     ///
     /// # Errors
     /// Returns an error if `number` is not an endpoint, if the settings give the key, or if the
-    /// store fails. The same holds if `overlap` exceeds [`MAX_OVERLAP`], or if too many earlier
+    /// store fails. The same holds if `overlap` exceeds 90 days, or if too many earlier
     /// keys still sign.
     pub async fn rotate(
         &self,

@@ -7,9 +7,8 @@ mod sign;
 mod worker;
 
 pub use deliver::WebhookEndpoint;
-pub use deliver::{ATTEMPT_TIMEOUT, NOT_PUBLIC};
 pub(crate) use endpoints::ConfiguredKeys;
-pub use endpoints::{Endpoint, Endpoints, MAX_OVERLAP};
+pub use endpoints::{Endpoint, Endpoints};
 pub use keys::{EndpointKeys, InvalidKeys, KeyKind};
 pub use sign::{InvalidKeyPair, InvalidSecret, WebhookKeyPair, WebhookSecret};
 pub use worker::{DeliveryStats, Outbox};

@@ -17,7 +17,7 @@ use tokio::sync::{Semaphore, watch};
 use tracing::{info, warn};
 
 use super::{
-    deliver::{ATTEMPT_TIMEOUT, DeliveryAttempt, WebhookEndpoint},
+    deliver::{DeliveryAttempt, WebhookEndpoint},
     endpoints::{ConfiguredKeys, Endpoint, Endpoints},
 };
 use crate::{Error, WebhookConfig, Workspace};
@@ -213,7 +213,10 @@ impl Outbox {
                 // claims the event from the store later.
                 let room = outbox
                     .clock
-                    .timeout(Event::LEASE - 2 * ATTEMPT_TIMEOUT, worker.room.acquire())
+                    .timeout(
+                        Event::LEASE - 2 * WebhookEndpoint::ATTEMPT_TIMEOUT,
+                        worker.room.acquire(),
+                    )
                     .await;
                 if let Ok(Ok(_room)) = room
                     && !worker.is_disabled()
@@ -233,7 +236,10 @@ impl Outbox {
         let mut first_tries = self.first_tries.subscribe();
         let done = async { first_tries.wait_for(|count| *count == 0).await.is_ok() };
         self.clock
-            .timeout(ATTEMPT_TIMEOUT + Duration::from_millis(100), done)
+            .timeout(
+                WebhookEndpoint::ATTEMPT_TIMEOUT + Duration::from_millis(100),
+                done,
+            )
             .await
             .unwrap_or(false)
     }

@@ -5,8 +5,8 @@ use std::{
     io::{self, BufRead},
 };
 
-use guestlane::input::csv;
 use guestlane_core::request::{ValidationError, check_visible};
+use guestlane_server::input::csv;
 use guestlane_server::model::CreateSessionRequest;
 
 use crate::output;

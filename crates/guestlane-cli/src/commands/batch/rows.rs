@@ -7,13 +7,13 @@ use std::{
     path::Path,
 };
 
-use guestlane::input::{
+use guestlane_core::request::{QueueId, SessionRequest, ValidationError};
+use guestlane_runtime::text::without_bom;
+use guestlane_server::input::{
     MAX_ROW_BYTES, csv,
     json::{Unreadable, read_object},
     lines::LineReader,
 };
-use guestlane_core::request::{QueueId, SessionRequest, ValidationError};
-use guestlane_runtime::text::without_bom;
 use guestlane_server::model::{CreateSessionRequest, DefaultKey};
 use tokio::sync::mpsc;
 

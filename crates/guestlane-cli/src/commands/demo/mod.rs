@@ -17,8 +17,8 @@ use anyhow::Context;
 use futures_util::{StreamExt, stream};
 use guestlane::{
     CallPolicy, CreatedSession, Credentials, Endpoints, EngineConfig, Error, OAuthClient,
-    SessionEngine, StorageConfig, TokenRequestAuth, WebhookConfig, input::csv,
-    messaging::MessagingConfig, outbox::WebhookSecret,
+    SessionEngine, StorageConfig, TokenRequestAuth, WebhookConfig, messaging::MessagingConfig,
+    outbox::WebhookSecret,
 };
 use guestlane_core::{
     request::{
@@ -29,6 +29,7 @@ use guestlane_core::{
 };
 use guestlane_genesys::Queue;
 use guestlane_runtime::{Clock, TlsRoots, ssrf::EgressPolicy, text::without_bom_str};
+use guestlane_server::input::csv;
 use guestlane_sim::{Options, Simulator};
 use print::{print_json, print_summary, secrecy_text, what_is_wrong};
 

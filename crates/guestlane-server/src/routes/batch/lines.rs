@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use axum::body::Body;
 use futures_util::StreamExt;
-use guestlane::{
-    error::ErrorCode,
-    input::lines::{Line, LineSplitter, TooLong},
-};
+use guestlane::error::ErrorCode;
 use guestlane_runtime::{Clock, Timestamp};
 
-use crate::problem::Problem;
+use crate::{
+    input::lines::{Line, LineSplitter, TooLong},
+    problem::Problem,
+};
 
 /// How long a batch may stay without a further row.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
