@@ -6,6 +6,7 @@
 
 mod accept;
 mod auth;
+mod background;
 mod connections;
 pub mod error_pages;
 mod error_responses;
@@ -26,6 +27,7 @@ mod request_metrics;
 mod router;
 mod routes;
 mod sampler;
+mod samples;
 mod security_headers;
 pub mod server;
 mod service;

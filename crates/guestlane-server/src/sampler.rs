@@ -1,80 +1,23 @@
 //! Samples the service once a second, for the dashboard and the metrics.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use guestlane_runtime::{HistogramSnapshot, Timestamp};
-use guestlane_store::{StoreGauges, log_failure};
+use guestlane_store::log_failure;
 
 use crate::{
     model::{
         AuditStatus, ClientQuota, Latency, OutboxStatus, Overview, RecentError, Series,
         SessionCounts, SigningKeyStatus,
     },
+    samples::{Ring, Snapshot},
     service::Service,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Seconds that the chart shows.
-const CHART: usize = 60;
-
 /// Seconds that the latency percentiles cover.
 const LATENCY: usize = 300;
-
-/// The samples of the last minutes, as of `until`.
-#[derive(Debug, Clone)]
-pub(crate) struct Snapshot {
-    pub(crate) until: Timestamp,
-    /// When the store was last read successfully, by the monotonic clock.
-    pub(crate) read_at: Timestamp,
-    /// The store's gauges, or `None` if the last read failed.
-    pub(crate) standing: Option<StoreGauges>,
-    /// Number of audit records in the store that are not yet in the signed part of the audit log's
-    /// file.
-    pub(crate) audit_behind: u64,
-    opened: Ring<u64>,
-    failed: Ring<u64>,
-    p50_ms: Ring<Option<f64>>,
-    p99_ms: Ring<Option<f64>>,
-    latency: Option<Latency>,
-    calls: Vec<u64>,
-}
-
-impl Snapshot {
-    pub(crate) fn at(until: Timestamp, read_at: Timestamp) -> Self {
-        Self {
-            until,
-            read_at,
-            standing: None,
-            audit_behind: 0,
-            opened: Ring::new(CHART),
-            failed: Ring::new(CHART),
-            p50_ms: Ring::new(CHART),
-            p99_ms: Ring::new(CHART),
-            latency: None,
-            calls: Vec::new(),
-        }
-    }
-}
-
-/// A ring buffer of one value per second.
-#[derive(Debug, Clone)]
-struct Ring<T>(VecDeque<T>);
-
-impl<T: Clone + Default> Ring<T> {
-    fn new(length: usize) -> Self {
-        Self(std::iter::repeat_n(T::default(), length).collect())
-    }
-
-    fn push(&mut self, value: T) {
-        self.0.pop_front();
-        self.0.push_back(value);
-    }
-
-    fn iter(&self) -> impl Iterator<Item = &T> {
-        self.0.iter()
-    }
-}
 
 /// Takes a sample every second.
 pub(crate) struct Sampler<'a> {

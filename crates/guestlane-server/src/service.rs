@@ -12,9 +12,7 @@ use std::{
 };
 
 use arc_swap::{ArcSwap, Guard};
-use guestlane::{
-    Error, SessionEngine, Workers, admission_control::AdmissionController, error::ErrorCode,
-};
+use guestlane::{Error, SessionEngine, admission_control::AdmissionController, error::ErrorCode};
 use guestlane_core::{
     api_key::{ApiKeyHasher, ApiKeySet},
     request::QueueId,
@@ -31,9 +29,8 @@ use crate::{
     key_rate_limiter::KeyRateLimiter,
     log_limit::LogLimit,
     problem::Problem,
-    readiness,
     request_metrics::RequestMetrics,
-    sampler::{Sampler, Snapshot},
+    samples::Snapshot,
 };
 
 /// The shared state as the routes receive it.
@@ -137,19 +134,6 @@ impl Service {
     /// Whether at least one API key is accepted now.
     pub fn has_keys(&self) -> bool {
         self.keys.load().has_active(self.clock().now())
-    }
-
-    /// Runs the background tasks for as long as it is polled: recovery, delivery, API keys,
-    /// platform probes, write probes and sampling.
-    pub async fn work(self: Arc<Self>) {
-        tokio::join!(
-            Workers::new(Arc::clone(&self.engine)).run(),
-            self.reload_api_keys(),
-            self.store_key_usage(),
-            self.probe_platform(),
-            readiness::probe_writes(&self),
-            Sampler::new(&self).run()
-        );
     }
 
     /// Makes the node not ready. Load balancers then send new requests elsewhere; requests that

@@ -20,6 +20,7 @@ const WEBHOOK_SECRET: &str = "CRM_WEBHOOK_SECRET";
 
 /// The secrets that [`SessionEngine::reload`] replaced because they had changed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Reloaded {
     /// Number of OAuth client secrets.
     pub client_secrets: usize,

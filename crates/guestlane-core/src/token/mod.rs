@@ -8,6 +8,7 @@ mod lifecycle;
 mod master_key;
 mod revocation;
 mod schedule;
+mod signature;
 mod signer;
 mod strict_json;
 #[cfg(test)]

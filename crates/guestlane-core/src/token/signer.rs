@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 use super::{
     claims::{Claims, GuestToken, Header, TokenIdentity},
     key_error::KeyError,
-    verify,
+    signature,
 };
 use crate::request::{Attributes, GuestId};
 
@@ -157,6 +157,6 @@ pub fn sign(
     identity: &TokenIdentity,
 ) -> Result<GuestToken, token_error::TokenError> {
     let token = key.sign(&Claims::new(guest, attributes, identity))?;
-    verify::check_signature(key, &token, guest)?;
+    signature::check_signature(key.decoding(), &token, guest)?;
     Ok(token)
 }

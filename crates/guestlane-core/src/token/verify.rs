@@ -4,15 +4,13 @@ use std::time::Duration;
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use guestlane_runtime::Timestamp;
-use jsonwebtoken::{Algorithm, Validation};
+use jsonwebtoken::Algorithm;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::{
     CLOCK_SKEW, TOKEN_TTL,
-    claims::GuestToken,
     keyring::Keyring,
-    signer::SigningKey,
     strict_json::{self, StrictJsonError},
     token_error::TokenError,
 };
@@ -35,37 +33,6 @@ pub struct Verified {
 /// Longest accepted token, in bytes. Attributes have at most 2 KiB, twice that as JSON, and base64
 /// adds a third.
 pub const MAX_TOKEN_BYTES: usize = 16 * 1024;
-
-/// Returns the settings for a check of the signature only. [`accept`] checks the times against the
-/// product's clock.
-fn validation() -> Validation {
-    let mut validation = Validation::new(Algorithm::RS256);
-    validation.validate_exp = false;
-    validation.validate_nbf = false;
-    validation.validate_aud = false;
-    validation.required_spec_claims.clear();
-    validation
-}
-
-/// Checks a fresh token: the public key must verify it, and it must name this guest.
-pub(super) fn check_signature(
-    key: &SigningKey,
-    token: &GuestToken,
-    guest: &GuestId,
-) -> Result<(), TokenError> {
-    #[derive(serde::Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct GuestClaim {
-        guest_id: String,
-    }
-    let data = jsonwebtoken::decode::<GuestClaim>(token.expose(), key.decoding(), &validation())
-        .map_err(|_| TokenError::Signature)?;
-    if data.claims.guest_id == guest.as_str() {
-        Ok(())
-    } else {
-        Err(TokenError::IdentityMismatch)
-    }
-}
 
 /// Verifies a guest token at the time `now`.
 ///

@@ -21,7 +21,8 @@ use crate::{
     model::{Overview, Session},
     problem::Problem,
     request_log::Streams,
-    sampler::{Snapshot, overview},
+    sampler::overview,
+    samples::Snapshot,
     service::App,
 };
 

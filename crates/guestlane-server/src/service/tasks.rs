@@ -19,7 +19,7 @@ const LOOK_AT_PLATFORM: Duration = Duration::from_secs(15);
 impl Service {
     /// Probes the platform while its circuit breaker is open. So an outage ends without user
     /// traffic.
-    pub(super) async fn probe_platform(&self) {
+    pub(crate) async fn probe_platform(&self) {
         loop {
             self.clock().sleep(LOOK_AT_PLATFORM).await;
             if self.engine.platform_down_for().is_some() {
@@ -32,7 +32,7 @@ impl Service {
 
     /// Reads the API keys again at each change in the store, and at least every
     /// [`LOOK_AT_KEYS`].
-    pub(super) async fn reload_api_keys(&self) {
+    pub(crate) async fn reload_api_keys(&self) {
         let mut changes = self.engine.store().changes();
         loop {
             tokio::select! {
@@ -55,7 +55,7 @@ impl Service {
 
     /// Writes when keys were used. It is a task of its own because a write may wait, and a revoked
     /// key must not stay accepted meanwhile.
-    pub(super) async fn store_key_usage(&self) {
+    pub(crate) async fn store_key_usage(&self) {
         let mut written: HashMap<String, Timestamp> = HashMap::new();
         loop {
             self.clock().sleep(LOOK_AT_KEYS).await;

@@ -31,6 +31,7 @@ const WAIT_POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// A session that is open, and the token that vouches for its guest.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct CreatedSession {
     /// The session record as it is stored.
     pub session: SessionRecord,

@@ -24,6 +24,7 @@ pub use kind::ErrorKind;
 
 /// Why a session was not created, or has no result yet.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// The request or a setting is invalid.
     #[error("{0}")]
