@@ -31,7 +31,7 @@ use guestlane_core::{
     audit::{AuditRecord, Status},
     event::Event,
     request::{Attributes, ContactDetails, IdempotencyKey, SessionRequest},
-    session::{self, SurfaceBinding},
+    session::{self, SessionRecord, SurfaceBinding},
     token::TokenIdentity,
 };
 use guestlane_runtime::{Clock, Timestamp};
@@ -153,16 +153,12 @@ async fn write(store: &Store, asked: Instant) -> Writes {
     };
     let rates = ErrorCounts::default();
     let token = TokenIdentity::new("webchat-guest-key-v1", now);
-    let BeginOutcome::Acquired(session) = store
-        .begin(request, SurfaceBinding::Rest.into(), token, rates, now)
-        .await
-        .unwrap()
-        .value
-    else {
+    let new = SessionRecord::new(request, SurfaceBinding::Rest.into(), token, now);
+    let BeginOutcome::Acquired(session) = store.begin(new, rates).await.unwrap().value else {
         panic!("a fresh key is taken")
     };
     let admit = asked.elapsed();
-    let step = |before: &session::SessionRecord, after, audit, events| CommitRequest {
+    let step = |before: &SessionRecord, after, audit, events| CommitRequest {
         before: before.clone(),
         after,
         audit,

@@ -6,9 +6,8 @@ use crate::{
 };
 use async_trait::async_trait;
 use guestlane_core::{
-    request::{GuestId, IdempotencyKey, SessionRequest},
-    session::{SessionContext, SessionId, SessionRecord},
-    token::TokenIdentity,
+    request::{GuestId, IdempotencyKey},
+    session::{SessionId, SessionRecord},
 };
 use guestlane_genesys::ErrorCounts;
 use guestlane_runtime::Timestamp;
@@ -16,19 +15,17 @@ use guestlane_runtime::Timestamp;
 /// Session records: admission, transitions, leases and queries.
 #[async_trait]
 pub trait Sessions: Send + Sync {
-    /// Inserts a session under its idempotency key, in one transaction with the audit record
-    /// *pending*. If the key exists, returns the state of its session.
+    /// Inserts a new session under its idempotency key, in one transaction with the audit record
+    /// *pending*. If the key exists, decides at the new session's time of admission, and returns the
+    /// state of the existing session.
     ///
     /// # Errors
     /// Returns [`StoreError::Row`] if the existing session cannot be decoded, or an error if the
     /// write fails.
     async fn begin(
         &self,
-        request: SessionRequest,
-        start: SessionContext,
-        token: TokenIdentity,
+        new: SessionRecord,
         rates: ErrorCounts,
-        now: Timestamp,
     ) -> Result<Committed<BeginOutcome>, StoreError>;
 
     /// Returns the session that has the idempotency key, without claiming it.

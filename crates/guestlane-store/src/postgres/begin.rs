@@ -2,7 +2,6 @@
 //! key exists.
 
 use guestlane_genesys::ErrorCounts;
-use guestlane_runtime::Timestamp;
 
 use super::{Postgres, rows, writer::WriteOp};
 use crate::{
@@ -12,20 +11,16 @@ use crate::{
 };
 use guestlane_core::{
     audit::{AuditRecord, Status},
-    request::{IdempotencyKey, SessionRequest},
-    session::{SessionContext, SessionRecord},
-    token::TokenIdentity,
+    request::IdempotencyKey,
+    session::SessionRecord,
 };
 
 pub(super) async fn begin(
     store: &Postgres,
-    request: SessionRequest,
-    start: SessionContext,
-    token: TokenIdentity,
+    new: SessionRecord,
     rates: ErrorCounts,
-    now: Timestamp,
 ) -> Result<Committed<BeginOutcome>, StoreError> {
-    let new = SessionRecord::new(request, start, token, now);
+    let now = new.admitted_at;
     loop {
         let entry = AuditRecord::for_session(&new, Status::Pending, rates, now);
         let admitted = store
@@ -39,7 +34,7 @@ pub(super) async fn begin(
             });
         }
         let (new, key) = (new.clone(), new.request.key.clone());
-        let told = store.writer.transact(move |tx, records| {
+        let decided = store.writer.transact(move |tx, records| {
             records.clear();
             // Lock the row: the process that runs the session's saga may be about to write. The
             // decision then holds until the commit.
@@ -82,7 +77,7 @@ pub(super) async fn begin(
         if let Committed {
             value: Some(admission),
             audit,
-        } = told.await?
+        } = decided.await?
         {
             return Ok(Committed {
                 value: admission,

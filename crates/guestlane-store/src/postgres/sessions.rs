@@ -17,9 +17,8 @@ use crate::{
     row::{DUE_AT, SELECTED, UNFINISHED},
 };
 use guestlane_core::{
-    request::{GuestId, IdempotencyKey, SessionRequest},
-    session::{LEASE_TTL, MAX_CLOCK_SKEW, SessionContext, SessionId, SessionRecord, SessionState},
-    token::TokenIdentity,
+    request::{GuestId, IdempotencyKey},
+    session::{LEASE_TTL, MAX_CLOCK_SKEW, SessionId, SessionRecord, SessionState},
 };
 
 /// Maximum number of rows that one page scans. Without it, the query for a rare queue would scan
@@ -30,13 +29,10 @@ const MAX_SCANNED_ROWS: i64 = 20_000;
 impl Sessions for Postgres {
     async fn begin(
         &self,
-        request: SessionRequest,
-        start: SessionContext,
-        token: TokenIdentity,
+        new: SessionRecord,
         rates: ErrorCounts,
-        now: Timestamp,
     ) -> Result<Committed<BeginOutcome>, StoreError> {
-        begin::begin(self, request, start, token, rates, now).await
+        begin::begin(self, new, rates).await
     }
 
     async fn find_by_key(&self, key: IdempotencyKey) -> Result<Option<SessionRecord>, StoreError> {

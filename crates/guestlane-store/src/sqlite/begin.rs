@@ -1,7 +1,6 @@
 //! Decides in one transaction which caller of an idempotency key runs the saga.
 
 use guestlane_genesys::ErrorCounts;
-use guestlane_runtime::Timestamp;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::{Sqlite, Tx, rows};
@@ -12,30 +11,16 @@ use crate::{
 };
 use guestlane_core::{
     audit::{AuditRecord, Status},
-    request::{IdempotencyKey, SessionRequest},
-    session::{SessionContext, SessionRecord},
-    token::TokenIdentity,
+    request::IdempotencyKey,
+    session::SessionRecord,
 };
 
 pub(super) async fn begin(
     store: &Sqlite,
-    request: SessionRequest,
-    start: SessionContext,
-    token: TokenIdentity,
+    new: SessionRecord,
     rates: ErrorCounts,
-    now: Timestamp,
 ) -> Result<Committed<BeginOutcome>, StoreError> {
-    store
-        .writer
-        .run(move |tx| {
-            admit(
-                tx,
-                SessionRecord::new(request, start, token, now),
-                rates,
-                now,
-            )
-        })
-        .await
+    store.writer.run(move |tx| admit(tx, new, rates)).await
 }
 
 pub(super) async fn find_by_key(
@@ -48,12 +33,8 @@ pub(super) async fn find_by_key(
         .await
 }
 
-fn admit(
-    tx: &Tx<'_>,
-    new: SessionRecord,
-    rates: ErrorCounts,
-    now: Timestamp,
-) -> Result<BeginOutcome, StoreError> {
+fn admit(tx: &Tx<'_>, new: SessionRecord, rates: ErrorCounts) -> Result<BeginOutcome, StoreError> {
+    let now = new.admitted_at;
     if rows::insert(tx, &new)? {
         tx.record(AuditRecord::for_session(&new, Status::Pending, rates, now));
         return Ok(BeginOutcome::Acquired(new));

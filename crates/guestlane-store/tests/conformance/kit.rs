@@ -88,11 +88,8 @@ impl TestStore {
         context: SessionContext,
     ) -> BeginOutcome {
         let token = TokenIdentity::new("a-key", self.now());
-        let begun = self
-            .store
-            .begin(request, context, token, ErrorCounts::default(), self.now())
-            .await
-            .unwrap();
+        let new = SessionRecord::new(request, context, token, self.now());
+        let begun = self.store.begin(new, ErrorCounts::default()).await.unwrap();
         begun.audit.unwrap();
         begun.value
     }

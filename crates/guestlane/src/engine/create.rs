@@ -212,16 +212,12 @@ impl SessionEngine {
     ) -> Result<BeginOutcome, Error> {
         let now = self.saga.clock.now();
         let identity = TokenIdentity::new(self.keyring().active(now).kid(), now);
+        let context = self.session_context(request, run)?;
+        let new = SessionRecord::new(request.clone(), context, identity, now);
         let admitted = self
             .saga
             .store
-            .begin(
-                request.clone(),
-                self.session_context(request, run)?,
-                identity,
-                self.saga.errors.totals(),
-                now,
-            )
+            .begin(new, self.saga.errors.totals())
             .await?;
         match (admitted.value, admitted.audit) {
             (BeginOutcome::Acquired(session), Err(error)) if !session.may_have_succeeded() => {

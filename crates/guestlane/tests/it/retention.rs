@@ -296,16 +296,9 @@ async fn worker_prunes_expired_sessions(#[values(Sqlite, Postgres)] backend: Bac
 async fn write(store: &Store, world: &TestPlatform, guest: usize) {
     let (now, rates) = (world.clock.now(), ErrorCounts::default());
     let token = TokenIdentity::new("webchat-guest-key-v1", now);
-    let admitted = store
-        .begin(
-            fresh(&format!("guest-{guest}")),
-            SurfaceBinding::Rest.into(),
-            token,
-            rates,
-            now,
-        )
-        .await
-        .unwrap();
+    let wanted = fresh(&format!("guest-{guest}"));
+    let new = SessionRecord::new(wanted, SurfaceBinding::Rest.into(), token, now);
+    let admitted = store.begin(new, rates).await.unwrap();
     let BeginOutcome::Acquired(session) = admitted.value else {
         panic!()
     };
