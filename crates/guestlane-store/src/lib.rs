@@ -40,8 +40,8 @@ use guestlane_runtime::{Clock, FailPoints};
 use tokio::sync::watch;
 
 pub use api::{
-    ApiKeys, AuditLog, Backend, Batches, Binding, Outbox, Retention, Secrets, Sessions,
-    SigningKeys, Statistics,
+    Admission, ApiKeys, AuditLog, Backend, Batches, Binding, Guests, Outbox, Retention, Secrets,
+    Sessions, SigningKeys, Statistics, WebhookEndpoints,
 };
 pub use begin::BeginOutcome;
 pub use calls::CallRecord;

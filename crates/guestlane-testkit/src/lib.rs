@@ -2,6 +2,7 @@
 //! database, and real PostgreSQL servers. Not published.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "part of tests")]
 
+pub mod batch;
 pub mod cli;
 mod config;
 pub mod platform;

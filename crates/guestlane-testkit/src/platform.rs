@@ -18,7 +18,7 @@ use guestlane_sim::{
 use guestlane_store::{Database, LogInfo};
 use tempfile::TempDir;
 
-use crate::{Backend, config::engine_config, new_schema};
+use crate::{Backend, config::engine_config};
 
 /// ID of a queue of the simulator.
 pub const SALES: &str = "5e0c0000-0000-4000-8000-000000000001";
@@ -72,12 +72,10 @@ impl TestPlatform {
         let client = options.clients[0].clone();
         let sim = Simulator::start(options).await.unwrap();
         let directory = tempfile::tempdir().unwrap();
-        let mut places = StorageConfig::in_directory(directory.path());
-        let postgres = (backend == Backend::Postgres).then(new_schema);
-        if let Some(url) = &postgres {
-            places.database = url.parse().unwrap();
-        }
-        let config = engine_config(&sim, client, places, Some(CRM_SECRET));
+        let database = backend.new_database(directory.path());
+        let storage = StorageConfig::new(database.parse().unwrap(), directory.path());
+        let postgres = (backend == Backend::Postgres).then_some(database);
+        let config = engine_config(&sim, client, storage, Some(CRM_SECRET));
         Self {
             sim,
             clock,

@@ -1,7 +1,8 @@
 //! Invalid input: the error names field, reason and fix, and nothing is created or sent.
 
-use guestlane_testkit::cli::{TestCli, run_in};
 use std::{fs, os::unix::fs::PermissionsExt};
+
+use guestlane_testkit::cli::{TestCli, run_in};
 
 #[test]
 fn missing_settings_are_all_listed_at_once() {

@@ -1,11 +1,12 @@
 //! `guestlane outbox`: webhook secrets, their rotation, and endpoints that answer 410 Gone.
 
-use guestlane_testkit::cli::{CRM_SECRET, Exited, TestCli, run_in};
 use std::{
     io::{BufRead, BufReader, Write},
     net::TcpListener,
     thread,
 };
+
+use guestlane_testkit::cli::{CRM_SECRET, Exited, TestCli, run_in};
 
 const TWO: (&str, &str) = (
     "CRM_WEBHOOK_URL",

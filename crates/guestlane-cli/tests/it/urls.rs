@@ -1,8 +1,9 @@
 //! A password in a malformed URL appears nowhere: not in `config show`, errors, logs or DNS
 //! queries. Each invalid setting is named with its source before a port is opened.
 
-use guestlane_testkit::cli::{Exited, TestCli, run_in};
 use std::{fs, os::unix::ffi::OsStrExt};
+
+use guestlane_testkit::cli::{Exited, TestCli, run_in};
 
 const PASSWORD: [&str; 2] = ["hunter2", "swordfish"];
 

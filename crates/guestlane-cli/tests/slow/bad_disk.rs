@@ -1,11 +1,12 @@
 //! A full disk, a read-only disk, and a database that another process has locked.
 
-use guestlane_testkit::cli::TestCli;
 use std::{
     fs,
     os::unix::{fs::PermissionsExt, process::CommandExt},
     process::{Command, Stdio},
 };
+
+use guestlane_testkit::cli::TestCli;
 
 /// Runs a command whose files cannot grow beyond `kilobytes`, which looks like a full disk to the
 /// process.

@@ -66,53 +66,48 @@ impl Schedule {
     /// Returns the clients for which a lease must be requested now.
     fn due_requests(&self, now: Timestamp) -> Vec<(usize, RateLimitLeaseRequest)> {
         let waiting = self.waiter_count();
-        let needs = self
-            .clients
-            .iter()
-            .enumerate()
-            .filter_map(|(client, state)| {
-                let rate = state.limit()?;
-                let limit = for_all(rate);
-                let used = state.used(now);
-                let crowded = waiting >= CROWD;
-                let wanted = if crowded {
-                    limit
-                } else {
-                    used + used / 4 + 4 + u32::try_from(waiting * 2).unwrap_or(limit)
-                };
-                let asks = match &state.held {
-                    None => waiting > 0,
-                    Some(held) if held.calls == 0 => waiting > 0 && now >= held.again_at,
-                    Some(held) if !held.is_good_at(now) => {
-                        waiting > 0 && now >= held.asked_at + LOOK_AGAIN
-                    }
-                    Some(held) => {
-                        let sent = state.calls - held.sent_by_then;
-                        // A process that requested less before calls piled up requests once more, so
-                        // that other processes learn of its demand.
-                        let is_new = held.wanted < limit || sent >= MIN_CALLS_BETWEEN_REQUESTS;
-                        let is_short = crowded
-                            && held.calls < limit
-                            && is_new
-                            && now >= held.asked_at + BETWEEN;
-                        // The lease is less than the fair share until other processes release theirs,
-                        // which takes up to a second. Request again then.
-                        let is_part = held.again_at.since(held.asked_at) < PART && sent > 0;
-                        let is_used =
-                            (sent >= MIN_CALLS_BETWEEN_REQUESTS || is_part) && now >= held.again_at;
-                        is_short || is_used || (sent > 0 && now >= held.until - BETWEEN)
-                    }
-                };
-                asks.then_some((
-                    client,
-                    RateLimitLeaseRequest {
-                        limit,
-                        window: rate.window(),
-                        wanted: wanted.min(limit),
-                        used,
-                    },
-                ))
-            });
+        let clients = self.clients.iter().enumerate();
+        let needs = clients.filter_map(|(client, state)| {
+            let rate = state.limit()?;
+            let limit = for_all(rate);
+            let used = state.used(now);
+            let crowded = waiting >= CROWD;
+            let wanted = if crowded {
+                limit
+            } else {
+                used + used / 4 + 4 + u32::try_from(waiting * 2).unwrap_or(limit)
+            };
+            let asks = match &state.held {
+                None => waiting > 0,
+                Some(held) if held.calls == 0 => waiting > 0 && now >= held.again_at,
+                Some(held) if !held.is_good_at(now) => {
+                    waiting > 0 && now >= held.asked_at + LOOK_AGAIN
+                }
+                Some(held) => {
+                    let sent = state.calls - held.sent_by_then;
+                    // A process that requested less before calls piled up requests once more, so
+                    // that other processes learn of its demand.
+                    let is_new = held.wanted < limit || sent >= MIN_CALLS_BETWEEN_REQUESTS;
+                    let is_short =
+                        crowded && held.calls < limit && is_new && now >= held.asked_at + BETWEEN;
+                    // The lease is less than the fair share until other processes release theirs,
+                    // which takes up to a second. Request again then.
+                    let is_part = held.again_at.since(held.asked_at) < PART && sent > 0;
+                    let is_used =
+                        (sent >= MIN_CALLS_BETWEEN_REQUESTS || is_part) && now >= held.again_at;
+                    is_short || is_used || (sent > 0 && now >= held.until - BETWEEN)
+                }
+            };
+            asks.then_some((
+                client,
+                RateLimitLeaseRequest {
+                    limit,
+                    window: rate.window(),
+                    wanted: wanted.min(limit),
+                    used,
+                },
+            ))
+        });
         needs.collect()
     }
 

@@ -1,12 +1,14 @@
 //! Audit records and logs.
 
-use crate::{LogInfo, RecordFilter, RestoreOutcome, StoreError, StoredRecord};
+use std::path::Path;
+
 use async_trait::async_trait;
 use guestlane_core::audit::{AuditRecord, ChangeAction};
 use guestlane_genesys::ErrorCounts;
 use guestlane_runtime::Timestamp;
 use guestlane_tlog::{Hash, VerifierKey};
-use std::path::Path;
+
+use crate::{LogInfo, RecordFilter, RestoreOutcome, StoreError, StoredRecord};
 
 /// Audit records, and the logs that they are in.
 #[async_trait]

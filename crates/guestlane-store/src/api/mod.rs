@@ -23,20 +23,23 @@ use crate::{AuditSettings, ReadLimits, StoreError, StoredSecret};
 pub use audit::AuditLog;
 pub use batches::Batches;
 pub use keys::{ApiKeys, Binding, SigningKeys};
-pub use outbox::Outbox;
-pub use retention::Retention;
+pub use outbox::{Outbox, WebhookEndpoints};
+pub use retention::{Guests, Retention};
 pub use secrets::Secrets;
-pub use sessions::Sessions;
+pub use sessions::{Admission, Sessions};
 pub use statistics::Statistics;
 
 /// A database that has a store. The tests in `tests/conformance` say what every implementation
 /// does.
 #[async_trait]
 pub trait Backend:
-    Sessions
+    Admission
+    + Sessions
     + Retention
+    + Guests
     + Statistics
     + Outbox
+    + WebhookEndpoints
     + SigningKeys
     + ApiKeys
     + Binding

@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use guestlane_core::event::Event;
 use guestlane_runtime::Timestamp;
 
-/// Events that wait for delivery, and the endpoints that receive them.
+/// Events that wait for delivery.
 #[async_trait]
 pub trait Outbox: Send + Sync {
     /// Claims up to `limit` due events for a webhook endpoint. Claims only the first pending event
@@ -101,7 +101,11 @@ pub trait Outbox: Send + Sync {
     /// # Errors
     /// Returns an error if the read fails.
     async fn pending_events(&self) -> Result<u64, StoreError>;
+}
 
+/// Which webhook endpoints are disabled.
+#[async_trait]
+pub trait WebhookEndpoints: Send + Sync {
     /// Returns the webhook endpoints that are disabled.
     ///
     /// # Errors

@@ -1,12 +1,14 @@
 //! Deletion of what is no longer needed: after the retention period, and erasure of a guest.
 
-use crate::{ErasureOutcome, Pruned, StoreError};
+use std::time::Duration;
+
 use async_trait::async_trait;
 use guestlane_core::{request::GuestId, session::SessionId};
 use guestlane_runtime::Timestamp;
-use std::time::Duration;
 
-/// Deletes what is no longer needed: sessions after the retention period, and an erased guest.
+use crate::{ErasureOutcome, Pruned, StoreError};
+
+/// Deletion of sessions and batches after the retention period.
 #[async_trait]
 pub trait Retention: Send + Sync {
     /// Advances the retention horizon, and returns the time before which sessions that are kept for
@@ -43,7 +45,11 @@ pub trait Retention: Send + Sync {
     async fn prune_batches(&self, _until: Timestamp) -> Result<u64, StoreError> {
         Ok(0) // a store in a file has no batches
     }
+}
 
+/// Erasure of the data of guests.
+#[async_trait]
+pub trait Guests: Send + Sync {
     /// Returns what [`erase_guest`](Self::erase_guest) would do now. Changes nothing.
     ///
     /// # Errors

@@ -12,9 +12,9 @@ use guestlane_core::{
 use guestlane_genesys::ErrorCounts;
 use guestlane_runtime::Timestamp;
 
-/// Session records: admission, transitions, leases and queries.
+/// Admission of sessions under their idempotency keys.
 #[async_trait]
-pub trait Sessions: Send + Sync {
+pub trait Admission: Send + Sync {
     /// Inserts a new session under its idempotency key, in one transaction with the audit record
     /// *pending*. If the key exists, decides at the new session's time of admission, and returns the
     /// state of the existing session.
@@ -33,7 +33,11 @@ pub trait Sessions: Send + Sync {
     /// # Errors
     /// Returns [`StoreError::Row`] if the session cannot be decoded, or an error if the read fails.
     async fn find_by_key(&self, key: IdempotencyKey) -> Result<Option<SessionRecord>, StoreError>;
+}
 
+/// Session records: transitions, leases and queries.
+#[async_trait]
+pub trait Sessions: Send + Sync {
     /// Commits a transition, unless another process has claimed the session since.
     ///
     /// # Errors

@@ -7,7 +7,8 @@ use guestlane_genesys::ErrorCounts;
 /// Counts what the store has.
 #[async_trait]
 pub trait Statistics: Send + Sync {
-    /// Returns the gauges: what is pending, and for how long.
+    /// Returns the gauges: what is pending, and for how long. They are read every second, so they use
+    /// only indexes.
     ///
     /// # Errors
     /// Returns an error if the read fails.

@@ -1,21 +1,23 @@
 //! Counts that outlive the process (requirement R12, docs/requirements.md), and the latency summary
 //! of sessions (requirement R13, docs/requirements.md).
 
-use async_trait::async_trait;
 use std::collections::BTreeMap;
 
+use async_trait::async_trait;
 use guestlane_genesys::ErrorCounts;
+use guestlane_runtime::Timestamp;
 
 use super::{
     Postgres,
     connection::{Connection, DbResult},
-    gauges,
+    log::number_of,
     rows::as_i64,
     sessions::count,
     writer::WriteOp,
 };
 use crate::{
     LatencySummary, Statistics, StoreError, StoreGauges, Summary,
+    row::UNFINISHED,
     summary::{self, Latencies, PRUNED_EVENTS, PRUNED_LATENCY, PRUNED_SESSIONS, rounded},
 };
 
@@ -24,7 +26,49 @@ type ByState = BTreeMap<String, u64>;
 #[async_trait]
 impl Statistics for Postgres {
     async fn gauges(&self) -> Result<StoreGauges, StoreError> {
-        gauges::gauges(self).await
+        // One round trip. IDs are in the order of admission.
+        let sql = format!(
+            "SELECT (SELECT count(*) FROM session WHERE {UNFINISHED}), \
+             (SELECT admitted_at FROM session WHERE {UNFINISHED} ORDER BY admitted_at LIMIT 1), \
+             (SELECT count(*) FROM session WHERE state = 'failed'), (SELECT count(*) FROM session WHERE state = 'needs_attention'), \
+             (SELECT count(*) FROM outbox WHERE state = 'pending'), (SELECT min(created_at) FROM outbox WHERE state = 'pending'), \
+             (SELECT count(*) FROM outbox WHERE state = 'dead')"
+        );
+        let home = self.home.id;
+        self.workers
+            .read(move |connection| {
+                let row = connection.query_one(&sql, &[])?;
+                let count =
+                    |index| Ok::<_, StoreError>(row.try_get::<_, i64>(index)?.unsigned_abs());
+                let moment = |index| {
+                    Ok::<_, StoreError>(
+                        row.try_get::<_, Option<i64>>(index)?
+                            .map(Timestamp::from_unix_micros),
+                    )
+                };
+                let log =
+                    "SELECT log, size FROM audit_log WHERE home = $1 ORDER BY log DESC LIMIT 1";
+                let audit = connection.query_opt(log, &[&home])?;
+                let audit = audit
+                    .map(|row| {
+                        Ok::<_, StoreError>((
+                            number_of(row.try_get(0)?)?,
+                            row.try_get::<_, i64>(1)?.unsigned_abs(),
+                        ))
+                    })
+                    .transpose()?;
+                Ok(StoreGauges {
+                    unfinished: count(0)?,
+                    oldest_unfinished: moment(1)?,
+                    failed: count(2)?,
+                    needs_attention: count(3)?,
+                    pending_events: count(4)?,
+                    oldest_event: moment(5)?,
+                    dead_events: count(6)?,
+                    audit,
+                })
+            })
+            .await
     }
 
     async fn error_counts(&self) -> Result<ErrorCounts, StoreError> {

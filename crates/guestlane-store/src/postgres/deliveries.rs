@@ -8,14 +8,11 @@ use super::{
     Postgres,
     connection::{Connection, DbResult},
     delivery_columns::DeliveryUpdate,
-    endpoints,
     rows::small,
     sessions::count,
     writer::WriteOp,
 };
-use crate::{
-    Delivery, DeliveryOutcome, DeliveryState, DisabledEndpoint, Outbox, ReplayFilter, StoreError,
-};
+use crate::{Delivery, DeliveryOutcome, DeliveryState, Outbox, ReplayFilter, StoreError};
 use guestlane_core::{
     event::Event,
     session::{MAX_CLOCK_SKEW, SessionId},
@@ -224,18 +221,6 @@ impl Outbox for Postgres {
         self.workers
             .read(move |connection| count(connection, sql, &[]))
             .await
-    }
-
-    async fn disabled_endpoints(&self) -> Result<Vec<DisabledEndpoint>, StoreError> {
-        endpoints::disabled_endpoints(self).await
-    }
-
-    async fn disable_endpoint(&self, endpoint: DisabledEndpoint) -> Result<bool, StoreError> {
-        endpoints::disable_endpoint(self, endpoint).await
-    }
-
-    async fn enable_endpoint(&self, number: u32) -> Result<bool, StoreError> {
-        endpoints::enable_endpoint(self, number).await
     }
 }
 

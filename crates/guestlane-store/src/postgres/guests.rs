@@ -2,6 +2,12 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use async_trait::async_trait;
+use guestlane_core::{
+    audit::{AuditRecord, Erasure},
+    request::GuestId,
+    session::SessionId,
+};
 use guestlane_runtime::{FailPoint, Timestamp};
 use uuid::Uuid;
 
@@ -14,14 +20,9 @@ use super::{
     sessions::count,
 };
 use crate::{
-    ErasureOutcome, ErasureReport, StoreError,
+    ErasureOutcome, ErasureReport, Guests, StoreError,
     guest::{GuestNames, keyed_hash, new_key},
     row::UNFINISHED,
-};
-use guestlane_core::{
-    audit::{AuditRecord, Erasure},
-    request::GuestId,
-    session::SessionId,
 };
 
 /// Returns all names under which a guest may appear in records.
@@ -76,73 +77,75 @@ pub(super) fn pseudonyms(
     Ok(names)
 }
 
-/// Returns what an erasure would do. It runs the erasure and rolls it back.
-pub(super) async fn would_erase_guest(
-    store: &Postgres,
-    guest: GuestId,
-    now: Timestamp,
-) -> Result<ErasureOutcome, StoreError> {
-    store
-        .workers
-        .read(move |connection| {
-            let plain_records = plain_records(connection, &guest)?;
-            connection.transaction(|tx| {
-                tx.batch("SAVEPOINT preview")?;
-                let erased = erase_rows(tx, &guest, &plain_records, now)?;
-                tx.batch("ROLLBACK TO SAVEPOINT preview")?;
-                Ok(erased)
+#[async_trait]
+impl Guests for Postgres {
+    async fn would_erase_guest(
+        &self,
+        guest: GuestId,
+        now: Timestamp,
+    ) -> Result<ErasureOutcome, StoreError> {
+        // The erasure runs, and is rolled back.
+        self.workers
+            .read(move |connection| {
+                let plain_records = plain_records(connection, &guest)?;
+                connection.transaction(|tx| {
+                    tx.batch("SAVEPOINT preview")?;
+                    let erased = erase_rows(tx, &guest, &plain_records, now)?;
+                    tx.batch("ROLLBACK TO SAVEPOINT preview")?;
+                    Ok(erased)
+                })
             })
-        })
-        .await
-}
+            .await
+    }
 
-pub(super) async fn erase_guest(
-    store: &Postgres,
-    guest: GuestId,
-    now: Timestamp,
-) -> Result<ErasureOutcome, StoreError> {
-    // This query may read every record, so it runs before the transaction and outside the
-    // writing thread.
-    let looked_for = guest.clone();
-    let plain_records = store
-        .workers
-        .read(move |connection| plain_records(connection, &looked_for))
-        .await?;
-    let erased = store.writer.transact(move |tx, records| {
-        records.clear();
-        let erased = erase_rows(tx, &guest, &plain_records, now)?;
-        if let ErasureOutcome::Erased(ErasureReport {
-            sessions,
-            events,
-            pseudonym,
-            ..
-        }) = &erased
-        {
-            let pseudonym = pseudonym.clone();
-            records.push(AuditRecord::Erasure(Erasure {
-                timestamp: now,
+    async fn erase_guest(
+        &self,
+        guest: GuestId,
+        now: Timestamp,
+    ) -> Result<ErasureOutcome, StoreError> {
+        // This query may read every record, so it runs before the transaction and outside the
+        // writing thread.
+        let looked_for = guest.clone();
+        let plain_records = self
+            .workers
+            .read(move |connection| plain_records(connection, &looked_for))
+            .await?;
+        let erased = self.writer.transact(move |tx, records| {
+            records.clear();
+            let erased = erase_rows(tx, &guest, &plain_records, now)?;
+            if let ErasureOutcome::Erased(ErasureReport {
+                sessions,
+                events,
                 pseudonym,
-                sessions: *sessions,
-                events: *events,
-            }));
-        }
-        Ok(erased)
-    });
-    let erased = erased.await?.value;
-    let ErasureOutcome::Erased(mut done) = erased else {
-        return Ok(erased);
-    };
-    store.fail_points.hit(FailPoint::GuestErased).await;
-    // Vacuum overwrites the rows that are no longer visible. WAL archives and backups are
-    // beyond its reach; the operator erases them.
-    let vacuum = "VACUUM session, outbox, batch_row, pseudonym_key";
-    let vacuumed = store
-        .workers
-        .read(move |connection| connection.batch(vacuum))
-        .await;
-    store.fail_points.hit(FailPoint::StoreVacuumed).await;
-    done.bytes_removed = vacuumed.is_ok();
-    Ok(ErasureOutcome::Erased(done))
+                ..
+            }) = &erased
+            {
+                let pseudonym = pseudonym.clone();
+                records.push(AuditRecord::Erasure(Erasure {
+                    timestamp: now,
+                    pseudonym,
+                    sessions: *sessions,
+                    events: *events,
+                }));
+            }
+            Ok(erased)
+        });
+        let erased = erased.await?.value;
+        let ErasureOutcome::Erased(mut done) = erased else {
+            return Ok(erased);
+        };
+        self.fail_points.hit(FailPoint::GuestErased).await;
+        // Vacuum overwrites the rows that are no longer visible. WAL archives and backups are
+        // beyond its reach; the operator erases them.
+        let vacuum = "VACUUM session, outbox, batch_row, pseudonym_key";
+        let vacuumed = self
+            .workers
+            .read(move |connection| connection.batch(vacuum))
+            .await;
+        self.fail_points.hit(FailPoint::StoreVacuumed).await;
+        done.bytes_removed = vacuumed.is_ok();
+        Ok(ErasureOutcome::Erased(done))
+    }
 }
 
 fn erase_rows(

@@ -7,11 +7,10 @@ use guestlane_runtime::Timestamp;
 use uuid::Uuid;
 
 use super::{
-    Postgres,
     connection::{Connection, DbResult},
     counters,
 };
-use crate::{Pruned, StoreError};
+use crate::Pruned;
 use guestlane_core::session::SessionId;
 
 /// SQL for the ID of a session's events. It is derived from the session ID, so the unique index on
@@ -26,32 +25,10 @@ const PRUNABLE: &str = "(state = 'open' OR state = 'failed') AND recorded_at < $
      AND NOT EXISTS (SELECT 1 FROM batch_row WHERE batch_row.idempotency_key = session.idempotency_key \
      AND (batch_row.state = 'waiting' OR batch_row.state = 'running'))";
 
-pub(super) async fn prune(
-    store: &Postgres,
-    from: Option<SessionId>,
-    until: Timestamp,
-    limit: u32,
-) -> Result<Pruned, StoreError> {
-    let (next, old) = store
-        .workers
-        .read(move |connection| find_prunable(connection, from, until, limit))
-        .await?;
-    if old.is_empty() {
-        return Ok(Pruned {
-            next,
-            ..Pruned::default()
-        });
-    }
-    store
-        .workers
-        .write(move |tx| delete(tx, &old, until, next))
-        .await
-}
-
 type Found = (Option<SessionId>, Vec<Uuid>);
 
 /// Returns the session to continue after, and the sessions that may be deleted.
-fn find_prunable(
+pub(super) fn find_prunable(
     connection: &mut Connection,
     from: Option<SessionId>,
     until: Timestamp,
@@ -87,7 +64,7 @@ fn first_id_after(moment: Timestamp) -> Uuid {
 }
 
 /// Deletes sessions, unless they were claimed or their events replayed since they were found.
-fn delete(
+pub(super) fn delete(
     tx: &mut Connection,
     old: &[Uuid],
     until: Timestamp,

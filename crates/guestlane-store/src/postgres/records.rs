@@ -1,25 +1,28 @@
 //! Queries of the audit logs: records of a session or a guest, the state of each log, and the
 //! hashes of its lines.
 
-use async_trait::async_trait;
-use guestlane_runtime::Timestamp;
 use std::path::Path;
 
+use async_trait::async_trait;
+use guestlane_core::{
+    audit::{AuditRecord, UNRECORDED},
+    request::GuestId,
+    session::SessionId,
+};
 use guestlane_genesys::ErrorCounts;
+use guestlane_runtime::Timestamp;
+use guestlane_tlog::{Checkpoint, Frontier, Hash, VerifierKey, leaf_hash, lines_path};
 
 use super::{
     Postgres,
     connection::{Connection, DbResult, Params},
     counters, guests,
     log::{number_of, state},
-    unrecorded,
     writer::WriteOp,
 };
 use crate::{
     AuditLog, LogInfo, RecordFilter, RestoreOutcome, StoreError, StoredRecord, record::timestamp,
 };
-use guestlane_core::{audit::AuditRecord, request::GuestId, session::SessionId};
-use guestlane_tlog::{Checkpoint, Frontier, Hash, VerifierKey, leaf_hash, lines_path};
 
 #[async_trait]
 impl AuditLog for Postgres {
@@ -109,7 +112,31 @@ impl AuditLog for Postgres {
     }
 
     async fn record_unrecorded(&self, now: Timestamp) -> Result<(), StoreError> {
-        unrecorded::record_unrecorded(self, now).await
+        let waits = "SELECT 1 FROM property WHERE starts_with(name, $1)";
+        if self
+            .workers
+            .read(move |connection| connection.query_opt(waits, &[&UNRECORDED]))
+            .await?
+            .is_none()
+        {
+            return Ok(());
+        }
+        let recorded = self.writer.transact(move |tx, records| {
+            let taken = tx.query(
+                "DELETE FROM property WHERE starts_with(name, $1) RETURNING name, value",
+                &[&UNRECORDED],
+            )?;
+            records.clear();
+            for row in taken {
+                records.extend(AuditRecord::unrecorded(
+                    row.try_get(0)?,
+                    row.try_get(1)?,
+                    now,
+                ));
+            }
+            Ok(())
+        });
+        recorded.await.map(drop)
     }
 }
 

@@ -1,19 +1,19 @@
 //! How far retention deletes in a database, by the database's clock, and the deletion of batches.
 
-use async_trait::async_trait;
-use guestlane_core::{request::GuestId, session::SessionId};
 use std::time::Duration;
 
+use async_trait::async_trait;
+use guestlane_core::session::SessionId;
 use guestlane_runtime::Timestamp;
 use uuid::Uuid;
 
 use super::{
     Postgres,
     connection::{Connection, DbResult},
-    guests, prune,
+    prune,
 };
 use crate::{
-    ErasureOutcome, Pruned, Retention, StoreError,
+    Pruned, Retention, StoreError,
     trusted_time::{HORIZON, Horizon},
 };
 
@@ -32,6 +32,7 @@ impl Retention for Postgres {
         let Some(keep) = keep else { return Ok(None) };
         let now = self.clock.now();
         let horizon = self.workers.write(move |tx| {
+            // The lock of the row serializes nodes that advance the horizon at the same moment.
             let lock = "INSERT INTO property (name, value) VALUES ($1, '') ON CONFLICT (name) DO UPDATE SET name = excluded.name \
                  RETURNING value";
             let before = Horizon::from_text(tx.query_one(lock, &[&HORIZON])?.try_get(0)?);
@@ -45,7 +46,9 @@ impl Retention for Postgres {
     }
 
     async fn prune_batches(&self, until: Timestamp) -> Result<u64, StoreError> {
-        self.workers.write(move |tx| prune(tx, until)).await
+        self.workers
+            .write(move |tx| prune_ended_batch(tx, until))
+            .await
     }
 
     async fn prune(
@@ -54,27 +57,23 @@ impl Retention for Postgres {
         until: Timestamp,
         limit: u32,
     ) -> Result<Pruned, StoreError> {
-        prune::prune(self, from, until, limit).await
-    }
-
-    async fn would_erase_guest(
-        &self,
-        guest: GuestId,
-        now: Timestamp,
-    ) -> Result<ErasureOutcome, StoreError> {
-        guests::would_erase_guest(self, guest, now).await
-    }
-
-    async fn erase_guest(
-        &self,
-        guest: GuestId,
-        now: Timestamp,
-    ) -> Result<ErasureOutcome, StoreError> {
-        guests::erase_guest(self, guest, now).await
+        let (next, old) = self
+            .workers
+            .read(move |connection| prune::find_prunable(connection, from, until, limit))
+            .await?;
+        if old.is_empty() {
+            return Ok(Pruned {
+                next,
+                ..Pruned::default()
+            });
+        }
+        self.workers
+            .write(move |tx| prune::delete(tx, &old, until, next))
+            .await
     }
 }
 
-fn prune(tx: &mut Connection, until: Timestamp) -> DbResult<u64> {
+fn prune_ended_batch(tx: &mut Connection, until: Timestamp) -> DbResult<u64> {
     // An incomplete batch is still being read from its file, or was abandoned. Its age counts from
     // its creation.
     let ended = "SELECT id FROM batch b WHERE coalesce(complete_at, created_at) < $1 AND NOT EXISTS \

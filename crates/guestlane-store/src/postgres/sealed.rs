@@ -6,7 +6,6 @@ use uuid::Uuid;
 use super::{
     Postgres,
     connection::{Connection, DbResult},
-    endpoints,
     rows::as_i64,
 };
 use crate::{
@@ -76,6 +75,8 @@ impl Secrets for Postgres {
     }
 
     async fn delete_access_tokens(&self) -> Result<(), StoreError> {
+        // Their numbers stay, because a node whose token was rejected waits for a token with a
+        // higher number.
         let sql = "UPDATE oauth_client SET token = NULL WHERE token IS NOT NULL";
         self.workers
             .write(move |tx| tx.execute(sql, &[]))
@@ -97,6 +98,7 @@ impl Secrets for Postgres {
     }
 
     async fn add_seals(&self, key: &str, seals: u64) -> Result<u64, StoreError> {
+        // After a broken connection they may be counted twice; a count that is too high is safe.
         let name = counter(key);
         let add = "INSERT INTO counter (log, name, value) VALUES (0, $1, $2) \
              ON CONFLICT (log, name) DO UPDATE SET value = counter.value + excluded.value RETURNING value";
@@ -111,7 +113,20 @@ impl Secrets for Postgres {
     }
 
     async fn replace_secret(&self, change: SecretChange) -> Result<bool, StoreError> {
-        endpoints::replace_secret(self, change).await
+        let replaced = self.writer.transact(move |tx, records| {
+            records.clear();
+            let SecretChange {
+                name,
+                before,
+                after,
+                record,
+            } = &change;
+            let update = "UPDATE secret SET sealed = $3 WHERE name = $1 AND sealed = $2";
+            let replaced = tx.execute(update, &[name, before, after])? > 0;
+            records.extend(record.iter().filter(|_| replaced).cloned());
+            Ok(replaced)
+        });
+        Ok(replaced.await?.value)
     }
 }
 

@@ -1,23 +1,22 @@
 //! Sessions: transitions, leases, claims of abandoned sessions, and queries.
 
 use async_trait::async_trait;
-use guestlane_genesys::ErrorCounts;
 use guestlane_runtime::Timestamp;
 use uuid::Uuid;
 
 use super::{
-    Postgres, begin, calls,
+    Postgres,
     connection::{Connection, DbResult, Params},
     rows,
     writer::{UpdateSession, WriteOp},
 };
 use crate::{
-    BeginOutcome, CallRecord, CommitRequest, CommitResult, Committed, SessionFilter, SessionPage,
-    Sessions, StoreError,
+    CallRecord, CommitRequest, CommitResult, Committed, SessionFilter, SessionPage, Sessions,
+    StoreError, calls,
     row::{DUE_AT, SELECTED, UNFINISHED},
 };
 use guestlane_core::{
-    request::{GuestId, IdempotencyKey},
+    request::GuestId,
     session::{LEASE_TTL, MAX_CLOCK_SKEW, SessionId, SessionRecord, SessionState},
 };
 
@@ -27,18 +26,6 @@ const MAX_SCANNED_ROWS: i64 = 20_000;
 
 #[async_trait]
 impl Sessions for Postgres {
-    async fn begin(
-        &self,
-        new: SessionRecord,
-        rates: ErrorCounts,
-    ) -> Result<Committed<BeginOutcome>, StoreError> {
-        begin::begin(self, new, rates).await
-    }
-
-    async fn find_by_key(&self, key: IdempotencyKey) -> Result<Option<SessionRecord>, StoreError> {
-        begin::find_by_key(self, key).await
-    }
-
     async fn commit_transition(
         &self,
         transition: CommitRequest,
@@ -227,7 +214,16 @@ impl Sessions for Postgres {
     }
 
     async fn calls(&self, session: SessionId) -> Result<Vec<CallRecord>, StoreError> {
-        calls::calls(self, session).await
+        self.workers
+            .read(move |connection| {
+                match connection
+                    .query_opt("SELECT calls FROM session WHERE id = $1", &[&session.0])?
+                {
+                    Some(row) => calls::read(row.try_get(0)?),
+                    None => Ok(Vec::new()),
+                }
+            })
+            .await
     }
 }
 

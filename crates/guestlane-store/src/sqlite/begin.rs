@@ -1,11 +1,12 @@
 //! Decides in one transaction which caller of an idempotency key runs the saga.
 
+use async_trait::async_trait;
 use guestlane_genesys::ErrorCounts;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::{Sqlite, Tx, rows};
 use crate::{
-    BeginOutcome, Committed, StoreError,
+    Admission, BeginOutcome, Committed, StoreError,
     begin::{ExistingKey, verdict},
     row::SELECTED,
 };
@@ -15,22 +16,21 @@ use guestlane_core::{
     session::SessionRecord,
 };
 
-pub(super) async fn begin(
-    store: &Sqlite,
-    new: SessionRecord,
-    rates: ErrorCounts,
-) -> Result<Committed<BeginOutcome>, StoreError> {
-    store.writer.run(move |tx| admit(tx, new, rates)).await
-}
+#[async_trait]
+impl Admission for Sqlite {
+    async fn begin(
+        &self,
+        new: SessionRecord,
+        rates: ErrorCounts,
+    ) -> Result<Committed<BeginOutcome>, StoreError> {
+        self.writer.run(move |tx| admit(tx, new, rates)).await
+    }
 
-pub(super) async fn find_by_key(
-    store: &Sqlite,
-    key: IdempotencyKey,
-) -> Result<Option<SessionRecord>, StoreError> {
-    store
-        .reader
-        .read(move |connection| by_key(connection, &key))
-        .await
+    async fn find_by_key(&self, key: IdempotencyKey) -> Result<Option<SessionRecord>, StoreError> {
+        self.reader
+            .read(move |connection| by_key(connection, &key))
+            .await
+    }
 }
 
 fn admit(tx: &Tx<'_>, new: SessionRecord, rates: ErrorCounts) -> Result<BeginOutcome, StoreError> {

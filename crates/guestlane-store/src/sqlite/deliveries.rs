@@ -5,10 +5,8 @@ use guestlane_runtime::{FailPoint, Timestamp};
 use rusqlite::{Connection, Row, params, types::Value};
 use uuid::Uuid;
 
-use super::{Sqlite, endpoints};
-use crate::{
-    Delivery, DeliveryOutcome, DeliveryState, DisabledEndpoint, Outbox, ReplayFilter, StoreError,
-};
+use super::Sqlite;
+use crate::{Delivery, DeliveryOutcome, DeliveryState, Outbox, ReplayFilter, StoreError};
 use guestlane_core::{
     event::Event,
     session::{MAX_CLOCK_SKEW, SessionId},
@@ -241,18 +239,6 @@ impl Outbox for Sqlite {
                     .query_row([], |row| row.get(0))?)
             })
             .await
-    }
-
-    async fn disabled_endpoints(&self) -> Result<Vec<DisabledEndpoint>, StoreError> {
-        endpoints::disabled_endpoints(self).await
-    }
-
-    async fn disable_endpoint(&self, endpoint: DisabledEndpoint) -> Result<bool, StoreError> {
-        endpoints::disable_endpoint(self, endpoint).await
-    }
-
-    async fn enable_endpoint(&self, number: u32) -> Result<bool, StoreError> {
-        endpoints::enable_endpoint(self, number).await
     }
 }
 

@@ -1,5 +1,6 @@
 //! Guests: their names in the audit log, and their erasure.
 
+use async_trait::async_trait;
 use guestlane_runtime::{FailPoint, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
 use tracing::warn;
@@ -7,7 +8,7 @@ use uuid::Uuid;
 
 use super::{Sqlite, Tx, counters, prune};
 use crate::{
-    ErasureOutcome, ErasureReport, StoreError,
+    ErasureOutcome, ErasureReport, Guests, StoreError,
     guest::{GuestNames, keyed_hash, new_key},
     row::UNFINISHED,
 };
@@ -79,45 +80,48 @@ impl Sqlite {
     }
 }
 
-pub(super) async fn erase_guest(
-    store: &Sqlite,
-    guest: GuestId,
-    now: Timestamp,
-) -> Result<ErasureOutcome, StoreError> {
-    let erased = store
-        .writer
-        .run(move |tx| erase(tx, &guest, now))
-        .await?
-        .value;
-    let ErasureOutcome::Erased(mut done) = erased else {
-        return Ok(erased);
-    };
-    store.fail_points.hit(FailPoint::GuestErased).await;
-    // The erasure is committed. If the bytes cannot be removed now, the next start removes
-    // them.
-    done.bytes_removed = store.run_maintenance().await.unwrap_or_else(|error| {
-        warn!(
-            error = guestlane_runtime::text::display_chain(&error),
-            "failed to remove an erased guest's bytes from the store's file; retrying at the next start"
-        );
-        false
-    });
-    Ok(ErasureOutcome::Erased(done))
-}
+#[async_trait]
+impl Guests for Sqlite {
+    async fn would_erase_guest(
+        &self,
+        guest: GuestId,
+        now: Timestamp,
+    ) -> Result<ErasureOutcome, StoreError> {
+        // The erasure runs, and is rolled back.
+        let would = self.writer.run(move |tx| {
+            tx.execute_batch("SAVEPOINT preview")?;
+            let erased = erase_rows(tx, &guest, now);
+            tx.execute_batch("ROLLBACK TO preview; RELEASE preview")?;
+            erased
+        });
+        Ok(would.await?.value)
+    }
 
-/// Returns what an erasure would change: it runs the erasure and rolls it back.
-pub(super) async fn would_erase_guest(
-    store: &Sqlite,
-    guest: GuestId,
-    now: Timestamp,
-) -> Result<ErasureOutcome, StoreError> {
-    let would = store.writer.run(move |tx| {
-        tx.execute_batch("SAVEPOINT preview")?;
-        let erased = erase_rows(tx, &guest, now);
-        tx.execute_batch("ROLLBACK TO preview; RELEASE preview")?;
-        erased
-    });
-    Ok(would.await?.value)
+    async fn erase_guest(
+        &self,
+        guest: GuestId,
+        now: Timestamp,
+    ) -> Result<ErasureOutcome, StoreError> {
+        let erased = self
+            .writer
+            .run(move |tx| erase(tx, &guest, now))
+            .await?
+            .value;
+        let ErasureOutcome::Erased(mut done) = erased else {
+            return Ok(erased);
+        };
+        self.fail_points.hit(FailPoint::GuestErased).await;
+        // The erasure is committed. If the bytes cannot be removed now, the next start removes
+        // them.
+        done.bytes_removed = self.run_maintenance().await.unwrap_or_else(|error| {
+            warn!(
+                error = guestlane_runtime::text::display_chain(&error),
+                "failed to remove an erased guest's bytes from the store's file; retrying at the next start"
+            );
+            false
+        });
+        Ok(ErasureOutcome::Erased(done))
+    }
 }
 
 fn is_due(connection: &Connection) -> Result<bool, StoreError> {

@@ -4,11 +4,9 @@ mod api_keys;
 mod audit;
 mod backend;
 mod begin;
-mod calls;
 mod counters;
 mod deliveries;
 mod endpoints;
-mod gauges;
 mod guests;
 mod keys;
 mod migrations;
@@ -19,7 +17,6 @@ mod retention;
 mod rows;
 mod sealed;
 mod sessions;
-mod unrecorded;
 mod writer;
 
 use std::{
@@ -30,7 +27,7 @@ use std::{
     time::Duration,
 };
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::{ReadLimits, StoreError, StoreInfo, write_health::WriteHealth};
 #[cfg(feature = "postgres")]
@@ -68,6 +65,14 @@ pub(super) fn lock_file(path: &Path) -> Result<File, StoreError> {
         .mode(0o600)
         .open(&lock);
     opened.map_err(|error| StoreError::Open(lock, error))
+}
+
+/// Returns the code of an error that SQLite reported.
+fn sqlite_code(error: &StoreError) -> Option<ErrorCode> {
+    match error {
+        StoreError::Sqlite(error) => error.downcast_ref::<rusqlite::Error>()?.sqlite_error_code(),
+        _ => None,
+    }
 }
 
 /// State of a migration to PostgreSQL, recorded in the file as a row of `maintenance_task`.

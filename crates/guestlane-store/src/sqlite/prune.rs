@@ -5,7 +5,7 @@ use guestlane_runtime::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 use uuid::Uuid;
 
-use super::{Sqlite, Tx, counters};
+use super::{Tx, counters};
 use crate::{Pruned, StoreError};
 use guestlane_core::session::SessionId;
 
@@ -18,41 +18,10 @@ pub(super) const EVENT_OF: &str = "'msg_' || lower(hex(session.id))";
 const PRUNABLE: &str = "(state = 'open' OR state = 'failed') AND recorded_at < ?2 AND NOT EXISTS \
      (SELECT 1 FROM outbox WHERE outbox.id = 'msg_' || lower(hex(session.id)) AND (outbox.state = 'pending' OR outbox.state = 'dead'))";
 
-pub(super) async fn prune(
-    store: &Sqlite,
-    from: Option<SessionId>,
-    until: Timestamp,
-    limit: u32,
-) -> Result<Pruned, StoreError> {
-    // Search on the reader connection, so that retained sessions cost no write transaction.
-    let found = store
-        .reader
-        .read(move |connection| find_prunable(connection, from, until, limit))
-        .await?;
-    let (next, old) = found;
-    if old.is_empty() {
-        return Ok(Pruned {
-            next,
-            ..Pruned::default()
-        });
-    }
-    let pruned = store.writer.run(move |tx| {
-        let mut pruned = Pruned {
-            next,
-            ..Pruned::default()
-        };
-        for id in old {
-            delete(tx, id, until, &mut pruned)?;
-        }
-        Ok(pruned)
-    });
-    Ok(pruned.await?.value)
-}
-
 type Found = (Option<SessionId>, Vec<SessionId>);
 
 /// Returns the ID after which the next search continues, and the sessions that may be deleted.
-fn find_prunable(
+pub(super) fn find_prunable(
     connection: &Connection,
     from: Option<SessionId>,
     until: Timestamp,
@@ -91,7 +60,7 @@ fn first_id_after(moment: Timestamp) -> [u8; 16] {
 }
 
 /// Deletes a session, unless it was claimed or its event was replayed after the search.
-fn delete(
+pub(super) fn delete(
     tx: &Tx<'_>,
     id: SessionId,
     until: Timestamp,

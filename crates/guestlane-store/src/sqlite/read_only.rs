@@ -6,7 +6,7 @@ use guestlane_runtime::{Clock, FailPoints};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::{
-    BUSY, Sqlite, migrations, retention,
+    BUSY, Sqlite, migrations, retention, sqlite_code,
     writer::{Reader, Writer},
 };
 use crate::{ReadLimits, StoreError, write_health::WriteHealth};
@@ -76,13 +76,10 @@ impl Sqlite {
 pub(crate) fn cannot_be_written(error: &StoreError) -> bool {
     match error {
         StoreError::Open(_, error) => is_read_only(error),
-        StoreError::Sqlite(error) => matches!(
-            error
-                .downcast_ref::<rusqlite::Error>()
-                .and_then(rusqlite::Error::sqlite_error_code),
+        _ => matches!(
+            sqlite_code(error),
             Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied)
         ),
-        _ => false,
     }
 }
 

@@ -1,22 +1,26 @@
 //! Queries of the audit logs: records of a session or guest, the state of each log, and the leaf
 //! hashes of a log.
 
-use async_trait::async_trait;
-use guestlane_runtime::Timestamp;
 use std::path::Path;
 
+use async_trait::async_trait;
+use guestlane_core::{
+    audit::{AuditRecord, UNRECORDED},
+    request::GuestId,
+    session::SessionId,
+};
+use guestlane_runtime::Timestamp;
+use guestlane_tlog::{Checkpoint, Frontier, Hash, VerifierKey, lines_path};
 use rusqlite::{Connection, Params, Row, params};
 
 use super::{
     Sqlite, Tx,
     audit::{leaves, logs, tree},
-    counters, guests, unrecorded,
+    counters, guests,
 };
 use crate::{
     AuditLog, LogInfo, RecordFilter, RestoreOutcome, StoreError, StoredRecord, record::timestamp,
 };
-use guestlane_core::{audit::AuditRecord, request::GuestId, session::SessionId};
-use guestlane_tlog::{Checkpoint, Frontier, Hash, VerifierKey, lines_path};
 
 #[async_trait]
 impl AuditLog for Sqlite {
@@ -100,7 +104,19 @@ impl AuditLog for Sqlite {
     }
 
     async fn record_unrecorded(&self, now: Timestamp) -> Result<(), StoreError> {
-        unrecorded::record_unrecorded(self, now).await
+        if self.reader.read(unrecorded).await?.is_empty() {
+            return Ok(());
+        }
+        let recorded = self.writer.run(move |tx| {
+            for (name, subject) in unrecorded(tx)? {
+                if let Some(entry) = AuditRecord::unrecorded(&name, subject, now) {
+                    tx.record(entry);
+                }
+                tx.execute("DELETE FROM property WHERE name = ?1", [name])?;
+            }
+            Ok(())
+        });
+        recorded.await.map(drop)
     }
 }
 
@@ -167,4 +183,12 @@ fn select_records(
     Ok(select
         .query_map(parameters, record)?
         .collect::<Result<_, _>>()?)
+}
+
+fn unrecorded(connection: &Connection) -> Result<Vec<(String, String)>, StoreError> {
+    let mut select = connection.prepare(
+        "SELECT name, value FROM property WHERE substr(name, 1, length(?1)) = ?1 ORDER BY name",
+    )?;
+    let rows = select.query_map([UNRECORDED], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(rows.collect::<Result<_, _>>()?)
 }

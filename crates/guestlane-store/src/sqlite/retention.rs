@@ -1,15 +1,15 @@
 //! The trusted time of a store in a file, and the horizon before which retention deletes.
 
-use async_trait::async_trait;
-use guestlane_core::{request::GuestId, session::SessionId};
 use std::time::Duration;
 
+use async_trait::async_trait;
+use guestlane_core::session::SessionId;
 use guestlane_runtime::{Clock, Timestamp};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
-use super::{Sqlite, guests, prune};
+use super::{Sqlite, prune};
 use crate::{
-    ErasureOutcome, Pruned, Retention, StoreError,
+    Pruned, Retention, StoreError,
     trusted_time::{HORIZON, Horizon, MARK, Mark},
 };
 
@@ -72,23 +72,29 @@ impl Retention for Sqlite {
         until: Timestamp,
         limit: u32,
     ) -> Result<Pruned, StoreError> {
-        prune::prune(self, from, until, limit).await
-    }
-
-    async fn would_erase_guest(
-        &self,
-        guest: GuestId,
-        now: Timestamp,
-    ) -> Result<ErasureOutcome, StoreError> {
-        guests::would_erase_guest(self, guest, now).await
-    }
-
-    async fn erase_guest(
-        &self,
-        guest: GuestId,
-        now: Timestamp,
-    ) -> Result<ErasureOutcome, StoreError> {
-        guests::erase_guest(self, guest, now).await
+        // Search on the reader connection, so that retained sessions cost no write transaction.
+        let found = self
+            .reader
+            .read(move |connection| prune::find_prunable(connection, from, until, limit))
+            .await?;
+        let (next, old) = found;
+        if old.is_empty() {
+            return Ok(Pruned {
+                next,
+                ..Pruned::default()
+            });
+        }
+        let pruned = self.writer.run(move |tx| {
+            let mut pruned = Pruned {
+                next,
+                ..Pruned::default()
+            };
+            for id in old {
+                prune::delete(tx, id, until, &mut pruned)?;
+            }
+            Ok(pruned)
+        });
+        Ok(pruned.await?.value)
     }
 }
 

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, params};
 use uuid::Uuid;
 
-use super::{Sqlite, endpoints};
+use super::Sqlite;
 use crate::{
     SecretChange, Secrets, StoreError,
     sealed::{Replacement, Sealed, SealedPlace, counter},
@@ -107,7 +107,21 @@ impl Secrets for Sqlite {
     }
 
     async fn replace_secret(&self, change: SecretChange) -> Result<bool, StoreError> {
-        endpoints::replace_secret(self, change).await
+        let replaced = self.writer.run(move |tx| {
+            let SecretChange {
+                name,
+                before,
+                after,
+                record,
+            } = change;
+            let update = "UPDATE secret SET sealed = ?3 WHERE name = ?1 AND sealed = ?2";
+            let replaced = tx.execute(update, params![name, before, after])? > 0;
+            if let Some(record) = record.filter(|_| replaced) {
+                tx.record(record);
+            }
+            Ok(replaced)
+        });
+        Ok(replaced.await?.value)
     }
 }
 

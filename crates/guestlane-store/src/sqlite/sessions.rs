@@ -1,18 +1,17 @@
 //! Session records: transitions, leases, claims of expired sessions, and queries.
 
 use async_trait::async_trait;
-use guestlane_genesys::ErrorCounts;
 use guestlane_runtime::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params, types::Value};
 
-use super::{Sqlite, Tx, begin, calls, counters, deliveries, rows};
+use super::{Sqlite, Tx, counters, deliveries, rows};
 use crate::{
-    BeginOutcome, CallRecord, CommitRequest, CommitResult, Committed, SessionFilter, SessionPage,
-    Sessions, StoreError,
+    CallRecord, CommitRequest, CommitResult, Committed, SessionFilter, SessionPage, Sessions,
+    StoreError, calls,
     row::{DUE_AT, SELECTED, UNFINISHED},
 };
 use guestlane_core::{
-    request::{GuestId, IdempotencyKey},
+    request::GuestId,
     session::{LEASE_TTL, MAX_CLOCK_SKEW, SessionId, SessionRecord, SessionState},
 };
 
@@ -22,18 +21,6 @@ const MAX_SCANNED_ROWS: u32 = 20_000;
 
 #[async_trait]
 impl Sessions for Sqlite {
-    async fn begin(
-        &self,
-        new: SessionRecord,
-        rates: ErrorCounts,
-    ) -> Result<Committed<BeginOutcome>, StoreError> {
-        begin::begin(self, new, rates).await
-    }
-
-    async fn find_by_key(&self, key: IdempotencyKey) -> Result<Option<SessionRecord>, StoreError> {
-        begin::find_by_key(self, key).await
-    }
-
     async fn commit_transition(
         &self,
         transition: CommitRequest,
@@ -217,7 +204,16 @@ impl Sessions for Sqlite {
     }
 
     async fn calls(&self, session: SessionId) -> Result<Vec<CallRecord>, StoreError> {
-        calls::calls(self, session).await
+        self.reader
+            .read(move |connection| {
+                let mut statement =
+                    connection.prepare_cached("SELECT calls FROM session WHERE id = ?1")?;
+                let text: Option<String> = statement
+                    .query_row(params![session.0.into_bytes()], |row| row.get(0))
+                    .optional()?;
+                calls::read(&text.unwrap_or_default())
+            })
+            .await
     }
 }
 

@@ -3,31 +3,15 @@
 use guestlane_core::session::LEASE_TTL;
 use guestlane_store::{
     StoreError,
-    batch::{BatchId, NewRow, RowFailure, RowLease, RowOutcome},
+    batch::{BatchId, RowFailure, RowLease, RowOutcome},
 };
+use guestlane_testkit::batch::{self, rows};
 use uuid::Uuid;
 
-use crate::kit::{Postgres, SECOND, Sqlite, TestStore, request};
-
-fn rows(count: u64) -> Vec<NewRow> {
-    let row = |number| NewRow {
-        number,
-        line: number + 1,
-        wish: Ok(request(&format!("guest-{number}"))),
-    };
-    (1..=count).map(row).collect()
-}
+use crate::kit::{Postgres, SECOND, Sqlite, TestStore};
 
 async fn enqueue(world: &TestStore, count: u64) -> BatchId {
-    let (id, now) = (BatchId(Uuid::now_v7()), world.now());
-    let batches = world.store.batches().unwrap();
-    batches
-        .begin_batch(id, "a file".to_owned(), now)
-        .await
-        .unwrap();
-    batches.add_rows(id, rows(count), now).await.unwrap();
-    batches.complete_batch(id, now).await.unwrap();
-    id
+    batch::enqueue(&world.store, rows(count), world.now()).await
 }
 
 async fn claim(world: &TestStore, limit: u32) -> Vec<RowLease> {

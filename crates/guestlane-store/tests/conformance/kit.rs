@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use guestlane_core::{
     audit::{AuditRecord, Status},
     event::Event,
-    request::{Attributes, ContactDetails, SessionRequest},
+    request::SessionRequest,
     session::{SessionContext, SessionRecord, SurfaceBinding},
     token::TokenIdentity,
 };
@@ -15,11 +15,13 @@ use guestlane_store::{
     AuditSettings, BeginOutcome, CommitRequest, CommitResult, Database, GuestIdMode, Store,
     StoreError,
 };
-pub(crate) use guestlane_testkit::Backend::{self, Postgres, Sqlite};
+pub(crate) use guestlane_testkit::{
+    Backend::{self, Postgres, Sqlite},
+    platform::request,
+};
 use guestlane_tlog::{NoteSigner, VerifierKey};
 use tempfile::TempDir;
 
-const SALES: &str = "3f1a2b4c-5d6e-4f70-8a9b-0c1d2e3f4a5b";
 const SEED: [u8; 32] = [7; 32];
 
 /// One second, the unit of most waits in tests.
@@ -152,17 +154,6 @@ async fn open(database: &Database, directory: &TempDir, clock: &ManualClock, men
 
 pub(crate) fn verifier() -> VerifierKey {
     NoteSigner::from_seed(&SEED).unwrap().public().clone()
-}
-
-/// A request whose idempotency key is derived from the guest ID.
-pub(crate) fn request(guest: &str) -> SessionRequest {
-    SessionRequest {
-        guest: guest.parse().unwrap(),
-        contact_details: ContactDetails::default(),
-        queue: SALES.parse().unwrap(),
-        attributes: Attributes::from_pairs([("tier", "premium")]).unwrap(),
-        key: format!("key-of-{guest}").parse().unwrap(),
-    }
 }
 
 pub(crate) fn platform_id(text: &str) -> PlatformId {

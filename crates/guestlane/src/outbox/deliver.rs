@@ -88,10 +88,10 @@ impl WebhookEndpoint {
     ) -> Result<Self, NoTlsRoots> {
         let transport = HttpClient::with_resolver(
             clock.clone(),
-            WebhookEndpoint::ATTEMPT_TIMEOUT,
+            Self::ATTEMPT_TIMEOUT,
             SsrfGuardResolver {
                 policy: networks,
-                refusal: WebhookEndpoint::NOT_PUBLIC,
+                refusal: Self::NOT_PUBLIC,
             },
             trust,
             Parsing::Lenient,
@@ -135,9 +135,7 @@ impl WebhookEndpoint {
         keys: &EndpointKeys,
     ) -> Result<HttpResponse, TransportError> {
         if !self.may_connect() {
-            return Err(TransportError::NotSent(
-                WebhookEndpoint::NOT_PUBLIC.to_owned(),
-            ));
+            return Err(TransportError::NotSent(Self::NOT_PUBLIC.to_owned()));
         }
         let now = self.clock.now();
         let mut request = Request::post(self.url.as_str());
@@ -159,7 +157,7 @@ impl WebhookEndpoint {
             .body(Full::new(Bytes::copy_from_slice(event.body.as_bytes())))
             .map_err(|error| TransportError::NotSent(error.to_string()))?;
         self.transport
-            .send_for_head(request, now + WebhookEndpoint::ATTEMPT_TIMEOUT)
+            .send_for_head(request, now + Self::ATTEMPT_TIMEOUT)
             .await
     }
 
@@ -173,7 +171,7 @@ impl WebhookEndpoint {
         if !self.may_connect() {
             return Err(failed(io::Error::new(
                 io::ErrorKind::PermissionDenied,
-                WebhookEndpoint::NOT_PUBLIC,
+                Self::NOT_PUBLIC,
             )));
         }
         let uri = self

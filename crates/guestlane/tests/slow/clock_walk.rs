@@ -10,14 +10,14 @@ use guestlane::{SessionEngine, TokenRequestAuth};
 use guestlane_runtime::{ReferenceClock, Timestamp};
 use guestlane_store::{
     SessionFilter,
-    batch::{BatchId, NewRow, RowOutcome},
+    batch::{BatchId, RowOutcome},
 };
 use guestlane_testkit::{
     Backend::{self, Postgres, Sqlite},
+    batch,
     platform::{OPEN_MESSAGING, TestPlatform, request, setting, tell},
 };
 use rstest::rstest;
-use uuid::Uuid;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -216,33 +216,11 @@ impl Walk {
     /// A worker opens the sessions of a batch and crashes before it records the results.
     async fn open_rows_and_crash(&mut self, run: u64, step: u32) {
         let (store, now) = (self.engine.store().clone(), self.engine.clock().now());
-        let id = BatchId(Uuid::now_v7());
         let guests: Vec<_> = (0..2)
             .map(|row| format!("row-{run}-{step}-{row}"))
             .collect();
-        let row = |(guest, number): (&String, u64)| NewRow {
-            number,
-            line: number + 1,
-            wish: Ok(request(guest)),
-        };
-        store
-            .batches()
-            .unwrap()
-            .begin_batch(id, "walk".to_owned(), now)
-            .await
-            .unwrap();
-        store
-            .batches()
-            .unwrap()
-            .add_rows(id, guests.iter().zip(1..).map(row).collect(), now)
-            .await
-            .unwrap();
-        store
-            .batches()
-            .unwrap()
-            .complete_batch(id, now)
-            .await
-            .unwrap();
+        let rows = batch::rows_of(guests.iter().map(String::as_str));
+        let id = batch::enqueue(&store, rows, now).await;
         store.batches().unwrap().claim_rows(200, now).await.unwrap();
         for guest in guests {
             self.counts.rows += 1;

@@ -48,6 +48,19 @@ fn is_accepted(
     .map(drop)
 }
 
+/// Registers the store's present keys with the platform.
+async fn register_keys(world: &TestPlatform) {
+    let keyring = world.state().await.keyring;
+    let jwks = keyring.jwks(world.clock.now()).to_string();
+    world.sim.register_guest_keys(&jwks).unwrap();
+}
+
+/// Another process revokes the first key.
+async fn revoke_elsewhere(world: &TestPlatform) {
+    let other = elsewhere(world).await;
+    other.revoke_key(ONE, world.clock.now()).await.unwrap();
+}
+
 /// Opens the store as another process does, for one operation.
 async fn elsewhere(world: &TestPlatform) -> Workspace {
     world.state().await
@@ -101,11 +114,7 @@ async fn revocation_by_another_process_takes_effect_within_a_second(
     let engine = world.engine().await;
     let before = engine.create(fresh("ann")).await.unwrap();
     is_accepted(&engine, &before, &world).unwrap();
-    elsewhere(&world)
-        .await
-        .revoke_key(ONE, world.clock.now())
-        .await
-        .unwrap();
+    revoke_elsewhere(&world).await;
     wait_one_second(&world).await;
     let refused = token::TokenError::NotTrusted {
         kid: ONE.to_owned(),
@@ -278,22 +287,8 @@ async fn session_with_a_revoked_key_resends_bytes_while_outcome_is_unknown(
 ) {
     let world = TestPlatform::new(backend).await;
     let engine = with_a_lost_answer(&world).await;
-    elsewhere(&world)
-        .await
-        .revoke_key(ONE, world.clock.now())
-        .await
-        .unwrap();
-    world
-        .sim
-        .register_guest_keys(
-            &world
-                .state()
-                .await
-                .keyring
-                .jwks(world.clock.now())
-                .to_string(),
-        )
-        .unwrap();
+    revoke_elsewhere(&world).await;
+    register_keys(&world).await;
     wait_one_second(&world).await;
     let opened = engine.create(request("ann")).await.unwrap();
     assert_eq!(
@@ -312,22 +307,8 @@ async fn session_with_a_revoked_key_gets_a_new_token_if_step_had_no_effect(
     world.faults(&["conversation:429:nth=1,retry-after=400"]);
     let engine = world.engine().await;
     engine.create(request("ann")).await.unwrap_err();
-    elsewhere(&world)
-        .await
-        .revoke_key(ONE, world.clock.now())
-        .await
-        .unwrap();
-    world
-        .sim
-        .register_guest_keys(
-            &world
-                .state()
-                .await
-                .keyring
-                .jwks(world.clock.now())
-                .to_string(),
-        )
-        .unwrap();
+    revoke_elsewhere(&world).await;
+    register_keys(&world).await;
     world.clock.advance(Duration::from_secs(401));
     wait_one_second(&world).await;
     let opened = engine.create(request("ann")).await.unwrap();
@@ -347,22 +328,8 @@ async fn session_with_an_unknown_revoked_key_gets_a_new_token_on_rejection(
     let engine = world.engine().await;
     engine.create(request("ann")).await.unwrap_err();
     world.faults(&[]);
-    elsewhere(&world)
-        .await
-        .revoke_key(ONE, world.clock.now())
-        .await
-        .unwrap();
-    world
-        .sim
-        .register_guest_keys(
-            &world
-                .state()
-                .await
-                .keyring
-                .jwks(world.clock.now())
-                .to_string(),
-        )
-        .unwrap();
+    revoke_elsewhere(&world).await;
+    register_keys(&world).await;
     wait_one_second(&world).await;
     let opened = engine.create(request("ann")).await.unwrap();
     assert_eq!(
@@ -379,11 +346,7 @@ async fn session_begun_with_a_newer_key_is_resumed_at_once(
 ) {
     let world = TestPlatform::new(backend).await;
     let old = world.engine().await;
-    elsewhere(&world)
-        .await
-        .revoke_key(ONE, world.clock.now())
-        .await
-        .unwrap();
+    revoke_elsewhere(&world).await;
     world.faults(&["conversation:answer-lost:first=4"]);
     let young = world.engine().await;
     young.create(request("ann")).await.unwrap_err();

@@ -6,10 +6,10 @@ use std::sync::{
 };
 
 use guestlane_runtime::Clock;
-use rusqlite::Connection;
+use rusqlite::{Connection, ErrorCode};
 use tokio::sync::{mpsc, oneshot};
 
-use super::spawn;
+use super::{super::sqlite_code, spawn};
 use crate::{ReadLimits, StoreError};
 
 type ReadQuery = Box<dyn FnOnce(&Connection) + Send>;
@@ -77,15 +77,9 @@ impl Reader {
 
 /// Maps an interrupted query to [`StoreError::ReadTimeout`].
 fn in_time(error: StoreError, limits: ReadLimits) -> StoreError {
-    match &error {
-        StoreError::Sqlite(reason)
-            if reason
-                .downcast_ref::<rusqlite::Error>()
-                .and_then(rusqlite::Error::sqlite_error_code)
-                == Some(rusqlite::ErrorCode::OperationInterrupted) =>
-        {
-            StoreError::ReadTimeout(limits.timeout)
-        }
-        _ => error,
+    if sqlite_code(&error) == Some(ErrorCode::OperationInterrupted) {
+        StoreError::ReadTimeout(limits.timeout)
+    } else {
+        error
     }
 }

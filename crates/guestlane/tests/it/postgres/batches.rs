@@ -5,47 +5,19 @@ use std::{sync::Arc, time::Duration};
 use futures_util::future::join_all;
 use guestlane::{admission_control::AdmissionController, batch_worker::BatchWorker};
 use guestlane_core::request::{ContactDetails, SessionRequest};
-use guestlane_store::batch::{BatchId, BatchStatus, NewRow, RowFailure};
+use guestlane_store::batch::{BatchId, BatchStatus, NewRow, RowFailure, RowResult};
 use guestlane_testkit::{
     Backend::Postgres,
+    batch::{self, rows},
     platform::{TestPlatform, request},
 };
 use tokio::sync::watch;
-use uuid::Uuid;
 
 use super::fleet::machines;
 
-fn rows(count: u64) -> Vec<NewRow> {
-    let row = |number| NewRow {
-        number,
-        line: number + 1,
-        wish: Ok(request(&format!("guest-{number}"))),
-    };
-    (1..=count).map(row).collect()
-}
-
 async fn enqueue(world: &TestPlatform, rows: Vec<NewRow>) -> BatchId {
     let store = world.state().await.store;
-    let (id, now) = (BatchId(Uuid::now_v7()), world.clock.now());
-    store
-        .batches()
-        .unwrap()
-        .begin_batch(id, "a file".to_owned(), now)
-        .await
-        .unwrap();
-    store
-        .batches()
-        .unwrap()
-        .add_rows(id, rows, now)
-        .await
-        .unwrap();
-    store
-        .batches()
-        .unwrap()
-        .complete_batch(id, now)
-        .await
-        .unwrap();
-    id
+    batch::enqueue(&store, rows, world.clock.now()).await
 }
 
 async fn status(world: &TestPlatform, id: BatchId) -> BatchStatus {
@@ -59,6 +31,12 @@ async fn status(world: &TestPlatform, id: BatchId) -> BatchStatus {
         .await
         .unwrap()
         .remove(0)
+}
+
+async fn results(world: &TestPlatform, id: BatchId, after: u64, limit: u32) -> Vec<RowResult> {
+    let store = world.state().await.store;
+    let batches = store.batches().unwrap();
+    batches.row_results(id, after, limit).await.unwrap()
 }
 
 /// Runs `processes` processes until the batch is done.
@@ -101,15 +79,7 @@ async fn workers_share_batch_rows_and_each_row_creates_one_session() {
         (300, 300, 0, 0)
     );
     world.assert_each_guest_once(300);
-    let results = world
-        .state()
-        .await
-        .store
-        .batches()
-        .unwrap()
-        .row_results(id, 0, 1000)
-        .await
-        .unwrap();
+    let results = results(&world, id, 0, 1000).await;
     assert_eq!(
         results.iter().map(|row| row.number).collect::<Vec<_>>(),
         (1..=300).collect::<Vec<_>>()
@@ -155,15 +125,7 @@ async fn rejected_batch_row_stores_its_error_and_other_rows_complete() {
     let id = enqueue(&world, new).await;
     let done = work(&world, id, 1).await;
     assert_eq!((done.rows, done.open, done.failed), (4, 2, 2));
-    let results = world
-        .state()
-        .await
-        .store
-        .batches()
-        .unwrap()
-        .row_results(id, 1, 10)
-        .await
-        .unwrap();
+    let results = results(&world, id, 1, 10).await;
     assert_eq!(results[0].failure.as_ref().unwrap().code, "unknown_queue");
     assert_eq!(
         (results[2].line, results[2].failure.as_ref()),
@@ -178,18 +140,7 @@ async fn row_result_omits_the_platform_error_message() {
     let id = enqueue(&world, rows(1)).await;
     world.faults(&["contact:400-echo"]);
     assert_eq!(work(&world, id, 1).await.failed, 1);
-    let failure = world
-        .state()
-        .await
-        .store
-        .batches()
-        .unwrap()
-        .row_results(id, 0, 1)
-        .await
-        .unwrap()
-        .remove(0)
-        .failure
-        .unwrap();
+    let failure = results(&world, id, 0, 1).await.remove(0).failure.unwrap();
     assert!(
         failure.message.contains("HTTP 400 bad.request")
             && failure.cause.contains("HTTP 400 bad.request"),
@@ -206,15 +157,7 @@ async fn unreadable_batch_row_fails_alone_and_names_the_column() {
     world.sql("UPDATE batch_row SET attributes = '[' WHERE number = 2");
     let done = work(&world, id, 2).await;
     assert_eq!((done.rows, done.open, done.failed), (3, 2, 1));
-    let results = world
-        .state()
-        .await
-        .store
-        .batches()
-        .unwrap()
-        .row_results(id, 1, 1)
-        .await
-        .unwrap();
+    let results = results(&world, id, 1, 1).await;
     let failure = results[0].failure.as_ref().unwrap();
     assert!(
         failure.message.contains("batch_row.attributes"),
