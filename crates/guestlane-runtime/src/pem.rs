@@ -9,10 +9,8 @@ pub enum InvalidPem {
     /// The file has no certificate.
     #[error("has no certificate in PEM")]
     Empty,
-    /// Text precedes the first line of a section, on the same line.
-    #[error(
-        "has text before -----BEGIN in line {0}: start a new line there, otherwise the certificate is ignored"
-    )]
+    /// The line that begins a section has other text.
+    #[error("has other text beside -----BEGIN …----- in line {0}: give it a line of its own")]
     MissingLineBreak(usize),
     /// The file has a section that is not a certificate in the usual form.
     #[error(
@@ -47,10 +45,8 @@ pub enum InvalidKey {
     /// The file has no private key.
     #[error("has no private key in PEM")]
     Empty,
-    /// Text precedes the first line of a section, on the same line.
-    #[error(
-        "has text before -----BEGIN in line {0}: start a new line there, otherwise the section is ignored"
-    )]
+    /// The line that begins a section has other text.
+    #[error("has other text beside -----BEGIN …----- in line {0}: give it a line of its own")]
     MissingLineBreak(usize),
     /// The key is encrypted, and guestlane does not prompt for a password.
     #[error("has an encrypted private key in line {0}; decrypt it: openssl pkey -in FILE -out NEW")]
@@ -69,7 +65,22 @@ pub enum InvalidKey {
     Damaged(usize),
 }
 
-const BEGIN: &str = "-----BEGIN";
+/// The line that begins a section has other text, because of which the parser skips the section.
+struct OtherText;
+
+/// The label of the section that begins in `line`, if one begins there. It has no `--` within
+/// (RFC 7468 section 3): otherwise the line has text after its `-----`.
+fn section_label(line: &str) -> Result<Option<&str>, OtherText> {
+    const BEGIN: &str = "-----BEGIN";
+    let Some((before, after)) = line.split_once(BEGIN) else {
+        return Ok(None);
+    };
+    let label = after.trim().trim_matches('-').trim();
+    if !before.is_empty() || label.contains("--") {
+        return Err(OtherText);
+    }
+    Ok(Some(label))
+}
 
 /// Parses the one private key of a file: PKCS#8, PKCS#1 or SEC1. Certificates and parameters in the
 /// same file are skipped, because some programs keep them in one file.
@@ -82,17 +93,15 @@ pub fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, InvalidKey> {
     let text = String::from_utf8_lossy(&pem);
     let mut key = None;
     for (line, number) in text.lines().zip(1..) {
-        let Some(at) = line.find(BEGIN) else {
+        let label = section_label(line).map_err(|_| InvalidKey::MissingLineBreak(number))?;
+        let Some(label) = label else {
             // RFC 1421 encryption, as written by `openssl rsa -aes256`.
             if key.is_some() && line.starts_with("Proc-Type:") && line.contains("ENCRYPTED") {
                 return Err(InvalidKey::Encrypted(number));
             }
             continue;
         };
-        if at > 0 || line[BEGIN.len()..].contains(BEGIN) {
-            return Err(InvalidKey::MissingLineBreak(number));
-        }
-        match line[BEGIN.len()..].trim().trim_matches('-').trim() {
+        match label {
             "PRIVATE KEY" | "RSA PRIVATE KEY" | "EC PRIVATE KEY" if key.is_none() => {
                 key = Some(number)
             }
@@ -119,11 +128,8 @@ pub fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, InvalidP
     let pem = normalized(pem);
     let mut begun = Vec::new();
     for (line, number) in String::from_utf8_lossy(&pem).lines().zip(1..) {
-        let Some(at) = line.find(BEGIN) else { continue };
-        if at > 0 || line[BEGIN.len()..].contains(BEGIN) {
-            return Err(InvalidPem::MissingLineBreak(number));
-        }
-        let label = line[BEGIN.len()..].trim().trim_matches('-').trim();
+        let label = section_label(line).map_err(|_| InvalidPem::MissingLineBreak(number))?;
+        let Some(label) = label else { continue };
         if label == "CERTIFICATE" {
             begun.push(number);
         } else if !label.ends_with("PRIVATE KEY") && !label.ends_with("PARAMETERS") {
@@ -218,6 +224,10 @@ mod tests {
             Err(InvalidKey::MissingLineBreak(3))
         );
         assert_eq!(
+            read(&key.replacen("-----\n", "-----x-----\n", 1)),
+            Err(InvalidKey::MissingLineBreak(1))
+        );
+        assert_eq!(
             read(&section("ENCRYPTED PRIVATE KEY")),
             Err(InvalidKey::Encrypted(1))
         );
@@ -250,6 +260,14 @@ mod tests {
             Err(InvalidPem::MissingLineBreak(4)),
             "two files with a byte order mark"
         );
+        for other in ["x PRIVATE KEY-----", "-----BEGIN CERTIFICATE-----", "x"] {
+            let followed = SECOND.replacen("-----\n", &format!("-----{other}\n"), 1);
+            assert_eq!(
+                count(&format!("{FIRST}{followed}")),
+                Err(InvalidPem::MissingLineBreak(4)),
+                "{other}"
+            );
+        }
         let trusted = SECOND.replace("CERTIFICATE", "TRUSTED CERTIFICATE");
         assert_eq!(
             count(&format!("{FIRST}{trusted}")),

@@ -581,9 +581,9 @@ fn byte_order_mark_is_ignored_in_settings_and_ca_files() {
     let line = ca.trim_end().lines().count();
     assert!(
         glued.code == 2
-            && glued
-                .stderr
-                .contains(&format!("has text before -----BEGIN in line {line}")),
+            && glued.stderr.contains(&format!(
+                "has other text beside -----BEGIN …----- in line {line}"
+            )),
         "{}",
         glued.stderr
     );

@@ -93,7 +93,7 @@ async fn certificate_is_reloaded_and_invalid_file_keeps_the_old_one() {
     assert!(
         refused
             .to_string()
-            .contains("has text before -----BEGIN in line"),
+            .contains("has other text beside -----BEGIN …----- in line"),
         "{refused}"
     );
 
