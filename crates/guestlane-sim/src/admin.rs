@@ -9,8 +9,9 @@ use uuid::Uuid;
 
 use crate::{
     fault::Fault,
+    request::{Request, parse},
     response::{self, Body, Refusal},
-    simulation::{Incoming, Simulation, lock},
+    simulation::{Simulation, lock},
 };
 
 /// The maximum advance of the clock in one request, in seconds: a hundred years.
@@ -39,9 +40,9 @@ struct Agent {
     disconnect: Option<Uuid>,
 }
 
-fn act(world: &Simulation, agent: &Agent) -> Result<Response<Body>, Refusal> {
-    let now = world.now();
-    let mut organization = lock(&world.organization);
+fn act(simulation: &Simulation, agent: &Agent) -> Result<Response<Body>, Refusal> {
+    let now = simulation.now();
+    let mut organization = lock(&simulation.organization);
     match (&agent.say, agent.conversation_id, agent.disconnect) {
         (Some(text), Some(conversation), None) => {
             organization.agent_says(conversation, text, now)?
@@ -56,56 +57,63 @@ fn act(world: &Simulation, agent: &Agent) -> Result<Response<Body>, Refusal> {
     Ok(response::empty(StatusCode::NO_CONTENT))
 }
 
-pub(crate) fn handle(world: &Simulation, request: &Incoming) -> Response<Body> {
+/// The path prefix of the admin API.
+pub(crate) const PREFIX: &str = "/_sim/";
+
+pub(crate) fn handle(simulation: &Simulation, request: &Request) -> Response<Body> {
     let answer = match (&request.method, request.path.as_str()) {
-        (&Method::GET, "/_sim/state") => Ok(response::json(StatusCode::OK, &world.state())),
+        (&Method::GET, "/_sim/state") => Ok(response::json(StatusCode::OK, &simulation.state())),
         (&Method::GET, "/_sim/journal") => Ok(response::json(
             StatusCode::OK,
-            &lock(&world.journal).entries(),
+            &lock(&simulation.journal).entries(),
         )),
-        (&Method::GET, "/_sim/crm-events") => {
-            Ok(response::json(StatusCode::OK, &lock(&world.crm).events()))
-        }
-        (&Method::GET, "/_sim/faults") => Ok(faults(world)),
-        (&Method::PUT, "/_sim/faults") => parse::<NewFaults>(request).and_then(|new| {
+        (&Method::GET, "/_sim/crm-events") => Ok(response::json(
+            StatusCode::OK,
+            &lock(&simulation.crm).events(),
+        )),
+        (&Method::GET, "/_sim/faults") => Ok(faults(simulation)),
+        (&Method::PUT, "/_sim/faults") => parse::<NewFaults>(&request.body).and_then(|new| {
             let parsed: Result<Vec<Fault>, _> =
                 new.faults.iter().map(|spec| spec.parse()).collect();
-            world.set_faults(
+            simulation.set_faults(
                 parsed.map_err(|error| Refusal::bad_request(error.to_string()))?,
                 new.seed,
             );
-            Ok(faults(world))
+            Ok(faults(simulation))
         }),
-        (&Method::PUT, "/_sim/guest-keys") => register_keys(world, request),
+        (&Method::PUT, "/_sim/guest-keys") => register_keys(simulation, request),
         (&Method::DELETE, "/_sim/tokens") => {
-            lock(&world.organization).sign_in.revoke_tokens();
+            lock(&simulation.organization).oauth.revoke_tokens();
             Ok(response::empty(StatusCode::NO_CONTENT))
         }
-        (&Method::POST, "/_sim/clock") => parse::<Advance>(request).and_then(|advance| {
+        (&Method::POST, "/_sim/clock") => parse::<Advance>(&request.body).and_then(|advance| {
             if advance.advance_seconds > MAX_ADVANCE {
                 let message = format!("advanceSeconds must be at most {MAX_ADVANCE} (100 years).");
                 return Err(Refusal::bad_request(message));
             }
-            world.advance(Duration::from_secs(advance.advance_seconds));
-            Ok(response::json(StatusCode::OK, &json!({"now": world.now()})))
+            simulation.advance(Duration::from_secs(advance.advance_seconds));
+            Ok(response::json(
+                StatusCode::OK,
+                &json!({"now": simulation.now()}),
+            ))
         }),
         (&Method::POST, "/_sim/agent") => {
-            parse::<Agent>(request).and_then(|agent| act(world, &agent))
+            parse::<Agent>(&request.body).and_then(|agent| act(simulation, &agent))
         }
         _ => Err(Refusal::not_found()),
     };
     answer.unwrap_or_else(|refusal| refusal.answer(Uuid::nil()))
 }
 
-fn faults(world: &Simulation) -> Response<Body> {
-    let (faults, seed) = world.faults();
+fn faults(simulation: &Simulation) -> Response<Body> {
+    let (faults, seed) = simulation.faults();
     let specs: Vec<_> = faults.iter().map(Fault::to_string).collect();
     response::json(StatusCode::OK, &json!({"faults": specs, "seed": seed}))
 }
 
 /// Registers guest token keys: a JWK set replaces all keys, a PEM with `?kid=` adds one.
-fn register_keys(world: &Simulation, request: &Incoming) -> Result<Response<Body>, Refusal> {
-    let keys = &mut lock(&world.organization).guest_keys;
+fn register_keys(simulation: &Simulation, request: &Request) -> Result<Response<Body>, Refusal> {
+    let keys = &mut lock(&simulation.organization).guest_keys;
     let registered = if request.body.starts_with(b"-----BEGIN") {
         let kid = request
             .query
@@ -126,9 +134,4 @@ fn register_keys(world: &Simulation, request: &Incoming) -> Result<Response<Body
         StatusCode::OK,
         &json!({"registered": registered}),
     ))
-}
-
-fn parse<T: serde::de::DeserializeOwned>(request: &Incoming) -> Result<T, Refusal> {
-    serde_json::from_slice(&request.body)
-        .map_err(|error| Refusal::bad_request(format!("The body cannot be parsed: {error}")))
 }

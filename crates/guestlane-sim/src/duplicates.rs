@@ -7,10 +7,10 @@ use serde::Serialize;
 
 /// Contacts and conversations by guest, under the guest's address.
 #[derive(Debug, Default)]
-pub(crate) struct DuplicateCounter(HashMap<String, Share>);
+pub(crate) struct DuplicateCounter(HashMap<String, Counts>);
 
 #[derive(Debug, Default)]
-struct Share {
+struct Counts {
     guest_id: String,
     contacts: u64,
     conversations: u64,
@@ -41,27 +41,27 @@ pub struct GuestCounts {
 }
 
 impl DuplicateCounter {
-    fn share(&mut self, guest_id: &str) -> &mut Share {
-        let share = self.0.entry(guest_address(guest_id)).or_default();
-        guest_id.clone_into(&mut share.guest_id);
-        share
+    fn counts(&mut self, guest_id: &str) -> &mut Counts {
+        let counts = self.0.entry(guest_address(guest_id)).or_default();
+        guest_id.clone_into(&mut counts.guest_id);
+        counts
     }
 
     pub(crate) fn contact(&mut self, guest_id: &str) {
-        self.share(guest_id).contacts += 1;
+        self.counts(guest_id).contacts += 1;
     }
 
     /// Removes one contact from this guest's count.
     pub(crate) fn contact_gone(&mut self, guest_id: &str) {
-        let share = self.share(guest_id);
-        share.contacts = share.contacts.saturating_sub(1);
+        let counts = self.counts(guest_id);
+        counts.contacts = counts.contacts.saturating_sub(1);
         self.forget_empty(guest_id);
     }
 
     /// Removes one conversation from this guest's count.
     pub(crate) fn conversation_gone(&mut self, guest_id: &str) {
-        let share = self.share(guest_id);
-        share.conversations = share.conversations.saturating_sub(1);
+        let counts = self.counts(guest_id);
+        counts.conversations = counts.conversations.saturating_sub(1);
         self.forget_empty(guest_id);
     }
 
@@ -69,30 +69,30 @@ impl DuplicateCounter {
         if self
             .0
             .get(&guest_address(guest_id))
-            .is_some_and(|share| share.contacts + share.conversations == 0)
+            .is_some_and(|counts| counts.contacts + counts.conversations == 0)
         {
             self.0.remove(&guest_address(guest_id));
         }
     }
 
     pub(crate) fn conversation(&mut self, guest_id: &str) {
-        self.share(guest_id).conversations += 1;
+        self.counts(guest_id).conversations += 1;
     }
 
     /// Returns the guest that has a contact with this address.
     pub(crate) fn guest_at(&self, address: &str) -> Option<&str> {
         self.0
             .get(address)
-            .filter(|share| share.contacts > 0)
-            .map(|share| share.guest_id.as_str())
+            .filter(|counts| counts.contacts > 0)
+            .map(|counts| counts.guest_id.as_str())
     }
 
     pub(crate) fn contacts(&self) -> u64 {
-        self.0.values().map(|share| share.contacts).sum()
+        self.0.values().map(|counts| counts.contacts).sum()
     }
 
     pub(crate) fn conversations(&self) -> u64 {
-        self.0.values().map(|share| share.conversations).sum()
+        self.0.values().map(|counts| counts.conversations).sum()
     }
 
     pub(crate) fn guests(&self) -> u64 {
@@ -101,17 +101,17 @@ impl DuplicateCounter {
 
     pub(crate) fn duplicates(&self) -> Duplicates {
         let mut found = Duplicates::default();
-        for share in self
+        for counts in self
             .0
             .values()
-            .filter(|share| share.contacts > 1 || share.conversations > 1)
+            .filter(|counts| counts.contacts > 1 || counts.conversations > 1)
         {
-            found.contacts += share.contacts.saturating_sub(1);
-            found.conversations += share.conversations.saturating_sub(1);
+            found.contacts += counts.contacts.saturating_sub(1);
+            found.conversations += counts.conversations.saturating_sub(1);
             found.guests.push(GuestCounts {
-                guest_id: share.guest_id.clone(),
-                contacts: share.contacts,
-                conversations: share.conversations,
+                guest_id: counts.guest_id.clone(),
+                contacts: counts.contacts,
+                conversations: counts.conversations,
             });
         }
         found.guests.sort_by(|a, b| a.guest_id.cmp(&b.guest_id));

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::route::Route;
+use crate::{request::has_type, route::Route};
 
 /// One request.
 #[derive(Debug, Clone, Serialize)]
@@ -163,7 +163,7 @@ pub(crate) fn body(route: Option<Route>, path: &str, headers: &HeaderMap, body: 
     if path.starts_with(EXCHANGES) {
         return truncated(&exchange(&text));
     }
-    let form = crate::organization::has_type(headers, "application/x-www-form-urlencoded");
+    let form = has_type(headers, "application/x-www-form-urlencoded");
     if !form && !matches!(route, None | Some(Route::Token)) {
         return truncated(&text);
     }

@@ -18,12 +18,14 @@ mod admin;
 mod duplicates;
 mod fault;
 mod fault_injection;
+mod frame;
 mod guest_token;
 mod journal;
 mod options;
 mod organization;
 mod public_api;
 mod rate_window;
+mod request;
 mod response;
 mod route;
 mod server;
@@ -54,7 +56,7 @@ use simulation::{Simulation, lock};
 /// A running simulator. Dropping this value stops it.
 #[derive(Debug)]
 pub struct Simulator {
-    world: Arc<Simulation>,
+    simulation: Arc<Simulation>,
     origin: String,
     ca_pem: Option<String>,
     serving: tokio::task::JoinHandle<()>,
@@ -101,11 +103,12 @@ impl Simulator {
             "{}://{address}",
             if tls.is_some() { "https" } else { "http" }
         );
-        let world = Arc::new(Simulation::new(options, origin.clone()).map_err(StartError::Option)?);
+        let simulation =
+            Arc::new(Simulation::new(options, origin.clone()).map_err(StartError::Option)?);
         let (acceptor, ca_pem) = tls.map(|tls| (tls.acceptor, tls.ca_pem)).unzip();
-        let serving = tokio::spawn(server::serve(listener, acceptor, Arc::clone(&world)));
+        let serving = tokio::spawn(server::serve(listener, acceptor, Arc::clone(&simulation)));
         Ok(Self {
-            world,
+            simulation,
             origin,
             ca_pem,
             serving,
@@ -129,22 +132,22 @@ impl Simulator {
 
     /// Returns the counts of what exists and of the requests that were made.
     pub fn state(&self) -> Snapshot {
-        self.world.state()
+        self.simulation.state()
     }
 
     /// Returns the last 10,000 requests and frames.
     pub fn journal(&self) -> Vec<Entry> {
-        lock(&self.world.journal).entries()
+        lock(&self.simulation.journal).entries()
     }
 
     /// Returns the first 1,000 events that the webhook receiver received.
     pub fn crm_events(&self) -> Vec<serde_json::Value> {
-        lock(&self.world.crm).events().to_vec()
+        lock(&self.simulation.crm).events().to_vec()
     }
 
     /// Replaces all faults by these.
     pub fn set_faults(&self, faults: Vec<Fault>) {
-        self.world.set_faults(faults, None);
+        self.simulation.set_faults(faults, None);
     }
 
     /// Registers the public keys of guest tokens. They replace all keys that were registered
@@ -154,24 +157,24 @@ impl Simulator {
     ///
     /// Fails if `jwks` is not a valid JWK set.
     pub fn register_guest_keys(&self, jwks: &str) -> Result<usize, String> {
-        lock(&self.world.organization)
+        lock(&self.simulation.organization)
             .guest_keys
             .replace_by_jwks(jwks.as_bytes())
     }
 
     /// Revokes every access token that was issued so far.
     pub fn revoke_tokens(&self) {
-        lock(&self.world.organization).sign_in.revoke_tokens();
+        lock(&self.simulation.organization).oauth.revoke_tokens();
     }
 
     /// Deletes all external contacts, as the platform does with those that had no interaction for 60 days.
     pub fn forget_contacts(&self) {
-        lock(&self.world.organization).forget_contacts();
+        lock(&self.simulation.organization).forget_contacts();
     }
 
     /// Advances the simulator's clock by this duration. No other clock changes.
     pub fn advance_clock(&self, by: Duration) {
-        self.world.advance(by);
+        self.simulation.advance(by);
     }
 }
 

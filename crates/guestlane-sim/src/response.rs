@@ -9,6 +9,8 @@ use serde::Serialize;
 use serde_json::json;
 use uuid::Uuid;
 
+use crate::rate_window::RateHeaders;
+
 /// The response body. It is complete except with some faults.
 pub(crate) type Body = Either<Full<Bytes>, BoxBody<Bytes, io::Error>>;
 
@@ -34,6 +36,10 @@ impl Refusal {
 
     pub(crate) fn bad_request(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "bad.request", message)
+    }
+
+    pub(crate) fn unauthorized(code: &'static str, message: &str) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, code, message)
     }
 
     pub(crate) fn not_found() -> Self {
@@ -95,5 +101,25 @@ pub(crate) fn bytes(status: StatusCode, content_type: &'static str, body: Bytes)
 pub(crate) fn empty(status: StatusCode) -> Response<Body> {
     let mut response = Response::new(Either::Left(Full::default()));
     *response.status_mut() = status;
+    response
+}
+
+/// Adds the headers that every response has (docs/platform.md#rate-limits).
+pub(crate) fn tagged(
+    mut response: Response<Body>,
+    correlation_id: Uuid,
+    rate: RateHeaders,
+) -> Response<Body> {
+    let headers = response.headers_mut();
+    let mut text = Uuid::encode_buffer();
+    if let Ok(value) = HeaderValue::from_str(correlation_id.hyphenated().encode_lower(&mut text)) {
+        headers.insert("inin-correlation-id", value);
+    }
+    if rate.allowed > 0 {
+        let [count, allowed, reset] = RateHeaders::NAMES;
+        headers.insert(count, rate.count.into());
+        headers.insert(allowed, rate.allowed.into());
+        headers.insert(reset, rate.reset.into());
+    }
     response
 }

@@ -9,8 +9,6 @@ use http::Method;
 pub(crate) enum RouteMatch {
     /// A route of the platform or of the webhook receiver: the operation, and the IDs in the path.
     Route(Operation, Vec<String>),
-    /// An admin route, below `/_sim/`.
-    Admin,
     /// The path exists, but not with this method.
     WrongMethod,
     /// The path does not exist.
@@ -174,7 +172,7 @@ macro_rules! operations {
             }
         }
 
-        const DOORS: &[(Operation, &str, &str)] = &[$((Operation::$op, $method, $path)),+];
+        const OPERATIONS: &[(Operation, &str, &str)] = &[$((Operation::$op, $method, $path)),+];
     };
 }
 
@@ -224,16 +222,13 @@ impl Operation {
 }
 
 pub(crate) fn match_route(method: &Method, path: &str) -> RouteMatch {
-    if path.starts_with("/_sim/") {
-        return RouteMatch::Admin;
-    }
-    let Some((pattern, ids)) = DOORS
+    let Some((pattern, ids)) = OPERATIONS
         .iter()
         .find_map(|(_, _, pattern)| Some((pattern, matches(pattern, path)?)))
     else {
         return RouteMatch::Unknown;
     };
-    let op = DOORS
+    let op = OPERATIONS
         .iter()
         .find(|(_, wanted, other)| other == pattern && *wanted == method.as_str());
     op.map_or(RouteMatch::WrongMethod, |(op, _, _)| {

@@ -1,6 +1,8 @@
 //! The HTTP server: accepts connections, serves HTTP/1.1 or HTTP/2, and reads requests completely.
 //! A fault may close a connection without a response.
 
+mod socket;
+
 use std::{
     future::poll_fn,
     io,
@@ -27,15 +29,15 @@ use tokio_rustls::TlsAcceptor;
 use tracing::debug;
 
 use crate::{
+    admin,
     fault_injection::{Disconnect, GARBAGE},
-    public_api::guest::{
-        socket::{self, Wire},
-        upgrade::Agreed,
-    },
+    public_api::guest::upgrade::Agreed,
+    request,
     response::Body,
-    simulation::{Incoming, Simulation, lock},
+    simulation::{Simulation, lock},
     tls::HTTP_2,
 };
+use socket::Wire;
 
 /// The maximum size of a request body, in bytes. A larger one gets a 413 (docs/platform.md#errors).
 const MAX_REQUEST: usize = 1024 * 1024;
@@ -48,15 +50,19 @@ const MAX_FILE: usize = 16 * 1024 * 1024;
 const MAX_STREAMS: u32 = 128;
 
 /// Accepts and serves connections until the future is dropped.
-pub(crate) async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, world: Arc<Simulation>) {
+pub(crate) async fn serve(
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    simulation: Arc<Simulation>,
+) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
                     let _ = stream.set_nodelay(true);
-                    world.connected();
-                    connections.spawn(begin(stream, tls.clone(), Arc::clone(&world)));
+                    simulation.connected();
+                    connections.spawn(begin(stream, tls.clone(), Arc::clone(&simulation)));
                 }
                 // Out of file descriptors, or the peer is gone already: let the others get on.
                 Err(error) => {
@@ -69,24 +75,24 @@ pub(crate) async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, world
     }
 }
 
-async fn begin(stream: TcpStream, tls: Option<TlsAcceptor>, world: Arc<Simulation>) {
+async fn begin(stream: TcpStream, tls: Option<TlsAcceptor>, simulation: Arc<Simulation>) {
     let Some(tls) = tls else {
-        return serve_connection(stream, world).await;
+        return serve_connection(stream, simulation).await;
     };
     match tls.accept(stream).await {
         Ok(stream) if stream.get_ref().1.alpn_protocol() == Some(HTTP_2) => {
-            serve_http2(stream, world).await
+            serve_http2(stream, simulation).await
         }
-        Ok(stream) => serve_connection(stream, world).await,
+        Ok(stream) => serve_connection(stream, simulation).await,
         Err(error) => debug!(%error, "TLS handshake failed"),
     }
 }
 
-async fn serve_connection<S: Wire>(stream: S, world: Arc<Simulation>) {
+async fn serve_connection<S: Wire>(stream: S, simulation: Arc<Simulation>) {
     let (ending, agreed) = (Mutex::new(None), AtomicBool::new(false));
     let service = service_fn(|request| {
         Box::pin(async {
-            let answer = answer(&world, request).await;
+            let answer = answer(&simulation, request).await;
             match &answer {
                 Ok(response) => agreed.store(
                     response.extensions().get::<Agreed>().is_some(),
@@ -114,7 +120,7 @@ async fn serve_connection<S: Wire>(stream: S, world: Arc<Simulation>) {
         }
         (_, Some(Disconnect::Closed)) => {}
         (Ok(()), None) if agreed.load(Ordering::Relaxed) => {
-            socket::serve(stream, parts.read_buf.to_vec(), Arc::clone(&world)).await;
+            socket::serve(stream, parts.read_buf.to_vec(), Arc::clone(&simulation)).await;
         }
         (Ok(()), None) => {
             let _ = stream.shutdown().await;
@@ -125,10 +131,10 @@ async fn serve_connection<S: Wire>(stream: S, world: Arc<Simulation>) {
 
 /// Serves HTTP/2. For every [`Disconnect`], hyper resets only the stream of that request, so that
 /// other requests on the connection continue.
-async fn serve_http2<S: Wire>(stream: S, world: Arc<Simulation>) {
+async fn serve_http2<S: Wire>(stream: S, simulation: Arc<Simulation>) {
     let service = service_fn(move |request| {
-        let world = Arc::clone(&world);
-        async move { answer(&world, request).await }
+        let simulation = Arc::clone(&simulation);
+        async move { answer(&simulation, request).await }
     });
     let mut http2 = http2::Builder::new(TokioExecutor::new());
     let http2 = http2
@@ -140,7 +146,7 @@ async fn serve_http2<S: Wire>(stream: S, world: Arc<Simulation>) {
 }
 
 async fn answer(
-    world: &Simulation,
+    simulation: &Simulation,
     request: Request<body::Incoming>,
 ) -> Result<Response<Body>, Disconnect> {
     let (head, body) = request.into_parts();
@@ -151,16 +157,19 @@ async fn answer(
     };
     let body = match Limited::new(body, max).collect().await {
         Ok(body) => body.to_bytes(),
-        Err(_) => return Ok(world.too_large(&head, max).await),
+        Err(_) => return Ok(simulation.too_large(&head, max).await),
     };
-    let incoming = Incoming {
+    let request = request::Request {
         method: head.method,
         path: head.uri.path().to_owned(),
         query: head.uri.query().map(str::to_owned),
         headers: head.headers,
         body,
     };
-    world.handle(incoming).await
+    if request.path.starts_with(admin::PREFIX) {
+        return Ok(admin::handle(simulation, &request));
+    }
+    simulation.handle(request).await
 }
 
 pub(crate) async fn bind(address: std::net::SocketAddr) -> io::Result<TcpListener> {

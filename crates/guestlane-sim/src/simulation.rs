@@ -14,45 +14,32 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use guestlane_genesys::guest::frame::ServerFrame;
 use guestlane_runtime::{Clock, Timestamp};
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use http::{HeaderValue, Method, Response, StatusCode};
 use serde::Serialize;
 use uuid::Uuid;
 
 use crate::{
-    admin,
     duplicates::Duplicates,
     fault::Fault,
-    fault_injection::Disconnect,
+    fault_injection::{Disconnect, HeldRequest, frames::PostFault},
     journal::{self, Journal, Record},
     options::Options,
     organization::Organization,
-    public_api::guest::{fault::PostFault as Outcome, frames::Given},
+    public_api::guest::frames::Given,
     rate_window::RateHeaders,
-    response::{Body, Refusal},
+    request::Request,
+    response::{Body, Refusal, tagged},
     route::{Operation, Route, RouteMatch, match_route},
     webhook_receiver::{WebhookCounts, WebhookReceiver},
 };
-pub(crate) use answering::ConnectionGuard;
-use answering::tagged;
-
-/// A request whose body has been read completely.
-#[derive(Debug)]
-pub(crate) struct Incoming {
-    pub(crate) method: Method,
-    pub(crate) path: String,
-    pub(crate) query: Option<String>,
-    pub(crate) headers: HeaderMap,
-    pub(crate) body: Bytes,
-}
 
 /// The reply to a frame: what is sent over the wire, in this order.
 #[derive(Debug)]
 pub(crate) struct FrameReply {
     pub(crate) before: Vec<ServerFrame>,
-    pub(crate) outcome: Outcome,
+    pub(crate) outcome: PostFault,
     pub(crate) after: Vec<ServerFrame>,
     /// Whether the socket is closed afterwards.
     pub(crate) close: bool,
@@ -185,8 +172,8 @@ impl Simulation {
     }
 
     /// Counts one request that is held open without a response, until the guard is dropped.
-    pub(crate) fn hold(&self) -> ConnectionGuard {
-        ConnectionGuard::new(&self.hanging)
+    pub(crate) fn hold(&self) -> HeldRequest {
+        HeldRequest::new(&self.hanging)
     }
 
     pub(crate) fn set_faults(&self, faults: Vec<Fault>, seed: Option<u64>) {
@@ -206,11 +193,11 @@ impl Simulation {
         let now = self.now();
         let organization = lock(&self.organization);
         Snapshot {
-            contacts: organization.tally.contacts(),
-            conversations: organization.tally.conversations(),
-            guests: organization.tally.guests(),
-            duplicates: organization.tally.duplicates(),
-            tokens_issued: organization.sign_in.issued,
+            contacts: organization.duplicates.contacts(),
+            conversations: organization.duplicates.conversations(),
+            guests: organization.duplicates.guests(),
+            duplicates: organization.duplicates.duplicates(),
+            tokens_issued: organization.oauth.issued,
             calls: Route::ALL
                 .iter()
                 .map(|route| {
@@ -220,14 +207,14 @@ impl Simulation {
                     )
                 })
                 .collect(),
-            throttled: organization.sign_in.throttled,
+            throttled: organization.oauth.throttled,
             faults: lock(&self.faults).hits.clone(),
             hanging: self.hanging.load(Ordering::Relaxed),
             crm: lock(&self.crm).counts(),
-            repeated_first_messages: organization.desk.repeated_first_messages(),
+            repeated_first_messages: organization.conversations.repeated_first_messages(),
             queues: organization.queues(),
-            linked: organization.desk.linked(now),
-            transfers: organization.desk.transfers,
+            linked: organization.conversations.linked(now),
+            transfers: organization.conversations.transfers,
             connections: self.connections.load(Ordering::Relaxed),
             sockets: organization.guests.sockets(),
             guest_sessions: organization.guests.began,
@@ -239,11 +226,8 @@ impl Simulation {
     /// # Errors
     ///
     /// Returns [`Disconnect`] if a fault requires that the connection closes without a response.
-    pub(crate) async fn handle(&self, request: Incoming) -> Result<Response<Body>, Disconnect> {
+    pub(crate) async fn handle(&self, request: Request) -> Result<Response<Body>, Disconnect> {
         let matched = self.match_route(&request.method, &request.path);
-        if matched == RouteMatch::Admin {
-            return Ok(admin::handle(self, &request));
-        }
         let (n, correlation_id, at) = self.begin().await;
         let route = if let RouteMatch::Route(op, _) = &matched {
             Some(op.route())

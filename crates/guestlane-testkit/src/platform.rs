@@ -89,7 +89,7 @@ impl TestPlatform {
     /// Creates a harness on a surface. The contact is found by the guest ID and linked, and the
     /// inbound flow ignores queues.
     pub async fn on(backend: Backend, surface: &Surface) -> Self {
-        let mut world = Self::with(backend, |options| {
+        let mut platform = Self::with(backend, |options| {
             if surface.is_public_api() {
                 options.flow = Flow::Ignores;
                 options.queues.reverse(); // the flow's own choice must never be the requested queue
@@ -97,13 +97,13 @@ impl TestPlatform {
             }
         })
         .await;
-        world.config.surface = surface.clone();
+        platform.config.surface = surface.clone();
         if surface.is_public_api() {
-            world.config.credentials.sign_in = TokenRequestAuth::Basic;
-            world.config.messaging.external_source = Some(EXTERNAL_SOURCE_ID);
-            world.config.messaging.move_to_queue = true;
+            platform.config.credentials.sign_in = TokenRequestAuth::Basic;
+            platform.config.messaging.external_source = Some(EXTERNAL_SOURCE_ID);
+            platform.config.messaging.move_to_queue = true;
         }
-        world
+        platform
     }
 
     /// Starts an engine, as a process start does.

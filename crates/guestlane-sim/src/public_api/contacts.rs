@@ -1,109 +1,48 @@
 //! Operations on external contacts: create, enrich, look up, read (docs/platform.md#contacts).
 
-use std::collections::HashMap;
-
 use guestlane_runtime::Timestamp;
 use http::{Response, StatusCode};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::contact::{self, Identifier};
 use crate::{
-    organization::{Organization, parse},
+    organization::{
+        Organization,
+        contact::{self, Identifier},
+    },
+    request::parse,
     response::{self, Body, Refusal},
 };
 
-/// The contacts, and the contact that holds each identifier.
-#[derive(Debug, Default)]
-pub(crate) struct Contacts {
-    people: HashMap<Uuid, Person>,
-    claims: HashMap<Identifier, Uuid>,
-    /// Contacts that were merged into another contact.
-    merged: HashMap<Uuid, Uuid>,
-}
-
-#[derive(Debug)]
-struct Person {
-    fields: Map<String, Value>,
-    identifiers: Vec<Identifier>,
-    guest: String,
-    created: Timestamp,
-    modified: Timestamp,
-}
-
-impl Contacts {
-    /// Returns the contact of this ID, or the contact that it was merged into.
-    pub(crate) fn resolve_merged(&self, id: Uuid) -> Option<Uuid> {
-        let id = self.merged.get(&id).copied().unwrap_or(id);
-        self.people.contains_key(&id).then_some(id)
-    }
-
-    fn shown(&self, id: Uuid) -> Result<Value, Refusal> {
-        let id = self.resolve_merged(id).ok_or_else(Refusal::not_found)?;
-        let person = self.people.get(&id).ok_or_else(Refusal::not_found)?;
-        Ok(contact::shown(
-            Some(id),
-            &person.fields,
-            person.created,
-            person.modified,
-        ))
-    }
-
-    /// Returns whether another contact holds one of these identifiers. An identifier belongs to one
-    /// contact.
-    fn clash(&self, identifiers: &[Identifier], mine: &[Uuid]) -> Result<(), Refusal> {
-        let taken = identifiers.iter().any(|known| {
-            self.claims
-                .get(known)
-                .is_some_and(|owner| !mine.contains(owner))
-        });
-        let message = "An identifier of the contact is claimed by another contact.";
-        if taken {
-            Err(Refusal::new(StatusCode::CONFLICT, "conflict", message))
-        } else {
-            Ok(())
-        }
-    }
-}
-
 impl Organization {
-    /// Deletes all contacts, as the platform deletes those without interaction after 60 days.
-    pub(crate) fn forget_contacts(&mut self) {
-        let directory = std::mem::take(&mut self.directory);
-        for person in directory.people.values() {
-            self.tally.contact_gone(&person.guest);
-        }
-    }
-
     /// `POST /api/v2/externalcontacts/contacts`. Of the identifiers only external ids are claimed by it.
-    pub(crate) fn create_official_contact(
+    pub(crate) fn create_contact(
         &mut self,
         body: &[u8],
         now: Timestamp,
     ) -> Result<Response<Body>, Refusal> {
         let fields = contact::read(&parse(body)?, self.options.external_source)?;
         let identifiers = contact::identifiers(&fields);
-        self.directory.clash(&identifiers, &[])?;
+        self.contacts.clash(&identifiers, &[])?;
         let id = self.insert(fields, identifiers, now);
-        Ok(response::json(StatusCode::OK, &self.directory.shown(id)?))
+        Ok(response::json(StatusCode::OK, &self.contacts.shown(id)?))
     }
 
     /// `GET /api/v2/externalcontacts/contacts/{contactId}`
     pub(crate) fn read_contact(&self, id: &str) -> Result<Response<Body>, Refusal> {
         let id = Uuid::try_parse(id)
             .map_err(|_| Refusal::bad_request("The contact id is not a UUID."))?;
-        Ok(response::json(StatusCode::OK, &self.directory.shown(id)?))
+        Ok(response::json(StatusCode::OK, &self.contacts.shown(id)?))
     }
 
     /// `POST /api/v2/externalcontacts/identifierlookup/contacts`
     pub(crate) fn look_up_contact(&self, body: &[u8]) -> Result<Response<Body>, Refusal> {
         let wanted = contact::identifier(&parse(body)?)?;
         let id = self
-            .directory
-            .claims
-            .get(&wanted)
+            .contacts
+            .owner(&wanted)
             .ok_or_else(Refusal::not_found)?;
-        Ok(response::json(StatusCode::OK, &self.directory.shown(*id)?))
+        Ok(response::json(StatusCode::OK, &self.contacts.shown(id)?))
     }
 
     /// `POST /api/v2/externalcontacts/contacts/enrich`
@@ -147,10 +86,10 @@ impl Organization {
         let mut found: Vec<Uuid> = Vec::new();
         for id in identifiers
             .iter()
-            .filter_map(|identifier| self.directory.claims.get(identifier))
+            .filter_map(|identifier| self.contacts.owner(identifier))
         {
-            if !found.contains(id) {
-                found.push(*id);
+            if !found.contains(&id) {
+                found.push(id);
             }
         }
         for identifier in contact::identifiers(&fields) {
@@ -172,7 +111,7 @@ impl Organization {
             )),
             ("Update" | "Merge", None) => Err(Refusal::not_found()),
             ("Insert" | "Upsert", None) => {
-                self.directory.clash(&identifiers, &[])?;
+                self.contacts.clash(&identifiers, &[])?;
                 if dry {
                     return Ok(response::json(
                         StatusCode::CREATED,
@@ -182,25 +121,23 @@ impl Organization {
                 let id = self.insert(fields, identifiers, now);
                 Ok(response::json(
                     StatusCode::CREATED,
-                    &self.directory.shown(id)?,
+                    &self.contacts.shown(id)?,
                 ))
             }
             ("Merge" | "Upsert" | "Update", Some(first)) => {
-                self.directory.clash(&identifiers, &found)?;
+                self.contacts.clash(&identifiers, &found)?;
                 let first = *first;
                 if dry {
-                    let mut shown = self.directory.shown(first)?;
+                    let mut shown = self.contacts.shown(first)?;
                     shown
                         .as_object_mut()
                         .into_iter()
                         .for_each(|shown| shown.extend(fields.clone()));
                     return Ok(response::json(StatusCode::OK, &shown));
                 }
-                self.update(first, &found[1..], fields, identifiers, now);
-                Ok(response::json(
-                    StatusCode::OK,
-                    &self.directory.shown(first)?,
-                ))
+                self.contacts
+                    .merge(&found, fields, identifiers, &mut self.duplicates, now);
+                Ok(response::json(StatusCode::OK, &self.contacts.shown(first)?))
             }
             _ => Err(Refusal::bad_request(
                 "action is not Merge, Upsert, Update or Insert.",
@@ -215,67 +152,9 @@ impl Organization {
         now: Timestamp,
     ) -> Uuid {
         let id = self.new_id();
-        let guest = contact::guest(id, &fields, &identifiers);
-        self.tally.contact(&guest);
-        for identifier in &identifiers {
-            self.directory.claims.insert(identifier.clone(), id);
-        }
-        self.directory.people.insert(
-            id,
-            Person {
-                fields,
-                identifiers,
-                guest,
-                created: now,
-                modified: now,
-            },
-        );
+        let duplicates = &mut self.duplicates;
+        self.contacts
+            .insert(id, fields, identifiers, duplicates, now);
         id
-    }
-
-    /// Merges contacts: the given fields replace existing ones, and the other contacts' fields fill
-    /// the missing ones.
-    fn update(
-        &mut self,
-        first: Uuid,
-        others: &[Uuid],
-        fields: Map<String, Value>,
-        identifiers: Vec<Identifier>,
-        now: Timestamp,
-    ) {
-        let directory = &mut self.directory;
-        let others: Vec<_> = others
-            .iter()
-            .filter_map(|id| Some((*id, directory.people.remove(id)?)))
-            .collect();
-        let Some(person) = directory.people.get_mut(&first) else {
-            return;
-        };
-        let before = person.guest.clone();
-        person.fields.extend(fields);
-        let mut gained = identifiers;
-        for (id, other) in others {
-            for (name, value) in other.fields {
-                person.fields.entry(name).or_insert(value);
-            }
-            gained.extend(other.identifiers);
-            self.tally.contact_gone(&other.guest);
-            for into in directory.merged.values_mut().filter(|into| **into == id) {
-                *into = first;
-            }
-            directory.merged.insert(id, first);
-        }
-        for identifier in gained {
-            directory.claims.insert(identifier.clone(), first);
-            if !person.identifiers.contains(&identifier) {
-                person.identifiers.push(identifier);
-            }
-        }
-        person.modified = now;
-        person.guest = contact::guest(first, &person.fields, &person.identifiers);
-        if person.guest != before {
-            self.tally.contact_gone(&before);
-            self.tally.contact(&person.guest);
-        }
     }
 }

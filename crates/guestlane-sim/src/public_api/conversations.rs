@@ -6,24 +6,30 @@ use http::{Response, StatusCode};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::flow::{Conversation, Participant};
 use crate::{
-    organization::{Organization, parse},
+    organization::{
+        Organization,
+        conversations::{Conversation, Participant},
+    },
+    request::parse,
     response::{self, Body, Refusal},
 };
 
 impl Organization {
     /// `GET /api/v2/conversations/messages/{messageId}/details`: 404 until the delay has passed.
     pub(crate) fn details(&self, id: &str, now: Timestamp) -> Result<Response<Body>, Refusal> {
-        let record = self.desk.messages.get(id).ok_or_else(Refusal::not_found)?;
+        let record = self
+            .conversations
+            .messages
+            .get(id)
+            .ok_or_else(Refusal::not_found)?;
         let visible = record
             .conversation
             .filter(|_| now >= record.at + self.options.details_delay);
         let conversation = visible.ok_or_else(Refusal::not_found)?;
         let kind = self
-            .desk
             .conversations
-            .get(&conversation)
+            .get(conversation)
             .map(|known| known.kind)
             .unwrap_or_default();
         Ok(response::json(
@@ -51,10 +57,7 @@ impl Organization {
         let id = conversation_id(id)?;
         Ok((
             id,
-            self.desk
-                .conversations
-                .get(&id)
-                .ok_or_else(Refusal::not_found)?,
+            self.conversations.get(id).ok_or_else(Refusal::not_found)?,
         ))
     }
 
@@ -62,9 +65,8 @@ impl Organization {
         let id = conversation_id(id)?;
         Ok((
             id,
-            self.desk
-                .conversations
-                .get_mut(&id)
+            self.conversations
+                .get_mut(id)
                 .ok_or_else(Refusal::not_found)?,
         ))
     }
@@ -78,7 +80,11 @@ impl Organization {
         let (id, known) = self.conversation(id)?;
         let communication = |communication: Uuid, ended: Option<Timestamp>| {
             let details = |message: &String| {
-                let at = self.desk.messages.get(message).map(|record| record.at);
+                let at = self
+                    .conversations
+                    .messages
+                    .get(message)
+                    .map(|record| record.at);
                 json!({"messageId": message, "messageTime": at, "messageStatus": "received"})
             };
             json!([{
@@ -151,7 +157,7 @@ impl Organization {
             Value::Null => None,
             id => Some(
                 uuid(id)
-                    .and_then(|id| self.directory.resolve_merged(id))
+                    .and_then(|id| self.contacts.resolve_merged(id))
                     .ok_or_else(Refusal::not_found)?,
             ),
         };
@@ -239,7 +245,7 @@ impl Organization {
         known
             .others
             .push(Participant::new(next, "acd", Some(queue), now));
-        self.desk.transfers += 1;
+        self.conversations.transfers += 1;
         Ok(response::empty(StatusCode::ACCEPTED))
     }
 }

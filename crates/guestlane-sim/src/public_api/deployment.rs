@@ -7,7 +7,11 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
-    organization::Organization,
+    organization::{
+        Organization,
+        guests::{CONNECTIONS_PER_MINUTE, REQUESTS_PER_MINUTE},
+    },
+    request::{Page, parameter},
     response::{self, Body, Refusal},
 };
 
@@ -142,13 +146,10 @@ impl Organization {
                     "message.rate.per.second.per.session",
                     self.options.message_rate,
                 ),
-                (
-                    "requests.per.minute.per.connection",
-                    super::guest::REQUESTS_PER_MINUTE,
-                ),
+                ("requests.per.minute.per.connection", REQUESTS_PER_MINUTE),
                 (
                     "connections.per.minute.per.deployment",
-                    super::guest::CONNECTIONS_PER_MINUTE,
+                    CONNECTIONS_PER_MINUTE,
                 ),
             ],
             "external.contacts" | "messaging" | "web.deployments" | "conversation" | "routing"
@@ -177,49 +178,5 @@ fn like(text: &str, pattern: &str) -> bool {
                 .filter(|at| rest.is_char_boundary(*at))
                 .any(|at| like(&rest[at..], after))
         }),
-    }
-}
-
-/// Returns the value of a query parameter.
-pub(crate) fn parameter(query: Option<&str>, name: &str) -> Option<String> {
-    let mut pairs = url::form_urlencoded::parse(query.unwrap_or_default().as_bytes());
-    pairs
-        .find(|(given, _)| given == name)
-        .map(|(_, value)| value.into_owned())
-}
-
-/// The requested page of a list.
-pub(crate) struct Page {
-    size: usize,
-    number: usize,
-}
-
-impl Page {
-    pub(crate) fn read(query: Option<&str>) -> Result<Self, Refusal> {
-        let number =
-            |name, otherwise| match parameter(query, name).map(|value| value.parse::<usize>()) {
-                None => Ok(otherwise),
-                Some(Ok(number @ 1..)) => Ok(number),
-                Some(_) => Err(Refusal::bad_request(format!(
-                    "{name} is not a number from 1."
-                ))),
-            };
-        Ok(Self {
-            size: number("pageSize", 25)?.min(500),
-            number: number("pageNumber", 1)?,
-        })
-    }
-
-    pub(crate) fn of(&self, all: &[Value]) -> Value {
-        let from = self
-            .number
-            .saturating_sub(1)
-            .saturating_mul(self.size)
-            .min(all.len());
-        let to = from.saturating_add(self.size).min(all.len());
-        json!({
-            "entities": all[from..to], "pageSize": self.size, "pageNumber": self.number, "total": all.len(),
-            "pageCount": all.len().div_ceil(self.size),
-        })
     }
 }

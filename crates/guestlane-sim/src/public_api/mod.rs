@@ -1,12 +1,11 @@
-//! The operations of the public platform: routing, authorization and dispatch of HTTP requests.
+//! The operations of the platform: permissions and dispatch of HTTP requests.
 
-mod contact;
 mod contacts;
 mod conversations;
 mod deployment;
-mod flow;
+mod gateway;
 pub(crate) mod guest;
-mod oauth_server;
+mod oauth;
 mod open_messaging;
 
 use guestlane_genesys::RegisterContactRequest;
@@ -14,23 +13,18 @@ use guestlane_runtime::Timestamp;
 use http::{Response, StatusCode};
 use serde_json::Value;
 
-pub(crate) use contacts::Contacts;
-pub(crate) use flow::Conversations;
-pub(crate) use guest::Guests;
-pub(crate) use oauth_server::OAuthServer;
-
 use crate::{
     options::{SCOPE_CONTACTS, SCOPE_CONVERSATIONS},
-    organization::{Organization, has_type},
+    organization::Organization,
     rate_window::RateHeaders,
+    request::{Request, has_type, parameter},
     response::{Body, Refusal},
     route::Operation,
-    simulation::Incoming,
 };
 
 /// Whether the operation belongs to the surface `rest`, which the public platform does not have.
 /// For a contact the body decides, so that unknown headers do not change how it is served.
-pub(crate) fn is_gateway(op: Operation, request: &Incoming) -> bool {
+pub(crate) fn is_gateway(op: Operation, request: &Request) -> bool {
     match op {
         Operation::GatewayToken | Operation::GatewayConversation => true,
         Operation::Contact => {
@@ -45,7 +39,12 @@ pub(crate) fn is_gateway(op: Operation, request: &Incoming) -> bool {
 }
 
 /// The permissions of which one is required. An error response names the first.
-fn needed(op: Operation, gateway: bool, with_gateway: bool) -> &'static [&'static str] {
+#[deny(clippy::wildcard_enum_match_arm)]
+fn required_permissions(
+    op: Operation,
+    gateway: bool,
+    with_gateway: bool,
+) -> &'static [&'static str] {
     match op {
         // Requirement R14 names no permission for it, and R18 only two others
         // (docs/requirements.md): a client of the surface `rest` may have no more than those.
@@ -70,70 +69,57 @@ fn needed(op: Operation, gateway: bool, with_gateway: bool) -> &'static [&'stati
         Operation::Transfer => &["conversation:communication:blindTransfer"],
         Operation::OpenMessage => &["conversation:message:receive"],
         Operation::Integration => &["messaging:integration:view"],
-        _ => &[],
+        Operation::Attributes | Operation::Limits | Operation::TokenInfo | Operation::TokenHead => {
+            &[]
+        }
+        // These have no access token.
+        Operation::GatewayToken
+        | Operation::Token
+        | Operation::Crm
+        | Operation::Config
+        | Operation::Domains
+        | Operation::History
+        | Operation::Exchange
+        | Operation::Refresh
+        | Operation::Revoke
+        | Operation::Upload
+        | Operation::Download
+        | Operation::Socket => &[],
     }
 }
 
 impl Organization {
-    /// Runs the operation.
+    /// Runs the operation. If it requires an access token, the token, the rate limit and the
+    /// permission are checked first.
     pub(crate) fn answer(
         &mut self,
         op: Operation,
         ids: &[String],
-        request: &Incoming,
+        request: &Request,
         now: Timestamp,
     ) -> (Result<Response<Body>, Refusal>, RateHeaders) {
-        let (headers, body, query) = (&request.headers, &request.body, request.query.as_deref());
-        let id = ids.first().map(String::as_str).unwrap_or_default();
-        let answer = match op {
-            Operation::GatewayToken => Ok(self.gateway_token(headers, body, now)),
-            Operation::Token => Ok(self.token(headers, body, now)),
-            Operation::Config => Ok(self.config(id)),
-            Operation::Domains => Ok(self.domains(id)),
-            Operation::History => self.history(headers, query, now),
-            Operation::Exchange => json(request).and_then(|()| self.exchange(body, now)),
-            Operation::Refresh => json(request).and_then(|()| self.refresh(body, now)),
-            Operation::Revoke => self.revoke(headers, now),
-            Operation::Upload => self.upload(id, query, headers, body, now),
-            Operation::Download => self.download(id, query, now),
-            Operation::Socket => self.upgrade(headers, query, now),
-            _ => return self.behind_a_token(op, ids, request, now),
-        };
-        (answer, RateHeaders::default())
-    }
-
-    /// Checks the access token, the rate limit and the permission, then runs the operation.
-    fn behind_a_token(
-        &mut self,
-        op: Operation,
-        ids: &[String],
-        request: &Incoming,
-        now: Timestamp,
-    ) -> (Result<Response<Body>, Refusal>, RateHeaders) {
+        let gateway = self.options.gateway && is_gateway(op, request);
+        if !op.is_behind_a_token() {
+            let answer = self.work(op, ids, request, None, gateway, now);
+            return (answer, RateHeaders::default());
+        }
         let client = match self.client(&request.headers, now) {
             Ok(client) => client,
             Err(refusal) => return (Err(refusal), RateHeaders::default()),
         };
-        let id = self.options.clients[client].id.clone();
-        let (rate, room) = self.count_call(&id, op.route(), now);
-        let with_gateway = self.options.gateway;
-        let gateway = with_gateway && is_gateway(op, request);
-        let permitted = |()| self.permitted(client, needed(op, gateway, with_gateway));
-        (
-            room.and_then(permitted)
-                .and_then(|()| self.work(op, ids, request, client, gateway, now)),
-            rate,
-        )
+        let (rate, room) = self.count_call(client, op.route(), now);
+        let required = required_permissions(op, gateway, self.options.gateway);
+        let answer = room
+            .and_then(|()| self.check_permission(client, required))
+            .and_then(|()| self.work(op, ids, request, Some(client), gateway, now));
+        (answer, rate)
     }
 
-    fn permitted(&self, client: usize, needed: &[&str]) -> Result<(), Refusal> {
-        let scopes = &self.options.clients[client].scopes;
-        match needed.first() {
-            Some(first)
-                if !needed
-                    .iter()
-                    .any(|wanted| scopes.iter().any(|have| have == wanted)) =>
-            {
+    fn check_permission(&self, client: usize, required: &[&str]) -> Result<(), Refusal> {
+        let granted = &self.options.clients[client].scopes;
+        let has = |wanted: &&str| granted.iter().any(|have| have == wanted);
+        match required.first() {
+            Some(first) if !required.iter().any(has) => {
                 let message = format!(
                     "Unable to perform the requested action. You are missing the following permission(s): {first}"
                 );
@@ -147,55 +133,78 @@ impl Organization {
         }
     }
 
+    #[deny(clippy::wildcard_enum_match_arm)]
     fn work(
         &mut self,
         op: Operation,
         ids: &[String],
-        request: &Incoming,
-        client: usize,
+        request: &Request,
+        client: Option<usize>,
         gateway: bool,
         now: Timestamp,
     ) -> Result<Response<Body>, Refusal> {
+        if takes_json(op) && !has_type(&request.headers, "application/json") {
+            let message = "The Content-Type is not application/json.";
+            return Err(Refusal::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "unsupported.media.type",
+                message,
+            ));
+        }
         let (headers, body, query) = (&request.headers, &request.body, request.query.as_deref());
         let id = |at: usize| ids.get(at).map(String::as_str).unwrap_or_default();
-        let is = |name, value| deployment::parameter(query, name).as_deref() == Some(value);
+        let has = |name| parameter(query, name).as_deref() == Some("true");
         match op {
-            Operation::Queue => return self.queue(id(0)),
-            Operation::Queues => return self.list_queues(query),
-            Operation::ContactRead => return self.read_contact(id(0)),
-            Operation::Details => return self.details(id(0), now),
-            Operation::ConversationRead => return self.read_conversation(id(0), now),
-            Operation::Integration => return self.integration(id(0)),
-            Operation::Source => return self.source(id(0)),
-            Operation::Limits => return self.limits(id(0)),
-            Operation::TokenInfo | Operation::TokenHead => return Ok(self.token_info(client)),
-            _ => json(request)?,
-        }
-        match op {
+            Operation::GatewayToken => Ok(self.gateway_token(headers, body, now)),
             Operation::Contact if gateway => self.gateway_contact(headers, body, now),
-            Operation::Contact => self.create_official_contact(body, now),
-            Operation::Enrich => self.enrich_contact(body, is("dryRun", "true"), now),
+            Operation::GatewayConversation => self.gateway_conversation(headers, body, now),
+            Operation::Token => Ok(self.token(headers, body, now)),
+            Operation::TokenInfo | Operation::TokenHead => Ok(self.token_info(client)),
+            Operation::Queue => self.queue(id(0)),
+            Operation::Queues => self.list_queues(query),
+            Operation::Contact => self.create_contact(body, now),
+            Operation::Enrich => self.enrich_contact(body, has("dryRun"), now),
+            Operation::ContactRead => self.read_contact(id(0)),
             Operation::Lookup => self.look_up_contact(body),
             Operation::Link => self.link(id(0), body, now),
+            Operation::Source => self.source(id(0)),
+            Operation::Details => self.details(id(0), now),
+            Operation::ConversationRead => self.read_conversation(id(0), now),
             Operation::Attributes => self.set_attributes(id(0), id(1), body),
             Operation::Transfer => self.transfer(id(0), id(1), body, now),
+            Operation::Integration => self.integration(id(0)),
             Operation::OpenMessage => {
-                self.open_message(id(0), body, is("prefetchConversationId", "true"), now)
+                self.open_message(id(0), body, has("prefetchConversationId"), now)
             }
-            Operation::GatewayConversation => self.gateway_conversation(headers, body, now),
-            _ => Err(Refusal::not_found()),
+            Operation::Limits => self.limits(id(0)),
+            Operation::Config => Ok(self.config(id(0))),
+            Operation::Domains => Ok(self.domains(id(0))),
+            Operation::History => self.history(headers, query, now),
+            Operation::Exchange => self.exchange(body, now),
+            Operation::Refresh => self.refresh(body, now),
+            Operation::Revoke => self.revoke(headers, now),
+            Operation::Upload => self.upload(id(0), query, headers, body, now),
+            Operation::Download => self.download(id(0), query, now),
+            Operation::Socket => self.upgrade(headers, query, now),
+            // The webhook receiver's, which is no part of the organization.
+            Operation::Crm => Err(Refusal::not_found()),
         }
     }
 }
 
-fn json(request: &Incoming) -> Result<(), Refusal> {
-    if has_type(&request.headers, "application/json") {
-        return Ok(());
-    }
-    let message = "The Content-Type is not application/json.";
-    Err(Refusal::new(
-        StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        "unsupported.media.type",
-        message,
-    ))
+/// Whether the operation has a JSON body.
+fn takes_json(op: Operation) -> bool {
+    matches!(
+        op,
+        Operation::Contact
+            | Operation::Enrich
+            | Operation::Lookup
+            | Operation::Link
+            | Operation::Attributes
+            | Operation::Transfer
+            | Operation::OpenMessage
+            | Operation::GatewayConversation
+            | Operation::Exchange
+            | Operation::Refresh
+    )
 }

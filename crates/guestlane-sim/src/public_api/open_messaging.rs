@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
-    organization::{Organization, parse},
+    organization::Organization,
+    request::parse,
     response::{self, Body, Refusal},
 };
 
@@ -33,7 +34,7 @@ impl Organization {
         if let Some(answer) = theirs
             .as_ref()
             .filter(|_| self.options.dedupe_open_messages)
-            .and_then(|id| self.desk.answered.get(id))
+            .and_then(|id| self.conversations.answered.get(id))
         {
             return Ok(response::json(StatusCode::OK, answer));
         }
@@ -41,25 +42,24 @@ impl Organization {
             .get("guestId")
             .cloned()
             .unwrap_or_else(|| from.to_owned());
-        let living = self.desk.threads.get(&thread).copied();
+        let living = self.conversations.threads.get(&thread).copied();
         let living = living.filter(|id| {
-            self.desk
-                .conversations
-                .get(id)
+            self.conversations
+                .get(*id)
                 .is_some_and(|known| known.ended.is_none())
         });
         let conversation = match living {
             Some(conversation) => conversation,
             None => self.begin_conversation("open", None, &guest, attributes.clone(), now),
         };
-        self.desk.threads.insert(thread, conversation);
+        self.conversations.threads.insert(thread, conversation);
         self.gain_attributes(conversation, attributes);
-        if let Some(known) = self.desk.conversations.get_mut(&conversation) {
+        if let Some(known) = self.conversations.get_mut(conversation) {
             known.on_guest_message(false);
         }
         let id = self.new_id().simple().to_string();
         let provider_id = message["channel"]["messageId"].as_str().map(str::to_owned);
-        self.desk
+        self.conversations
             .record(&id, Some(conversation), true, provider_id.clone(), now);
         let mut shown = json!({
             "id": id, "type": "Text", "direction": "Inbound", "text": message["text"],
@@ -78,7 +78,7 @@ impl Organization {
             shown["conversationId"] = json!(conversation);
         }
         if let Some(theirs) = theirs.filter(|_| self.options.dedupe_open_messages) {
-            self.desk.answered.insert(theirs, shown.clone());
+            self.conversations.answered.insert(theirs, shown.clone());
         }
         Ok(response::json(StatusCode::OK, &shown))
     }

@@ -1,66 +1,25 @@
 //! How the simulator answers a request: faults before and after the work, and the work itself.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
-};
+use std::sync::atomic::Ordering;
 
 use guestlane_runtime::Timestamp;
 use http::{HeaderValue, Response, StatusCode};
 use uuid::Uuid;
 
-use super::{FrameReply, Incoming, Simulation, lock};
+use super::{FrameReply, Simulation, lock};
 use crate::{
     fault::{Fault, FaultKind},
-    fault_injection::{self, Disconnect, PostFault, PreFault},
-    public_api::{
-        guest::{
-            fault::{self, PostFault as Outcome},
-            frames::{Given, Reply},
-        },
-        is_gateway,
+    fault_injection::{
+        self, Disconnect, HeldRequest, PostFault, PreFault,
+        frames::{self, PostFault as Outcome},
     },
+    frame::Reply,
+    public_api::{guest::frames::Given, is_gateway},
     rate_window::RateHeaders,
-    response::{Body, Refusal},
+    request::Request,
+    response::{Body, Refusal, tagged},
     route::{Operation, Route, RouteMatch},
 };
-
-/// Adds the headers that every response has (docs/platform.md#rate-limits).
-pub(super) fn tagged(
-    mut response: Response<Body>,
-    correlation_id: Uuid,
-    rate: RateHeaders,
-) -> Response<Body> {
-    let headers = response.headers_mut();
-    let mut text = Uuid::encode_buffer();
-    if let Ok(value) = HeaderValue::from_str(correlation_id.hyphenated().encode_lower(&mut text)) {
-        headers.insert("inin-correlation-id", value);
-    }
-    if rate.allowed > 0 {
-        let [count, allowed, reset] = RateHeaders::NAMES;
-        headers.insert(count, rate.count.into());
-        headers.insert(allowed, rate.allowed.into());
-        headers.insert(reset, rate.reset.into());
-    }
-    response
-}
-
-/// Counts a request as held open until the guard is dropped.
-#[derive(Debug)]
-pub(crate) struct ConnectionGuard(Arc<AtomicU64>);
-
-impl ConnectionGuard {
-    pub(super) fn new(count: &Arc<AtomicU64>) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(count))
-    }
-}
-
-impl Drop for ConnectionGuard {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
 
 impl Simulation {
     pub(super) fn answer_frame(
@@ -93,13 +52,13 @@ impl Simulation {
                 code,
             );
         };
-        match fault::before(wanted, given.tracing_id.clone()) {
-            fault::PreFault::Work => {}
-            fault::PreFault::Answer(answer) => {
+        match frames::before(wanted, given.tracing_id.clone()) {
+            frames::PreFault::Work => {}
+            frames::PreFault::Answer(answer) => {
                 return (only(Outcome::Text(answer.to_text())), Some(answer.code));
             }
-            fault::PreFault::Reset => return (only(Outcome::Reset), None),
-            fault::PreFault::Hang => return (only(Outcome::Hang), None),
+            frames::PreFault::Reset => return (only(Outcome::Reset), None),
+            frames::PreFault::Hang => return (only(Outcome::Hang), None),
         }
         let now = self.now_as_of(wanted);
         let Reply {
@@ -110,11 +69,11 @@ impl Simulation {
         } = {
             let mut organization = lock(&self.organization);
             if wanted.kind == FaultKind::TokenRevoked {
-                organization.sign_in.revoke_tokens();
+                organization.oauth.revoke_tokens();
             }
             organization.frame(connection, given, now)
         };
-        let (outcome, code) = fault::after(wanted, answer);
+        let (outcome, code) = frames::after(wanted, answer);
         // A lost response also loses the frames that would have been pushed after it.
         let goes_on = matches!(outcome, Outcome::Text(_) | Outcome::Later(..));
         let (before, after) = if goes_on {
@@ -172,7 +131,7 @@ impl Simulation {
         &self,
         matched: RouteMatch,
         fault: Option<&Fault>,
-        request: &Incoming,
+        request: &Request,
         correlation_id: Uuid,
     ) -> Result<Response<Body>, Disconnect> {
         let refuse = |refusal: Refusal| {
@@ -192,7 +151,7 @@ impl Simulation {
                     message,
                 ));
             }
-            RouteMatch::Unknown | RouteMatch::Admin => return refuse(Refusal::not_found()),
+            RouteMatch::Unknown => return refuse(Refusal::not_found()),
         };
         let Some(fault) = fault else {
             return Ok(self.work(op, &ids, request, self.now(), correlation_id));
@@ -219,17 +178,17 @@ impl Simulation {
         }
         let revoked = fault.kind == FaultKind::TokenRevoked;
         if revoked && route != Route::Token {
-            lock(&self.organization).sign_in.revoke_tokens();
+            lock(&self.organization).oauth.revoke_tokens();
         }
         let answer = self.work(op, &ids, request, self.now_as_of(fault), correlation_id);
         if revoked && route == Route::Token {
-            lock(&self.organization).sign_in.revoke_tokens();
+            lock(&self.organization).oauth.revoke_tokens();
         }
         match fault_injection::after(
             fault,
             answer,
             &self.clock,
-            ConnectionGuard::new(&self.hanging),
+            HeldRequest::new(&self.hanging),
             correlation_id,
         )
         .await
@@ -243,7 +202,7 @@ impl Simulation {
     }
 
     async fn hang(&self) -> Result<Response<Body>, Disconnect> {
-        let _held = ConnectionGuard::new(&self.hanging);
+        let _held = HeldRequest::new(&self.hanging);
         std::future::pending().await
     }
 
@@ -251,7 +210,7 @@ impl Simulation {
         &self,
         op: Operation,
         ids: &[String],
-        request: &Incoming,
+        request: &Request,
         now: Timestamp,
         correlation_id: Uuid,
     ) -> Response<Body> {

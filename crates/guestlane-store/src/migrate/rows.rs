@@ -6,8 +6,32 @@ use rusqlite::types::ValueRef;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
-use super::{MigrationError, table::Kind};
+use super::MigrationError;
 use crate::StoreError;
+
+/// The type of a column in PostgreSQL.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Kind {
+    Uuid,
+    Text,
+    Bytes,
+    Number,
+    Small,
+    Bool,
+}
+
+impl Kind {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Uuid => "uuid",
+            Self::Text => "text",
+            Self::Bytes => "bytea",
+            Self::Number => "bigint",
+            Self::Small => "integer",
+            Self::Bool => "boolean",
+        }
+    }
+}
 
 /// Rows of a table, stored by column.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,20 +7,9 @@ use uuid::Uuid;
 
 use super::{
     MigrationError,
-    rows::{KeyValue, Rows},
+    rows::{KeyValue, Kind, Rows},
 };
 use crate::postgres::Connection;
-
-/// The type of a column in PostgreSQL.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Kind {
-    Uuid,
-    Text,
-    Bytes,
-    Number,
-    Small,
-    Bool,
-}
 
 /// A table of both stores, with the columns that both have.
 pub(super) struct Table {
@@ -366,19 +355,6 @@ impl Table {
         };
         let marks: Vec<String> = (1..=after.len()).map(mark).collect();
         format!(" WHERE ({key}) > ({})", marks.join(", "))
-    }
-}
-
-impl Kind {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Uuid => "uuid",
-            Self::Text => "text",
-            Self::Bytes => "bytea",
-            Self::Number => "bigint",
-            Self::Small => "integer",
-            Self::Bool => "boolean",
-        }
     }
 }
 

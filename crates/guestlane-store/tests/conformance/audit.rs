@@ -13,10 +13,10 @@ use crate::kit::{Backend, Postgres, Sqlite, TestStore, request, verifier};
 async fn records_are_selected_by_session_and_guest_oldest_first(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let world = TestStore::open(backend).await;
-    let session = world.admit(request("ann")).await;
-    world.admit(request("bob")).await;
-    world.complete(session.clone(), 0).await;
+    let test = TestStore::open(backend).await;
+    let session = test.admit(request("ann")).await;
+    test.admit(request("bob")).await;
+    test.complete(session.clone(), 0).await;
     let all = RecordFilter {
         limit: 10,
         ..RecordFilter::default()
@@ -34,7 +34,7 @@ async fn records_are_selected_by_session_and_guest_oldest_first(
         ..all.clone()
     };
     let statuses = |filter| async {
-        let records = world.store.records(filter).await.unwrap();
+        let records = test.store.records(filter).await.unwrap();
         let status = |line: &str| {
             let record: serde_json::Value = serde_json::from_str(line).unwrap();
             record["status"].as_str().unwrap().to_owned()
@@ -55,7 +55,7 @@ async fn records_are_selected_by_session_and_guest_oldest_first(
 async fn attempt_that_ends_before_its_session_exists_is_recorded(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let world = TestStore::open(backend).await;
+    let test = TestStore::open(backend).await;
     let errors = ErrorCounts {
         total: 2,
         auth: 2,
@@ -67,40 +67,40 @@ async fn attempt_that_ends_before_its_session_exists_is_recorded(
         wanted.queue,
         "no such queue".to_owned(),
         errors,
-        world.now(),
+        test.now(),
     );
-    world.store.record_refusal(entry, errors).await.unwrap();
-    let record = world.store.records(RecordFilter {
+    test.store.record_refusal(entry, errors).await.unwrap();
+    let record = test.store.records(RecordFilter {
         limit: 10,
         ..RecordFilter::default()
     });
     assert!(record.await.unwrap()[0].line.contains("no such queue"));
-    assert_eq!(world.store.error_counts().await.unwrap(), errors);
-    assert_eq!(world.store.unfinished().await.unwrap(), 0);
+    assert_eq!(test.store.error_counts().await.unwrap(), errors);
+    assert_eq!(test.store.unfinished().await.unwrap(), 0);
 }
 
 #[rstest]
 #[tokio::test]
 async fn logs_verify_against_files_key_and_store(#[values(Sqlite, Postgres)] backend: Backend) {
-    let world = TestStore::open(backend).await;
+    let test = TestStore::open(backend).await;
     for guest in ["ann", "bob"] {
-        let session = world.admit(request(guest)).await;
-        world.complete(session, 1).await;
+        let session = test.admit(request(guest)).await;
+        test.complete(session, 1).await;
     }
-    let change = world.store.record_change(
+    let change = test.store.record_change(
         ChangeAction::MasterKeyRotated,
         "a key".to_owned(),
-        world.now(),
+        test.now(),
     );
     change.await.unwrap();
-    let (key, file) = (verifier(), world.log_file());
-    let logs = world.store.logs(&file, &key).await.unwrap();
+    let (key, file) = (verifier(), test.log_file());
+    let logs = test.store.logs(&file, &key).await.unwrap();
     assert_eq!(logs.len(), 1);
     assert_eq!((logs[0].checkpoint.size, logs[0].closed), (5, false));
-    let leaves = world.store.leaves(logs[0].log).await.unwrap();
+    let leaves = test.store.leaves(logs[0].log).await.unwrap();
     assert_eq!(root(&leaves), logs[0].checkpoint.root);
-    let clock = world.clock.clone().into();
-    let verified = verify_all(&world.store, &file, &key, Vec::new(), &clock)
+    let clock = test.clock.clone().into();
+    let verified = verify_all(&test.store, &file, &key, Vec::new(), &clock)
         .await
         .unwrap();
     assert_eq!(verified[0].1.as_ref().unwrap(), &logs[0].checkpoint);
@@ -109,17 +109,17 @@ async fn logs_verify_against_files_key_and_store(#[values(Sqlite, Postgres)] bac
 #[rstest]
 #[tokio::test]
 async fn lost_files_are_restored_from_the_store(#[values(Sqlite, Postgres)] backend: Backend) {
-    let world = TestStore::open(backend).await;
-    let session = world.admit(request("ann")).await;
-    world.complete(session, 0).await;
-    let logs = world
+    let test = TestStore::open(backend).await;
+    let session = test.admit(request("ann")).await;
+    test.complete(session, 0).await;
+    let logs = test
         .store
-        .logs(&world.log_file(), &verifier())
+        .logs(&test.log_file(), &verifier())
         .await
         .unwrap();
     let (log, path) = (logs[0].log, logs[0].path.clone());
     let before = std::fs::read(&path).unwrap();
-    let other = world.opened_to_look().await;
+    let other = test.opened_to_look().await;
     let unknown = other.restore_log(99).await.unwrap();
     assert!(matches!(unknown, RestoreOutcome::Unknown), "{unknown:?}");
     let refused = other.restore_log(log).await.unwrap();
@@ -137,7 +137,7 @@ async fn lost_files_are_restored_from_the_store(#[values(Sqlite, Postgres)] back
     }
     let owned = other.restore_log(log).await.unwrap();
     assert!(matches!(owned, RestoreOutcome::Busy), "{owned:?}");
-    let directory = world.close(); // Its threads end, and give up the log.
+    let directory = test.close(); // Its threads end, and give up the log.
     let restored = loop {
         match other.restore_log(log).await.unwrap() {
             RestoreOutcome::Busy => tokio::task::yield_now().await,

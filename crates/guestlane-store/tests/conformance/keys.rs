@@ -28,23 +28,21 @@ async fn kids(store: &Store) -> Vec<String> {
 async fn first_of_two_signing_keys_with_one_id_is_kept(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let world = TestStore::open(backend).await;
+    let test = TestStore::open(backend).await;
     let other = SealedSigningKey {
         sealed: b"other".to_vec(),
-        ..key("one", world.now())
+        ..key("one", test.now())
     };
-    world
-        .store
-        .add_signing_key(key("one", world.now()))
+    test.store
+        .add_signing_key(key("one", test.now()))
         .await
         .unwrap();
-    world
-        .opened_again()
+    test.opened_again()
         .await
         .add_signing_key(other)
         .await
         .unwrap();
-    let keys = world.store.signing_keys().await.unwrap();
+    let keys = test.store.signing_keys().await.unwrap();
     assert_eq!((keys.len(), &keys[0].sealed[..]), (1, &b"one"[..]));
 }
 
@@ -53,16 +51,15 @@ async fn first_of_two_signing_keys_with_one_id_is_kept(
 async fn two_processes_that_add_the_next_key_get_the_same(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let world = TestStore::open(backend).await;
-    let (now, later) = (world.now(), world.now() + SECOND * 600);
-    world
-        .store
+    let test = TestStore::open(backend).await;
+    let (now, later) = (test.now(), test.now() + SECOND * 600);
+    test.store
         .add_signing_key(key("active", now))
         .await
         .unwrap();
     let life = move || KeyLifecycle::stored(now, later, None);
-    let other = world.opened_again().await;
-    let one = world
+    let other = test.opened_again().await;
+    let one = test
         .store
         .add_next_key(key("one", later), Box::new(life), now)
         .await
@@ -80,32 +77,30 @@ async fn two_processes_that_add_the_next_key_get_the_same(
 async fn revoking_the_active_key_activates_another_at_once(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let world = TestStore::open(backend).await;
-    let now = world.now();
-    world
-        .store
+    let test = TestStore::open(backend).await;
+    let now = test.now();
+    test.store
         .add_signing_key(key("active", now))
         .await
         .unwrap();
-    let revoke = |kid: &str, spare| world.store.revoke_signing_key(kid.to_owned(), spare, now);
+    let revoke = |kid: &str, spare| test.store.revoke_signing_key(kid.to_owned(), spare, now);
     assert!(
         revoke("active", None).await.unwrap().is_none(),
         "none could sign"
     );
     assert!(
-        !world.store.signing_keys().await.unwrap()[0]
+        !test.store.signing_keys().await.unwrap()[0]
             .life
             .is_revoked()
     );
 
-    world
-        .store
+    test.store
         .add_signing_key(key("next", now + SECOND * 60))
         .await
         .unwrap();
     let done = revoke("active", None).await.unwrap();
     assert!(matches!(done, Some(RevocationPlan::PromoteNext(kid, _)) if kid == "next"));
-    let keys = world.opened_again().await.signing_keys().await.unwrap();
+    let keys = test.opened_again().await.signing_keys().await.unwrap();
     let next = keys.iter().find(|key| key.kid == "next").unwrap();
     assert_eq!(next.life.active_from(), now);
     let again = revoke("active", None).await.unwrap();
@@ -125,26 +120,22 @@ fn api_key(name: &str, now: Timestamp) -> StoredApiKey {
 async fn replaced_api_key_expires_and_revoked_one_stays_listed(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let world = TestStore::open(backend).await;
-    let (now, until) = (world.now(), world.now() + SECOND * 3600);
+    let test = TestStore::open(backend).await;
+    let (now, until) = (test.now(), test.now() + SECOND * 3600);
     let (old, new) = (api_key("old", now), api_key("new", now + SECOND));
-    world.store.add_api_key(old.clone(), None).await.unwrap();
+    test.store.add_api_key(old.clone(), None).await.unwrap();
     let replaces = Some((old.id.clone(), until));
-    world
-        .store
-        .add_api_key(new.clone(), replaces)
-        .await
-        .unwrap();
+    test.store.add_api_key(new.clone(), replaces).await.unwrap();
     let expected = StoredApiKey {
         expires_at: Some(until),
         ..old.clone()
     };
-    let reader = world.opened_again().await;
+    let reader = test.opened_again().await;
     assert_eq!(reader.api_keys().await.unwrap(), [expected, new.clone()]);
 
     let used = vec![(new.id.clone(), now + SECOND * 60)];
-    world.store.touch_api_keys(used).await.unwrap();
-    let revoked = world
+    test.store.touch_api_keys(used).await.unwrap();
+    let revoked = test
         .store
         .revoke_api_key(new.id.clone(), until)
         .await
@@ -154,8 +145,7 @@ async fn replaced_api_key_expires_and_revoked_one_stays_listed(
     assert_eq!(revoked.revoked_at, Some(until));
     assert_eq!(reader.api_keys().await.unwrap().len(), 2);
     assert_eq!(
-        world
-            .store
+        test.store
             .revoke_api_key("none".to_owned(), until)
             .await
             .unwrap(),
@@ -166,19 +156,19 @@ async fn replaced_api_key_expires_and_revoked_one_stays_listed(
 #[rstest]
 #[tokio::test]
 async fn store_belongs_to_the_first_platform(#[values(Sqlite, Postgres)] backend: Backend) {
-    let world = TestStore::open(backend).await;
-    assert_eq!(world.store.platform().await.unwrap(), None);
-    let bind = |platform: &str| world.store.get_or_insert_platform(platform.to_owned());
+    let test = TestStore::open(backend).await;
+    assert_eq!(test.store.platform().await.unwrap(), None);
+    let bind = |platform: &str| test.store.get_or_insert_platform(platform.to_owned());
     assert_eq!(bind("https://one").await.unwrap(), "https://one");
     assert_eq!(bind("https://two").await.unwrap(), "https://one");
 
-    assert_eq!(world.store.organization().await.unwrap(), None);
+    assert_eq!(test.store.organization().await.unwrap(), None);
     for client in ["client-1", "client-2"] {
-        let set = world
+        let set = test
             .store
             .set_organization(client.to_owned(), "org".to_owned());
         set.await.unwrap();
-        let found = world.opened_again().await.organization().await.unwrap();
+        let found = test.opened_again().await.organization().await.unwrap();
         assert_eq!(found, Some((client.to_owned(), "org".to_owned())));
     }
 }

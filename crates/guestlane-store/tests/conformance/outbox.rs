@@ -7,16 +7,16 @@ use rstest::rstest;
 use crate::kit::{Backend, Postgres, SECOND, Sqlite, TestStore, request};
 
 /// Opens a session of the guest with an event for each endpoint.
-async fn event_of(world: &TestStore, guest: &str, key: &str, endpoints: u32) -> Vec<Event> {
+async fn event_of(test: &TestStore, guest: &str, key: &str, endpoints: u32) -> Vec<Event> {
     let mut wanted = request(guest);
     wanted.key = key.parse().unwrap();
-    let session = world.admit(wanted).await;
-    world.complete(session, endpoints).await.first
+    let session = test.admit(wanted).await;
+    test.complete(session, endpoints).await.first
 }
 
-async fn claim(world: &TestStore, endpoint: u32) -> Vec<String> {
-    let now = world.now();
-    let claimed = world.store.claim_events(endpoint, 10, now).await.unwrap();
+async fn claim(test: &TestStore, endpoint: u32) -> Vec<String> {
+    let now = test.now();
+    let claimed = test.store.claim_events(endpoint, 10, now).await.unwrap();
     claimed.into_iter().map(|event| event.id).collect()
 }
 
@@ -25,58 +25,56 @@ async fn claim(world: &TestStore, endpoint: u32) -> Vec<String> {
 async fn first_delivery_belongs_to_the_process_that_wrote_the_event(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let world = TestStore::open(backend).await;
-    let first = event_of(&world, "ann", "one", 2).await;
+    let test = TestStore::open(backend).await;
+    let first = event_of(&test, "ann", "one", 2).await;
     assert_eq!(first.len(), 2);
-    assert_eq!(claim(&world, 1).await, [""; 0], "its lease has not ended");
+    assert_eq!(claim(&test, 1).await, [""; 0], "its lease has not ended");
     assert!(
-        world
-            .store
-            .next_initial_delivery_at(world.now())
+        test.store
+            .next_initial_delivery_at(test.now())
             .await
             .unwrap()
             .is_some()
     );
-    world.clock.advance(Event::LEASE + SECOND);
-    assert_eq!(claim(&world, 1).await, [first[0].id.clone()]);
-    assert_eq!(claim(&world, 1).await, [""; 0], "it is leased again");
+    test.clock.advance(Event::LEASE + SECOND);
+    assert_eq!(claim(&test, 1).await, [first[0].id.clone()]);
+    assert_eq!(claim(&test, 1).await, [""; 0], "it is leased again");
 }
 
 #[rstest]
 #[tokio::test]
 async fn events_of_one_guest_are_delivered_in_order(#[values(Sqlite, Postgres)] backend: Backend) {
-    let world = TestStore::open(backend).await;
-    let one = event_of(&world, "ann", "one", 1).await.remove(0);
+    let test = TestStore::open(backend).await;
+    let one = event_of(&test, "ann", "one", 1).await.remove(0);
     assert_eq!(
-        event_of(&world, "ann", "two", 1).await,
+        event_of(&test, "ann", "two", 1).await,
         [],
         "it waits for the first"
     );
-    let other = event_of(&world, "bob", "three", 1).await;
+    let other = event_of(&test, "bob", "three", 1).await;
     assert_eq!(other.len(), 1, "another guest's event does not wait");
 
-    world.clock.advance(Event::LEASE + SECOND);
-    let mut due = claim(&world, 1).await;
+    test.clock.advance(Event::LEASE + SECOND);
+    let mut due = claim(&test, 1).await;
     due.sort();
     let mut expected = [one.id.clone(), other[0].id.clone()];
     expected.sort();
     assert_eq!(due, expected);
 
-    let claimed = world
+    let claimed = test
         .store
         .event(one.id.clone())
         .await
         .unwrap()
         .remove(0)
         .event;
-    let now = world.now();
-    world
-        .store
+    let now = test.now();
+    test.store
         .record_delivery(claimed, DeliveryOutcome::Delivered, now)
         .await
         .unwrap();
-    assert_eq!(claim(&world, 1).await.len(), 1, "the second is due now");
-    assert_eq!(world.store.pending_events().await.unwrap(), 2);
+    assert_eq!(claim(&test, 1).await.len(), 1, "the second is due now");
+    assert_eq!(test.store.pending_events().await.unwrap(), 2);
 }
 
 #[rstest]
@@ -84,20 +82,19 @@ async fn events_of_one_guest_are_delivered_in_order(#[values(Sqlite, Postgres)] 
 async fn result_of_an_expired_delivery_lease_is_ignored(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let world = TestStore::open(backend).await;
-    let slow = event_of(&world, "ann", "one", 1).await.remove(0);
-    world.clock.advance(Event::LEASE + SECOND);
-    assert_eq!(claim(&world, 1).await.len(), 1);
+    let test = TestStore::open(backend).await;
+    let slow = event_of(&test, "ann", "one", 1).await.remove(0);
+    test.clock.advance(Event::LEASE + SECOND);
+    assert_eq!(claim(&test, 1).await.len(), 1);
     let dead = DeliveryOutcome::Dead {
         error: "late".to_owned(),
     };
-    let now = world.now();
-    world
-        .store
+    let now = test.now();
+    test.store
         .record_delivery(slow.clone(), dead, now)
         .await
         .unwrap();
-    let found = world.store.event(slow.id).await.unwrap().remove(0);
+    let found = test.store.event(slow.id).await.unwrap().remove(0);
     assert_eq!(
         (found.state, found.last_error),
         (DeliveryState::Pending, None)
@@ -109,29 +106,25 @@ async fn result_of_an_expired_delivery_lease_is_ignored(
 async fn failed_event_is_retried_then_dead_then_replayed(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let world = TestStore::open(backend).await;
-    let event = event_of(&world, "ann", "one", 1).await.remove(0);
+    let test = TestStore::open(backend).await;
+    let event = event_of(&test, "ann", "one", 1).await.remove(0);
     let id = event.id.clone();
     let retry = DeliveryOutcome::Retry {
-        at: world.now() + SECOND * 60,
+        at: test.now() + SECOND * 60,
         error: "503".to_owned(),
     };
-    let now = world.now();
-    world
-        .store
-        .record_delivery(event, retry, now)
-        .await
-        .unwrap();
-    let found = world.store.event(id.clone()).await.unwrap().remove(0);
+    let now = test.now();
+    test.store.record_delivery(event, retry, now).await.unwrap();
+    let found = test.store.event(id.clone()).await.unwrap().remove(0);
     assert_eq!(
         (found.event.attempts, found.last_error.as_deref()),
         (1, Some("503"))
     );
-    assert_eq!(claim(&world, 1).await, [""; 0]);
-    assert_eq!(world.store.expedite_events(world.now()).await.unwrap(), 1);
-    let again = world
+    assert_eq!(claim(&test, 1).await, [""; 0]);
+    assert_eq!(test.store.expedite_events(test.now()).await.unwrap(), 1);
+    let again = test
         .store
-        .claim_events(1, 10, world.now())
+        .claim_events(1, 10, test.now())
         .await
         .unwrap()
         .remove(0);
@@ -139,20 +132,20 @@ async fn failed_event_is_retried_then_dead_then_replayed(
     let dead = DeliveryOutcome::Dead {
         error: "410".to_owned(),
     };
-    let now = world.now();
-    world.store.record_delivery(again, dead, now).await.unwrap();
-    let dead = world
+    let now = test.now();
+    test.store.record_delivery(again, dead, now).await.unwrap();
+    let dead = test
         .store
         .events(Some(DeliveryState::Dead), None, 10)
         .await
         .unwrap();
     assert_eq!(dead.len(), 1);
-    assert_eq!(world.store.gauges().await.unwrap().dead_events, 1);
+    assert_eq!(test.store.gauges().await.unwrap().dead_events, 1);
 
     let replay = ReplayFilter::Event(id.clone());
-    assert_eq!(world.store.replayable(replay.clone()).await.unwrap(), 1);
-    assert_eq!(world.store.replay(replay, world.now()).await.unwrap(), 1);
-    assert_eq!(claim(&world, 1).await, [id]);
+    assert_eq!(test.store.replayable(replay.clone()).await.unwrap(), 1);
+    assert_eq!(test.store.replay(replay, test.now()).await.unwrap(), 1);
+    assert_eq!(claim(&test, 1).await, [id]);
 }
 
 #[rstest]
@@ -160,14 +153,14 @@ async fn failed_event_is_retried_then_dead_then_replayed(
 async fn endpoint_stays_disabled_until_enabled_or_moved(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let world = TestStore::open(backend).await;
+    let test = TestStore::open(backend).await;
     let disabled = |address: &str| DisabledEndpoint {
         number: 2,
         address: address.to_owned(),
-        at: world.now(),
+        at: test.now(),
     };
-    let store = world.opened_again().await;
-    assert!(world.store.disable_endpoint(disabled("one")).await.unwrap());
+    let store = test.opened_again().await;
+    assert!(test.store.disable_endpoint(disabled("one")).await.unwrap());
     assert!(
         !store.disable_endpoint(disabled("one")).await.unwrap(),
         "it is disabled"
@@ -175,15 +168,15 @@ async fn endpoint_stays_disabled_until_enabled_or_moved(
     assert!(store.disable_endpoint(disabled("two")).await.unwrap());
     assert_eq!(store.disabled_endpoints().await.unwrap(), [disabled("two")]);
     assert!(store.enable_endpoint(2).await.unwrap());
-    assert!(!world.store.enable_endpoint(2).await.unwrap());
-    assert_eq!(world.store.disabled_endpoints().await.unwrap(), []);
+    assert!(!test.store.enable_endpoint(2).await.unwrap());
+    assert_eq!(test.store.disabled_endpoints().await.unwrap(), []);
 }
 
 #[rstest]
 #[tokio::test]
 async fn events_of_removed_endpoints_are_counted(#[values(Sqlite, Postgres)] backend: Backend) {
-    let world = TestStore::open(backend).await;
-    event_of(&world, "ann", "one", 3).await;
-    assert_eq!(world.store.pending_events_after(1).await.unwrap(), 2);
-    assert_eq!(world.store.pending_events_after(3).await.unwrap(), 0);
+    let test = TestStore::open(backend).await;
+    event_of(&test, "ann", "one", 3).await;
+    assert_eq!(test.store.pending_events_after(1).await.unwrap(), 2);
+    assert_eq!(test.store.pending_events_after(3).await.unwrap(), 0);
 }

@@ -10,10 +10,10 @@ use crate::kit::{Backend, Postgres, Sqlite, TestStore, request};
 #[rstest]
 #[tokio::test]
 async fn first_of_two_secrets_with_one_name_is_kept(#[values(Sqlite, Postgres)] backend: Backend) {
-    let world = TestStore::open(backend).await;
+    let test = TestStore::open(backend).await;
     let get = |new: Option<&[u8]>| {
         let new = new.map(<[u8]>::to_vec);
-        world.store.get_or_insert_secret("name", new)
+        test.store.get_or_insert_secret("name", new)
     };
     assert_eq!(get(None).await.unwrap(), None);
     assert_eq!(get(Some(b"one")).await.unwrap().unwrap(), b"one");
@@ -24,10 +24,9 @@ async fn first_of_two_secrets_with_one_name_is_kept(#[values(Sqlite, Postgres)] 
 #[rstest]
 #[tokio::test]
 async fn secret_is_replaced_only_if_unchanged(#[values(Sqlite, Postgres)] backend: Backend) {
-    let world = TestStore::open(backend).await;
+    let test = TestStore::open(backend).await;
     let first = Some(b"one".to_vec());
-    world
-        .store
+    test.store
         .get_or_insert_secret("name", first)
         .await
         .unwrap();
@@ -38,24 +37,19 @@ async fn secret_is_replaced_only_if_unchanged(#[values(Sqlite, Postgres)] backen
         record: None,
     };
     assert!(
-        world
-            .store
+        test.store
             .replace_secret(change(b"one", b"two"))
             .await
             .unwrap()
     );
     assert!(
-        !world
+        !test
             .store
             .replace_secret(change(b"one", b"three"))
             .await
             .unwrap()
     );
-    let kept = world
-        .store
-        .get_or_insert_secret("name", None)
-        .await
-        .unwrap();
+    let kept = test.store.get_or_insert_secret("name", None).await.unwrap();
     assert_eq!(kept.unwrap(), b"two");
 }
 
@@ -64,10 +58,9 @@ async fn secret_is_replaced_only_if_unchanged(#[values(Sqlite, Postgres)] backen
 async fn sealed_values_are_listed_and_replaced_only_if_unchanged(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let world = TestStore::open(backend).await;
+    let test = TestStore::open(backend).await;
     let first = Some(b"one".to_vec());
-    world
-        .store
+    test.store
         .get_or_insert_secret("name", first)
         .await
         .unwrap();
@@ -75,16 +68,16 @@ async fn sealed_values_are_listed_and_replaced_only_if_unchanged(
         deployment: Uuid::from_u128(7),
         token: b"sealed token".to_vec(),
     };
-    let BeginOutcome::Acquired(session) = world.begin_on(request("ann"), surface.into()).await
+    let BeginOutcome::Acquired(session) = test.begin_on(request("ann"), surface.into()).await
     else {
         panic!("the session is new");
     };
-    let keys = world.store.sealed_keys().await.unwrap();
+    let keys = test.store.sealed_keys().await.unwrap();
     assert_eq!(keys[0].place, SealedPlace::Secret("name".to_owned()));
-    let sessions = world.store.sealed_sessions(None, 10).await.unwrap();
+    let sessions = test.store.sealed_sessions(None, 10).await.unwrap();
     assert_eq!(sessions[0].place, SealedPlace::GuestSession(session.id));
     assert_eq!(sessions[0].bytes, b"sealed token");
-    let after = world
+    let after = test
         .store
         .sealed_sessions(Some(session.id), 10)
         .await
@@ -100,26 +93,21 @@ async fn sealed_values_are_listed_and_replaced_only_if_unchanged(
         replace(&keys[0].place, b"one"),
         replace(&sessions[0].place, b"not its bytes"),
     ];
-    assert_eq!(world.store.replace_sealed(values).await.unwrap(), 1);
-    let kept = world.store.sealed_sessions(None, 10).await.unwrap();
+    assert_eq!(test.store.replace_sealed(values).await.unwrap(), 1);
+    let kept = test.store.sealed_sessions(None, 10).await.unwrap();
     assert_eq!(kept[0].bytes, b"sealed token");
 }
 
 #[rstest]
 #[tokio::test]
 async fn seals_of_a_master_key_add_up(#[values(Sqlite, Postgres)] backend: Backend) {
-    let world = TestStore::open(backend).await;
-    assert_eq!(world.store.seals("one").await.unwrap(), 0);
-    assert_eq!(world.store.add_seals("one", 3).await.unwrap(), 3);
+    let test = TestStore::open(backend).await;
+    assert_eq!(test.store.seals("one").await.unwrap(), 0);
+    assert_eq!(test.store.add_seals("one", 3).await.unwrap(), 3);
     assert_eq!(
-        world
-            .opened_again()
-            .await
-            .add_seals("one", 4)
-            .await
-            .unwrap(),
+        test.opened_again().await.add_seals("one", 4).await.unwrap(),
         7
     );
-    assert_eq!(world.store.seals("one").await.unwrap(), 7);
-    assert_eq!(world.store.seals("two").await.unwrap(), 0);
+    assert_eq!(test.store.seals("one").await.unwrap(), 7);
+    assert_eq!(test.store.seals("two").await.unwrap(), 0);
 }

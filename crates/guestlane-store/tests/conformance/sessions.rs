@@ -22,10 +22,10 @@ use crate::kit::{Backend, Postgres, SECOND, Sqlite, TestStore, platform_id, requ
 async fn key_is_acquired_once_and_a_second_caller_waits(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let world = TestStore::open(backend).await;
-    let first = world.admit(request("ann")).await;
+    let test = TestStore::open(backend).await;
+    let first = test.admit(request("ann")).await;
     assert_eq!(first.state, SessionState::Admitted);
-    let BeginOutcome::InProgress(found) = world.begin(request("ann")).await else {
+    let BeginOutcome::InProgress(found) = test.begin(request("ann")).await else {
         panic!("the first caller has the lease");
     };
     assert_eq!(found.id, first.id);
@@ -34,13 +34,13 @@ async fn key_is_acquired_once_and_a_second_caller_waits(
 #[rstest]
 #[tokio::test]
 async fn key_of_another_request_is_refused(#[values(Sqlite, Postgres)] backend: Backend) {
-    let world = TestStore::open(backend).await;
-    let first = world.admit(request("ann")).await;
+    let test = TestStore::open(backend).await;
+    let first = test.admit(request("ann")).await;
     let other = SessionRequest {
         key: request("ann").key,
         ..request("bob")
     };
-    let BeginOutcome::KeyReused(found) = world.begin(other).await else {
+    let BeginOutcome::KeyReused(found) = test.begin(other).await else {
         panic!("the fingerprint differs");
     };
     assert_eq!(found.id, first.id);
@@ -51,7 +51,7 @@ async fn key_of_another_request_is_refused(#[values(Sqlite, Postgres)] backend: 
 async fn same_key_of_another_owner_is_another_session(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let world = TestStore::open(backend).await;
+    let test = TestStore::open(backend).await;
     let owned = |owner: &str| SessionRequest {
         key: "one-key"
             .parse::<IdempotencyKey>()
@@ -60,21 +60,21 @@ async fn same_key_of_another_owner_is_another_session(
         ..request("ann")
     };
     let (one, two) = (
-        world.admit(owned("one")).await,
-        world.admit(owned("two")).await,
+        test.admit(owned("one")).await,
+        test.admit(owned("two")).await,
     );
     assert_ne!(one.id, two.id);
-    let found = world.store.find_by_key(owned("two").key).await.unwrap();
+    let found = test.store.find_by_key(owned("two").key).await.unwrap();
     assert_eq!(found.unwrap().id, two.id);
 }
 
 #[rstest]
 #[tokio::test]
 async fn completed_session_is_replayed(#[values(Sqlite, Postgres)] backend: Backend) {
-    let world = TestStore::open(backend).await;
-    let session = world.admit(request("ann")).await;
-    let done = world.complete(session, 1).await.session;
-    let BeginOutcome::AlreadyCompleted(found) = world.begin(request("ann")).await else {
+    let test = TestStore::open(backend).await;
+    let session = test.admit(request("ann")).await;
+    let done = test.complete(session, 1).await.session;
+    let BeginOutcome::AlreadyCompleted(found) = test.begin(request("ann")).await else {
         panic!("the session is open");
     };
     assert_eq!(found, done);
@@ -85,21 +85,21 @@ async fn completed_session_is_replayed(#[values(Sqlite, Postgres)] backend: Back
 async fn expired_lease_is_claimed_and_fences_off_the_previous_worker(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let world = TestStore::open(backend).await;
-    let slow = world.admit(request("ann")).await;
-    assert_eq!(world.store.claim_due(10, world.now()).await.unwrap(), []);
-    world.clock.advance(LEASE_TTL + SECOND);
-    let claimed = world.store.claim_due(10, world.now()).await.unwrap();
+    let test = TestStore::open(backend).await;
+    let slow = test.admit(request("ann")).await;
+    assert_eq!(test.store.claim_due(10, test.now()).await.unwrap(), []);
+    test.clock.advance(LEASE_TTL + SECOND);
+    let claimed = test.store.claim_due(10, test.now()).await.unwrap();
     assert_eq!(claimed.len(), 1);
     assert_eq!(claimed[0].epoch, slow.epoch + 1);
 
     let late = slow
         .clone()
-        .contact_ready(Some(platform_id("late")), 1, world.now())
+        .contact_ready(Some(platform_id("late")), 1, test.now())
         .unwrap();
-    let refused = world.commit(&slow, late).await;
+    let refused = test.commit(&slow, late).await;
     assert!(matches!(refused, Err(StoreError::LeaseLost)), "{refused:?}");
-    let stored = world.store.session(slow.id).await.unwrap().unwrap();
+    let stored = test.store.session(slow.id).await.unwrap().unwrap();
     assert_eq!(stored.contact_id, None);
 }
 
@@ -108,55 +108,52 @@ async fn expired_lease_is_claimed_and_fences_off_the_previous_worker(
 async fn renewed_lease_is_not_claimed_and_an_old_epoch_renews_nothing(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let world = TestStore::open(backend).await;
-    let session = world.admit(request("ann")).await;
-    world.clock.advance(LEASE_TTL - SECOND);
+    let test = TestStore::open(backend).await;
+    let session = test.admit(request("ann")).await;
+    test.clock.advance(LEASE_TTL - SECOND);
     let renew = vec![(session.id, session.epoch)];
-    world.store.renew_leases(renew, world.now()).await.unwrap();
-    world.clock.advance(LEASE_TTL - SECOND);
-    assert_eq!(world.store.claim_due(10, world.now()).await.unwrap(), []);
+    test.store.renew_leases(renew, test.now()).await.unwrap();
+    test.clock.advance(LEASE_TTL - SECOND);
+    assert_eq!(test.store.claim_due(10, test.now()).await.unwrap(), []);
 
     let old = vec![(session.id, session.epoch - 1)];
-    world.store.renew_leases(old, world.now()).await.unwrap();
-    world.clock.advance(SECOND * 2);
-    assert_eq!(
-        world.store.claim_due(10, world.now()).await.unwrap().len(),
-        1
-    );
+    test.store.renew_leases(old, test.now()).await.unwrap();
+    test.clock.advance(SECOND * 2);
+    assert_eq!(test.store.claim_due(10, test.now()).await.unwrap().len(), 1);
 }
 
 #[rstest]
 #[tokio::test]
 async fn due_sessions_are_claimed_once_oldest_first(#[values(Sqlite, Postgres)] backend: Backend) {
-    let world = TestStore::open(backend).await;
+    let test = TestStore::open(backend).await;
     let mut admitted = Vec::new();
     for guest in ["ann", "bob", "eve"] {
-        admitted.push(world.admit(request(guest)).await.id);
-        world.clock.advance(SECOND);
+        admitted.push(test.admit(request(guest)).await.id);
+        test.clock.advance(SECOND);
     }
-    world.clock.advance(LEASE_TTL);
+    test.clock.advance(LEASE_TTL);
     let ids = |sessions: Vec<SessionRecord>| -> Vec<SessionId> {
         sessions.into_iter().map(|session| session.id).collect()
     };
-    let first = ids(world.store.claim_due(2, world.now()).await.unwrap());
-    let rest = ids(world.store.claim_due(2, world.now()).await.unwrap());
+    let first = ids(test.store.claim_due(2, test.now()).await.unwrap());
+    let rest = ids(test.store.claim_due(2, test.now()).await.unwrap());
     let unordered = |ids: &[SessionId]| ids.iter().copied().collect::<BTreeSet<_>>();
     assert_eq!(unordered(&first), unordered(&admitted[..2]));
     assert_eq!(rest, admitted[2..]);
-    assert_eq!(world.store.claim_due(2, world.now()).await.unwrap(), []);
+    assert_eq!(test.store.claim_due(2, test.now()).await.unwrap(), []);
 }
 
 #[rstest]
 #[tokio::test]
 async fn claim_by_id_respects_the_lease(#[values(Sqlite, Postgres)] backend: Backend) {
-    let world = TestStore::open(backend).await;
-    let session = world.admit(request("ann")).await;
+    let test = TestStore::open(backend).await;
+    let session = test.admit(request("ann")).await;
     assert_eq!(
-        world.store.claim(session.id, world.now()).await.unwrap(),
+        test.store.claim(session.id, test.now()).await.unwrap(),
         None
     );
-    world.clock.advance(LEASE_TTL + SECOND);
-    let claimed = world.store.claim(session.id, world.now()).await.unwrap();
+    test.clock.advance(LEASE_TTL + SECOND);
+    let claimed = test.store.claim(session.id, test.now()).await.unwrap();
     assert_eq!(claimed.unwrap().epoch, session.epoch + 1);
 }
 
@@ -166,12 +163,12 @@ async fn claim_by_id_respects_the_lease(#[values(Sqlite, Postgres)] backend: Bac
 async fn refused_transition_leaves_no_audit_record_and_no_event(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let world = TestStore::open(backend).await;
-    let slow = world.admit(request("ann")).await;
-    world.clock.advance(LEASE_TTL + SECOND);
-    world.store.claim(slow.id, world.now()).await.unwrap();
+    let test = TestStore::open(backend).await;
+    let slow = test.admit(request("ann")).await;
+    test.clock.advance(LEASE_TTL + SECOND);
+    test.store.claim(slow.id, test.now()).await.unwrap();
 
-    let now = world.now();
+    let now = test.now();
     let ready = slow
         .clone()
         .contact_ready(Some(platform_id("contact")), 1, now)
@@ -191,16 +188,16 @@ async fn refused_transition_leaves_no_audit_record_and_no_event(
         },
         ..transition(&slow, ready)
     };
-    assert!(world.store.commit_transition(request).await.is_err());
+    assert!(test.store.commit_transition(request).await.is_err());
     let of_session = RecordFilter {
         session: Some(slow.id),
         limit: 10,
         ..RecordFilter::default()
     };
-    let records = world.store.records(of_session).await.unwrap();
+    let records = test.store.records(of_session).await.unwrap();
     assert_eq!(records.len(), 1, "only the pending record of its admission");
-    assert_eq!(world.store.pending_events().await.unwrap(), 0);
-    assert_eq!(world.store.error_counts().await.unwrap().total, 0);
+    assert_eq!(test.store.pending_events().await.unwrap(), 0);
+    assert_eq!(test.store.error_counts().await.unwrap().total, 0);
 }
 
 /// Every column is read as it was written, by a process that has never seen the session.
@@ -222,7 +219,7 @@ async fn session_is_read_as_it_was_written(#[values(Sqlite, Postgres)] backend: 
     }
 }
 
-async fn check_round_trip(world: &TestStore, surface: SurfaceBinding) {
+async fn check_round_trip(test: &TestStore, surface: SurfaceBinding) {
     let context = SessionContext {
         surface: surface.clone(),
         contact_without_identifier: true,
@@ -235,16 +232,16 @@ async fn check_round_trip(world: &TestStore, surface: SurfaceBinding) {
         guest: "ünïcode '\"\\".parse().unwrap(),
         ..request("ann")
     };
-    let BeginOutcome::Acquired(admitted) = world.begin_on(wanted, context).await else {
+    let BeginOutcome::Acquired(admitted) = test.begin_on(wanted, context).await else {
         panic!("the session is new");
     };
-    let reader = world.opened_again().await;
+    let reader = test.opened_again().await;
     assert_eq!(
         reader.session(admitted.id).await.unwrap(),
         Some(admitted.clone())
     );
 
-    let now = world.now() + SECOND;
+    let now = test.now() + SECOND;
     let mut states = vec![
         admitted
             .clone()
@@ -279,7 +276,7 @@ async fn check_round_trip(world: &TestStore, surface: SurfaceBinding) {
     }
     let mut before = admitted;
     for after in states {
-        let committed = world.commit(&before, after.clone()).await.unwrap();
+        let committed = test.commit(&before, after.clone()).await.unwrap();
         assert_eq!(committed, after);
         assert_eq!(reader.session(after.id).await.unwrap(), Some(after.clone()));
         before = after;
@@ -291,14 +288,14 @@ async fn check_round_trip(world: &TestStore, surface: SurfaceBinding) {
 async fn pages_list_each_matching_session_once_newest_first(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let world = TestStore::open(backend).await;
+    let test = TestStore::open(backend).await;
     let mut ids = Vec::new();
     for n in 0..7 {
-        world.clock.advance(SECOND);
-        let session = world.admit(request(&format!("guest-{n}"))).await;
+        test.clock.advance(SECOND);
+        let session = test.admit(request(&format!("guest-{n}"))).await;
         ids.push(session.id);
         if n % 2 == 0 {
-            world.complete(session, 0).await;
+            test.complete(session, 0).await;
         }
     }
     ids.reverse();
@@ -308,7 +305,7 @@ async fn pages_list_each_matching_session_once_newest_first(
         ..SessionFilter::default()
     };
     loop {
-        let page = world.store.sessions(filter.clone()).await.unwrap();
+        let page = test.store.sessions(filter.clone()).await.unwrap();
         assert!(page.sessions.len() <= 3);
         listed.extend(page.sessions.iter().map(|session| session.id));
         match page.next {
@@ -319,7 +316,7 @@ async fn pages_list_each_matching_session_once_newest_first(
     assert_eq!(listed, ids);
 
     let of = |filter| async {
-        let page = world.store.sessions(filter).await.unwrap();
+        let page = test.store.sessions(filter).await.unwrap();
         page.sessions.len()
     };
     let all = SessionFilter {
@@ -338,6 +335,6 @@ async fn pages_list_each_matching_session_once_newest_first(
         ..all.clone()
     };
     assert_eq!(of(of_guest).await, 1);
-    assert_eq!(world.store.unfinished().await.unwrap(), 3);
-    assert_eq!(world.store.unfinished_sessions(2).await.unwrap().len(), 2);
+    assert_eq!(test.store.unfinished().await.unwrap(), 3);
+    assert_eq!(test.store.unfinished_sessions(2).await.unwrap().len(), 2);
 }

@@ -18,8 +18,8 @@ use guestlane_testkit::{
 use guestlane_testkit::{Proxy, Server, schema_in};
 
 /// Opens an engine on the system clock, because the wait for a database is in real time.
-async fn engine(world: &TestPlatform, database: &str) -> Arc<SessionEngine> {
-    let mut config = world.config.clone();
+async fn engine(platform: &TestPlatform, database: &str) -> Arc<SessionEngine> {
+    let mut config = platform.config.clone();
     config.storage.database = database.parse().unwrap();
     SessionEngine::open(config, Clock::system()).await.unwrap()
 }
@@ -39,9 +39,9 @@ async fn apart() -> (TestPlatform, Server, String) {
 /// the same idempotency key.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn broken_connections_lose_no_session_and_create_no_duplicate() {
-    let (world, server, schema) = apart().await;
+    let (platform, server, schema) = apart().await;
     let proxy = Proxy::to(server.port()).await;
-    let engine = engine(&world, &proxy.url(&schema, server.port())).await;
+    let engine = engine(&platform, &proxy.url(&schema, server.port())).await;
     let done = Arc::new(AtomicBool::new(false));
     let until = Arc::clone(&done);
     let breaking = tokio::spawn(async move {
@@ -72,7 +72,7 @@ async fn broken_connections_lose_no_session_and_create_no_duplicate() {
     done.store(true, Ordering::SeqCst);
     let (_proxy, breaks) = breaking.await.unwrap();
     assert!(breaks > 20, "{breaks}");
-    world.assert_each_guest_once(GUESTS as u64);
+    platform.assert_each_guest_once(GUESTS as u64);
     let store = engine.store();
     assert_eq!(store.unfinished().await.unwrap(), 0);
     let logs = store
@@ -102,23 +102,23 @@ async fn broken_connections_lose_no_session_and_create_no_duplicate() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn database_outage_returns_store_failed_and_key_stays_usable() {
-    let (world, server, schema) = apart().await;
-    let engine = engine(&world, &schema).await;
+    let (platform, server, schema) = apart().await;
+    let engine = engine(&platform, &schema).await;
     engine.create(request("ann")).await.unwrap();
     server.stop();
     let error = engine.create(request("bob")).await.unwrap_err();
     assert_eq!(error.advice().code.name(), "store_failed", "{error}");
-    world.assert_each_guest_once(1);
+    platform.assert_each_guest_once(1);
     server.restart();
     engine.create(request("bob")).await.unwrap();
-    world.assert_each_guest_once(2);
+    platform.assert_each_guest_once(2);
     assert!(engine.create(request("ann")).await.unwrap().replayed);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn create_waits_for_a_restarting_database() {
-    let (world, server, schema) = apart().await;
-    let engine = engine(&world, &schema).await;
+    let (platform, server, schema) = apart().await;
+    let engine = engine(&platform, &schema).await;
     engine.create(request("ann")).await.unwrap();
     server.stop();
     let bob = tokio::spawn(async move { engine.create(request("bob")).await });
@@ -126,14 +126,14 @@ async fn create_waits_for_a_restarting_database() {
     assert!(!bob.is_finished());
     server.restart();
     bob.await.unwrap().unwrap();
-    world.assert_each_guest_once(2);
+    platform.assert_each_guest_once(2);
 }
 
 /// The primary database server fails during a burst, and its standby takes over. All acknowledged
 /// sessions exist there.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn failover_to_the_standby_keeps_all_sessions_without_duplicates() {
-    let (world, first, _) = apart().await;
+    let (platform, first, _) = apart().await;
     let second = first.standby();
     let schema = schema_in(&first.url());
     let (_, search_path) = schema.split_once('?').unwrap();
@@ -142,7 +142,7 @@ async fn failover_to_the_standby_keeps_all_sessions_without_duplicates() {
         first.port(),
         second.port()
     );
-    let engine = engine(&world, &both).await;
+    let engine = engine(&platform, &both).await;
     const GUESTS: u64 = 300;
     let begun = Arc::new(AtomicU64::new(0));
     let asked = (0..GUESTS).map(|guest| {
@@ -167,7 +167,7 @@ async fn failover_to_the_standby_keeps_all_sessions_without_duplicates() {
     first.kill();
     guestlane_testkit::execute(&second.url(), "SELECT pg_promote()");
     burst.await.unwrap();
-    world.assert_each_guest_once(GUESTS);
+    platform.assert_each_guest_once(GUESTS);
     let url = format!("{}?{search_path}", second.url());
     for (what, sql) in [
         (
@@ -200,39 +200,39 @@ async fn failover_to_the_standby_keeps_all_sessions_without_duplicates() {
 /// may be lost with the primary, so the saga must not continue.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn unreplicated_commit_stops_the_saga_before_platform_calls() {
-    let (world, first, schema) = apart().await;
+    let (platform, first, schema) = apart().await;
     let second = first.standby();
-    let engine = engine(&world, &schema).await;
+    let engine = engine(&platform, &schema).await;
     engine.create(request("ann")).await.unwrap();
     second.stop();
     let error = engine.create(request("bob")).await.unwrap_err();
     assert_eq!(error.advice().code.name(), "store_failed", "{error}");
-    world.assert_each_guest_once(1);
+    platform.assert_each_guest_once(1);
     second.restart();
     engine.create(request("bob")).await.unwrap();
-    world.assert_each_guest_once(2);
+    platform.assert_each_guest_once(2);
 }
 
 /// A caller requests a session whose owner is slow, at the moment when the owner commits `open`.
 /// The commit must not be overwritten.
 #[tokio::test]
 async fn claim_does_not_overwrite_a_concurrent_commit_of_open() {
-    let world = TestPlatform::new(Postgres).await;
-    let engine = world.engine().await;
-    world.faults(&["conversation:hang"]);
+    let platform = TestPlatform::new(Postgres).await;
+    let engine = platform.engine().await;
+    platform.faults(&["conversation:hang"]);
     let driving = tokio::spawn({
         let engine = Arc::clone(&engine);
         async move { engine.create(request("ann")).await }
     });
-    world.hanging().await;
+    platform.hanging().await;
     driving.abort();
-    world.clock.advance(Duration::from_secs(5)); // the owner's lease has expired
-    let url = world.postgres.clone().unwrap();
+    platform.clock.advance(Duration::from_secs(5)); // the owner's lease has expired
+    let url = platform.postgres.clone().unwrap();
     // The owner's transaction lasts for half a second of real time.
     let open = "BEGIN; UPDATE session SET state = 'open', conversation_id = 'c', ended_at = admitted_at, lease_expires_at = NULL; SELECT pg_sleep(0.5); COMMIT";
     let writing = tokio::task::spawn_blocking(move || guestlane_testkit::execute(&url, open));
     let locked = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
-    while guestlane_testkit::column(world.postgres.as_ref().unwrap(), locked)[0] == "0" {
+    while guestlane_testkit::column(platform.postgres.as_ref().unwrap(), locked)[0] == "0" {
         tokio::task::yield_now().await;
     }
     let asked = engine.create(request("ann")).await.unwrap();

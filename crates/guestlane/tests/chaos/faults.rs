@@ -23,16 +23,16 @@ fn sessions() -> usize {
 
 /// Advances the clock when nothing else makes progress, for callers that wait for a withheld
 /// response.
-async fn time_passes(world: &TestPlatform) {
+async fn time_passes(platform: &TestPlatform) {
     let mut requests = 0;
     loop {
         for _ in 0..500 {
             tokio::task::yield_now().await;
         }
-        let state = world.sim.state();
+        let state = platform.sim.state();
         let now: u64 = state.calls.values().sum();
         if state.hanging > 0 && now == requests {
-            world.clock.advance(Duration::from_secs(1));
+            platform.clock.advance(Duration::from_secs(1));
         }
         requests = now;
     }
@@ -44,8 +44,8 @@ async fn every_fault_at_5_percent_loses_and_duplicates_no_session(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
     let guests = sessions();
-    let world = TestPlatform::with(backend, |options| options.seed = 11).await;
-    let engine = world.engine().await;
+    let platform = TestPlatform::with(backend, |options| options.seed = 11).await;
+    let engine = platform.engine().await;
     let mut faults = Vec::new();
     for route in Route::GATEWAY {
         let applies = |kind: &&FaultKind| {
@@ -59,12 +59,12 @@ async fn every_fault_at_5_percent_loses_and_duplicates_no_session(
         );
     }
     let faults: Vec<_> = faults.iter().map(String::as_str).collect();
-    world.faults(&faults);
+    platform.faults(&faults);
     let created = tokio::select! {
         created = crowd(&engine, guests, 64) => created,
-        () = time_passes(&world) => unreachable!("time does not end"),
+        () = time_passes(&platform) => unreachable!("time does not end"),
     };
-    let state = world.sim.state();
+    let state = platform.sim.state();
     assert_eq!(
         state.faults.len(),
         FaultKind::ALL.len(),
@@ -80,13 +80,13 @@ async fn every_fault_at_5_percent_loses_and_duplicates_no_session(
     }
     assert_each_unfinished_one_says_why(&engine, opened).await;
 
-    world.faults(&[]);
-    run_to_completion(&world, &engine, guests).await;
-    world.assert_each_guest_once(guests as u64);
+    platform.faults(&[]);
+    run_to_completion(&platform, &engine, guests).await;
+    platform.assert_each_guest_once(guests as u64);
     assert_eq!(
         (
-            world.sim.state().crm.events,
-            world.sim.state().crm.guests_notified_twice
+            platform.sim.state().crm.events,
+            platform.sim.state().crm.guests_notified_twice
         ),
         (guests as u64, 0)
     );
@@ -103,21 +103,25 @@ async fn each_fault_alone_at_5_percent_loses_no_session(
 ) {
     const GUESTS: usize = 150;
     for kind in FaultKind::ALL {
-        let mut world = TestPlatform::with(backend, |options| options.seed = 3).await;
-        world.outlast_random_faults();
-        let engine = world.engine().await;
+        let mut platform = TestPlatform::with(backend, |options| options.seed = 3).await;
+        platform.outlast_random_faults();
+        let engine = platform.engine().await;
         let on = |route| format!("{route}:{}:p=0.05", kind.name());
         let specs = if *kind == FaultKind::Stale {
             vec![on("queue"), on("conversation")]
         } else {
             vec![on("any"), on("crm")]
         };
-        world.faults(&specs.iter().map(String::as_str).collect::<Vec<_>>());
+        platform.faults(&specs.iter().map(String::as_str).collect::<Vec<_>>());
         let created = tokio::select! {
             created = crowd(&engine, GUESTS, 16) => created,
-            () = time_passes(&world) => unreachable!("time does not end"),
+            () = time_passes(&platform) => unreachable!("time does not end"),
         };
-        assert!(world.sim.state().faults[kind.name()] > 0, "{}", kind.name());
+        assert!(
+            platform.sim.state().faults[kind.name()] > 0,
+            "{}",
+            kind.name()
+        );
         let opened = created.iter().filter(|created| created.is_ok()).count();
         // A final refusal ends a session. Every other fault is retried, and at a fault rate of 5 %
         // the retries suffice.
@@ -138,11 +142,11 @@ async fn each_fault_alone_at_5_percent_loses_no_session(
             kind.name()
         );
         assert_each_unfinished_one_says_why(&engine, opened).await;
-        world.faults(&[]);
-        run_to_completion(&world, &engine, GUESTS).await;
-        world.assert_each_guest_once(GUESTS as u64);
+        platform.faults(&[]);
+        run_to_completion(&platform, &engine, GUESTS).await;
+        platform.assert_each_guest_once(GUESTS as u64);
         assert_eq!(
-            world.sim.state().crm.events,
+            platform.sim.state().crm.events,
             GUESTS as u64,
             "{}",
             kind.name()
@@ -179,9 +183,9 @@ async fn assert_each_unfinished_one_says_why(engine: &SessionEngine, opened: usi
     }
 }
 
-async fn run_to_completion(world: &TestPlatform, engine: &Arc<SessionEngine>, guests: usize) {
+async fn run_to_completion(platform: &TestPlatform, engine: &Arc<SessionEngine>, guests: usize) {
     for round in 0.. {
-        world.clock.advance(Duration::from_secs(301));
+        platform.clock.advance(Duration::from_secs(301));
         let mut left = 0;
         for n in 0..guests {
             left += usize::from(engine.create(request(&format!("guest-{n}"))).await.is_err());

@@ -24,11 +24,11 @@ fn take_all_descriptors() -> Vec<File> {
 async fn local_descriptor_exhaustion_is_not_counted_as_an_attempt() {
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     setrlimit(Resource::RLIMIT_NOFILE, 256.min(most), most).unwrap();
-    let world = TestPlatform::new(Backend::Sqlite).await;
-    let engine = world.engine().await;
+    let platform = TestPlatform::new(Backend::Sqlite).await;
+    let engine = platform.engine().await;
     let outbox = engine.outbox().unwrap();
     // Closes the connection, so the next delivery needs a new descriptor.
-    world.faults(&["crm:reset:first=1"]);
+    platform.faults(&["crm:reset:first=1"]);
     engine.create(request("ann")).await.unwrap();
     while !outbox.wait_for_initial_deliveries().await {}
     let event = async || -> Delivery {
@@ -45,7 +45,7 @@ async fn local_descriptor_exhaustion_is_not_counted_as_an_attempt() {
         (DeliveryState::Pending, 1)
     );
 
-    world.clock.advance(Duration::from_secs(10));
+    platform.clock.advance(Duration::from_secs(10));
     for _ in 0..20 {
         let taken = take_all_descriptors();
         let round = outbox.deliver_due().await;
@@ -58,20 +58,23 @@ async fn local_descriptor_exhaustion_is_not_counted_as_an_attempt() {
             "no try of the receiver is used"
         );
         assert_eq!(waiting.last_error, failed.last_error);
-        world.clock.advance(Duration::from_secs(11));
+        platform.clock.advance(Duration::from_secs(11));
     }
     assert_eq!(outbox.deliver_due().await.unwrap().delivered, 1);
     assert_eq!(
-        (world.sim.state().crm.events, event().await.event.attempts),
+        (
+            platform.sim.state().crm.events,
+            event().await.event.attempts
+        ),
         (1, 2)
     );
 
     // A local failure that lasts longer than a day does count as an attempt, so that the event ends
     // as a dead letter and an operator sees it.
-    world.faults(&["crm:reset:first=1"]);
+    platform.faults(&["crm:reset:first=1"]);
     engine.create(request("bob")).await.unwrap();
     while !outbox.wait_for_initial_deliveries().await {}
-    world.clock.advance(Duration::from_secs(25 * 3600));
+    platform.clock.advance(Duration::from_secs(25 * 3600));
     let taken = take_all_descriptors();
     let round = outbox.deliver_due().await;
     drop(taken);
@@ -80,17 +83,17 @@ async fn local_descriptor_exhaustion_is_not_counted_as_an_attempt() {
 
     // A platform call that lacks a descriptor is no attempt either. It waits longer than three
     // retries would take.
-    world.faults(&[]);
-    let fresh = world.engine().await; // has no connection yet
-    let (taken, before) = (take_all_descriptors(), world.clock.now());
-    let clock = world.clock();
+    platform.faults(&[]);
+    let fresh = platform.engine().await; // has no connection yet
+    let (taken, before) = (take_all_descriptors(), platform.clock.now());
+    let clock = platform.clock();
     let (opened, ()) = tokio::join!(fresh.create(request("cy")), async {
         clock.sleep(Duration::from_secs(30)).await;
         drop(taken);
     });
     opened.unwrap();
     assert!(
-        world.clock.now().since(before) >= Duration::from_secs(30),
+        platform.clock.now().since(before) >= Duration::from_secs(30),
         "the call waited for a descriptor"
     );
     assert_eq!(

@@ -33,13 +33,13 @@ pub(crate) fn lines(path: &Path) -> Vec<Value> {
 async fn concurrent_processes_write_own_logs_and_a_free_log_is_reused(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let world = TestPlatform::new(backend).await;
-    let (one, two) = (world.engine().await, world.engine().await);
+    let platform = TestPlatform::new(backend).await;
+    let (one, two) = (platform.engine().await, platform.engine().await);
     for guest in ["ann", "bob"] {
         one.create(fresh(guest)).await.unwrap();
         two.create(fresh(guest)).await.unwrap();
     }
-    let logs = world.proven_logs().await;
+    let logs = platform.proven_logs().await;
     let origins: Vec<_> = logs
         .iter()
         .map(|log| log.checkpoint.origin.rsplit('/').next().unwrap())
@@ -51,8 +51,8 @@ async fn concurrent_processes_write_own_logs_and_a_free_log_is_reused(
         drop(engine);
     }
     // The background threads of dropped engines end at a later time.
-    while world.proven_logs().await[0].checkpoint.size == 4 {
-        world.engine().await.create(fresh("cy")).await.unwrap();
+    while platform.proven_logs().await[0].checkpoint.size == 4 {
+        platform.engine().await.create(fresh("cy")).await.unwrap();
     }
 }
 
@@ -61,13 +61,13 @@ async fn concurrent_processes_write_own_logs_and_a_free_log_is_reused(
 async fn full_log_is_closed_and_the_next_log_reveals_its_rollback(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let mut world = TestPlatform::new(backend).await;
-    world.config.storage.audit.rotate_at = Some(4000);
-    let engine = world.engine().await;
+    let mut platform = TestPlatform::new(backend).await;
+    platform.config.storage.audit.rotate_at = Some(4000);
+    let engine = platform.engine().await;
     for _ in 0..30 {
         engine.create(fresh("ann")).await.unwrap();
     }
-    let logs = world.proven_logs().await;
+    let logs = platform.proven_logs().await;
     assert!(
         logs.len() > 4 && logs[..logs.len() - 1].iter().all(|log| log.closed),
         "{logs:?}"
@@ -89,7 +89,7 @@ async fn full_log_is_closed_and_the_next_log_reveals_its_rollback(
 
     // The log is rolled back to an earlier state, together with its signed checkpoint. Alone it
     // verifies; the next log reveals the rollback.
-    let state = world.state().await;
+    let state = platform.state().await;
     let elsewhere = tempfile::tempdir().unwrap();
     let path = elsewhere.path().join("log.jsonl");
     let early: Vec<String> = fs::read_to_string(&logs[0].path)
@@ -133,14 +133,14 @@ async fn full_log_is_closed_and_the_next_log_reveals_its_rollback(
 async fn inclusion_proof_covers_a_session_across_logs_and_no_other_session(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let mut world = TestPlatform::new(backend).await;
-    world.config.storage.audit.rotate_at = Some(400);
-    let engine = world.engine().await;
+    let mut platform = TestPlatform::new(backend).await;
+    platform.config.storage.audit.rotate_at = Some(400);
+    let engine = platform.engine().await;
     let (ann, bob) = (
         engine.create(request("ann")).await.unwrap(),
         engine.create(request("bob")).await.unwrap(),
     );
-    let state = world.state().await;
+    let state = platform.state().await;
     let key = state.audit_key();
     let proof = state
         .prove_inclusion(ann.session.id)
@@ -172,15 +172,20 @@ fn uuid_of(text: &str) -> guestlane_core::session::SessionId {
 async fn pseudonymous_log_hides_guest_ids_but_store_finds_the_records(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let mut world = TestPlatform::new(backend).await;
-    world.config.storage.audit.guest_ids = GuestIdMode::Pseudonymous;
-    let engine = world.engine().await;
+    let mut platform = TestPlatform::new(backend).await;
+    platform.config.storage.audit.guest_ids = GuestIdMode::Pseudonymous;
+    let engine = platform.engine().await;
     for guest in ["ann", "bob", "ann"] {
         engine.create(fresh(guest)).await.unwrap();
     }
-    world.faults(&["queue:404"]);
-    world.engine().await.create(fresh("ann")).await.unwrap_err(); // the audit log has refusals, too
-    let text = fs::read_to_string(world.audit_path()).unwrap();
+    platform.faults(&["queue:404"]);
+    platform
+        .engine()
+        .await
+        .create(fresh("ann"))
+        .await
+        .unwrap_err(); // the audit log has refusals, too
+    let text = fs::read_to_string(platform.audit_path()).unwrap();
     assert!(!text.contains("ann") && !text.contains("bob"), "{text}");
     let records = |guest: &str| {
         let filter = RecordFilter {
@@ -231,10 +236,10 @@ pub(crate) fn canary(key: &str) -> SessionRequest {
 }
 
 /// Returns the files of the state directory that contain the canary, and the database if it does.
-pub(crate) fn files_with_the_canary(world: &TestPlatform) -> Vec<String> {
-    let mut found = files_in(world.directory.path());
-    if world.postgres.is_some()
-        && world
+pub(crate) fn files_with_the_canary(platform: &TestPlatform) -> Vec<String> {
+    let mut found = files_in(platform.directory.path());
+    if platform.postgres.is_some()
+        && platform
             .stored_bytes()
             .windows(CANARY.len())
             .any(|window| window == CANARY.as_bytes())
@@ -263,15 +268,15 @@ fn files_in(directory: &Path) -> Vec<String> {
 
 /// Creates a guest with data of every kind: sessions that are open, failed and set aside, and
 /// events that are delivered, pending and dead.
-async fn guest_with_history(world: &TestPlatform) -> std::sync::Arc<SessionEngine> {
-    let engine = world.engine().await;
+async fn guest_with_history(platform: &TestPlatform) -> std::sync::Arc<SessionEngine> {
+    let engine = platform.engine().await;
     engine.create(request("bob")).await.unwrap();
     engine.outbox().unwrap().wait_for_initial_deliveries().await;
-    world.faults(&["crm:500"]);
+    platform.faults(&["crm:500"]);
     engine.create(canary("dead")).await.unwrap();
     engine.outbox().unwrap().wait_for_initial_deliveries().await;
     for _ in 0..9 {
-        world.clock.advance(Duration::from_secs(27 * 3600));
+        platform.clock.advance(Duration::from_secs(27 * 3600));
         engine.outbox().unwrap().deliver_due().await.unwrap();
     }
     assert_eq!(
@@ -283,31 +288,31 @@ async fn guest_with_history(world: &TestPlatform) -> std::sync::Arc<SessionEngin
             .len(),
         1
     );
-    world.faults(&[]);
+    platform.faults(&[]);
     engine.create(canary("delivered")).await.unwrap();
     engine.outbox().unwrap().wait_for_initial_deliveries().await;
-    world.faults(&["conversation:403:first=1", "crm:500"]);
+    platform.faults(&["conversation:403:first=1", "crm:500"]);
     engine
         .create(canary("platform_rejected"))
         .await
         .unwrap_err();
     engine.create(canary("waiting")).await.unwrap();
     engine.outbox().unwrap().wait_for_initial_deliveries().await;
-    world.faults(&["conversation:answer-lost", "crm:500"]);
+    platform.faults(&["conversation:answer-lost", "crm:500"]);
     engine
         .create(canary("needs-attention-stored"))
         .await
         .unwrap_err();
-    world.clock.advance(Duration::from_secs(24 * 3600));
-    world.faults(&["crm:500"]);
+    platform.clock.advance(Duration::from_secs(24 * 3600));
+    platform.faults(&["crm:500"]);
     let _ = engine.recover_abandoned().await.unwrap();
     engine
 }
 
-pub(crate) async fn erase(engine: &SessionEngine, world: &TestPlatform) -> ErasureReport {
+pub(crate) async fn erase(engine: &SessionEngine, platform: &TestPlatform) -> ErasureReport {
     match engine
         .store()
-        .erase_guest(CANARY.parse().unwrap(), world.clock.now())
+        .erase_guest(CANARY.parse().unwrap(), platform.clock.now())
         .await
         .unwrap()
     {
@@ -321,9 +326,9 @@ pub(crate) async fn erase(engine: &SessionEngine, world: &TestPlatform) -> Erasu
 async fn guest_erasure_clears_all_files_and_proofs_still_verify(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let mut world = TestPlatform::new(backend).await;
-    world.config.storage.audit.guest_ids = GuestIdMode::Pseudonymous;
-    let engine = guest_with_history(&world).await;
+    let mut platform = TestPlatform::new(backend).await;
+    platform.config.storage.audit.guest_ids = GuestIdMode::Pseudonymous;
+    let engine = guest_with_history(&platform).await;
     let sessions = engine
         .store()
         .sessions(SessionFilter {
@@ -334,21 +339,21 @@ async fn guest_erasure_clears_all_files_and_proofs_still_verify(
         })
         .await
         .unwrap();
-    let state = world.state().await;
+    let state = platform.state().await;
     let proof = state
         .prove_inclusion(sessions.sessions[0].id)
         .await
         .unwrap()
         .unwrap();
-    assert!(!files_with_the_canary(&world).is_empty());
+    assert!(!files_with_the_canary(&platform).is_empty());
 
-    let done = erase(&engine, &world).await;
+    let done = erase(&engine, &platform).await;
     assert_eq!((done.sessions, done.events, done.undelivered), (5, 3, 2));
     assert!(
         done.bytes_removed && done.plain_records.is_empty() && done.pseudonym.is_some(),
         "{done:?}"
     );
-    assert_eq!(files_with_the_canary(&world), [""; 0]);
+    assert_eq!(files_with_the_canary(&platform), [""; 0]);
 
     assert!(
         proof.verify(state.audit_key()).is_ok(),
@@ -364,8 +369,8 @@ async fn guest_erasure_clears_all_files_and_proofs_still_verify(
             .is_ok(),
         "and can be made"
     );
-    world.proven_logs().await;
-    let record = lines(world.audit_path()).pop().unwrap();
+    platform.proven_logs().await;
+    let record = lines(platform.audit_path()).pop().unwrap();
     assert_eq!(
         (&record["action"], record["guestIdentifier"].as_str()),
         (&"guest.erase".into(), done.pseudonym.as_deref())
@@ -381,7 +386,7 @@ async fn guest_erasure_clears_all_files_and_proofs_still_verify(
     assert_eq!(
         engine
             .store()
-            .replay(ReplayFilter::Event(event.event.id), world.clock.now())
+            .replay(ReplayFilter::Event(event.event.id), platform.clock.now())
             .await
             .unwrap(),
         0
@@ -389,7 +394,7 @@ async fn guest_erasure_clears_all_files_and_proofs_still_verify(
     assert_eq!(
         engine
             .store()
-            .erase_guest(CANARY.parse().unwrap(), world.clock.now())
+            .erase_guest(CANARY.parse().unwrap(), platform.clock.now())
             .await
             .unwrap(),
         ErasureOutcome::Unknown
@@ -414,20 +419,20 @@ async fn guest_erasure_clears_all_files_and_proofs_still_verify(
 async fn erasure_reports_plain_records_that_cannot_be_erased(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let world = TestPlatform::new(backend).await;
-    let engine = guest_with_history(&world).await;
-    let records = fs::read_to_string(world.audit_path())
+    let platform = TestPlatform::new(backend).await;
+    let engine = guest_with_history(&platform).await;
+    let records = fs::read_to_string(platform.audit_path())
         .unwrap()
         .matches(CANARY)
         .count();
-    let done = erase(&engine, &world).await;
+    let done = erase(&engine, &platform).await;
     assert_eq!(done.plain_records, [(1, records as u64)]);
-    let database = if world.postgres.is_some() {
+    let database = if platform.postgres.is_some() {
         "the database"
     } else {
         "guestlane.db"
     };
-    let found = files_with_the_canary(&world);
+    let found = files_with_the_canary(&platform);
     // The store keeps the lines of the log as they were signed.
     assert!(
         found
@@ -446,9 +451,9 @@ async fn erasure_reports_plain_records_that_cannot_be_erased(
         .await
         .unwrap();
     assert!(listed.sessions.is_empty());
-    world.proven_logs().await;
+    platform.proven_logs().await;
     assert_eq!(
-        lines(world.audit_path()).pop().unwrap()["guestIdentifier"],
+        lines(platform.audit_path()).pop().unwrap()["guestIdentifier"],
         Value::Null,
         "the record of the erasure does not name them"
     );
@@ -459,13 +464,13 @@ async fn erasure_reports_plain_records_that_cannot_be_erased(
 async fn guest_with_an_unfinished_session_is_not_erased(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let world = TestPlatform::new(backend).await;
-    let engine = world.engine().await;
-    world.faults(&["conversation:500:first=4"]);
+    let platform = TestPlatform::new(backend).await;
+    let engine = platform.engine().await;
+    platform.faults(&["conversation:500:first=4"]);
     let error = engine.create(request("ann")).await.unwrap_err();
     let erased = engine
         .store()
-        .erase_guest("ann".parse().unwrap(), world.clock.now())
+        .erase_guest("ann".parse().unwrap(), platform.clock.now())
         .await
         .unwrap();
     assert_eq!(
@@ -480,18 +485,18 @@ async fn guest_with_an_unfinished_session_is_not_erased(
 async fn unwritable_log_fails_create_before_platform_calls_and_recovers(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let world = TestPlatform::new(backend).await;
-    let engine = world.engine().await;
+    let platform = TestPlatform::new(backend).await;
+    let engine = platform.engine().await;
     engine.create(request("ann")).await.unwrap();
-    let aside = world.directory.path().join("aside");
-    fs::rename(world.audit_path().parent().unwrap(), &aside).unwrap();
-    fs::write(world.audit_path().parent().unwrap(), "in the way").unwrap();
+    let aside = platform.directory.path().join("aside");
+    fs::rename(platform.audit_path().parent().unwrap(), &aside).unwrap();
+    fs::write(platform.audit_path().parent().unwrap(), "in the way").unwrap();
     let refused = engine.create(request("bob")).await;
     assert!(matches!(refused, Err(Error::Audit(_))), "{refused:?}");
-    world.assert_each_guest_once(1);
-    fs::remove_file(world.audit_path().parent().unwrap()).unwrap();
+    platform.assert_each_guest_once(1);
+    fs::remove_file(platform.audit_path().parent().unwrap()).unwrap();
     engine.create(request("bob")).await.unwrap();
-    world.proven_logs().await;
+    platform.proven_logs().await;
 }
 
 /// An auditor can read in the log which keys the store trusts, and since when.
@@ -500,8 +505,8 @@ async fn unwritable_log_fails_create_before_platform_calls_and_recovers(
 async fn key_changes_replays_and_log_restores_are_audited_once(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let world = TestPlatform::new(backend).await;
-    let (state, now) = (world.state().await, world.clock.now());
+    let platform = TestPlatform::new(backend).await;
+    let (state, now) = (platform.state().await, platform.clock.now());
     let hash = ApiKeyHasher::new(b"secret");
     let key = |name| {
         StoredApiKey::new(
@@ -528,7 +533,7 @@ async fn key_changes_replays_and_log_restores_are_audited_once(
     }
     state.revoke_key("webchat-guest-key-v1", now).await.unwrap();
     drop(state);
-    let engine = world.engine().await;
+    let engine = platform.engine().await;
     let opened = engine.create(request("ann")).await.unwrap();
     engine.outbox().unwrap().wait_for_initial_deliveries().await;
     let event = engine
@@ -554,7 +559,7 @@ async fn key_changes_replays_and_log_restores_are_audited_once(
         .unwrap();
     drop((engine, opened));
 
-    let records = world.audit();
+    let records = platform.audit();
     let changes: Vec<_> = records
         .iter()
         .filter(|record| record.get("subject").is_some())
@@ -589,26 +594,27 @@ async fn key_changes_replays_and_log_restores_are_audited_once(
         "webchat-guest-key-v2 signs from now on"
     );
     assert!(!format!("{records:?}").contains("gl_"));
-    world.proven_logs().await;
+    platform.proven_logs().await;
 }
 
 #[tokio::test]
 async fn bytes_held_by_a_reader_are_erased_after_the_next_start() {
-    let mut world = TestPlatform::new(Sqlite).await;
-    world.config.storage.audit.guest_ids = GuestIdMode::Pseudonymous;
-    let engine = world.engine().await;
+    let mut platform = TestPlatform::new(Sqlite).await;
+    platform.config.storage.audit.guest_ids = GuestIdMode::Pseudonymous;
+    let engine = platform.engine().await;
     engine.create(canary("one")).await.unwrap();
     engine.outbox().unwrap().wait_for_initial_deliveries().await;
-    let reader = rusqlite::Connection::open(world.config.storage.database.file().unwrap()).unwrap();
+    let reader =
+        rusqlite::Connection::open(platform.config.storage.database.file().unwrap()).unwrap();
     reader
         .execute_batch("BEGIN; SELECT count(*) FROM session")
         .unwrap();
-    assert!(!erase(&engine, &world).await.bytes_removed);
+    assert!(!erase(&engine, &platform).await.bytes_removed);
     assert!(
-        !files_with_the_canary(&world).is_empty(),
+        !files_with_the_canary(&platform).is_empty(),
         "another process still reads them"
     );
     drop(reader);
-    world.engine().await;
-    assert_eq!(files_with_the_canary(&world), [""; 0]);
+    platform.engine().await;
+    assert_eq!(files_with_the_canary(&platform), [""; 0]);
 }

@@ -14,7 +14,10 @@ use rstest::rstest;
 const HOUR: i64 = 3600;
 
 /// Returns a harness whose platform has its own clock.
-async fn world(backend: Backend, change: impl FnOnce(&mut guestlane_sim::Options)) -> TestPlatform {
+async fn platform(
+    backend: Backend,
+    change: impl FnOnce(&mut guestlane_sim::Options),
+) -> TestPlatform {
     TestPlatform::with(backend, |options| {
         options.clock = ManualClock::new(Timestamp::from_unix_micros(1_795_361_029_000_000)).into();
         change(options);
@@ -27,26 +30,26 @@ async fn world(backend: Backend, change: impl FnOnce(&mut guestlane_sim::Options
 async fn session_in_flight_when_the_clock_jumps_ahead_completes_once(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let world = world(backend, |_| {}).await;
-    let engine = world.engine().await;
-    world.faults(&["conversation:500:first=2"]);
+    let platform = platform(backend, |_| {}).await;
+    let engine = platform.engine().await;
+    platform.faults(&["conversation:500:first=2"]);
     let creating = tokio::spawn({
         let engine = Arc::clone(&engine);
         async move { engine.create(request("ann")).await }
     });
-    while world.sim.state().calls["conversation"] == 0 {
+    while platform.sim.state().calls["conversation"] == 0 {
         tokio::task::yield_now().await;
     }
-    world.clock.set_wall_clock(HOUR);
+    platform.clock.set_wall_clock(HOUR);
     // To other workers the lease has expired. They claim the session, and a late writer changes
     // nothing.
-    let other = world.engine().await;
+    let other = platform.engine().await;
     let _ = other.recover_abandoned().await.unwrap();
     let _ = creating.await.unwrap();
-    world.clock.advance(Duration::from_secs(301));
+    platform.clock.advance(Duration::from_secs(301));
     let _ = other.recover_abandoned().await.unwrap();
     assert!(engine.create(request("ann")).await.unwrap().replayed);
-    world.assert_each_guest_once(1);
+    platform.assert_each_guest_once(1);
 }
 
 #[rstest]
@@ -54,22 +57,22 @@ async fn session_in_flight_when_the_clock_jumps_ahead_completes_once(
 async fn owner_that_lost_its_lease_returns_the_new_owners_session(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let world = world(backend, |_| {}).await;
-    let (engine, other) = (world.engine().await, world.engine().await);
-    world.faults(&["contact:slow:nth=1,seconds=3"]);
+    let platform = platform(backend, |_| {}).await;
+    let (engine, other) = (platform.engine().await, platform.engine().await);
+    platform.faults(&["contact:slow:nth=1,seconds=3"]);
     let creating = tokio::spawn({
         let engine = Arc::clone(&engine);
         async move { engine.create(request("ann")).await }
     });
-    world.hanging().await;
-    world.clock.set_wall_clock(30); // the lease has expired, the caller's deadline has not
+    platform.hanging().await;
+    platform.clock.set_wall_clock(30); // the lease has expired, the caller's deadline has not
     assert!(matches!(
         &other.recover_abandoned().await.unwrap()[..],
         [Ok(_)]
     ));
     while !creating.is_finished() {
-        if world.sim.state().hanging > 0 {
-            world.clock.advance(Duration::from_millis(300)); // the slow response arrives
+        if platform.sim.state().hanging > 0 {
+            platform.clock.advance(Duration::from_millis(300)); // the slow response arrives
         }
         tokio::task::yield_now().await;
     }
@@ -78,7 +81,7 @@ async fn owner_that_lost_its_lease_returns_the_new_owners_session(
         opened.replayed,
         "it is the other one's session: the same one"
     );
-    world.assert_each_guest_once(1);
+    platform.assert_each_guest_once(1);
 }
 
 #[rstest]
@@ -87,36 +90,36 @@ async fn restart_claims_abandoned_session_within_5_seconds_at_any_clock(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
     for step in [0, HOUR, -HOUR] {
-        let world = world(backend, |_| {}).await;
-        world.faults(&["conversation:hang:nth=1"]);
-        let dying = world.engine().await;
+        let platform = platform(backend, |_| {}).await;
+        platform.faults(&["conversation:hang:nth=1"]);
+        let dying = platform.engine().await;
         let creating = tokio::spawn(async move { dying.create(request("ann")).await });
-        world.hanging().await;
+        platform.hanging().await;
         creating.abort();
         let _ = creating.await;
 
-        world.clock.set_wall_clock(step);
-        let engine = world.engine().await;
-        let started = monotonic_micros(&world);
+        platform.clock.set_wall_clock(step);
+        let engine = platform.engine().await;
+        let started = monotonic_micros(&platform);
         let id = engine.store().unfinished_sessions(1).await.unwrap()[0].id;
         let working = tokio::spawn(guestlane::Workers::new(std::sync::Arc::clone(&engine)).run());
         // The session is not open, because the platform refused its token's time, but it was
         // claimed.
         while engine.store().session(id).await.unwrap().unwrap().epoch == 1 {
-            world.clock().sleep(Duration::from_millis(100)).await;
+            platform.clock().sleep(Duration::from_millis(100)).await;
         }
-        let waited = monotonic_micros(&world) - started;
+        let waited = monotonic_micros(&platform) - started;
         assert!(waited <= 5_000_000, "{step}: {waited} µs");
         while engine.store().session(id).await.unwrap().unwrap().state != SessionState::Open {
             assert!(
-                monotonic_micros(&world) - started < 600_000_000,
+                monotonic_micros(&platform) - started < 600_000_000,
                 "{:?}",
                 engine.store().session(id).await
             );
-            world.clock().sleep(Duration::from_secs(1)).await;
+            platform.clock().sleep(Duration::from_secs(1)).await;
         }
         working.abort();
-        world.assert_each_guest_once(1);
+        platform.assert_each_guest_once(1);
     }
 }
 
@@ -125,23 +128,28 @@ async fn restart_claims_abandoned_session_within_5_seconds_at_any_clock(
 async fn create_ignores_a_dead_lease_dated_an_hour_ahead(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let world = world(backend, |_| {}).await;
-    world.clock.set_wall_clock(HOUR);
-    world.faults(&["contact:hang:nth=1"]);
-    let dying = world.engine().await;
+    let platform = platform(backend, |_| {}).await;
+    platform.clock.set_wall_clock(HOUR);
+    platform.faults(&["contact:hang:nth=1"]);
+    let dying = platform.engine().await;
     let creating = tokio::spawn(async move { dying.create(request("ann")).await });
-    world.hanging().await;
+    platform.hanging().await;
     creating.abort();
     let _ = creating.await;
-    world.clock.set_wall_clock(-HOUR); // the clock is right again
-    let before = monotonic_micros(&world);
-    world.engine().await.create(request("ann")).await.unwrap();
-    assert!(monotonic_micros(&world) - before < 1_000_000);
-    world.assert_each_guest_once(1);
+    platform.clock.set_wall_clock(-HOUR); // the clock is right again
+    let before = monotonic_micros(&platform);
+    platform
+        .engine()
+        .await
+        .create(request("ann"))
+        .await
+        .unwrap();
+    assert!(monotonic_micros(&platform) - before < 1_000_000);
+    platform.assert_each_guest_once(1);
 }
 
-fn monotonic_micros(world: &TestPlatform) -> i64 {
-    world.clock().monotonic().unix_micros()
+fn monotonic_micros(platform: &TestPlatform) -> i64 {
+    platform.clock().monotonic().unix_micros()
 }
 
 #[rstest]
@@ -149,13 +157,13 @@ fn monotonic_micros(world: &TestPlatform) -> i64 {
 async fn clock_moved_back_does_not_delay_events_of_a_killed_process(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let world = world(backend, |_| {}).await;
-    world.faults(&["crm:hang:nth=1"]);
-    let dying = world.engine().await;
+    let platform = platform(backend, |_| {}).await;
+    platform.faults(&["crm:hang:nth=1"]);
+    let dying = platform.engine().await;
     dying.create(request("ann")).await.unwrap();
     drop(dying);
-    world.clock.set_wall_clock(-HOUR);
-    world
+    platform.clock.set_wall_clock(-HOUR);
+    platform
         .engine()
         .await
         .outbox()
@@ -163,7 +171,7 @@ async fn clock_moved_back_does_not_delay_events_of_a_killed_process(
         .deliver_due()
         .await
         .unwrap();
-    assert_eq!(world.journal("crm").len(), 2, "not an hour later");
+    assert_eq!(platform.journal("crm").len(), 2, "not an hour later");
 }
 
 #[rstest]
@@ -172,16 +180,16 @@ async fn clock_changes_do_not_affect_the_rate_limiter(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
     for step in [HOUR, -HOUR] {
-        let mut world = world(backend, |_| {}).await;
-        world.config.call_policy.quota = Some("60/min".parse().unwrap());
-        let engine = world.engine().await;
+        let mut platform = platform(backend, |_| {}).await;
+        platform.config.call_policy.quota = Some("60/min".parse().unwrap());
+        let engine = platform.engine().await;
         for guest in ["ann", "bob", "cy"] {
             engine.create(request(guest)).await.unwrap(); // uses up the burst of the rate limit
         }
-        let before = monotonic_micros(&world);
-        world.clock.set_wall_clock(step);
+        let before = monotonic_micros(&platform);
+        platform.clock.set_wall_clock(step);
         let _ = engine.create(request("dee")).await;
-        let waited = monotonic_micros(&world) - before;
+        let waited = monotonic_micros(&platform) - before;
         assert!(
             (1_000_000..10_000_000).contains(&waited),
             "{step}: {waited} µs"
@@ -194,16 +202,16 @@ async fn clock_changes_do_not_affect_the_rate_limiter(
 async fn clock_an_hour_behind_is_named_in_the_error_and_key_stays_usable(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let world = world(backend, |_| {}).await;
-    world.clock.set_wall_clock(-HOUR);
-    let engine = world.engine().await;
+    let platform = platform(backend, |_| {}).await;
+    platform.clock.set_wall_clock(-HOUR);
+    let engine = platform.engine().await;
     let error = engine.create(request("ann")).await.unwrap_err();
     assert!(
         matches!(error, Error::Platform { .. }) && error.advice().fix.contains("clock"),
         "{:?}",
         error.advice()
     );
-    world.clock.set_wall_clock(HOUR);
+    platform.clock.set_wall_clock(HOUR);
     engine.create(request("ann")).await.unwrap();
-    world.assert_each_guest_once(1);
+    platform.assert_each_guest_once(1);
 }

@@ -216,8 +216,8 @@ impl Field {
     }
 }
 
-fn settings(world: &TestPlatform, surface: &Surface) -> Settings {
-    let base = world.sim.base_url();
+fn settings(platform: &TestPlatform, surface: &Surface) -> Settings {
+    let base = platform.sim.base_url();
     let id = match surface {
         Surface::Rest => String::new(),
         Surface::WebMessaging { deployment: id } | Surface::OpenMessaging { integration: id } => {
@@ -234,7 +234,7 @@ fn settings(world: &TestPlatform, surface: &Surface) -> Settings {
             "GENESYS_DEPLOYMENT_ID" | "GENESYS_INTEGRATION_ID" => id.clone(),
             "GENESYS_EXTERNAL_SOURCE_ID" => guestlane_sim::EXTERNAL_SOURCE_ID.to_string(),
             "GENESYS_MOVE_TO_QUEUE" => "true".to_owned(),
-            "GUESTLANE_STATE_DIR" => world.directory.path().join("none").display().to_string(),
+            "GUESTLANE_STATE_DIR" => platform.directory.path().join("none").display().to_string(),
             _ => return None,
         })
     });
@@ -243,8 +243,8 @@ fn settings(world: &TestPlatform, surface: &Surface) -> Settings {
 
 /// Makes every call that a surface can make, with and without faults.
 async fn everything(surface: &Surface) -> Vec<Sent> {
-    let mut world = TestPlatform::on(Sqlite, surface).await;
-    let engine = world.engine().await;
+    let mut platform = TestPlatform::on(Sqlite, surface).await;
+    let engine = platform.engine().await;
     engine.create(request("ann")).await.unwrap();
     if surface.is_public_api() {
         let person = ContactDetails::new(
@@ -258,7 +258,7 @@ async fn everything(surface: &Surface) -> Vec<Sent> {
             ..request("bob")
         };
         engine.create(bob.clone()).await.unwrap();
-        world.faults(&[
+        platform.faults(&[
             "contact:409:nth=1",
             "message:answer-lost:nth=1",
             "open-message:answer-lost:nth=1",
@@ -270,8 +270,8 @@ async fn everything(surface: &Surface) -> Vec<Sent> {
             })
             .await
             .unwrap();
-        world.config.messaging.external_source = None;
-        let engine = world.engine().await;
+        platform.config.messaging.external_source = None;
+        let engine = platform.engine().await;
         engine
             .create(SessionRequest {
                 key: "by e-mail".replace(' ', "-").parse().unwrap(),
@@ -280,7 +280,8 @@ async fn everything(surface: &Surface) -> Vec<Sent> {
             .await
             .unwrap();
         engine.create(request("nobody-knows")).await.unwrap();
-        let findings = doctor::run_checks(&settings(&world, surface), &[], &world.clock()).await;
+        let findings =
+            doctor::run_checks(&settings(&platform, surface), &[], &platform.clock()).await;
         assert!(
             findings
                 .iter()
@@ -288,7 +289,7 @@ async fn everything(surface: &Surface) -> Vec<Sent> {
             "{findings:#?}"
         );
     }
-    world.sim.journal()
+    platform.sim.journal()
 }
 
 #[tokio::test]

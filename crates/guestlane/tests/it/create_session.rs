@@ -14,13 +14,13 @@ use serde_json::{Value, json};
 async fn rest_requests_of_the_sample_guest_match_the_requirements(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let world = TestPlatform::new(backend).await;
-    let engine = world.engine().await;
+    let platform = TestPlatform::new(backend).await;
+    let engine = platform.engine().await;
     let opened = engine.create(fresh("user-8842-xyz")).await.unwrap();
     let token = opened.guest_token.expose();
     let key = opened.session.request.key.as_str();
 
-    let [contact] = &world.journal("contact")[..] else {
+    let [contact] = &platform.journal("contact")[..] else {
         panic!()
     };
     assert_eq!(
@@ -33,7 +33,7 @@ async fn rest_requests_of_the_sample_guest_match_the_requirements(
             r#"{{"type":"webchat","address":"guest-user-8842-xyz","externalContactId":"user-8842-xyz","customAttributes":{{"guestToken":"{token}","source":"web-portal","tier":"premium"}}}}"#
         )
     );
-    let [conversation] = &world.journal("conversation")[..] else {
+    let [conversation] = &platform.journal("conversation")[..] else {
         panic!()
     };
     assert_eq!(
@@ -55,7 +55,7 @@ async fn rest_requests_of_the_sample_guest_match_the_requirements(
         assert_eq!(entry.headers["idempotency-key"], format!("{key}-{step}"));
         assert!(key.starts_with("webchat-session-"));
     }
-    let [sign_in] = &world.journal("token")[..] else {
+    let [sign_in] = &platform.journal("token")[..] else {
         panic!()
     };
     assert_eq!(sign_in.path, "/api/v2/oauth/token");
@@ -80,13 +80,13 @@ async fn rest_requests_of_the_sample_guest_match_the_requirements(
 async fn guest_token_verifies_with_the_exported_public_key_alone(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let world = TestPlatform::new(backend).await;
-    let engine = world.engine().await;
+    let platform = TestPlatform::new(backend).await;
+    let engine = platform.engine().await;
     let opened = engine.create(fresh("user-8842-xyz")).await.unwrap();
 
     let pem = engine
         .keyring()
-        .active(world.clock.now())
+        .active(platform.clock.now())
         .public_pem()
         .unwrap();
     let key = jsonwebtoken::DecodingKey::from_rsa_pem(pem.as_bytes()).unwrap();
@@ -117,22 +117,32 @@ async fn guest_token_verifies_with_the_exported_public_key_alone(
 async fn replay_returns_the_same_session_without_platform_calls(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let world = TestPlatform::new(backend).await;
-    let first = world.engine().await.create(request("ann")).await.unwrap();
-    let calls = world.sim.journal().len();
+    let platform = TestPlatform::new(backend).await;
+    let first = platform
+        .engine()
+        .await
+        .create(request("ann"))
+        .await
+        .unwrap();
+    let calls = platform.sim.journal().len();
 
-    let again = world.engine().await.create(request("ann")).await.unwrap(); // another process
+    let again = platform
+        .engine()
+        .await
+        .create(request("ann"))
+        .await
+        .unwrap(); // another process
     assert!(again.replayed);
     assert_eq!(again.session, first.session);
     assert_eq!(again.guest_token, first.guest_token);
     assert_eq!(
-        world.journal("contact").len()
-            + world.journal("conversation").len()
-            + world.journal("queue").len(),
+        platform.journal("contact").len()
+            + platform.journal("conversation").len()
+            + platform.journal("queue").len(),
         3
     );
     assert_eq!(
-        world
+        platform
             .sim
             .journal()
             .iter()
@@ -147,8 +157,8 @@ async fn replay_returns_the_same_session_without_platform_calls(
 async fn idempotency_key_reuse_with_another_request_names_the_field(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let world = TestPlatform::new(backend).await;
-    let engine = world.engine().await;
+    let platform = TestPlatform::new(backend).await;
+    let engine = platform.engine().await;
     engine.create(request("ann")).await.unwrap();
     let other = SessionRequest {
         queue: SUPPORT.parse().unwrap(),
@@ -159,7 +169,7 @@ async fn idempotency_key_reuse_with_another_request_names_the_field(
         matches!(&error, Error::IdempotencyKeyReused { fields, .. } if fields == &["queueId"]),
         "{error:?}"
     );
-    world.assert_each_guest_once(1);
+    platform.assert_each_guest_once(1);
 }
 
 #[rstest]
@@ -167,18 +177,18 @@ async fn idempotency_key_reuse_with_another_request_names_the_field(
 async fn lost_responses_cause_no_duplicate_among_1000_sessions(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let mut world = TestPlatform::with(backend, |options| options.seed = 7).await;
-    world.outlast_random_faults();
-    let engine = world.engine().await;
-    world.faults(&["any:answer-lost:p=0.05"]);
+    let mut platform = TestPlatform::with(backend, |options| options.seed = 7).await;
+    platform.outlast_random_faults();
+    let engine = platform.engine().await;
+    platform.faults(&["any:answer-lost:p=0.05"]);
     let created = crowd(&engine, 1000, 64).await;
     let bad: Vec<_> = created
         .iter()
         .filter_map(|one| one.as_ref().err().map(|e| e.redacted()))
         .collect();
     assert!(bad.is_empty(), "{bad:?}");
-    world.assert_each_guest_once(1000);
-    let state = world.sim.state();
+    platform.assert_each_guest_once(1000);
+    let state = platform.sim.state();
     assert!(state.faults["answer-lost"] > 50, "{:?}", state.faults);
     // The response to the single token request may be among the lost ones.
     assert_eq!(
@@ -193,8 +203,8 @@ async fn lost_responses_cause_no_duplicate_among_1000_sessions(
 async fn concurrent_creates_with_one_key_return_one_session(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let world = TestPlatform::new(backend).await;
-    let engine = world.engine().await;
+    let platform = TestPlatform::new(backend).await;
+    let engine = platform.engine().await;
     let asked =
         futures_util::future::join_all((0..20).map(|_| engine.create(request("ann")))).await;
     let ids: std::collections::HashSet<_> = asked
@@ -209,16 +219,16 @@ async fn concurrent_creates_with_one_key_return_one_session(
             .count(),
         1
     );
-    world.assert_each_guest_once(1);
+    platform.assert_each_guest_once(1);
 }
 
 #[rstest]
 #[tokio::test]
 async fn queue_lookup_is_single_flight(#[values(Sqlite, Postgres)] backend: Backend) {
-    let world = TestPlatform::new(backend).await;
-    let engine = world.engine().await;
+    let platform = TestPlatform::new(backend).await;
+    let engine = platform.engine().await;
     assert!(crowd(&engine, 50, 50).await.iter().all(Result::is_ok));
-    assert_eq!(world.journal("queue").len(), 1);
+    assert_eq!(platform.journal("queue").len(), 1);
 }
 
 #[rstest]
@@ -226,11 +236,11 @@ async fn queue_lookup_is_single_flight(#[values(Sqlite, Postgres)] backend: Back
 async fn missing_scope_error_names_the_scope_and_key_stays_usable(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let world = TestPlatform::with(backend, |options| {
+    let platform = TestPlatform::with(backend, |options| {
         options.clients[0].scopes = vec![guestlane_sim::SCOPE_CONTACTS.to_owned()]
     })
     .await;
-    let engine = world.engine().await;
+    let engine = platform.engine().await;
     let error = engine.create(request("ann")).await.unwrap_err();
     let advice = error.advice();
     assert_eq!(advice.code, guestlane::error::ErrorCode::Forbidden);
@@ -241,7 +251,7 @@ async fn missing_scope_error_names_the_scope_and_key_stays_usable(
     );
     assert!(error.correlation_id().is_some());
     assert_eq!(
-        world.journal("conversation").len(),
+        platform.journal("conversation").len(),
         1,
         "a refusal is not repeated"
     );
@@ -252,12 +262,12 @@ async fn missing_scope_error_names_the_scope_and_key_stays_usable(
         .unwrap()
         .unwrap();
     assert_eq!(stored.state, SessionState::Failed);
-    assert_eq!(world.audit().last().unwrap()["status"], "failed");
+    assert_eq!(platform.audit().last().unwrap()["status"], "failed");
 
     let again = engine.create(request("ann")).await.unwrap_err();
     assert_eq!(again.session(), error.session());
     assert_eq!(
-        world.journal("contact").len(),
+        platform.journal("contact").len(),
         1,
         "the contact is there already"
     );
@@ -268,9 +278,9 @@ async fn missing_scope_error_names_the_scope_and_key_stays_usable(
 async fn wrong_credentials_fail_create_with_one_auth_error(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let mut world = TestPlatform::new(backend).await;
-    world.config.credentials.clients[0].secret = "wrong".to_owned().into();
-    let engine = world.engine().await;
+    let mut platform = TestPlatform::new(backend).await;
+    platform.config.credentials.clients[0].secret = "wrong".to_owned().into();
+    let engine = platform.engine().await;
     let error = engine.create(request("ann")).await.unwrap_err();
     assert!(
         error.advice().cause.contains("OAuth authentication failed"),
@@ -289,13 +299,13 @@ async fn wrong_credentials_fail_create_with_one_auth_error(
         1,
         "one token request failed for all callers that waited for it"
     );
-    let records = world.audit();
+    let records = platform.audit();
     assert_eq!(records.len(), 1);
     assert_eq!(
         (&records[0]["status"], &records[0]["guestIdentifier"]),
         (&json!("failed"), &json!("ann"))
     );
-    assert_eq!(world.sim.state().contacts, 0);
+    assert_eq!(platform.sim.state().contacts, 0);
 }
 
 #[rstest]
@@ -303,17 +313,17 @@ async fn wrong_credentials_fail_create_with_one_auth_error(
 async fn guest_token_of_an_unregistered_key_is_rejected_and_counted(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let world = TestPlatform::new(backend).await;
-    let engine = world.engine().await;
+    let platform = TestPlatform::new(backend).await;
+    let engine = platform.engine().await;
     let elsewhere = TestPlatform::new(backend).await;
-    world
+    platform
         .sim
         .register_guest_keys(
             &elsewhere
                 .engine()
                 .await
                 .keyring()
-                .jwks(world.clock.now())
+                .jwks(platform.clock.now())
                 .to_string(),
         )
         .unwrap();
@@ -332,9 +342,9 @@ async fn guest_token_of_an_unregistered_key_is_rejected_and_counted(
             .token_validation,
         1
     );
-    world
+    platform
         .sim
-        .register_guest_keys(&engine.keyring().jwks(world.clock.now()).to_string())
+        .register_guest_keys(&engine.keyring().jwks(platform.clock.now()).to_string())
         .unwrap();
     assert!(engine.create(request("ann")).await.is_ok());
 }
@@ -344,9 +354,14 @@ async fn guest_token_of_an_unregistered_key_is_rejected_and_counted(
 async fn audit_record_has_every_field_but_no_token_or_attribute(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let world = TestPlatform::new(backend).await;
-    let opened = world.engine().await.create(request("ann")).await.unwrap();
-    let [pending, success] = &world.audit()[..] else {
+    let platform = TestPlatform::new(backend).await;
+    let opened = platform
+        .engine()
+        .await
+        .create(request("ann"))
+        .await
+        .unwrap();
+    let [pending, success] = &platform.audit()[..] else {
         panic!()
     };
     assert_eq!(pending["status"], "pending");
@@ -365,7 +380,7 @@ async fn audit_record_has_every_field_but_no_token_or_attribute(
         .collect::<Vec<_>>()
     );
     assert!(success["latencyMs"].is_number() && success["timestamp"].is_string());
-    let text = std::fs::read_to_string(world.audit_path()).unwrap();
+    let text = std::fs::read_to_string(platform.audit_path()).unwrap();
     assert!(
         !text.contains(opened.guest_token.expose()) && !text.contains("premium"),
         "no token and no attribute's value"
@@ -377,19 +392,19 @@ async fn audit_record_has_every_field_but_no_token_or_attribute(
 async fn access_token_is_refreshed_early_without_blocking_callers(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let world = TestPlatform::new(backend).await;
-    let engine = world.engine().await;
+    let platform = TestPlatform::new(backend).await;
+    let engine = platform.engine().await;
     engine.create(request("ann")).await.unwrap();
-    world
+    platform
         .clock
         .advance(std::time::Duration::from_secs(1800 - 30));
     engine.create(request("bob")).await.unwrap(); // with the old token, which expires in 30 s
-    while world.sim.state().tokens_issued < 2 {
+    while platform.sim.state().tokens_issued < 2 {
         tokio::task::yield_now().await;
     }
-    world.clock.advance(std::time::Duration::from_secs(60));
+    platform.clock.advance(std::time::Duration::from_secs(60));
     engine.create(request("cy")).await.unwrap(); // with the new one
-    assert_eq!(world.sim.state().tokens_issued, 2);
+    assert_eq!(platform.sim.state().tokens_issued, 2);
     engine.flush_counters().await.unwrap();
     assert_eq!(engine.store().error_counts().await.unwrap().total, 0);
 }
@@ -400,10 +415,10 @@ async fn access_token_is_refreshed_early_without_blocking_callers(
 async fn writes_are_refused_once_a_newer_version_changed_the_format(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let world = TestPlatform::new(backend).await;
-    let engine = world.engine().await;
+    let platform = TestPlatform::new(backend).await;
+    let engine = platform.engine().await;
     engine.create(request("ann")).await.unwrap();
-    world.sql(match backend {
+    platform.sql(match backend {
         guestlane_testkit::Backend::Sqlite => "PRAGMA user_version = 99",
         guestlane_testkit::Backend::Postgres => "UPDATE format SET number = 99",
     });
@@ -417,16 +432,16 @@ async fn writes_are_refused_once_a_newer_version_changed_the_format(
     assert!(
         engine
             .store()
-            .revoke_api_key("nobody".to_owned(), world.clock.now())
+            .revoke_api_key("nobody".to_owned(), platform.clock.now())
             .await
             .is_err()
     );
     assert!(
         engine
             .store()
-            .claim_due(9, world.clock.now())
+            .claim_due(9, platform.clock.now())
             .await
             .is_err()
     );
-    world.assert_each_guest_once(1);
+    platform.assert_each_guest_once(1);
 }

@@ -38,10 +38,10 @@ fn platform(odd: impl Fn(&Asked) -> Option<Reply> + Send + Sync + 'static) -> Pe
 }
 
 async fn against(backend: Backend, peer: &Peer) -> TestPlatform {
-    let mut world = TestPlatform::new(backend).await;
-    world.config.credentials.hosts = Endpoints::one_origin(peer.url.parse().unwrap());
-    world.config.webhooks = None;
-    world
+    let mut platform = TestPlatform::new(backend).await;
+    platform.config.credentials.hosts = Endpoints::one_origin(peer.url.parse().unwrap());
+    platform.config.webhooks = None;
+    platform
 }
 
 #[rstest]
@@ -69,8 +69,8 @@ async fn oversized_platform_texts_are_bounded_and_block_no_later_process(
             let odd = asked.path.ends_with("/contacts") && !is_sane.load(Ordering::Relaxed);
             odd.then(|| json(status, &answer))
         });
-        let world = against(backend, &peer).await;
-        let engine = world.engine().await;
+        let platform = against(backend, &peer).await;
+        let engine = platform.engine().await;
         let error = engine.create(request("ann")).await.unwrap_err();
         let told = format!(
             "{error} {} {}",
@@ -99,12 +99,12 @@ async fn oversized_platform_texts_are_bounded_and_block_no_later_process(
             "{status}"
         );
         drop(engine);
-        assert!(world.stored_bytes().len() < 5_000_000);
+        assert!(platform.stored_bytes().len() < 5_000_000);
 
         sane.store(true, Ordering::Relaxed);
-        let next = world.engine().await;
+        let next = platform.engine().await;
         next.create(request("bob")).await.unwrap();
-        world.clock.advance(Duration::from_secs(600));
+        platform.clock.advance(Duration::from_secs(600));
         assert_eq!(
             next.create(request("ann"))
                 .await
@@ -140,11 +140,16 @@ async fn platform_ids_are_percent_encoded_as_one_path_segment(
         ("GET", path) if path.starts_with("/api/v2/routing/queues/") => json(200, r#"{"name":7}"#),
         _ => json(404, r#"{"code":"not.found"}"#),
     });
-    let mut world = TestPlatform::on(backend, &OPEN_MESSAGING).await;
-    world.config.credentials.hosts = Endpoints::one_origin(peer.url.parse().unwrap());
-    world.config.credentials.sign_in = TokenRequestAuth::Basic;
-    world.config.webhooks = None;
-    let opened = world.engine().await.create(request("ann")).await.unwrap();
+    let mut platform = TestPlatform::on(backend, &OPEN_MESSAGING).await;
+    platform.config.credentials.hosts = Endpoints::one_origin(peer.url.parse().unwrap());
+    platform.config.credentials.sign_in = TokenRequestAuth::Basic;
+    platform.config.webhooks = None;
+    let opened = platform
+        .engine()
+        .await
+        .create(request("ann"))
+        .await
+        .unwrap();
     assert_eq!(opened.session.conversation_id.as_deref(), Some("c/%2e"));
     let changes: Vec<_> = peer
         .asked()
@@ -184,8 +189,8 @@ async fn platform_error_text_reaches_only_its_caller(#[values(Sqlite, Postgres)]
         let body = json!({field: format!("Invalid value: {SAID}")}).to_string();
         let peer =
             platform(move |asked| asked.path.ends_with("/contacts").then(|| json(400, &body)));
-        let world = against(backend, &peer).await;
-        let engine = world.engine().await;
+        let platform = against(backend, &peer).await;
+        let engine = platform.engine().await;
         let error = engine.create(request("ann")).await.unwrap_err();
         assert!(
             error.advice().cause_for_caller().contains(SAID),
@@ -204,10 +209,10 @@ async fn platform_error_text_reaches_only_its_caller(#[values(Sqlite, Postgres)]
         );
         assert_eq!(engine.metrics().failures_by_code().len(), 1);
         drop(engine);
-        let kept = world.stored_bytes();
+        let kept = platform.stored_bytes();
         assert!(!kept.windows(3).any(|bytes| bytes == b"HIV"), "{field}");
         assert!(
-            !world
+            !platform
                 .audit()
                 .iter()
                 .any(|record| record.to_string().contains("HIV")),
@@ -225,8 +230,8 @@ async fn correlation_id_loses_control_and_bidi_characters(
         let forged = r#"{"contextId":"c\r\n\u001b[2KThe session of ann is open.\u202e"}"#;
         asked.path.ends_with("/contacts").then(|| json(500, forged))
     });
-    let world = against(backend, &peer).await;
-    let error = world
+    let platform = against(backend, &peer).await;
+    let error = platform
         .engine()
         .await
         .create(request("ann"))
@@ -258,8 +263,8 @@ async fn token_response_with_missing_or_odd_fields_is_accepted(
         r#"{"access_token":"t","expires_in":null,"token_type":null,"scope":7}"#,
     ] {
         let peer = platform(move |asked| asked.path.ends_with("/token").then(|| json(200, answer)));
-        let world = against(backend, &peer).await;
-        world
+        let platform = against(backend, &peer).await;
+        platform
             .engine()
             .await
             .create(request("ann"))
@@ -280,11 +285,11 @@ async fn token_response_with_missing_or_odd_fields_is_accepted(
             .ends_with("/token")
             .then(|| json(200, r#"{"access_token":"t"}"#))
     });
-    let world = against(backend, &peer).await;
-    let engine = world.engine().await;
+    let platform = against(backend, &peer).await;
+    let engine = platform.engine().await;
     for _ in 0..2 {
         engine.create(fresh("ann")).await.unwrap();
-        world.clock.advance(Duration::from_secs(400));
+        platform.clock.advance(Duration::from_secs(400));
     }
     assert_eq!(
         peer.asked()
@@ -304,8 +309,8 @@ async fn malformed_access_token_is_neither_sent_nor_shown(
     for token in ["", "two words", long.as_str()] {
         let body = json!({"access_token": token, "expires_in": 1800}).to_string();
         let peer = platform(move |asked| asked.path.ends_with("/token").then(|| json(200, &body)));
-        let world = against(backend, &peer).await;
-        let error = world
+        let platform = against(backend, &peer).await;
+        let error = platform
             .engine()
             .await
             .create(request("ann"))
@@ -337,19 +342,19 @@ async fn platform_429_is_retried_beyond_the_retry_limit(
         ("contact:429:first=9", 10, 9),
         ("token:429-sentence:first=6", 1, 6),
     ] {
-        let world = TestPlatform::new(backend).await;
-        world.faults(&[fault]);
-        let before = world.clock.now();
-        world
+        let platform = TestPlatform::new(backend).await;
+        platform.faults(&[fault]);
+        let before = platform.clock.now();
+        platform
             .engine()
             .await
             .create(request("ann"))
             .await
             .unwrap_or_else(|error| panic!("{fault}: {}", display_chain(&error)));
-        let took = world.clock.now().since(before).as_secs();
+        let took = platform.clock.now().since(before).as_secs();
         assert!(took >= least && took < 60, "{fault}: {took} s");
-        assert_eq!(world.journal("contact").len(), calls, "{fault}");
-        world.assert_each_guest_once(1);
+        assert_eq!(platform.journal("contact").len(), calls, "{fault}");
+        platform.assert_each_guest_once(1);
     }
 }
 
@@ -362,9 +367,9 @@ async fn platform_retry_after_is_capped_at_one_hour(#[values(Sqlite, Postgres)] 
         ("contact:429-sentence:retry-after=86400", 3600),
         ("contact:503:retry-after=300", 300),
     ] {
-        let world = TestPlatform::new(backend).await;
-        let engine = world.engine().await;
-        world.faults(&[fault]);
+        let platform = TestPlatform::new(backend).await;
+        let engine = platform.engine().await;
+        platform.faults(&[fault]);
         let error = engine.create(request("ann")).await.unwrap_err();
         let session = engine
             .store()
@@ -372,13 +377,17 @@ async fn platform_retry_after_is_capped_at_one_hour(#[values(Sqlite, Postgres)] 
             .await
             .unwrap()
             .unwrap();
-        let waits = session.due_at().unwrap().since(world.clock.now()).as_secs();
+        let waits = session
+            .due_at()
+            .unwrap()
+            .since(platform.clock.now())
+            .as_secs();
         assert!(
             session.state == SessionState::Parked && (wait - 5..=wait + 5).contains(&waits),
             "{fault}: {waits} s"
         );
-        world.faults(&[]);
-        world.clock.advance(Duration::from_secs(wait + 10));
+        platform.faults(&[]);
+        platform.clock.advance(Duration::from_secs(wait + 10));
         engine.create(request("ann")).await.unwrap();
     }
 }

@@ -11,37 +11,37 @@ use guestlane_testkit::{
 };
 
 async fn over_tls(surface: &Surface) -> TestPlatform {
-    let mut world = TestPlatform::with(Sqlite, |options| {
+    let mut platform = TestPlatform::with(Sqlite, |options| {
         options.tls = Some(Tls {
             region: "localhost".to_owned(),
         })
     })
     .await;
-    let trust = TlsRoots::from_pem(world.sim.ca_pem().unwrap().as_bytes()).unwrap();
-    world.config.credentials.trust = trust.clone();
-    world.config.webhooks.as_mut().unwrap().tls_roots = trust;
-    world.config.surface = surface.clone();
+    let trust = TlsRoots::from_pem(platform.sim.ca_pem().unwrap().as_bytes()).unwrap();
+    platform.config.credentials.trust = trust.clone();
+    platform.config.webhooks.as_mut().unwrap().tls_roots = trust;
+    platform.config.surface = surface.clone();
     if surface.is_public_api() {
-        world.config.credentials.sign_in = TokenRequestAuth::Basic;
-        world.config.messaging.external_source = Some(EXTERNAL_SOURCE_ID);
+        platform.config.credentials.sign_in = TokenRequestAuth::Basic;
+        platform.config.messaging.external_source = Some(EXTERNAL_SOURCE_ID);
     }
-    world
+    platform
 }
 
 /// Creates a session for a first guest, then for `guests` guests concurrently. Returns the number
 /// of additional connections.
-async fn connections_for(world: &TestPlatform, guests: usize, faults: &[&str]) -> u64 {
-    let engine = world.engine().await;
+async fn connections_for(platform: &TestPlatform, guests: usize, faults: &[&str]) -> u64 {
+    let engine = platform.engine().await;
     engine.create(request("first")).await.unwrap();
     engine.outbox().unwrap().wait_for_initial_deliveries().await;
-    let before = world.sim.state().connections;
-    world.faults(faults);
+    let before = platform.sim.state().connections;
+    platform.faults(faults);
     let created = crowd(&engine, guests, guests).await;
     assert!(created.iter().all(Result::is_ok), "{created:?}");
     engine.outbox().unwrap().wait_for_initial_deliveries().await;
     let all = guests as u64 + 1;
-    world.assert_each_guest_once(all);
-    let state = world.sim.state();
+    platform.assert_each_guest_once(all);
+    let state = platform.sim.state();
     assert_eq!(
         (state.crm.events, state.crm.guests_notified_twice),
         (all, 0)
@@ -51,14 +51,14 @@ async fn connections_for(world: &TestPlatform, guests: usize, faults: &[&str]) -
 
 #[tokio::test]
 async fn sixty_four_rest_sessions_open_no_further_connection() {
-    let world = over_tls(&Surface::Rest).await;
-    assert_eq!(connections_for(&world, 64, &[]).await, 0);
+    let platform = over_tls(&Surface::Rest).await;
+    assert_eq!(connections_for(&platform, 64, &[]).await, 0);
 }
 
 #[tokio::test]
 async fn web_messaging_opens_one_connection_per_guest_socket() {
-    let world = over_tls(&WEB_MESSAGING).await;
-    assert_eq!(connections_for(&world, 8, &[]).await, 8);
+    let platform = over_tls(&WEB_MESSAGING).await;
+    assert_eq!(connections_for(&platform, 8, &[]).await, 8);
 }
 
 #[tokio::test]
@@ -83,9 +83,9 @@ async fn lost_responses_cause_no_duplicate_and_no_extra_connection() {
             16,
         ),
     ] {
-        let world = over_tls(&surface).await;
-        assert_eq!(connections_for(&world, 16, &faults).await, sockets);
-        let hits = world.sim.state().faults;
+        let platform = over_tls(&surface).await;
+        assert_eq!(connections_for(&platform, 16, &faults).await, sockets);
+        let hits = platform.sim.state().faults;
         assert_eq!(
             (hits["answer-lost"], hits["reset"], hits["reset-after"]),
             (9, 9, 9)

@@ -23,13 +23,14 @@ fn key(byte: u8) -> String {
 }
 
 /// Returns the sealed values of the store, each with the name under which it is sealed.
-fn sealed(world: &TestPlatform) -> Vec<(String, Vec<u8>)> {
+fn sealed(platform: &TestPlatform) -> Vec<(String, Vec<u8>)> {
     let values = [
         ("name", "secret", "sealed"),
         ("'the signing key ' || kid", "signing_key", "sealed"),
         ("'a guest session''s token'", "session", "guest_session"),
     ];
-    let select = |(name, table, column): (&str, &str, &str)| match &world.config.storage.database {
+    let select = |(name, table, column): (&str, &str, &str)| match &platform.config.storage.database
+    {
         Database::Sqlite(_) => {
             format!("SELECT {name} || ':' || hex({column}) FROM {table} WHERE {column} IS NOT NULL")
         }
@@ -49,27 +50,29 @@ fn sealed(world: &TestPlatform) -> Vec<(String, Vec<u8>)> {
     };
     values
         .into_iter()
-        .flat_map(|value| column(world, &select(value)))
+        .flat_map(|value| column(platform, &select(value)))
         .map(value)
         .collect()
 }
 
-fn column(world: &TestPlatform, sql: &str) -> Vec<String> {
-    match &world.config.storage.database {
+fn column(platform: &TestPlatform, sql: &str) -> Vec<String> {
+    match &platform.config.storage.database {
         Database::Sqlite(path) => {
             let store = rusqlite::Connection::open(path).unwrap();
             let mut select = store.prepare(sql).unwrap();
             let rows = select.query_map([], |row| row.get(0)).unwrap();
             rows.map(Result::unwrap).collect()
         }
-        Database::Postgres(_) => guestlane_testkit::column(world.postgres.as_ref().unwrap(), sql),
+        Database::Postgres(_) => {
+            guestlane_testkit::column(platform.postgres.as_ref().unwrap(), sql)
+        }
     }
 }
 
 /// Returns the number of sealed values that a key opens, and the number of all sealed values.
-fn opened_by(world: &TestPlatform, key: &str) -> (usize, usize) {
+fn opened_by(platform: &TestPlatform, key: &str) -> (usize, usize) {
     let key = MasterKey::parse(&key.to_owned().into(), "a test").unwrap();
-    let values = sealed(world);
+    let values = sealed(platform);
     (
         values
             .iter()
@@ -79,13 +82,13 @@ fn opened_by(world: &TestPlatform, key: &str) -> (usize, usize) {
     )
 }
 
-fn assert_opened_by_all_of(world: &TestPlatform, key: &str) {
-    let (opened, all) = opened_by(world, key);
+fn assert_opened_by_all_of(platform: &TestPlatform, key: &str) {
+    let (opened, all) = opened_by(platform, key);
     assert!(opened == all && all >= 3, "{opened} of {all}");
 }
 
-fn assert_opened_by_none_of(world: &TestPlatform, key: &str) {
-    assert_eq!(opened_by(world, key).0, 0);
+fn assert_opened_by_none_of(platform: &TestPlatform, key: &str) {
+    assert_eq!(opened_by(platform, key).0, 0);
 }
 
 /// The secrets of the store, as a process reads them at its start.
@@ -97,13 +100,13 @@ struct Secrets {
     public_keys: serde_json::Value,
 }
 
-async fn secrets(world: &TestPlatform, api_key: &ApiKey) -> Secrets {
-    let state = world.state().await;
+async fn secrets(platform: &TestPlatform, api_key: &ApiKey) -> Secrets {
+    let state = platform.state().await;
     Secrets {
         webhook: webhook_keys(&state).await,
         hash: state.api_key_hash().await.unwrap().hash(api_key),
         audit_key: state.audit_key().to_string(),
-        public_keys: state.keyring.jwks(world.clock.now()),
+        public_keys: state.keyring.jwks(platform.clock.now()),
     }
 }
 
@@ -154,7 +157,7 @@ async fn create(engine: &Arc<SessionEngine>, guests: &[&str]) -> Vec<CreatedSess
 
 /// Asserts that the same sessions are replayed with the same tokens, and that nothing is created.
 async fn assert_replayed(
-    world: &TestPlatform,
+    platform: &TestPlatform,
     engine: &Arc<SessionEngine>,
     before: &[CreatedSession],
 ) {
@@ -169,13 +172,13 @@ async fn assert_replayed(
                 && again.guest_session.is_some()
         );
     }
-    world.assert_each_guest_once(before.len() as u64);
+    platform.assert_each_guest_once(before.len() as u64);
 }
 
 /// Rotates the master key once the tasks of dropped engines have ended.
-async fn rotate(world: &TestPlatform) -> Result<Resealed, Error> {
+async fn rotate(platform: &TestPlatform) -> Result<Resealed, Error> {
     for _ in 0..10_000 {
-        match rotate_master_key(&world.config.storage, &world.clock()).await {
+        match rotate_master_key(&platform.config.storage, &platform.clock()).await {
             Err(
                 Error::MasterKey(MasterKeyError::InUse(_)) | Error::Store(StoreError::InUse(_)),
             ) => tokio::task::yield_now().await,
@@ -190,22 +193,22 @@ async fn rotate(world: &TestPlatform) -> Result<Resealed, Error> {
 async fn rotation_reseals_everything_under_the_new_key_unchanged(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let world = web(backend).await;
+    let platform = web(backend).await;
     let api_key = ApiKey::generate().unwrap();
-    let opened = create(&world.engine().await, &["ann", "bob", "eve"]).await;
-    world
+    let opened = create(&platform.engine().await, &["ann", "bob", "eve"]).await;
+    platform
         .state()
         .await
-        .rotate_key(RotationPolicy::default(), &world.clock())
+        .rotate_key(RotationPolicy::default(), &platform.clock())
         .await
         .unwrap();
     let (before, old) = (
-        secrets(&world, &api_key).await,
-        key_in_file(&world.config.storage),
+        secrets(&platform, &api_key).await,
+        key_in_file(&platform.config.storage),
     );
-    assert_opened_by_all_of(&world, &old);
+    assert_opened_by_all_of(&platform, &old);
 
-    let resealed = rotate(&world).await.unwrap();
+    let resealed = rotate(&platform).await.unwrap();
     assert_eq!(
         resealed,
         Resealed {
@@ -214,23 +217,23 @@ async fn rotation_reseals_everything_under_the_new_key_unchanged(
             guest_sessions: 3
         }
     );
-    let new = key_in_file(&world.config.storage);
-    assert_opened_by_all_of(&world, &new);
-    assert_opened_by_none_of(&world, &old);
+    let new = key_in_file(&platform.config.storage);
+    assert_opened_by_all_of(&platform, &new);
+    assert_opened_by_none_of(&platform, &old);
     assert!(
-        !beside(&world.config.storage, "previous").exists()
-            && !beside(&world.config.storage, "next").exists()
+        !beside(&platform.config.storage, "previous").exists()
+            && !beside(&platform.config.storage, "next").exists()
     );
-    assert_eq!(secrets(&world, &api_key).await, before);
-    assert_replayed(&world, &world.engine().await, &opened).await;
-    assert!(!world.proven_logs().await.is_empty());
+    assert_eq!(secrets(&platform, &api_key).await, before);
+    assert_replayed(&platform, &platform.engine().await, &opened).await;
+    assert!(!platform.proven_logs().await.is_empty());
 
     assert_eq!(
-        rotate(&world).await.unwrap(),
+        rotate(&platform).await.unwrap(),
         resealed,
         "it can be rotated again"
     );
-    assert_replayed(&world, &world.engine().await, &opened).await;
+    assert_replayed(&platform, &platform.engine().await, &opened).await;
 }
 
 #[rstest]
@@ -238,30 +241,30 @@ async fn rotation_reseals_everything_under_the_new_key_unchanged(
 async fn unfinished_session_completes_after_master_key_rotation(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let world = web(backend).await;
-    world.faults(&["configure:500:first=99"]);
-    world
+    let platform = web(backend).await;
+    platform.faults(&["configure:500:first=99"]);
+    platform
         .engine()
         .await
         .create(request("ann"))
         .await
         .unwrap_err();
-    assert_eq!(rotate(&world).await.unwrap().guest_sessions, 1);
-    world.faults(&[]);
-    let engine = world.engine().await;
-    world.clock.advance(Duration::from_secs(301));
+    assert_eq!(rotate(&platform).await.unwrap().guest_sessions, 1);
+    platform.faults(&[]);
+    let engine = platform.engine().await;
+    platform.clock.advance(Duration::from_secs(301));
     engine.create(request("ann")).await.unwrap();
-    world.assert_each_guest_once(1);
-    assert_opened_by_all_of(&world, &key_in_file(&world.config.storage));
+    platform.assert_each_guest_once(1);
+    assert_opened_by_all_of(&platform, &key_in_file(&platform.config.storage));
 }
 
 #[rstest]
 #[tokio::test]
 async fn master_key_in_use_is_not_rotated(#[values(Sqlite, Postgres)] backend: Backend) {
-    let mut world = web(backend).await;
-    let engine = world.engine().await;
-    let old = key_in_file(&world.config.storage);
-    let refused = rotate_master_key(&world.config.storage, &world.clock()).await;
+    let mut platform = web(backend).await;
+    let engine = platform.engine().await;
+    let old = key_in_file(&platform.config.storage);
+    let refused = rotate_master_key(&platform.config.storage, &platform.clock()).await;
     assert!(
         matches!(refused, Err(Error::MasterKey(MasterKeyError::InUse(_)))),
         "{refused:?}"
@@ -269,11 +272,11 @@ async fn master_key_in_use_is_not_rotated(#[values(Sqlite, Postgres)] backend: B
     drop(engine);
     // The engine gets the same key as a value instead of from the file. The lock of the SQLite
     // store shows that the key is in use.
-    let places = world.config.storage.clone();
-    world.config.storage.master_key = Some(old.clone().into());
-    let state = world.state().await;
-    if world.postgres.is_none() {
-        let refused = rotate_master_key(&places, &world.clock()).await;
+    let places = platform.config.storage.clone();
+    platform.config.storage.master_key = Some(old.clone().into());
+    let state = platform.state().await;
+    if platform.postgres.is_none() {
+        let refused = rotate_master_key(&places, &platform.clock()).await;
         assert!(
             matches!(refused, Err(Error::Store(StoreError::InUse(_)))),
             "{refused:?}"
@@ -285,26 +288,26 @@ async fn master_key_in_use_is_not_rotated(#[values(Sqlite, Postgres)] backend: B
             && !beside(&places, "next").exists()
             && !beside(&places, "previous").exists()
     );
-    world.config.storage = places;
-    rotate(&world).await.unwrap();
+    platform.config.storage = places;
+    rotate(&platform).await.unwrap();
 }
 
 #[rstest]
 #[tokio::test]
 async fn master_key_of_another_store_is_not_rotated(#[values(Sqlite, Postgres)] backend: Backend) {
-    let world = web(backend).await;
-    drop(world.engine().await);
-    fs::write(&world.config.storage.master_key_file, key(9)).unwrap();
-    assert!(rotate(&world).await.is_err());
+    let platform = web(backend).await;
+    drop(platform.engine().await);
+    fs::write(&platform.config.storage.master_key_file, key(9)).unwrap();
+    assert!(rotate(&platform).await.is_err());
     assert!(
-        !beside(&world.config.storage, "previous").exists()
-            && key_in_file(&world.config.storage) == key(9)
+        !beside(&platform.config.storage, "previous").exists()
+            && key_in_file(&platform.config.storage) == key(9)
     );
 }
 
-fn given(world: &mut TestPlatform, current: u8, previous: Option<u8>) {
-    world.config.storage.master_key = Some(key(current).into());
-    world.config.storage.master_key_previous = previous.map(|byte| key(byte).into());
+fn given(platform: &mut TestPlatform, current: u8, previous: Option<u8>) {
+    platform.config.storage.master_key = Some(key(current).into());
+    platform.config.storage.master_key_previous = previous.map(|byte| key(byte).into());
 }
 
 #[rstest]
@@ -312,64 +315,64 @@ fn given(world: &mut TestPlatform, current: u8, previous: Option<u8>) {
 async fn fleet_rotates_the_master_key_without_downtime(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let mut world = web(backend).await;
-    given(&mut world, 1, None);
-    let mut opened = create(&world.engine().await, &["ann"]).await;
-    given(&mut world, 1, Some(2));
-    let first = world.engine().await;
-    given(&mut world, 2, Some(1));
-    let second = world.engine().await;
+    let mut platform = web(backend).await;
+    given(&mut platform, 1, None);
+    let mut opened = create(&platform.engine().await, &["ann"]).await;
+    given(&mut platform, 1, Some(2));
+    let first = platform.engine().await;
+    given(&mut platform, 2, Some(1));
+    let second = platform.engine().await;
     opened.extend(create(&first, &["bob"]).await);
     opened.extend(create(&second, &["eve"]).await);
-    assert_replayed(&world, &first, &opened).await;
-    assert_replayed(&world, &second, &opened).await;
+    assert_replayed(&platform, &first, &opened).await;
+    assert_replayed(&platform, &second, &opened).await;
     drop(first);
 
-    let resealed = reseal_by_given_keys(&world.config.storage, &world.clock())
+    let resealed = reseal_by_given_keys(&platform.config.storage, &platform.clock())
         .await
         .unwrap();
     assert_eq!((resealed.guest_sessions, resealed.signing_keys), (2, 1));
-    assert_replayed(&world, &second, &opened).await;
-    assert_opened_by_all_of(&world, &key(2));
-    given(&mut world, 2, None);
-    assert_replayed(&world, &world.engine().await, &opened).await;
-    given(&mut world, 1, None);
-    assert!(world.try_engine().await.is_err());
+    assert_replayed(&platform, &second, &opened).await;
+    assert_opened_by_all_of(&platform, &key(2));
+    given(&mut platform, 2, None);
+    assert_replayed(&platform, &platform.engine().await, &opened).await;
+    given(&mut platform, 1, None);
+    assert!(platform.try_engine().await.is_err());
 }
 
 #[rstest]
 #[tokio::test]
 async fn reseal_is_not_undone_by_a_session_in_flight(#[values(Sqlite, Postgres)] backend: Backend) {
-    let mut world = web(backend).await;
-    given(&mut world, 1, None);
-    world.faults(&["configure:500:first=99"]);
-    world
+    let mut platform = web(backend).await;
+    given(&mut platform, 1, None);
+    platform.faults(&["configure:500:first=99"]);
+    platform
         .engine()
         .await
         .create(request("ann"))
         .await
         .unwrap_err();
-    given(&mut world, 2, Some(1));
-    world.faults(&["configure:hang:nth=1"]);
-    world.clock.advance(Duration::from_secs(301));
-    let engine = world.engine().await;
+    given(&mut platform, 2, Some(1));
+    platform.faults(&["configure:hang:nth=1"]);
+    platform.clock.advance(Duration::from_secs(301));
+    let engine = platform.engine().await;
     let driving = tokio::spawn({
         let engine = Arc::clone(&engine);
         async move { engine.create(request("ann")).await }
     });
-    world.hanging().await;
-    let resealed = reseal_by_given_keys(&world.config.storage, &world.clock())
+    platform.hanging().await;
+    let resealed = reseal_by_given_keys(&platform.config.storage, &platform.clock())
         .await
         .unwrap();
     assert_eq!(resealed.guest_sessions, 1);
     while !driving.is_finished() {
-        if world.sim.state().hanging > 0 {
-            world.clock.advance(Duration::from_secs(1));
+        if platform.sim.state().hanging > 0 {
+            platform.clock.advance(Duration::from_secs(1));
         }
         tokio::task::yield_now().await;
     }
     driving.await.unwrap().unwrap();
-    assert_opened_by_all_of(&world, &key(2));
+    assert_opened_by_all_of(&platform, &key(2));
 }
 
 #[rstest]
@@ -377,26 +380,26 @@ async fn reseal_is_not_undone_by_a_session_in_flight(#[values(Sqlite, Postgres)]
 async fn mismatched_master_key_settings_are_rejected_by_name(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let mut world = web(backend).await;
-    given(&mut world, 1, None);
-    drop(world.engine().await);
+    let mut platform = web(backend).await;
+    given(&mut platform, 1, None);
+    drop(platform.engine().await);
     let refused = |error: Error| error.to_string();
-    assert!(refused(rotate(&world).await.unwrap_err()).contains("GUESTLANE_MASTER_KEY: is set"));
-    let error = reseal_by_given_keys(&world.config.storage, &world.clock())
+    assert!(refused(rotate(&platform).await.unwrap_err()).contains("GUESTLANE_MASTER_KEY: is set"));
+    let error = reseal_by_given_keys(&platform.config.storage, &platform.clock())
         .await
         .unwrap_err();
     assert!(refused(error).contains("GUESTLANE_MASTER_KEY_PREVIOUS: is not set"));
-    given(&mut world, 2, Some(3));
+    given(&mut platform, 2, Some(3));
     assert!(
-        world.try_engine().await.is_err(),
+        platform.try_engine().await.is_err(),
         "neither key is the store's"
     );
-    world.config.storage.master_key = None;
-    let error = reseal_by_given_keys(&world.config.storage, &world.clock())
+    platform.config.storage.master_key = None;
+    let error = reseal_by_given_keys(&platform.config.storage, &platform.clock())
         .await
         .unwrap_err();
     assert!(refused(error).contains("GUESTLANE_MASTER_KEY: is not set"));
-    let error = world.try_engine().await.unwrap_err();
+    let error = platform.try_engine().await.unwrap_err();
     assert!(
         error.to_string().contains("GUESTLANE_MASTER_KEY_PREVIOUS"),
         "{error}"
@@ -408,22 +411,22 @@ async fn mismatched_master_key_settings_are_rejected_by_name(
 async fn undecryptable_value_aborts_rotation_and_keeps_the_previous_key(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let world = web(backend).await;
-    let opened = create(&world.engine().await, &["ann"]).await;
-    let old = key_in_file(&world.config.storage);
-    world.sql(match world.postgres {
+    let platform = web(backend).await;
+    let opened = create(&platform.engine().await, &["ann"]).await;
+    let old = key_in_file(&platform.config.storage);
+    platform.sql(match platform.postgres {
         None => "UPDATE session SET guest_session = x'00112233445566778899aabbccddeeff'",
         Some(_) => "UPDATE session SET guest_session = '\\x00112233445566778899aabbccddeeff'",
     });
-    let error = rotate(&world).await.unwrap_err().to_string();
+    let error = rotate(&platform).await.unwrap_err().to_string();
     assert!(error.contains(&opened[0].session.id.to_string()), "{error}");
     assert_eq!(
-        fs::read_to_string(beside(&world.config.storage, "previous"))
+        fs::read_to_string(beside(&platform.config.storage, "previous"))
             .unwrap()
             .trim(),
         old
     );
-    drop(world.engine().await);
+    drop(platform.engine().await);
 }
 
 #[rstest]
@@ -431,8 +434,8 @@ async fn undecryptable_value_aborts_rotation_and_keeps_the_previous_key(
 async fn seal_count_is_shared_by_processes_and_reset_by_rotation(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let world = web(backend).await;
-    let engine = world.engine().await;
+    let platform = web(backend).await;
+    let engine = platform.engine().await;
     let at_first = engine.master_key_seals();
     create(&engine, &["ann", "bob"]).await;
     let after = engine.master_key_seals();
@@ -441,10 +444,10 @@ async fn seal_count_is_shared_by_processes_and_reset_by_rotation(
         "two sessions, and in a database one access token"
     );
     drop(engine);
-    assert_eq!(world.engine().await.master_key_seals(), after);
+    assert_eq!(platform.engine().await.master_key_seals(), after);
 
-    let resealed = rotate(&world).await.unwrap();
-    let engine = world.engine().await;
+    let resealed = rotate(&platform).await.unwrap();
+    let engine = platform.engine().await;
     assert_eq!(
         engine.master_key_seals(),
         resealed.total(),
@@ -454,9 +457,9 @@ async fn seal_count_is_shared_by_processes_and_reset_by_rotation(
     engine.create(request("eve")).await.unwrap();
     let expected = engine.master_key_seals();
     assert!(expected > resealed.total());
-    world.clock().sleep(Duration::from_secs(61)).await;
+    platform.clock().sleep(Duration::from_secs(61)).await;
     let counted = "SELECT CAST(max(value) AS text) FROM counter WHERE name LIKE 'masterKeySeals:%'";
-    while column(&world, counted) != [expected.max(after).to_string()] {
+    while column(&platform, counted) != [expected.max(after).to_string()] {
         tokio::task::yield_now().await;
     }
     working.abort();
@@ -472,16 +475,16 @@ mod deaths {
 
     /// Runs a rotation that crashes at the n-th passing of a fail point. Returns whether it reached
     /// that point.
-    async fn rotate_and_crash(world: &TestPlatform, at: FailPoint, nth: usize) -> bool {
+    async fn rotate_and_crash(platform: &TestPlatform, at: FailPoint, nth: usize) -> bool {
         let (passed, died) = (AtomicUsize::new(0), Arc::new(AtomicBool::new(false)));
-        let mut places = world.config.storage.clone();
+        let mut places = platform.config.storage.clone();
         let dies = Arc::clone(&died);
         places.fail_points = FailPoints::new(move |fail_point| {
             let here = fail_point == at && passed.fetch_add(1, Ordering::SeqCst) + 1 == nth;
             dies.fetch_or(here, Ordering::SeqCst);
             here
         });
-        let clock = world.clock();
+        let clock = platform.clock();
         let rotating = tokio::spawn(async move {
             while let Err(
                 Error::MasterKey(MasterKeyError::InUse(_)) | Error::Store(StoreError::InUse(_)),
@@ -514,40 +517,40 @@ mod deaths {
             (FailPoint::ChunkResealed, 2),
         ];
         for (fail_point, nth) in deaths {
-            let world = web(backend).await;
+            let platform = web(backend).await;
             let api_key = ApiKey::generate().unwrap();
-            let opened = create(&world.engine().await, &["ann", "bob"]).await;
+            let opened = create(&platform.engine().await, &["ann", "bob"]).await;
             let (before, old) = (
-                secrets(&world, &api_key).await,
-                key_in_file(&world.config.storage),
+                secrets(&platform, &api_key).await,
+                key_in_file(&platform.config.storage),
             );
             assert!(
-                rotate_and_crash(&world, fail_point, nth).await,
+                rotate_and_crash(&platform, fail_point, nth).await,
                 "{fail_point} {nth}"
             );
             // A process that starts between the two rotations has both keys.
-            assert_replayed(&world, &world.engine().await, &opened).await;
+            assert_replayed(&platform, &platform.engine().await, &opened).await;
             assert_eq!(
-                secrets(&world, &api_key).await,
+                secrets(&platform, &api_key).await,
                 before,
                 "{fail_point} {nth}"
             );
             // The repeated command crashes at the same fail point again, unless it no longer passes
             // it.
-            rotate_and_crash(&world, fail_point, nth).await;
-            rotate(&world).await.unwrap();
-            assert_opened_by_all_of(&world, &key_in_file(&world.config.storage));
-            assert_opened_by_none_of(&world, &old);
+            rotate_and_crash(&platform, fail_point, nth).await;
+            rotate(&platform).await.unwrap();
+            assert_opened_by_all_of(&platform, &key_in_file(&platform.config.storage));
+            assert_opened_by_none_of(&platform, &old);
             assert!(
-                !beside(&world.config.storage, "previous").exists(),
+                !beside(&platform.config.storage, "previous").exists(),
                 "{fail_point} {nth}"
             );
             assert_eq!(
-                secrets(&world, &api_key).await,
+                secrets(&platform, &api_key).await,
                 before,
                 "{fail_point} {nth}"
             );
-            assert_replayed(&world, &world.engine().await, &opened).await;
+            assert_replayed(&platform, &platform.engine().await, &opened).await;
         }
     }
 
@@ -556,35 +559,35 @@ mod deaths {
     async fn rotation_crashed_between_chunks_reseals_the_rest(
         #[values(Sqlite, Postgres)] backend: Backend,
     ) {
-        let world = web(backend).await;
-        let opened = create(&world.engine().await, &["ann"]).await;
-        let (id, text) = match world.postgres {
+        let platform = web(backend).await;
+        let opened = create(&platform.engine().await, &["ann"]).await;
+        let (id, text) = match platform.postgres {
             None => ("randomblob(16)", "hex(randomblob(16))"),
             Some(_) => ("gen_random_uuid()", "gen_random_uuid()::text"),
         };
         let another = format!(
             "UPDATE another SET id = {id}, idempotency_key = {text}; INSERT INTO session SELECT * FROM another;"
         );
-        world.sql(&format!(
+        platform.sql(&format!(
             "CREATE TEMP TABLE another AS SELECT * FROM session; {}",
             another.repeat(1009)
         ));
-        let old = key_in_file(&world.config.storage);
-        assert!(rotate_and_crash(&world, FailPoint::ChunkResealed, 2).await);
-        let new = key_in_file(&world.config.storage);
+        let old = key_in_file(&platform.config.storage);
+        assert!(rotate_and_crash(&platform, FailPoint::ChunkResealed, 2).await);
+        let new = key_in_file(&platform.config.storage);
         assert_eq!(
-            (opened_by(&world, &old).0, opened_by(&world, &new).0),
-            (510, opened_by(&world, &new).1 - 510)
+            (opened_by(&platform, &old).0, opened_by(&platform, &new).0),
+            (510, opened_by(&platform, &new).1 - 510)
         );
         assert_eq!(
-            rotate(&world).await.unwrap(),
+            rotate(&platform).await.unwrap(),
             Resealed {
                 guest_sessions: 510,
                 ..Resealed::default()
             }
         );
-        assert_opened_by_all_of(&world, &new);
-        assert_replayed(&world, &world.engine().await, &opened).await;
+        assert_opened_by_all_of(&platform, &new);
+        assert_replayed(&platform, &platform.engine().await, &opened).await;
     }
 
     #[rstest]
@@ -592,12 +595,12 @@ mod deaths {
     async fn rotation_detects_writes_with_the_previous_key(
         #[values(Sqlite, Postgres)] backend: Backend,
     ) {
-        let mut world = web(backend).await;
-        given(&mut world, 1, None);
-        drop(world.engine().await);
-        let (name, bytes) = sealed(&world).remove(0);
+        let mut platform = web(backend).await;
+        given(&mut platform, 1, None);
+        drop(platform.engine().await);
+        let (name, bytes) = sealed(&platform).remove(0);
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        let literal = if world.postgres.is_none() {
+        let literal = if platform.postgres.is_none() {
             format!("x'{hex}'")
         } else {
             format!("'\\x{hex}'")
@@ -606,12 +609,12 @@ mod deaths {
             "UPDATE secret SET sealed = {literal} WHERE name = '{}'",
             name.replace('\'', "''")
         );
-        given(&mut world, 2, Some(1));
+        given(&mut platform, 2, Some(1));
         let (database, postgres) = (
-            world.config.storage.database.clone(),
-            world.postgres.clone(),
+            platform.config.storage.database.clone(),
+            platform.postgres.clone(),
         );
-        world.config.storage.fail_points = FailPoints::new(move |fail_point| {
+        platform.config.storage.fail_points = FailPoints::new(move |fail_point| {
             if fail_point == FailPoint::ChunkResealed {
                 match &database {
                     Database::Sqlite(path) => rusqlite::Connection::open(path)
@@ -625,7 +628,7 @@ mod deaths {
             }
             false
         });
-        let refused = reseal_by_given_keys(&world.config.storage, &world.clock()).await;
+        let refused = reseal_by_given_keys(&platform.config.storage, &platform.clock()).await;
         assert!(
             matches!(
                 refused,

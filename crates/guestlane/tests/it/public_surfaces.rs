@@ -29,15 +29,15 @@ async fn of(
     surface: Surface,
     change: impl FnOnce(&mut guestlane_sim::Options),
 ) -> TestPlatform {
-    let mut world = TestPlatform::with(backend, change).await;
-    world.config.surface = surface;
-    world.config.credentials.sign_in = TokenRequestAuth::Basic;
-    world.config.messaging.external_source = Some(EXTERNAL_SOURCE_ID);
-    world
+    let mut platform = TestPlatform::with(backend, change).await;
+    platform.config.surface = surface;
+    platform.config.credentials.sign_in = TokenRequestAuth::Basic;
+    platform.config.messaging.external_source = Some(EXTERNAL_SOURCE_ID);
+    platform
 }
 
-fn bodies(world: &TestPlatform, route: &str) -> Vec<Value> {
-    world
+fn bodies(platform: &TestPlatform, route: &str) -> Vec<Value> {
+    platform
         .journal(route)
         .iter()
         .map(|entry| serde_json::from_str(&entry.body).unwrap_or_default())
@@ -56,8 +56,8 @@ fn advice(error: &Error) -> (&'static str, String) {
     (advice.code.name(), advice.fix)
 }
 
-async fn create_refused(world: &TestPlatform, guest: &str) -> Error {
-    world
+async fn create_refused(platform: &TestPlatform, guest: &str) -> Error {
+    platform
         .engine()
         .await
         .create(request(guest))
@@ -70,7 +70,7 @@ async fn create_refused(world: &TestPlatform, guest: &str) -> Error {
 async fn web_messaging_sends_expected_frames_and_reaches_the_queue(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let world = web(backend).await;
+    let platform = web(backend).await;
     let person = ContactDetails::new(
         Some("Ada".into()),
         Some("Guest".into()),
@@ -82,12 +82,12 @@ async fn web_messaging_sends_expected_frames_and_reaches_the_queue(
         queue: SUPPORT.parse().unwrap(),
         ..request("user-8842-xyz")
     };
-    let opened = world.engine().await.create(wish).await.unwrap();
+    let opened = platform.engine().await.create(wish).await.unwrap();
 
     let identifier =
         json!({"externalSource": {"id": EXTERNAL_SOURCE_ID}, "value": "user-8842-xyz"});
     assert_eq!(
-        bodies(&world, "contact")[0],
+        bodies(&platform, "contact")[0],
         json!({
             "matchingIdentifiers": [{"type": "ExternalId", "value": "user-8842-xyz", "externalSource": {"id": EXTERNAL_SOURCE_ID}}],
             "action": "Upsert",
@@ -99,7 +99,7 @@ async fn web_messaging_sends_expected_frames_and_reaches_the_queue(
     );
     let mut frames: Vec<Value> = ["configure", "message"]
         .into_iter()
-        .flat_map(|route| bodies(&world, route))
+        .flat_map(|route| bodies(&platform, route))
         .collect();
     frames
         .iter_mut()
@@ -114,17 +114,17 @@ async fn web_messaging_sends_expected_frames_and_reaches_the_queue(
         ]
     );
     assert_eq!(
-        world.journal("socket")[0].headers["origin"],
+        platform.journal("socket")[0].headers["origin"],
         "https://localhost"
     );
-    let state = world.sim.state();
+    let state = platform.sim.state();
     assert_eq!((state.linked, state.transfers, state.sockets), (1, 0, 0));
     assert_eq!(
         state.queues[&SUPPORT.parse().unwrap()],
         1,
         "the inbound flow read routingTarget"
     );
-    world.assert_each_guest_once(1);
+    platform.assert_each_guest_once(1);
     assert_eq!(
         opened.session.attempts, 5,
         "contact, message, details, conversation, link"
@@ -135,7 +135,7 @@ async fn web_messaging_sends_expected_frames_and_reaches_the_queue(
             .session
             .guest_session_expires_at
             .unwrap()
-            .since(world.clock.now())
+            .since(platform.clock.now())
             <= life
     );
     assert!(
@@ -149,14 +149,14 @@ async fn web_messaging_sends_expected_frames_and_reaches_the_queue(
 async fn guest_session_token_is_readable_only_with_the_master_key(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let world = web(backend).await;
-    let engine = world.engine().await;
+    let platform = web(backend).await;
+    let engine = platform.engine().await;
     let opened = engine.create(request("ann")).await.unwrap();
     engine.outbox().unwrap().wait_for_initial_deliveries().await;
     let token = opened.guest_session.unwrap();
     let needle = token.expose().as_bytes();
     for directory in ["", "audit"] {
-        for file in std::fs::read_dir(world.directory.path().join(directory))
+        for file in std::fs::read_dir(platform.directory.path().join(directory))
             .unwrap()
             .flatten()
         {
@@ -168,7 +168,7 @@ async fn guest_session_token_is_readable_only_with_the_master_key(
             );
         }
     }
-    assert!(!format!("{:?}", world.sim.crm_events()).contains(token.expose()));
+    assert!(!format!("{:?}", platform.sim.crm_events()).contains(token.expose()));
     assert!(
         !format!(
             "{:?}",
@@ -176,7 +176,7 @@ async fn guest_session_token_is_readable_only_with_the_master_key(
         )
         .contains(token.expose())
     );
-    let state = Workspace::open_read_only(&world.config.storage, &world.clock())
+    let state = Workspace::open_read_only(&platform.config.storage, &platform.clock())
         .await
         .unwrap();
     assert_eq!(
@@ -191,14 +191,19 @@ async fn guest_session_token_is_readable_only_with_the_master_key(
 async fn replay_returns_the_same_guest_session_token_without_calls(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let world = web(backend).await;
-    let engine = world.engine().await;
+    let platform = web(backend).await;
+    let engine = platform.engine().await;
     let first = engine.create(request("ann")).await.unwrap();
     engine.outbox().unwrap().wait_for_initial_deliveries().await;
-    let calls = world.sim.state().calls;
-    let second = world.engine().await.create(request("ann")).await.unwrap();
+    let calls = platform.sim.state().calls;
+    let second = platform
+        .engine()
+        .await
+        .create(request("ann"))
+        .await
+        .unwrap();
     assert!(second.replayed && second.guest_session == first.guest_session);
-    let mut now = world.sim.state().calls;
+    let mut now = platform.sim.state().calls;
     now.insert("queue", calls["queue"]);
     now.insert("token", calls["token"]);
     assert_eq!(now, calls);
@@ -219,13 +224,13 @@ async fn returning_guest_gets_no_second_contact(#[values(Sqlite, Postgres)] back
         ),
         (None, ContactDetails::default()),
     ] {
-        let mut world = web(backend).await;
-        world.config.messaging.external_source = source;
+        let mut platform = web(backend).await;
+        platform.config.messaging.external_source = source;
         let wish = SessionRequest {
             contact_details,
             ..request("ann")
         };
-        let engine = world.engine().await;
+        let engine = platform.engine().await;
         let first = engine
             .create(wish.clone())
             .await
@@ -239,7 +244,7 @@ async fn returning_guest_gets_no_second_contact(#[values(Sqlite, Postgres)] back
             .session
             .contact_id;
         assert!(first.is_some() && first == second);
-        let state = world.sim.state();
+        let state = platform.sim.state();
         assert_eq!(
             (state.contacts, state.conversations, state.linked),
             (1, 2, 2)
@@ -259,15 +264,20 @@ async fn contact_without_identifier_is_not_retried_after_lost_response(
         "contact:truncated",
         "contact:reset-after",
     ] {
-        let mut world = web(backend).await;
-        world.config.messaging.external_source = None;
-        world.faults(&[fault]);
-        let opened = world.engine().await.create(request("ann")).await.unwrap();
+        let mut platform = web(backend).await;
+        platform.config.messaging.external_source = None;
+        platform.faults(&[fault]);
+        let opened = platform
+            .engine()
+            .await
+            .create(request("ann"))
+            .await
+            .unwrap();
         assert!(
             opened.session.contact_id_lost && opened.session.contact_id.is_none(),
             "{fault}"
         );
-        let state = world.sim.state();
+        let state = platform.sim.state();
         assert_eq!(
             (state.contacts, state.conversations, state.linked),
             (1, 1, 0),
@@ -275,11 +285,16 @@ async fn contact_without_identifier_is_not_retried_after_lost_response(
         );
     }
     // A call that certainly had no effect is repeated.
-    let mut world = web(backend).await;
-    world.config.messaging.external_source = None;
-    world.faults(&["contact:429:first=2"]);
-    world.engine().await.create(request("ann")).await.unwrap();
-    let state = world.sim.state();
+    let mut platform = web(backend).await;
+    platform.config.messaging.external_source = None;
+    platform.faults(&["contact:429:first=2"]);
+    platform
+        .engine()
+        .await
+        .create(request("ann"))
+        .await
+        .unwrap();
+    let state = platform.sim.state();
     assert_eq!(
         (state.contacts, state.conversations, state.linked),
         (1, 1, 1)
@@ -291,15 +306,15 @@ async fn contact_without_identifier_is_not_retried_after_lost_response(
 async fn contact_409_is_resolved_by_lookup_or_reported(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let world = web(backend).await;
-    let engine = world.engine().await;
+    let platform = web(backend).await;
+    let engine = platform.engine().await;
     let first = engine
         .create(request("ann"))
         .await
         .unwrap()
         .session
         .contact_id;
-    world.faults(&["contact:409:nth=1"]);
+    platform.faults(&["contact:409:nth=1"]);
     assert_eq!(
         engine
             .create(again(request("ann"), "later"))
@@ -309,7 +324,7 @@ async fn contact_409_is_resolved_by_lookup_or_reported(
             .contact_id,
         first
     );
-    world.faults(&["contact:409"]);
+    platform.faults(&["contact:409"]);
     let error = engine.create(request("bob")).await.unwrap_err();
     assert_eq!(advice(&error).0, "contact_conflict");
 }
@@ -320,9 +335,9 @@ async fn conversation_is_transferred_when_the_flow_ignores_the_queue(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
     for surface in [WEB_MESSAGING, OPEN_MESSAGING] {
-        let mut world = of(backend, surface, |options| options.flow = Flow::Ignores).await;
-        world.config.messaging.move_to_queue = true;
-        let engine = world.engine().await;
+        let mut platform = of(backend, surface, |options| options.flow = Flow::Ignores).await;
+        platform.config.messaging.move_to_queue = true;
+        let engine = platform.engine().await;
         engine
             .create(SessionRequest {
                 queue: SUPPORT.parse().unwrap(),
@@ -332,7 +347,7 @@ async fn conversation_is_transferred_when_the_flow_ignores_the_queue(
             .unwrap();
         // The flow's own choice happens to be bob's queue.
         engine.create(request("bob")).await.unwrap();
-        let state = world.sim.state();
+        let state = platform.sim.state();
         assert_eq!(state.transfers, 1);
         assert_eq!(
             (
@@ -349,19 +364,19 @@ async fn conversation_is_transferred_when_the_flow_ignores_the_queue(
 async fn recovery_does_not_repeat_a_completed_contact_link(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let mut world = of(backend, WEB_MESSAGING, |options| {
+    let mut platform = of(backend, WEB_MESSAGING, |options| {
         options.flow = Flow::Ignores
     })
     .await;
-    world.config.messaging.move_to_queue = true;
-    let engine = world.engine().await;
-    world.faults(&["transfer:500:nth=1"]);
+    platform.config.messaging.move_to_queue = true;
+    let engine = platform.engine().await;
+    platform.faults(&["transfer:500:nth=1"]);
     let wish = SessionRequest {
         queue: SUPPORT.parse().unwrap(),
         ..request("ann")
     };
     engine.create(wish).await.unwrap_err();
-    world.clock.advance(Duration::from_secs(60));
+    platform.clock.advance(Duration::from_secs(60));
     engine
         .recover_abandoned()
         .await
@@ -369,7 +384,7 @@ async fn recovery_does_not_repeat_a_completed_contact_link(
         .pop()
         .unwrap()
         .unwrap();
-    let state = world.sim.state();
+    let state = platform.sim.state();
     assert_eq!(
         (state.calls["link"], state.transfers, state.linked),
         (1, 1, 1)
@@ -381,21 +396,26 @@ async fn recovery_does_not_repeat_a_completed_contact_link(
 async fn late_conversation_details_are_polled_or_recovered_later(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let world = of(backend, WEB_MESSAGING, |options| {
+    let platform = of(backend, WEB_MESSAGING, |options| {
         options.details_delay = Duration::from_secs(20)
     })
     .await;
-    world.engine().await.create(request("ann")).await.unwrap();
-    assert!(world.sim.state().calls["details"] > 3);
+    platform
+        .engine()
+        .await
+        .create(request("ann"))
+        .await
+        .unwrap();
+    assert!(platform.sim.state().calls["details"] > 3);
 
-    let world = of(backend, WEB_MESSAGING, |options| {
+    let platform = of(backend, WEB_MESSAGING, |options| {
         options.details_delay = Duration::from_secs(90)
     })
     .await;
-    let engine = world.engine().await;
+    let engine = platform.engine().await;
     let error = engine.create(request("ann")).await.unwrap_err();
     assert_eq!(advice(&error).0, "not_ready");
-    world.clock.advance(Duration::from_secs(60));
+    platform.clock.advance(Duration::from_secs(60));
     engine
         .recover_abandoned()
         .await
@@ -403,9 +423,9 @@ async fn late_conversation_details_are_polled_or_recovered_later(
         .pop()
         .unwrap()
         .unwrap();
-    world.assert_each_guest_once(1);
+    platform.assert_each_guest_once(1);
     assert_eq!(
-        world.sim.state().calls["message"],
+        platform.sim.state().calls["message"],
         1,
         "what was said is not said again"
     );
@@ -414,10 +434,10 @@ async fn late_conversation_details_are_polled_or_recovered_later(
         options.details_delay = Duration::from_secs(90);
         options.prefetch = false;
     };
-    let world = of(backend, OPEN_MESSAGING, late).await;
-    let engine = world.engine().await;
+    let platform = of(backend, OPEN_MESSAGING, late).await;
+    let engine = platform.engine().await;
     engine.create(request("ann")).await.unwrap_err();
-    world.clock.advance(Duration::from_secs(60));
+    platform.clock.advance(Duration::from_secs(60));
     engine
         .recover_abandoned()
         .await
@@ -426,7 +446,7 @@ async fn late_conversation_details_are_polled_or_recovered_later(
         .unwrap()
         .unwrap();
     assert_eq!(
-        world.sim.state().calls["open-message"],
+        platform.sim.state().calls["open-message"],
         1,
         "the message's id is on record"
     );
@@ -437,17 +457,22 @@ async fn late_conversation_details_are_polled_or_recovered_later(
 async fn failed_session_restarts_on_the_currently_configured_surface(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let mut world = web(backend).await;
-    let right = world.config.surface.clone();
-    world.config.surface = Surface::WebMessaging {
+    let mut platform = web(backend).await;
+    let right = platform.config.surface.clone();
+    platform.config.surface = Surface::WebMessaging {
         deployment: uuid::Uuid::nil(),
     };
-    create_refused(&world, "ann").await;
-    world.config.surface = right;
-    let opened = world.engine().await.create(request("ann")).await.unwrap();
+    create_refused(&platform, "ann").await;
+    platform.config.surface = right;
+    let opened = platform
+        .engine()
+        .await
+        .create(request("ann"))
+        .await
+        .unwrap();
     assert_eq!(opened.session.surface_binding.surface(), WEB_MESSAGING);
-    world.assert_each_guest_once(1);
-    let kept = world
+    platform.assert_each_guest_once(1);
+    let kept = platform
         .engine()
         .await
         .store()
@@ -467,13 +492,13 @@ async fn sent_message_completes_late_and_an_unknown_one_is_not_resent(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
     for surface in [WEB_MESSAGING, OPEN_MESSAGING] {
-        let world = of(backend, surface, |_| {}).await;
-        world.faults(&["link:500"]);
-        let engine = world.engine().await;
+        let platform = of(backend, surface, |_| {}).await;
+        platform.faults(&["link:500"]);
+        let engine = platform.engine().await;
         engine.create(request("ann")).await.unwrap_err();
-        world.faults(&[]);
-        world.clock.advance(Duration::from_secs(30 * 3600));
-        world
+        platform.faults(&[]);
+        platform.clock.advance(Duration::from_secs(30 * 3600));
+        platform
             .engine()
             .await
             .recover_abandoned()
@@ -482,26 +507,26 @@ async fn sent_message_completes_late_and_an_unknown_one_is_not_resent(
             .pop()
             .unwrap()
             .unwrap();
-        world.assert_each_guest_once(1);
+        platform.assert_each_guest_once(1);
     }
-    let world = of(backend, OPEN_MESSAGING, |_| {}).await;
-    world.faults(&["open-message:answer-lost"]);
-    world
+    let platform = of(backend, OPEN_MESSAGING, |_| {}).await;
+    platform.faults(&["open-message:answer-lost"]);
+    platform
         .engine()
         .await
         .create(request("ann"))
         .await
         .unwrap_err();
-    world.faults(&[]);
-    world.clock.advance(Duration::from_secs(2 * 3600));
-    let error = world
+    platform.faults(&[]);
+    platform.clock.advance(Duration::from_secs(2 * 3600));
+    let error = platform
         .engine()
         .await
         .create(request("ann"))
         .await
         .unwrap_err();
     assert_eq!(advice(&error).0, "needs_attention");
-    world.assert_each_guest_once(1);
+    platform.assert_each_guest_once(1);
 }
 
 #[rstest]
@@ -509,27 +534,27 @@ async fn sent_message_completes_late_and_an_unknown_one_is_not_resent(
 async fn session_expired_with_outcome_unknown_needs_attention(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let world = of(backend, WEB_MESSAGING, |options| {
+    let platform = of(backend, WEB_MESSAGING, |options| {
         options.deployment.session_seconds = 900
     })
     .await;
-    world.faults(&["message:answer-lost", "history:500"]);
-    world
+    platform.faults(&["message:answer-lost", "history:500"]);
+    platform
         .engine()
         .await
         .create(request("ann"))
         .await
         .unwrap_err();
-    world.faults(&[]);
-    world.clock.advance(Duration::from_secs(1200));
-    let error = world
+    platform.faults(&[]);
+    platform.clock.advance(Duration::from_secs(1200));
+    let error = platform
         .engine()
         .await
         .create(request("ann"))
         .await
         .unwrap_err();
     assert_eq!(advice(&error).0, "needs_attention", "{error}");
-    world.assert_each_guest_once(1);
+    platform.assert_each_guest_once(1);
 }
 
 #[rstest]
@@ -537,11 +562,11 @@ async fn session_expired_with_outcome_unknown_needs_attention(
 async fn shared_phone_number_does_not_block_a_second_guest(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let world = web(backend).await;
-    let engine = world.engine().await;
+    let platform = web(backend).await;
+    let engine = platform.engine().await;
     let shared = || ContactDetails::new(None, None, None, Some("+31 20 555 0100".into())).unwrap();
     for guest in ["ann", "bob"] {
-        world.faults(if guest == "bob" {
+        platform.faults(if guest == "bob" {
             &["contact:409:nth=1"]
         } else {
             &[]
@@ -554,9 +579,9 @@ async fn shared_phone_number_does_not_block_a_second_guest(
             .await
             .unwrap();
     }
-    world.assert_each_guest_once(2);
+    platform.assert_each_guest_once(2);
     assert_eq!(
-        bodies(&world, "contact").last().unwrap()["contact"]["cellPhone"],
+        bodies(&platform, "contact").last().unwrap()["contact"]["cellPhone"],
         Value::Null
     );
 }
@@ -571,26 +596,46 @@ async fn store_accepts_any_oauth_client_of_its_organization_only(
         second.id = "second".to_owned();
         options.clients.push(second);
     };
-    let mut world = of(backend, WEB_MESSAGING, with_second).await;
-    world.engine().await.create(request("ann")).await.unwrap();
-    assert_eq!(world.sim.state().calls["token-info"], 1);
-    world.engine().await.create(request("bob")).await.unwrap();
+    let mut platform = of(backend, WEB_MESSAGING, with_second).await;
+    platform
+        .engine()
+        .await
+        .create(request("ann"))
+        .await
+        .unwrap();
+    assert_eq!(platform.sim.state().calls["token-info"], 1);
+    platform
+        .engine()
+        .await
+        .create(request("bob"))
+        .await
+        .unwrap();
     assert_eq!(
-        world.sim.state().calls["token-info"],
+        platform.sim.state().calls["token-info"],
         1,
         "a known client is not looked up again"
     );
-    world.config.credentials.clients[0].id = "second".to_owned();
-    world.engine().await.create(request("eve")).await.unwrap();
-    assert_eq!(world.sim.state().calls["token-info"], 2);
+    platform.config.credentials.clients[0].id = "second".to_owned();
+    platform
+        .engine()
+        .await
+        .create(request("eve"))
+        .await
+        .unwrap();
+    assert_eq!(platform.sim.state().calls["token-info"], 2);
 
-    world.config.credentials.clients[0].id = "sim-client".to_owned();
-    world.faults(&["token-info:500:first=2"]);
+    platform.config.credentials.clients[0].id = "sim-client".to_owned();
+    platform.faults(&["token-info:500:first=2"]);
     // The call is retried until it succeeds.
-    world.engine().await.create(request("dan")).await.unwrap();
-    world.faults(&["token-info:500"]);
-    world.config.credentials.clients[0].id = "second".to_owned();
-    let error = world
+    platform
+        .engine()
+        .await
+        .create(request("dan"))
+        .await
+        .unwrap();
+    platform.faults(&["token-info:500"]);
+    platform.config.credentials.clients[0].id = "second".to_owned();
+    let error = platform
         .engine()
         .await
         .create(request("joe"))
@@ -598,14 +643,14 @@ async fn store_accepts_any_oauth_client_of_its_organization_only(
         .unwrap_err();
     assert_eq!(advice(&error).0, "platform_failing");
     assert_eq!(
-        world.sim.state().contacts,
+        platform.sim.state().contacts,
         4,
         "nothing is created before it is known for whom"
     );
-    world.faults(&[]);
+    platform.faults(&[]);
 
-    world.sql("UPDATE platform SET organization = 'another', client_id = 'another'");
-    let error = world
+    platform.sql("UPDATE platform SET organization = 'another', client_id = 'another'");
+    let error = platform
         .engine()
         .await
         .create(request("ann"))
@@ -634,10 +679,15 @@ async fn lost_message_echo_is_found_in_history_without_resending(
         "empty",
         "wrong-types",
     ] {
-        let world = web(backend).await;
-        world.faults(&[&format!("message:{fault}:nth=1")]);
-        world.engine().await.create(request("ann")).await.unwrap();
-        let state = world.sim.state();
+        let platform = web(backend).await;
+        platform.faults(&[&format!("message:{fault}:nth=1")]);
+        platform
+            .engine()
+            .await
+            .create(request("ann"))
+            .await
+            .unwrap();
+        let state = platform.sim.state();
         assert_eq!(
             (
                 state.calls["message"],
@@ -647,7 +697,7 @@ async fn lost_message_echo_is_found_in_history_without_resending(
             (1, 1, 0),
             "{fault}"
         );
-        world.assert_each_guest_once(1);
+        platform.assert_each_guest_once(1);
     }
 }
 
@@ -657,15 +707,20 @@ async fn lagging_history_is_reread_before_the_message_is_resent(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
     for (stale, repeated) in [("history:stale:first=1", 0), ("history:stale:first=2", 1)] {
-        let world = web(backend).await;
-        world.faults(&["message:answer-lost:nth=1", stale]);
-        world.engine().await.create(request("ann")).await.unwrap();
+        let platform = web(backend).await;
+        platform.faults(&["message:answer-lost:nth=1", stale]);
+        platform
+            .engine()
+            .await
+            .create(request("ann"))
+            .await
+            .unwrap();
         assert_eq!(
-            world.sim.state().repeated_first_messages,
+            platform.sim.state().repeated_first_messages,
             repeated,
             "{stale}"
         );
-        world.assert_each_guest_once(1);
+        platform.assert_each_guest_once(1);
     }
 }
 
@@ -674,12 +729,17 @@ async fn lagging_history_is_reread_before_the_message_is_resent(
 async fn new_session_does_not_read_the_message_history(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let world = web(backend).await;
-    world.engine().await.create(request("ann")).await.unwrap();
+    let platform = web(backend).await;
+    platform
+        .engine()
+        .await
+        .create(request("ann"))
+        .await
+        .unwrap();
     assert_eq!(
         (
-            world.sim.state().calls["jwt"],
-            world.sim.state().calls["history"]
+            platform.sim.state().calls["jwt"],
+            platform.sim.state().calls["history"]
         ),
         (0, 0)
     );
@@ -690,17 +750,22 @@ async fn new_session_does_not_read_the_message_history(
 async fn join_event_opens_the_conversation_or_error_names_the_setting(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let mut world = web(backend).await;
-    world.config.messaging.first_message = FirstMessage::Join;
-    world.engine().await.create(request("ann")).await.unwrap();
+    let mut platform = web(backend).await;
+    platform.config.messaging.first_message = FirstMessage::Join;
+    platform
+        .engine()
+        .await
+        .create(request("ann"))
+        .await
+        .unwrap();
     assert_eq!(
-        bodies(&world, "message")[0]["message"]["events"][0]["presence"]["type"],
+        bodies(&platform, "message")[0]["message"]["events"][0]["presence"]["type"],
         "Join"
     );
 
-    let mut world = of(backend, WEB_MESSAGING, |options| options.join_opens = false).await;
-    world.config.messaging.first_message = FirstMessage::Join;
-    let error = create_refused(&world, "ann").await;
+    let mut platform = of(backend, WEB_MESSAGING, |options| options.join_opens = false).await;
+    platform.config.messaging.first_message = FirstMessage::Join;
+    let error = create_refused(&platform, "ann").await;
     assert!(
         error.advice().fix.contains("GENESYS_FIRST_MESSAGE"),
         "{:?}",
@@ -713,13 +778,18 @@ async fn join_event_opens_the_conversation_or_error_names_the_setting(
 async fn out_of_order_frames_do_not_change_the_result(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let world = of(backend, WEB_MESSAGING, |options| {
+    let platform = of(backend, WEB_MESSAGING, |options| {
         options.pushes_out_of_order = true;
         options.greeting = Some("Welcome!".to_owned());
     })
     .await;
-    world.engine().await.create(request("ann")).await.unwrap();
-    world.assert_each_guest_once(1);
+    platform
+        .engine()
+        .await
+        .create(request("ann"))
+        .await
+        .unwrap();
+    platform.assert_each_guest_once(1);
 }
 
 #[rstest]
@@ -728,13 +798,18 @@ async fn open_messaging_conversation_comes_from_response_or_details(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
     for (prefetch, looked) in [(true, 0), (false, 1)] {
-        let world = of(backend, OPEN_MESSAGING, |options| {
+        let platform = of(backend, OPEN_MESSAGING, |options| {
             options.prefetch = prefetch
         })
         .await;
-        let opened = world.engine().await.create(request("ann")).await.unwrap();
-        assert_eq!(world.sim.state().calls["details"], looked);
-        let sent = &bodies(&world, "open-message")[0];
+        let opened = platform
+            .engine()
+            .await
+            .create(request("ann"))
+            .await
+            .unwrap();
+        assert_eq!(platform.sim.state().calls["details"], looked);
+        let sent = &bodies(&platform, "open-message")[0];
         let id = opened.session.id.to_string();
         assert_eq!(
             (
@@ -747,7 +822,7 @@ async fn open_messaging_conversation_comes_from_response_or_details(
             sent["channel"]["metadata"]["customAttributes"]["routingTarget"],
             SALES
         );
-        world.assert_each_guest_once(1);
+        platform.assert_each_guest_once(1);
     }
 }
 
@@ -757,17 +832,22 @@ async fn open_messaging_resends_identical_bytes_into_one_conversation(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
     for dedupe in [true, false] {
-        let world = of(backend, OPEN_MESSAGING, |options| {
+        let platform = of(backend, OPEN_MESSAGING, |options| {
             options.dedupe_open_messages = dedupe
         })
         .await;
-        world.faults(&["open-message:answer-lost:nth=1"]);
-        world.engine().await.create(request("ann")).await.unwrap();
-        let sent = world.journal("open-message");
+        platform.faults(&["open-message:answer-lost:nth=1"]);
+        platform
+            .engine()
+            .await
+            .create(request("ann"))
+            .await
+            .unwrap();
+        let sent = platform.journal("open-message");
         assert_eq!((sent.len(), &sent[0].body), (2, &sent[1].body));
-        world.assert_each_guest_once(1);
+        platform.assert_each_guest_once(1);
         assert_eq!(
-            world.sim.state().repeated_first_messages,
+            platform.sim.state().repeated_first_messages,
             u64::from(!dedupe)
         );
     }
@@ -778,21 +858,21 @@ async fn open_messaging_resends_identical_bytes_into_one_conversation(
 async fn oversized_attributes_are_rejected_before_any_request(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let world = web(backend).await;
+    let platform = web(backend).await;
     let wide = |bytes: usize| SessionRequest {
         attributes: Attributes::from_pairs([("a", "x".repeat(bytes - 1))]).unwrap(),
         ..request("ann")
     };
     let ours = "guestId".len() + "ann".len() + "routingTarget".len() + SALES.len();
-    let error = world
+    let error = platform
         .engine()
         .await
         .create(wide(2048 - ours + 1))
         .await
         .unwrap_err();
     assert_eq!(error.field(), Some("attributes"));
-    assert!(world.sim.journal().is_empty());
-    world
+    assert!(platform.sim.journal().is_empty());
+    platform
         .engine()
         .await
         .create(wide(2048 - ours))
@@ -806,9 +886,9 @@ async fn guest_token_is_sent_up_to_the_exact_attribute_size_limit(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
     for (spare, sent) in [(0, true), (-1, false)] {
-        let mut world = web(backend).await;
-        world.config.messaging.send_guest_token = true;
-        let engine = world.engine().await;
+        let mut platform = web(backend).await;
+        platform.config.messaging.send_guest_token = true;
+        let engine = platform.engine().await;
         let first = engine
             .create(SessionRequest {
                 attributes: Attributes::default(),
@@ -839,7 +919,7 @@ async fn guest_token_is_sent_up_to_the_exact_attribute_size_limit(
             .await
             .unwrap();
         let attributes =
-            bodies(&world, "message")[1]["message"]["channel"]["metadata"]["customAttributes"]
+            bodies(&platform, "message")[1]["message"]["channel"]["metadata"]["customAttributes"]
                 .clone();
         assert_eq!(
             attributes["guestToken"].is_string(),
@@ -856,9 +936,9 @@ async fn guest_token_is_sent_up_to_the_exact_attribute_size_limit(
 async fn guest_token_is_sent_when_it_fits_beside_the_attributes(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let mut world = web(backend).await;
-    world.config.messaging.send_guest_token = true;
-    let engine = world.engine().await;
+    let mut platform = web(backend).await;
+    platform.config.messaging.send_guest_token = true;
+    let engine = platform.engine().await;
     let opened = engine.create(request("ann")).await.unwrap();
     let wide = Attributes::from_pairs([("a", "x".repeat(1500))]).unwrap();
     engine
@@ -869,7 +949,8 @@ async fn guest_token_is_sent_when_it_fits_beside_the_attributes(
         .await
         .unwrap();
     let sent = |n: usize| {
-        bodies(&world, "message")[n]["message"]["channel"]["metadata"]["customAttributes"].clone()
+        bodies(&platform, "message")[n]["message"]["channel"]["metadata"]["customAttributes"]
+            .clone()
     };
     assert_eq!(sent(0)["guestToken"], opened.guest_token.expose());
     assert_eq!(
@@ -881,10 +962,10 @@ async fn guest_token_is_sent_when_it_fits_beside_the_attributes(
 #[rstest]
 #[tokio::test]
 async fn email_is_rejected_on_the_rest_surface(#[values(Sqlite, Postgres)] backend: Backend) {
-    let world = TestPlatform::new(backend).await;
+    let platform = TestPlatform::new(backend).await;
     let contact_details =
         ContactDetails::new(None, None, Some("ann@example.org".into()), None).unwrap();
-    let error = world
+    let error = platform
         .engine()
         .await
         .create(SessionRequest {
@@ -894,7 +975,7 @@ async fn email_is_rejected_on_the_rest_surface(#[values(Sqlite, Postgres)] backe
         .await
         .unwrap_err();
     assert_eq!(error.field(), Some("email"));
-    assert!(world.sim.journal().is_empty());
+    assert!(platform.sim.journal().is_empty());
 }
 
 #[rstest]
@@ -902,25 +983,30 @@ async fn email_is_rejected_on_the_rest_surface(#[values(Sqlite, Postgres)] backe
 async fn throttled_sign_in_is_rate_limited_and_wrong_secret_not_retried(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let world = of(backend, WEB_MESSAGING, |options| {
+    let platform = of(backend, WEB_MESSAGING, |options| {
         options.token_quota = Some("1/min".parse::<Rate>().unwrap())
     })
     .await;
-    world.engine().await.create(request("ann")).await.unwrap();
-    world.sim.revoke_tokens(); // on PostgreSQL, processes share the token and would not request one
-    let error = create_refused(&world, "bob").await;
+    platform
+        .engine()
+        .await
+        .create(request("ann"))
+        .await
+        .unwrap();
+    platform.sim.revoke_tokens(); // on PostgreSQL, processes share the token and would not request one
+    let error = create_refused(&platform, "bob").await;
     assert_eq!(advice(&error).0, "rate_limited");
 
     for status in [400, 401] {
         let status = http::StatusCode::from_u16(status).unwrap();
-        let mut world = of(backend, WEB_MESSAGING, |options| {
+        let mut platform = of(backend, WEB_MESSAGING, |options| {
             options.bad_client_status = status
         })
         .await;
-        world.config.credentials.clients[0].secret = "wrong".to_owned().into();
-        let error = create_refused(&world, "ann").await;
+        platform.config.credentials.clients[0].secret = "wrong".to_owned().into();
+        let error = create_refused(&platform, "ann").await;
         assert_eq!(advice(&error).0, "auth_failed", "{status}");
-        assert_eq!(world.sim.state().calls["token"], 1);
+        assert_eq!(platform.sim.state().calls["token"], 1);
     }
 }
 
@@ -933,14 +1019,14 @@ async fn unknown_deployment_or_forbidden_origin_names_the_setting(
         UnknownDeployment::Upgrade(http::StatusCode::NOT_FOUND),
         UnknownDeployment::Configure,
     ] {
-        let mut world = of(backend, WEB_MESSAGING, |options| {
+        let mut platform = of(backend, WEB_MESSAGING, |options| {
             options.unknown_deployment = unknown
         })
         .await;
-        world.config.surface = Surface::WebMessaging {
+        platform.config.surface = Surface::WebMessaging {
             deployment: uuid::Uuid::nil(),
         };
-        let error = create_refused(&world, "ann").await;
+        let error = create_refused(&platform, "ann").await;
         assert!(
             advice(&error).1.contains("GENESYS_DEPLOYMENT_ID"),
             "{:?}",
@@ -951,19 +1037,19 @@ async fn unknown_deployment_or_forbidden_origin_names_the_setting(
             "something to quote to support"
         );
     }
-    let world = of(backend, WEB_MESSAGING, |options| {
+    let platform = of(backend, WEB_MESSAGING, |options| {
         options.deployment.allow_all_domains = false;
         options.deployment.allowed_domains = vec!["example.com".to_owned()];
     })
     .await;
-    let error = create_refused(&world, "ann").await;
+    let error = create_refused(&platform, "ann").await;
     assert!(
         advice(&error).0 == "forbidden" && advice(&error).1.contains("GENESYS_ORIGIN"),
         "{:?}",
         error.advice()
     );
     assert_eq!(
-        world.sim.state().calls["socket"],
+        platform.sim.state().calls["socket"],
         1,
         "a refusal is not repeated"
     );
@@ -978,16 +1064,16 @@ async fn missing_permission_is_named_and_session_completes_once_granted(
         ("externalContacts:contact:enrich", Operation::EnrichContact),
         ("conversation:communication:view", Operation::Conversation),
     ] {
-        let world = of(backend, WEB_MESSAGING, |options| {
+        let platform = of(backend, WEB_MESSAGING, |options| {
             let mut poor = options.clients[0].clone();
             poor.scopes.retain(|scope| scope != permission);
             poor.id = "poor".to_owned();
             options.clients.push(poor);
         })
         .await;
-        let mut poor = world.config.clone();
+        let mut poor = platform.config.clone();
         poor.credentials.clients[0].id = "poor".to_owned();
-        let error = SessionEngine::open(poor, world.clock())
+        let error = SessionEngine::open(poor, platform.clock())
             .await
             .unwrap()
             .create(request("ann"))
@@ -998,9 +1084,14 @@ async fn missing_permission_is_named_and_session_completes_once_granted(
             "{:?}",
             error.advice()
         );
-        world.engine().await.create(request("ann")).await.unwrap();
-        world.assert_each_guest_once(1);
-        assert_eq!(world.sim.state().calls["message"], 1);
+        platform
+            .engine()
+            .await
+            .create(request("ann"))
+            .await
+            .unwrap();
+        platform.assert_each_guest_once(1);
+        assert_eq!(platform.sim.state().calls["message"], 1);
     }
 }
 
@@ -1009,20 +1100,25 @@ async fn missing_permission_is_named_and_session_completes_once_granted(
 async fn session_keeps_its_surface_after_a_settings_change(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let mut world = web(backend).await;
-    world.faults(&["details:500"]);
-    let engine = world.engine().await;
+    let mut platform = web(backend).await;
+    platform.faults(&["details:500"]);
+    let engine = platform.engine().await;
     engine.create(request("ann")).await.unwrap_err();
-    world.faults(&[]);
-    world.config.surface = OPEN_MESSAGING;
-    world.clock.advance(Duration::from_secs(60));
-    let opened = world.engine().await.create(request("ann")).await.unwrap();
+    platform.faults(&[]);
+    platform.config.surface = OPEN_MESSAGING;
+    platform.clock.advance(Duration::from_secs(60));
+    let opened = platform
+        .engine()
+        .await
+        .create(request("ann"))
+        .await
+        .unwrap();
     assert!(matches!(
         opened.session.surface_binding,
         SurfaceBinding::WebMessaging { .. }
     ));
-    assert_eq!(world.sim.state().calls["open-message"], 0);
-    world.assert_each_guest_once(1);
+    assert_eq!(platform.sim.state().calls["open-message"], 0);
+    platform.assert_each_guest_once(1);
 }
 
 #[rstest]
@@ -1030,9 +1126,9 @@ async fn session_keeps_its_surface_after_a_settings_change(
 async fn session_with_a_sent_message_is_not_failed_by_a_403(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let world = web(backend).await;
-    world.faults(&["details:403"]);
-    let engine = world.engine().await;
+    let platform = web(backend).await;
+    platform.faults(&["details:403"]);
+    let engine = platform.engine().await;
     let error = engine.create(request("ann")).await.unwrap_err();
     let id = error.session().unwrap();
     assert_eq!(
@@ -1040,10 +1136,10 @@ async fn session_with_a_sent_message_is_not_failed_by_a_403(
         session::SessionState::MessageSent,
         "it is completed later"
     );
-    world.faults(&[]);
-    world.clock.advance(Duration::from_secs(60));
+    platform.faults(&[]);
+    platform.clock.advance(Duration::from_secs(60));
     assert_eq!(engine.recover_abandoned().await.unwrap().len(), 1);
-    world.assert_each_guest_once(1);
+    platform.assert_each_guest_once(1);
 }
 
 #[rstest]
@@ -1051,8 +1147,8 @@ async fn session_with_a_sent_message_is_not_failed_by_a_403(
 async fn guest_erasure_removes_contact_details_and_session_token(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let world = web(backend).await;
-    let engine = world.engine().await;
+    let platform = web(backend).await;
+    let engine = platform.engine().await;
     let contact_details = ContactDetails::new(
         Some("Canary".into()),
         None,
@@ -1070,7 +1166,7 @@ async fn guest_erasure_removes_contact_details_and_session_token(
     engine.outbox().unwrap().wait_for_initial_deliveries().await;
     engine
         .store()
-        .erase_guest("ann".parse().unwrap(), world.clock.now())
+        .erase_guest("ann".parse().unwrap(), platform.clock.now())
         .await
         .unwrap();
     let erased = engine
@@ -1080,9 +1176,9 @@ async fn guest_erasure_removes_contact_details_and_session_token(
         .unwrap()
         .unwrap();
     assert!(erased.request.contact_details.is_empty());
-    assert_eq!(world.state().await.guest_session(&erased).unwrap(), None);
+    assert_eq!(platform.state().await.guest_session(&erased).unwrap(), None);
     drop(engine);
-    let bytes = world.stored_bytes();
+    let bytes = platform.stored_bytes();
     assert!(
         !bytes
             .windows(6)
@@ -1099,20 +1195,20 @@ async fn contact_deleted_by_the_platform_is_recreated_once(
 ) {
     for surface in [WEB_MESSAGING, OPEN_MESSAGING] {
         for with_source in [false, true] {
-            let mut world = TestPlatform::on(backend, &surface).await;
+            let mut platform = TestPlatform::on(backend, &surface).await;
             if !with_source {
-                world.config.messaging.external_source = None;
+                platform.config.messaging.external_source = None;
             }
-            let engine = world.engine().await;
+            let engine = platform.engine().await;
             let first = engine.create(request("ann")).await.unwrap().session;
-            world.sim.forget_contacts();
-            world.clock.advance(Duration::from_secs(1));
+            platform.sim.forget_contacts();
+            platform.clock.advance(Duration::from_secs(1));
             let second = engine
                 .create(again(request("ann"), "second"))
                 .await
                 .unwrap()
                 .session;
-            world.clock.advance(Duration::from_secs(1));
+            platform.clock.advance(Duration::from_secs(1));
             let third = engine
                 .create(again(request("ann"), "third"))
                 .await
@@ -1120,7 +1216,7 @@ async fn contact_deleted_by_the_platform_is_recreated_once(
                 .session;
             assert_ne!(first.contact_id, second.contact_id);
             assert_eq!(second.contact_id, third.contact_id, "made once");
-            let state = world.sim.state();
+            let state = platform.sim.state();
             assert_eq!(
                 (state.contacts, state.conversations, state.linked),
                 (1, 3, 3),
@@ -1135,12 +1231,12 @@ async fn contact_deleted_by_the_platform_is_recreated_once(
 async fn guest_is_connected_without_contact_if_recreation_fails(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let mut world = TestPlatform::on(backend, &WEB_MESSAGING).await;
-    world.config.messaging.external_source = None;
-    let engine = world.engine().await;
+    let mut platform = TestPlatform::on(backend, &WEB_MESSAGING).await;
+    platform.config.messaging.external_source = None;
+    let engine = platform.engine().await;
     engine.create(request("ann")).await.unwrap();
-    world.sim.forget_contacts();
-    world.faults(&["contact:answer-lost"]);
+    platform.sim.forget_contacts();
+    platform.faults(&["contact:answer-lost"]);
     let second = engine
         .create(again(request("ann"), "second"))
         .await
@@ -1150,7 +1246,7 @@ async fn guest_is_connected_without_contact_if_recreation_fails(
         (second.state, second.contact_id),
         (session::SessionState::Open, None)
     );
-    assert_eq!(world.sim.state().conversations, 2);
+    assert_eq!(platform.sim.state().conversations, 2);
 }
 
 /// The crash occurs between forgetting the deleted contact and storing its replacement.
@@ -1162,27 +1258,35 @@ async fn crash_during_contact_replacement_creates_no_second_contact(
 ) {
     use guestlane_runtime::{FailPoint, FailPoints};
     for fail_point in [FailPoint::ContactRemoved, FailPoint::ContactCreated] {
-        let mut world = TestPlatform::on(backend, &OPEN_MESSAGING).await;
-        world.config.messaging.external_source = None;
-        world.engine().await.create(request("ann")).await.unwrap();
-        world.sim.forget_contacts();
-        let mut config = world.config.clone();
+        let mut platform = TestPlatform::on(backend, &OPEN_MESSAGING).await;
+        platform.config.messaging.external_source = None;
+        platform
+            .engine()
+            .await
+            .create(request("ann"))
+            .await
+            .unwrap();
+        platform.sim.forget_contacts();
+        let mut config = platform.config.clone();
         config.storage.fail_points = FailPoints::new(move |passed| passed == fail_point);
-        let dying = guestlane::SessionEngine::open(config, world.clock())
+        let dying = guestlane::SessionEngine::open(config, platform.clock())
             .await
             .unwrap();
         let creating =
             tokio::spawn(async move { dying.create(again(request("ann"), "second")).await });
-        world.clock().sleep(std::time::Duration::from_secs(2)).await;
+        platform
+            .clock()
+            .sleep(std::time::Duration::from_secs(2))
+            .await;
         creating.abort();
         let _ = creating.await;
-        let engine = world.engine().await;
+        let engine = platform.engine().await;
         let second = engine
             .create(again(request("ann"), "second"))
             .await
             .unwrap();
         assert_eq!(second.session.state, session::SessionState::Open);
-        let state = world.sim.state();
+        let state = platform.sim.state();
         assert!(
             state.contacts <= 1 && state.conversations == 2,
             "{fail_point:?}: {state:?}"

@@ -20,16 +20,16 @@ use rstest::rstest;
 async fn retry_reuses_the_idempotency_key_and_causes_no_duplicate(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let mut world = TestPlatform::with(backend, |options| options.seed = 42).await;
-    world.outlast_random_faults();
-    let engine = world.engine().await;
-    world.faults(&[
+    let mut platform = TestPlatform::with(backend, |options| options.seed = 42).await;
+    platform.outlast_random_faults();
+    let engine = platform.engine().await;
+    platform.faults(&[
         "contact:answer-lost:p=0.05",
         "conversation:answer-lost:p=0.05",
     ]);
     assert!(crowd(&engine, 2000, 64).await.iter().all(Result::is_ok));
-    world.assert_each_guest_once(2000);
-    assert!(world.sim.state().faults["answer-lost"] > 100);
+    platform.assert_each_guest_once(2000);
+    assert!(platform.sim.state().faults["answer-lost"] > 100);
 }
 
 #[rstest]
@@ -37,15 +37,15 @@ async fn retry_reuses_the_idempotency_key_and_causes_no_duplicate(
 async fn failed_second_step_does_not_repeat_the_first(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let world = TestPlatform::new(backend).await;
-    let engine = world.engine().await;
-    world.faults(&["conversation:500"]);
+    let platform = TestPlatform::new(backend).await;
+    let engine = platform.engine().await;
+    platform.faults(&["conversation:500"]);
     let error = engine.create(request("ann")).await.unwrap_err();
     assert_eq!(
         error.advice().code,
         guestlane::error::ErrorCode::PlatformFailing
     );
-    let state = world.sim.state();
+    let state = platform.sim.state();
     assert_eq!(
         (
             state.contacts,
@@ -59,12 +59,12 @@ async fn failed_second_step_does_not_repeat_the_first(
 #[rstest]
 #[tokio::test]
 async fn every_429_is_counted_as_a_rate_limit_error(#[values(Sqlite, Postgres)] backend: Backend) {
-    let world = TestPlatform::new(backend).await;
-    let engine = world.engine().await;
-    world.faults(&["contact:429"]);
+    let platform = TestPlatform::new(backend).await;
+    let engine = platform.engine().await;
+    platform.faults(&["contact:429"]);
     engine.create(request("ann")).await.unwrap_err();
     let errors = engine.store().error_counts().await.unwrap();
-    let calls = world.sim.state().calls["contact"];
+    let calls = platform.sim.state().calls["contact"];
     assert!(calls > 4, "a 429 is none of the three repetitions: {calls}");
     assert_eq!((errors.rate_limit, errors.total), (calls, calls));
 }
@@ -72,45 +72,46 @@ async fn every_429_is_counted_as_a_rate_limit_error(#[values(Sqlite, Postgres)] 
 #[rstest]
 #[tokio::test]
 async fn payload_400_is_not_retried(#[values(Sqlite, Postgres)] backend: Backend) {
-    let world = TestPlatform::new(backend).await;
-    let engine = world.engine().await;
+    let platform = TestPlatform::new(backend).await;
+    let engine = platform.engine().await;
     // Only the key of another harness is registered, so the platform answers 400.
     let elsewhere = TestPlatform::new(backend).await;
-    world
+    platform
         .sim
         .register_guest_keys(
             &elsewhere
                 .engine()
                 .await
                 .keyring()
-                .jwks(world.clock.now())
+                .jwks(platform.clock.now())
                 .to_string(),
         )
         .unwrap();
-    let before = world.clock.now();
+    let before = platform.clock.now();
     engine.create(request("ann")).await.unwrap_err();
-    assert_eq!(world.sim.state().calls["contact"], 1);
-    assert!(world.clock.now().since(before) < Duration::from_secs(1));
+    assert_eq!(platform.sim.state().calls["contact"], 1);
+    assert!(platform.clock.now().since(before) < Duration::from_secs(1));
 }
 
 #[rstest]
 #[tokio::test]
 async fn calls_are_paced_to_the_rate_limit(#[values(Sqlite, Postgres)] backend: Backend) {
-    let mut world = TestPlatform::with(backend, |options| options.quota = Some(Rate::REST)).await;
-    world.config.call_policy.quota = Some(Rate::REST);
-    world.config.deadline = Duration::from_secs(3600);
-    let engine = world.engine().await;
-    let before = world.clock.now();
+    let mut platform =
+        TestPlatform::with(backend, |options| options.quota = Some(Rate::REST)).await;
+    platform.config.call_policy.quota = Some(Rate::REST);
+    platform.config.deadline = Duration::from_secs(3600);
+    let engine = platform.engine().await;
+    let before = platform.clock.now();
     let created = crowd(&engine, 1000, 1000).await;
     assert!(created.iter().all(Result::is_ok), "none lost");
-    world.assert_each_guest_once(1000);
+    platform.assert_each_guest_once(1000);
     let calls = engine.platform_metrics().calls();
     assert!(
         engine.platform_metrics().throttled() * 1000 <= calls,
         "{} of {calls} answered 429",
         engine.platform_metrics().throttled()
     );
-    let seconds = world.clock.now().since(before).as_secs_f64();
+    let seconds = platform.clock.now().since(before).as_secs_f64();
     assert!(
         calls as f64 / seconds >= 97.0,
         "{calls} calls in {seconds} s: the limit is not used"
@@ -120,13 +121,13 @@ async fn calls_are_paced_to_the_rate_limit(#[values(Sqlite, Postgres)] backend: 
 #[rstest]
 #[tokio::test]
 async fn call_waits_for_retry_after(#[values(Sqlite, Postgres)] backend: Backend) {
-    let world = TestPlatform::new(backend).await;
-    let engine = world.engine().await;
-    world.faults(&["contact:429:first=1,retry-after=20"]);
-    let before = world.clock.now();
+    let platform = TestPlatform::new(backend).await;
+    let engine = platform.engine().await;
+    platform.faults(&["contact:429:first=1,retry-after=20"]);
+    let before = platform.clock.now();
     engine.create(request("ann")).await.unwrap();
-    assert!(world.clock.now().since(before) >= Duration::from_secs(20));
-    assert_eq!(world.sim.state().calls["contact"], 2);
+    assert!(platform.clock.now().since(before) >= Duration::from_secs(20));
+    assert_eq!(platform.sim.state().calls["contact"], 2);
 }
 
 #[rstest]
@@ -134,14 +135,14 @@ async fn call_waits_for_retry_after(#[values(Sqlite, Postgres)] backend: Backend
 async fn token_refresh_is_single_flight_for_256_sessions(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let world = TestPlatform::new(backend).await;
-    let engine = world.engine().await;
+    let platform = TestPlatform::new(backend).await;
+    let engine = platform.engine().await;
     assert!(crowd(&engine, 256, 256).await.iter().all(Result::is_ok));
-    assert_eq!(world.sim.state().tokens_issued, 1);
+    assert_eq!(platform.sim.state().tokens_issued, 1);
 
     // All calls of the first wave waited for the queue lookup. Now 256 calls find at the same time
     // that there is no token.
-    world.sim.revoke_tokens();
+    platform.sim.revoke_tokens();
     let more: Vec<_> = (0..256)
         .map(|n| engine.create(request(&format!("another-{n}"))))
         .collect();
@@ -151,7 +152,7 @@ async fn token_refresh_is_single_flight_for_256_sessions(
             .iter()
             .all(Result::is_ok)
     );
-    assert_eq!(world.sim.state().tokens_issued, 2);
+    assert_eq!(platform.sim.state().tokens_issued, 2);
 }
 
 #[rstest]
@@ -159,17 +160,17 @@ async fn token_refresh_is_single_flight_for_256_sessions(
 async fn wrong_credentials_are_not_retried_by_each_waiter(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let mut world = TestPlatform::new(backend).await;
-    world.config.credentials.clients[0].secret = "wrong".to_owned().into();
-    let engine = world.engine().await;
+    let mut platform = TestPlatform::new(backend).await;
+    platform.config.credentials.clients[0].secret = "wrong".to_owned().into();
+    let engine = platform.engine().await;
     assert!(crowd(&engine, 256, 256).await.iter().all(Result::is_err));
     // A caller that arrives after the failure was reported requests a token again. The number of
     // such requests depends on the machine's load.
     let at_most = 25;
     assert!(
-        world.sim.state().calls["token"] <= at_most,
+        platform.sim.state().calls["token"] <= at_most,
         "{:?}",
-        world.sim.state().calls
+        platform.sim.state().calls
     );
 }
 
@@ -178,12 +179,12 @@ async fn wrong_credentials_are_not_retried_by_each_waiter(
 async fn revoked_access_token_is_replaced_after_one_extra_attempt(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let world = TestPlatform::new(backend).await;
-    let engine = world.engine().await;
+    let platform = TestPlatform::new(backend).await;
+    let engine = platform.engine().await;
     engine.create(request("ann")).await.unwrap();
-    world.sim.revoke_tokens();
+    platform.sim.revoke_tokens();
     engine.create(request("bob")).await.unwrap();
-    let state = world.sim.state();
+    let state = platform.sim.state();
     assert_eq!(
         (state.tokens_issued, state.calls["contact"]),
         (2, 3),
@@ -207,13 +208,13 @@ async fn attributes_cannot_override_reserved_claims(#[values(Sqlite, Postgres)] 
             "{name}"
         );
     }
-    let world = TestPlatform::new(backend).await;
-    let engine = world.engine().await;
+    let platform = TestPlatform::new(backend).await;
+    let engine = platform.engine().await;
     let opened = engine.create(request("ann")).await.unwrap();
     let verified = token::verify(
         &engine.keyring(),
         opened.guest_token.expose(),
-        world.clock.now(),
+        platform.clock.now(),
     )
     .unwrap();
     assert_eq!(verified.guest_id, "ann");
@@ -224,13 +225,13 @@ async fn attributes_cannot_override_reserved_claims(#[values(Sqlite, Postgres)] 
 async fn crm_event_contains_the_guest_id_and_no_claims(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let world = TestPlatform::new(backend).await;
-    let engine = world.engine().await;
+    let platform = TestPlatform::new(backend).await;
+    let engine = platform.engine().await;
     let mut wish = request("ann");
     wish.attributes = Attributes::from_pairs([("email", "ann@example.org")]).unwrap();
     let opened = engine.create(wish).await.unwrap();
     engine.outbox().unwrap().wait_for_initial_deliveries().await;
-    let [event] = &world.sim.crm_events()[..] else {
+    let [event] = &platform.sim.crm_events()[..] else {
         panic!()
     };
     assert_eq!(event["data"]["guestId"], "ann");
@@ -253,7 +254,7 @@ async fn crm_event_contains_the_guest_id_and_no_claims(
         .nth(1)
         .unwrap()
         .to_owned();
-    let sent = &world.journal("crm")[0].body;
+    let sent = &platform.journal("crm")[0].body;
     assert!(!sent.contains("ann@example.org") && !sent.contains(&claims));
 }
 
@@ -262,25 +263,25 @@ async fn crm_event_contains_the_guest_id_and_no_claims(
 async fn signing_key_is_shared_persistent_and_encrypted(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let world = TestPlatform::new(backend).await;
-    let (one, two) = (world.engine().await, world.engine().await);
+    let platform = TestPlatform::new(backend).await;
+    let (one, two) = (platform.engine().await, platform.engine().await);
     assert_eq!(
-        one.keyring().jwks(world.clock.now()),
-        two.keyring().jwks(world.clock.now()),
+        one.keyring().jwks(platform.clock.now()),
+        two.keyring().jwks(platform.clock.now()),
         "two processes, one key"
     );
     let opened = one.create(request("ann")).await.unwrap();
     drop((one, two));
-    let restarted = world.engine().await;
+    let restarted = platform.engine().await;
     token::verify(
         &restarted.keyring(),
         opened.guest_token.expose(),
-        world.clock.now(),
+        platform.clock.now(),
     )
     .unwrap();
     // The stored key is not readable in plain: PKCS#8 begins with the version and the algorithm's
     // OID.
-    let database = world.stored_bytes();
+    let database = platform.stored_bytes();
     let rsa_pkcs8 = [
         0x02, 0x01, 0x00, 0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01,
         0x01,
@@ -301,23 +302,28 @@ async fn signing_key_is_shared_persistent_and_encrypted(
 #[rstest]
 #[tokio::test]
 async fn platform_calls_time_out(#[values(Sqlite, Postgres)] backend: Backend) {
-    let world = TestPlatform::new(backend).await;
-    let engine = world.engine().await;
-    world.faults(&["contact:hang:first=1"]);
+    let platform = TestPlatform::new(backend).await;
+    let engine = platform.engine().await;
+    platform.faults(&["contact:hang:first=1"]);
     let creating = tokio::spawn(async move { engine.create(request("ann")).await });
-    world.hanging().await;
-    world.clock.advance(Duration::from_secs(10));
+    platform.hanging().await;
+    platform.clock.advance(Duration::from_secs(10));
     creating.await.unwrap().unwrap();
-    world.assert_each_guest_once(1);
+    platform.assert_each_guest_once(1);
 }
 
 #[rstest]
 #[tokio::test]
 async fn audit_directory_is_created(#[values(Sqlite, Postgres)] backend: Backend) {
-    let world = TestPlatform::new(backend).await;
-    assert!(!world.audit_path().parent().unwrap().exists());
-    world.engine().await.create(request("ann")).await.unwrap();
-    assert_eq!(world.audit().len(), 2);
+    let platform = TestPlatform::new(backend).await;
+    assert!(!platform.audit_path().parent().unwrap().exists());
+    platform
+        .engine()
+        .await
+        .create(request("ann"))
+        .await
+        .unwrap();
+    assert_eq!(platform.audit().len(), 2);
 }
 
 #[rstest]
@@ -325,17 +331,17 @@ async fn audit_directory_is_created(#[values(Sqlite, Postgres)] backend: Backend
 async fn failed_audit_write_fails_create_before_platform_calls(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let world = TestPlatform::new(backend).await;
-    let engine = world.engine().await;
-    block_audit_file(&world);
+    let platform = TestPlatform::new(backend).await;
+    let engine = platform.engine().await;
+    block_audit_file(&platform);
     let error = engine.create(request("ann")).await.unwrap_err();
     assert!(matches!(error, Error::Audit(_)), "{error:?}");
-    assert_eq!(world.sim.state().contacts, 0);
+    assert_eq!(platform.sim.state().contacts, 0);
 
-    unblock_audit_file(&world);
+    unblock_audit_file(&platform);
     engine.create(request("ann")).await.unwrap(); // with the same idempotency key
-    world.assert_each_guest_once(1);
-    let statuses: Vec<_> = world
+    platform.assert_each_guest_once(1);
+    let statuses: Vec<_> = platform
         .audit()
         .iter()
         .map(|record| record["status"].clone())
@@ -352,24 +358,24 @@ async fn failed_audit_write_fails_create_before_platform_calls(
 async fn failed_audit_write_does_not_hide_a_created_session(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let world = TestPlatform::new(backend).await;
-    let engine = world.engine().await;
-    world.faults(&["conversation:hang:first=1"]);
+    let platform = TestPlatform::new(backend).await;
+    let engine = platform.engine().await;
+    platform.faults(&["conversation:hang:first=1"]);
     let creating = tokio::spawn({
         let engine = engine.clone();
         async move { engine.create(request("ann")).await }
     });
-    world.hanging().await;
-    block_audit_file(&world);
-    world.clock.advance(Duration::from_secs(10));
+    platform.hanging().await;
+    block_audit_file(&platform);
+    platform.clock.advance(Duration::from_secs(10));
     let opened = creating.await.unwrap().unwrap();
     assert_eq!(opened.session.state, SessionState::Open);
     engine.outbox().unwrap().wait_for_initial_deliveries().await;
-    assert_eq!(world.sim.state().crm.events, 1, "the event is delivered");
+    assert_eq!(platform.sim.state().crm.events, 1, "the event is delivered");
 
-    unblock_audit_file(&world);
+    unblock_audit_file(&platform);
     engine.create(request("bob")).await.unwrap();
-    let statuses: Vec<_> = world
+    let statuses: Vec<_> = platform
         .audit()
         .iter()
         .map(|record| record["status"].clone())
@@ -382,14 +388,14 @@ async fn failed_audit_write_does_not_hide_a_created_session(
 }
 
 /// Puts a directory in the place of the log file, so that no user can write it, not even root.
-fn block_audit_file(world: &TestPlatform) {
-    let path = world.audit_path();
+fn block_audit_file(platform: &TestPlatform) {
+    let path = platform.audit_path();
     let _ = fs::rename(path, path.with_extension("aside"));
     fs::create_dir_all(path).unwrap();
 }
 
-fn unblock_audit_file(world: &TestPlatform) {
-    let path = world.audit_path();
+fn unblock_audit_file(platform: &TestPlatform) {
+    let path = platform.audit_path();
     fs::remove_dir(path).unwrap();
     let _ = fs::rename(path.with_extension("aside"), path);
 }
@@ -399,27 +405,30 @@ fn unblock_audit_file(world: &TestPlatform) {
 async fn crash_between_the_calls_is_recovered_from_the_session_record(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let world = TestPlatform::new(backend).await;
-    world.faults(&["conversation:hang:first=1"]);
-    let engine = world.engine().await;
+    let platform = TestPlatform::new(backend).await;
+    platform.faults(&["conversation:hang:first=1"]);
+    let engine = platform.engine().await;
     let creating = tokio::spawn(async move { engine.create(request("ann")).await });
-    world.hanging().await;
+    platform.hanging().await;
     creating.abort(); // the process crashes between the two requests
     let _ = creating.await;
     assert_eq!(
-        (world.sim.state().contacts, world.sim.state().conversations),
+        (
+            platform.sim.state().contacts,
+            platform.sim.state().conversations
+        ),
         (1, 0)
     );
 
-    world.clock.advance(guestlane_core::session::LEASE_TTL);
-    let restarted = world.engine().await;
+    platform.clock.advance(guestlane_core::session::LEASE_TTL);
+    let restarted = platform.engine().await;
     let finished = restarted.recover_abandoned().await.unwrap();
     let [Ok(opened)] = &finished[..] else {
         panic!("{finished:?}")
     };
     assert_eq!(opened.session.state, SessionState::Open);
-    world.assert_each_guest_once(1);
-    assert_eq!(world.journal("contact").len(), 1, "the same contact");
+    platform.assert_each_guest_once(1);
+    assert_eq!(platform.journal("contact").len(), 1, "the same contact");
 }
 
 #[rstest]
@@ -429,18 +438,18 @@ async fn empty_guest_or_unknown_queue_is_rejected_before_contact_calls(
 ) {
     assert!("".parse::<GuestId>().is_err());
     assert!("".parse::<QueueId>().is_err());
-    let world = TestPlatform::new(backend).await;
-    let engine = world.engine().await;
+    let platform = TestPlatform::new(backend).await;
+    let engine = platform.engine().await;
     let mut wish = request("ann");
     wish.queue = "00000000-0000-4000-8000-000000000000".parse().unwrap();
     let error = engine.create(wish.clone()).await.unwrap_err();
     assert!(matches!(error, Error::UnknownQueue { .. }), "{error:?}");
-    let state = world.sim.state();
+    let state = platform.sim.state();
     assert_eq!(
         (state.contacts, state.calls["contact"], state.calls["queue"]),
         (0, 0, 1)
     );
-    assert_eq!(world.audit().len(), 1);
+    assert_eq!(platform.audit().len(), 1);
     // The idempotency key was not claimed, so the corrected request may use it.
     wish.queue = request("ann").queue;
     engine.create(wish).await.unwrap();

@@ -28,10 +28,10 @@ use rstest::rstest;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-async fn world(backend: Backend) -> TestPlatform {
-    let mut world = TestPlatform::new(backend).await;
-    world.config.retention = Some(24 * HOUR);
-    world
+async fn platform(backend: Backend) -> TestPlatform {
+    let mut platform = TestPlatform::new(backend).await;
+    platform.config.retention = Some(24 * HOUR);
+    platform
 }
 
 /// Creates a guest whose session is open and whose event is delivered.
@@ -68,20 +68,20 @@ async fn guests(engine: &SessionEngine) -> Vec<String> {
 async fn prune_deletes_only_finished_delivered_and_expired_sessions(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let world = world(backend).await;
-    let engine = world.engine().await;
-    world.faults(&["conversation:answer-lost"]);
+    let platform = platform(backend).await;
+    let engine = platform.engine().await;
+    platform.faults(&["conversation:answer-lost"]);
     engine.create(request("needs-attention")).await.unwrap_err();
-    world.clock.advance(24 * HOUR);
+    platform.clock.advance(24 * HOUR);
     engine.recover_abandoned().await.unwrap();
-    world.faults(&["contact:400:nth=1"]);
+    platform.faults(&["contact:400:nth=1"]);
     engine.create(request("refused")).await.unwrap_err();
-    world.faults(&["crm:500"]);
+    platform.faults(&["crm:500"]);
     done(&engine, "undelivered").await;
-    world.clock.advance(Duration::from_secs(60));
+    platform.clock.advance(Duration::from_secs(60));
     let dead = engine
         .store()
-        .claim_events(1, 1, world.clock.now())
+        .claim_events(1, 1, platform.clock.now())
         .await
         .unwrap()
         .remove(0);
@@ -92,15 +92,15 @@ async fn prune_deletes_only_finished_delivered_and_expired_sessions(
             DeliveryOutcome::Dead {
                 error: "HTTP 500".to_owned(),
             },
-            world.clock.now(),
+            platform.clock.now(),
         )
         .await
         .unwrap();
     done(&engine, "pending-event").await;
-    world.faults(&[]);
+    platform.faults(&[]);
     done(&engine, "done").await;
-    world.clock.advance(23 * HOUR);
-    world.faults(&["conversation:500:first=4"]);
+    platform.clock.advance(23 * HOUR);
+    platform.faults(&["conversation:500:first=4"]);
     engine.create(request("unfinished")).await.unwrap_err();
     done(&engine, "young").await;
 
@@ -115,7 +115,7 @@ async fn prune_deletes_only_finished_delivered_and_expired_sessions(
     ];
     assert_eq!(engine.prune().await.unwrap().sessions, 0);
     assert_eq!(guests(&engine).await, all);
-    world.clock.advance(HOUR);
+    platform.clock.advance(HOUR);
     let pruned = engine.prune().await.unwrap();
     assert_eq!((pruned.sessions, pruned.events, pruned.next), (2, 1, None));
     assert_eq!(
@@ -140,7 +140,7 @@ async fn prune_deletes_only_finished_delivered_and_expired_sessions(
         .remove(0);
     engine
         .store()
-        .replay(ReplayFilter::Event(dead.event.id), world.clock.now())
+        .replay(ReplayFilter::Event(dead.event.id), platform.clock.now())
         .await
         .unwrap();
     assert_eq!(
@@ -149,20 +149,20 @@ async fn prune_deletes_only_finished_delivered_and_expired_sessions(
         "the other one is to be sent again"
     );
     engine.outbox().unwrap().deliver_due().await.unwrap();
-    world.clock.advance(48 * HOUR);
+    platform.clock.advance(48 * HOUR);
     assert_eq!(engine.prune().await.unwrap().sessions, 2);
     assert_eq!(guests(&engine).await, ["needs-attention", "unfinished"]);
     assert_eq!(engine.store().pending_events().await.unwrap(), 0);
-    world.proven_logs().await;
+    platform.proven_logs().await;
 }
 
 #[rstest]
 #[tokio::test]
 async fn without_retention_nothing_is_pruned(#[values(Sqlite, Postgres)] backend: Backend) {
-    let world = TestPlatform::new(backend).await;
-    let engine = world.engine().await;
+    let platform = TestPlatform::new(backend).await;
+    let engine = platform.engine().await;
     done(&engine, "ann").await;
-    world.clock.advance(10_000 * HOUR);
+    platform.clock.advance(10_000 * HOUR);
     assert_eq!(engine.prune().await.unwrap().sessions, 0);
     assert!(engine.create(request("ann")).await.unwrap().replayed);
 }
@@ -172,13 +172,13 @@ async fn without_retention_nothing_is_pruned(#[values(Sqlite, Postgres)] backend
 async fn idempotency_key_expires_after_the_retention_and_not_before(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let world = world(backend).await;
-    let engine = world.engine().await;
+    let platform = platform(backend).await;
+    let engine = platform.engine().await;
     let first = done(&engine, "ann").await;
-    world.clock.advance(24 * HOUR - Duration::from_secs(60));
+    platform.clock.advance(24 * HOUR - Duration::from_secs(60));
     assert_eq!(engine.prune().await.unwrap().sessions, 0);
     assert!(engine.create(request("ann")).await.unwrap().replayed);
-    world.clock.advance(Duration::from_secs(120));
+    platform.clock.advance(Duration::from_secs(120));
     assert_eq!(engine.prune().await.unwrap().sessions, 1);
     let second = engine.create(request("ann")).await.unwrap();
     assert!(!second.replayed && second.session.id != first.id);
@@ -189,12 +189,12 @@ async fn idempotency_key_expires_after_the_retention_and_not_before(
 async fn pruned_sessions_stay_in_metrics_audit_log_and_erasure(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let world = world(backend).await;
-    let engine = world.engine().await;
+    let platform = platform(backend).await;
+    let engine = platform.engine().await;
     let ann = done(&engine, "ann").await;
     done(&engine, "bob").await;
     let before = engine.store().summary().await.unwrap();
-    world.clock.advance(25 * HOUR);
+    platform.clock.advance(25 * HOUR);
     assert_eq!(engine.prune().await.unwrap().sessions, 2);
     assert_eq!(
         engine.store().summary().await.unwrap(),
@@ -248,7 +248,7 @@ async fn pruned_sessions_stay_in_metrics_audit_log_and_erasure(
         []
     );
     assert!(
-        world
+        platform
             .state()
             .await
             .prove_inclusion(ann.id)
@@ -258,7 +258,7 @@ async fn pruned_sessions_stay_in_metrics_audit_log_and_erasure(
     );
     let ErasureOutcome::Erased(done) = engine
         .store()
-        .erase_guest("ann".parse().unwrap(), world.clock.now())
+        .erase_guest("ann".parse().unwrap(), platform.clock.now())
         .await
         .unwrap()
     else {
@@ -267,34 +267,34 @@ async fn pruned_sessions_stay_in_metrics_audit_log_and_erasure(
     assert_eq!((done.sessions, done.plain_records), (0, vec![(1, 2)]));
     let unknown = engine
         .store()
-        .erase_guest("nobody".parse().unwrap(), world.clock.now())
+        .erase_guest("nobody".parse().unwrap(), platform.clock.now())
         .await
         .unwrap();
     assert_eq!(unknown, ErasureOutcome::Unknown);
-    world.proven_logs().await;
+    platform.proven_logs().await;
 }
 
 #[rstest]
 #[tokio::test]
 async fn worker_prunes_expired_sessions(#[values(Sqlite, Postgres)] backend: Backend) {
-    let world = world(backend).await;
-    let engine = world.engine().await;
+    let platform = platform(backend).await;
+    let engine = platform.engine().await;
     done(&engine, "ann").await;
     let working = tokio::spawn(guestlane::Workers::new(std::sync::Arc::clone(&engine)).run());
-    world.clock().sleep(Duration::from_secs(5)).await;
+    platform.clock().sleep(Duration::from_secs(5)).await;
     assert_eq!(guests(&engine).await, ["ann"]);
-    world.clock.advance(24 * HOUR);
-    let since = world.clock.now();
+    platform.clock.advance(24 * HOUR);
+    let since = platform.clock.now();
     while !guests(&engine).await.is_empty() {
-        world.clock().sleep(Duration::from_secs(10)).await;
+        platform.clock().sleep(Duration::from_secs(10)).await;
     }
     working.abort();
-    assert!(world.clock.now().since(since) < HOUR);
+    assert!(platform.clock.now().since(since) < HOUR);
 }
 
 /// Writes a session as the product does, without the platform.
-async fn write(store: &Store, world: &TestPlatform, guest: usize) {
-    let (now, rates) = (world.clock.now(), ErrorCounts::default());
+async fn write(store: &Store, platform: &TestPlatform, guest: usize) {
+    let (now, rates) = (platform.clock.now(), ErrorCounts::default());
     let token = TokenIdentity::new("webchat-guest-key-v1", now);
     let wanted = fresh(&format!("guest-{guest}"));
     let new = SessionRecord::new(wanted, SurfaceBinding::Rest.into(), token, now);
@@ -350,20 +350,20 @@ async fn prune_commits_in_chunks_and_survives_a_crash_between_them(
     const SESSIONS: usize = 3000;
     // One transaction moves the retention horizon; on PostgreSQL another one looks for batches.
     let first = if backend == Postgres { 2 } else { 1 };
-    let mut world = world(backend).await;
-    let store = world.state().await.store;
+    let mut platform = platform(backend).await;
+    let store = platform.state().await.store;
     stream::iter(0..SESSIONS)
-        .for_each_concurrent(512, |guest| write(&store, &world, guest))
+        .for_each_concurrent(512, |guest| write(&store, &platform, guest))
         .await;
-    world.clock.advance(25 * HOUR);
-    let late = engine_that_crashes(&mut world, FailPoint::Committed, first + 5).await;
+    platform.clock.advance(25 * HOUR);
+    let late = engine_that_crashes(&mut platform, FailPoint::Committed, first + 5).await;
     let left = guests(&late).await;
     assert_eq!(
         left.len(),
         SESSIONS - 5 * 100,
         "five steps are committed, and there is no sixth"
     );
-    let late = engine_that_crashes(&mut world, FailPoint::RowsWritten, first + 1).await;
+    let late = engine_that_crashes(&mut platform, FailPoint::RowsWritten, first + 1).await;
     assert_eq!(
         guests(&late).await,
         left,
@@ -372,14 +372,14 @@ async fn prune_commits_in_chunks_and_survives_a_crash_between_them(
 
     let steps = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&steps);
-    world.config.storage.fail_points = FailPoints::new(move |fail_point| {
+    platform.config.storage.fail_points = FailPoints::new(move |fail_point| {
         counted.fetch_add(
             usize::from(fail_point == FailPoint::Committed),
             Ordering::SeqCst,
         );
         false
     });
-    let engine = world.engine().await;
+    let engine = platform.engine().await;
     steps.store(0, Ordering::SeqCst);
     let pruned = engine.prune().await.unwrap();
     assert_eq!((pruned.sessions, pruned.events), (2500, 2500));
@@ -400,28 +400,28 @@ async fn prune_commits_in_chunks_and_survives_a_crash_between_them(
             .keys()
             .all(|state| *state == SessionState::Open.name())
     );
-    world.proven_logs().await;
+    platform.proven_logs().await;
 }
 
 /// Runs a process that prunes until it crashes at the n-th passing of a fail point. Returns the
 /// engine of the next process.
 #[cfg(debug_assertions)]
 async fn engine_that_crashes(
-    world: &mut TestPlatform,
+    platform: &mut TestPlatform,
     at: guestlane_runtime::FailPoint,
     nth: usize,
 ) -> Arc<SessionEngine> {
     let (armed, passed) = (Arc::new(AtomicUsize::new(0)), AtomicUsize::new(0));
     let is_armed = Arc::clone(&armed);
-    world.config.storage.fail_points = guestlane_runtime::FailPoints::new(move |fail_point| {
+    platform.config.storage.fail_points = guestlane_runtime::FailPoints::new(move |fail_point| {
         fail_point == at
             && is_armed.load(Ordering::SeqCst) == 1
             && passed.fetch_add(1, Ordering::SeqCst) + 1 == nth
     });
-    let engine = world.engine().await;
+    let engine = platform.engine().await;
     armed.store(1, Ordering::SeqCst);
     engine.prune().await.unwrap_err();
     drop(engine);
-    world.config.storage.fail_points = guestlane_runtime::FailPoints::default();
-    world.engine().await
+    platform.config.storage.fail_points = guestlane_runtime::FailPoints::default();
+    platform.engine().await
 }

@@ -29,11 +29,11 @@ use crate::peer::{Peer, Reply, json};
 async fn event_signature_matches_the_reference_library(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let world = TestPlatform::new(backend).await;
-    let engine = world.engine().await;
+    let platform = TestPlatform::new(backend).await;
+    let engine = platform.engine().await;
     let opened = engine.create(request("ann")).await.unwrap();
     assert!(engine.outbox().unwrap().wait_for_initial_deliveries().await);
-    let [sent] = &world.journal("crm")[..] else {
+    let [sent] = &platform.journal("crm")[..] else {
         panic!()
     };
     let header = |name: &str| sent.headers[name].clone();
@@ -47,7 +47,7 @@ async fn event_signature_matches_the_reference_library(
         .sign(&header("webhook-id"), timestamp, sent.body.as_bytes())
         .unwrap();
     assert_eq!(header("webhook-signature"), signature);
-    assert_eq!(world.sim.state().crm.bad_signature, 0);
+    assert_eq!(platform.sim.state().crm.bad_signature, 0);
 }
 
 #[rstest]
@@ -62,24 +62,24 @@ async fn crm_outage_does_not_delay_create_and_event_is_delivered_later(
         "crm:reset:first=1",
         "crm:429:first=1,retry-after=9",
     ] {
-        let world = TestPlatform::new(backend).await;
-        let engine = world.engine().await;
-        world.faults(&[fault]);
-        let before = world.clock.now();
+        let platform = TestPlatform::new(backend).await;
+        let engine = platform.engine().await;
+        platform.faults(&[fault]);
+        let before = platform.clock.now();
         engine.create(request("ann")).await.unwrap();
         assert!(
-            world.clock.now().since(before) < Duration::from_secs(1),
+            platform.clock.now().since(before) < Duration::from_secs(1),
             "{fault}: the session waited"
         );
         if fault.contains("hang") {
-            world.hanging().await;
-            world.clock.advance(Duration::from_secs(3));
+            platform.hanging().await;
+            platform.clock.advance(Duration::from_secs(3));
         }
         assert!(
             engine.outbox().unwrap().wait_for_initial_deliveries().await,
             "{fault}"
         );
-        assert_eq!(world.sim.state().crm.events, 0, "{fault}");
+        assert_eq!(platform.sim.state().crm.events, 0, "{fault}");
         let [event] = &engine
             .store()
             .events(Some(DeliveryState::Pending), None, 10)
@@ -90,16 +90,16 @@ async fn crm_outage_does_not_delay_create_and_event_is_delivered_later(
         };
         assert!(event.last_error.is_some(), "{fault}");
 
-        world.clock.advance(Duration::from_secs(10));
+        platform.clock.advance(Duration::from_secs(10));
         let round = engine.outbox().unwrap().deliver_due().await.unwrap();
         assert_eq!(round.delivered, 1, "{fault}");
-        let ids: std::collections::HashSet<_> = world
+        let ids: std::collections::HashSet<_> = platform
             .journal("crm")
             .iter()
             .map(|sent| sent.headers["webhook-id"].clone())
             .collect();
         assert_eq!(
-            (ids.len(), world.sim.state().crm.events),
+            (ids.len(), platform.sim.state().crm.events),
             (1, 1),
             "{fault}: the same id on every try"
         );
@@ -111,23 +111,23 @@ async fn crm_outage_does_not_delay_create_and_event_is_delivered_later(
 async fn undelivered_event_of_a_crashed_process_is_delivered_by_the_next(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let world = TestPlatform::new(backend).await;
-    let engine = world.engine().await;
-    world.faults(&["crm:hang"]);
+    let platform = TestPlatform::new(backend).await;
+    let engine = platform.engine().await;
+    platform.faults(&["crm:hang"]);
     engine.create(request("ann")).await.unwrap();
     drop(engine);
-    world.faults(&[]);
-    world.clock.advance(Duration::from_secs(10));
-    let next = world.engine().await;
+    platform.faults(&[]);
+    platform.clock.advance(Duration::from_secs(10));
+    let next = platform.engine().await;
     next.outbox().unwrap().deliver_due().await.unwrap();
-    assert_eq!(world.sim.state().crm.events, 1);
+    assert_eq!(platform.sim.state().crm.events, 1);
 }
 
 #[rstest]
 #[tokio::test]
 async fn replayed_event_keeps_its_id(#[values(Sqlite, Postgres)] backend: Backend) {
-    let world = TestPlatform::new(backend).await;
-    let engine = world.engine().await;
+    let platform = TestPlatform::new(backend).await;
+    let engine = platform.engine().await;
     engine.create(request("ann")).await.unwrap();
     engine.outbox().unwrap().wait_for_initial_deliveries().await;
     let [event] = &engine.store().events(None, None, 10).await.unwrap()[..] else {
@@ -138,13 +138,13 @@ async fn replayed_event_keeps_its_id(#[values(Sqlite, Postgres)] backend: Backen
     assert_eq!(
         engine
             .store()
-            .replay(replay, world.clock.now())
+            .replay(replay, platform.clock.now())
             .await
             .unwrap(),
         1
     );
     engine.outbox().unwrap().deliver_due().await.unwrap();
-    let crm = world.sim.state().crm;
+    let crm = platform.sim.state().crm;
     assert_eq!((crm.events, crm.repeated), (1, 1));
 }
 
@@ -153,19 +153,19 @@ async fn replayed_event_keeps_its_id(#[values(Sqlite, Postgres)] backend: Backen
 async fn public_egress_policy_blocks_private_network_endpoints(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let mut world = TestPlatform::new(backend).await;
-    let crm = world.config.webhooks.as_mut().unwrap();
+    let mut platform = TestPlatform::new(backend).await;
+    let crm = platform.config.webhooks.as_mut().unwrap();
     crm.egress_policy = EgressPolicy::Public;
     for host in ["127.0.0.1", "localhost"] {
-        world.config.webhooks.as_mut().unwrap().urls = vec![
-            world
+        platform.config.webhooks.as_mut().unwrap().urls = vec![
+            platform
                 .sim
                 .crm_url()
                 .replace("127.0.0.1", host)
                 .parse()
                 .unwrap(),
         ];
-        let engine = world.engine().await;
+        let engine = platform.engine().await;
         engine.create(request(host)).await.unwrap();
         assert!(engine.outbox().unwrap().wait_for_initial_deliveries().await);
         let event = engine
@@ -179,7 +179,7 @@ async fn public_egress_policy_blocks_private_network_endpoints(
             "{host}"
         );
     }
-    assert!(world.journal("crm").is_empty());
+    assert!(platform.journal("crm").is_empty());
 }
 
 #[rstest]
@@ -187,8 +187,8 @@ async fn public_egress_policy_blocks_private_network_endpoints(
 async fn missing_webhook_secret_is_generated_and_stored(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let mut world = TestPlatform::new(backend).await;
-    world.config.webhooks.as_mut().unwrap().secret = None;
+    let mut platform = TestPlatform::new(backend).await;
+    platform.config.webhooks.as_mut().unwrap().secret = None;
     let secret = |engine: &SessionEngine| {
         engine.outbox().unwrap().endpoints()[0]
             .keys
@@ -197,17 +197,17 @@ async fn missing_webhook_secret_is_generated_and_stored(
             .expose()
             .to_owned()
     };
-    let first = secret(&*world.engine().await);
+    let first = secret(&*platform.engine().await);
     assert!(first.starts_with("whsec_"));
-    assert_eq!(secret(&*world.engine().await), first);
+    assert_eq!(secret(&*platform.engine().await), first);
 }
 
 #[rstest]
 #[tokio::test]
 async fn without_a_crm_no_events_are_written(#[values(Sqlite, Postgres)] backend: Backend) {
-    let mut world = TestPlatform::new(backend).await;
-    world.config.webhooks = None;
-    let engine = world.engine().await;
+    let mut platform = TestPlatform::new(backend).await;
+    platform.config.webhooks = None;
+    let engine = platform.engine().await;
     engine.create(request("ann")).await.unwrap();
     assert!(
         engine
@@ -224,10 +224,10 @@ async fn without_a_crm_no_events_are_written(#[values(Sqlite, Postgres)] backend
 async fn events_of_one_guest_keep_order_and_do_not_block_other_guests(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let world = TestPlatform::new(backend).await;
-    let engine = world.engine().await;
+    let platform = TestPlatform::new(backend).await;
+    let engine = platform.engine().await;
     let outbox = engine.outbox().unwrap();
-    world.faults(&["crm:500:first=1"]);
+    platform.faults(&["crm:500:first=1"]);
     let create = async |guest: &str, key: &str| {
         let opened = engine
             .create(SessionRequest {
@@ -243,7 +243,7 @@ async fn events_of_one_guest_keep_order_and_do_not_block_other_guests(
     let (second, third) = (create("ann", "two").await, create("ann", "three").await);
     let other = create("bob", "bob").await;
     let delivered = || -> Vec<String> {
-        world
+        platform
             .sim
             .crm_events()
             .iter()
@@ -257,7 +257,7 @@ async fn events_of_one_guest_keep_order_and_do_not_block_other_guests(
     );
     outbox.deliver_due().await.unwrap();
     assert_eq!(delivered().len(), 1, "also for a worker");
-    world.clock.advance(Duration::from_secs(6));
+    platform.clock.advance(Duration::from_secs(6));
     outbox.deliver_due().await.unwrap();
     assert_eq!(delivered(), [other, first, second, third]);
 }
@@ -267,10 +267,10 @@ async fn events_of_one_guest_keep_order_and_do_not_block_other_guests(
 async fn dead_letter_unblocks_the_next_event_and_can_be_replayed(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let world = TestPlatform::new(backend).await;
-    let engine = world.engine().await;
+    let platform = TestPlatform::new(backend).await;
+    let engine = platform.engine().await;
     let outbox = engine.outbox().unwrap();
-    world.faults(&["crm:500:first=10"]);
+    platform.faults(&["crm:500:first=10"]);
     for key in ["one", "two"] {
         engine
             .create(SessionRequest {
@@ -282,7 +282,7 @@ async fn dead_letter_unblocks_the_next_event_and_can_be_replayed(
     }
     outbox.wait_for_initial_deliveries().await;
     for _ in 0..9 {
-        world.clock.advance(Duration::from_secs(27 * 3600));
+        platform.clock.advance(Duration::from_secs(27 * 3600));
         outbox.deliver_due().await.unwrap();
     }
     let [dead] = &engine
@@ -294,7 +294,7 @@ async fn dead_letter_unblocks_the_next_event_and_can_be_replayed(
         panic!()
     };
     assert_eq!(
-        (dead.event.attempts, world.sim.state().crm.events),
+        (dead.event.attempts, platform.sim.state().crm.events),
         (10, 1),
         "after ten attempts the second event is delivered"
     );
@@ -306,12 +306,12 @@ async fn dead_letter_unblocks_the_next_event_and_can_be_replayed(
         .store()
         .replay(
             ReplayFilter::Event(dead.event.id.clone()),
-            world.clock.now(),
+            platform.clock.now(),
         )
         .await
         .unwrap();
     outbox.deliver_due().await.unwrap();
-    assert_eq!(world.sim.state().crm.events, 2);
+    assert_eq!(platform.sim.state().crm.events, 2);
 }
 
 #[rstest]
@@ -319,14 +319,14 @@ async fn dead_letter_unblocks_the_next_event_and_can_be_replayed(
 async fn events_in_a_time_range_are_counted_and_replayed(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let world = TestPlatform::new(backend).await;
-    let engine = world.engine().await;
+    let platform = TestPlatform::new(backend).await;
+    let engine = platform.engine().await;
     let mut times = Vec::new();
     for guest in ["ann", "bob", "cy"] {
-        times.push(world.clock.now());
+        times.push(platform.clock.now());
         engine.create(request(guest)).await.unwrap();
         engine.outbox().unwrap().wait_for_initial_deliveries().await;
-        world.clock.advance(Duration::from_secs(60));
+        platform.clock.advance(Duration::from_secs(60));
     }
     let of = |since, until, state| ReplayFilter::Written {
         since,
@@ -334,23 +334,35 @@ async fn events_in_a_time_range_are_counted_and_replayed(
         state,
     };
     let count = async |replay| engine.store().replayable(replay).await.unwrap();
-    assert_eq!(count(of(times[0], world.clock.now(), None)).await, 3);
+    assert_eq!(count(of(times[0], platform.clock.now(), None)).await, 3);
     assert_eq!(count(of(times[1], times[2], None)).await, 1);
     assert_eq!(
-        count(of(times[0], world.clock.now(), Some(DeliveryState::Dead))).await,
+        count(of(
+            times[0],
+            platform.clock.now(),
+            Some(DeliveryState::Dead)
+        ))
+        .await,
         0
     );
-    assert_eq!(world.sim.state().crm.repeated, 0, "counting sends nothing");
+    assert_eq!(
+        platform.sim.state().crm.repeated,
+        0,
+        "counting sends nothing"
+    );
     assert_eq!(
         engine
             .store()
-            .replay(of(times[1], world.clock.now(), None), world.clock.now())
+            .replay(
+                of(times[1], platform.clock.now(), None),
+                platform.clock.now()
+            )
             .await
             .unwrap(),
         2
     );
     engine.outbox().unwrap().deliver_due().await.unwrap();
-    let crm = world.sim.state().crm;
+    let crm = platform.sim.state().crm;
     assert_eq!((crm.events, crm.repeated), (3, 2));
 }
 
@@ -362,17 +374,17 @@ async fn failing_endpoint_does_not_delay_another_endpoint(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
     for fault in ["crm:hang", "crm:500", "crm:429:retry-after=3600"] {
-        let mut world = TestPlatform::new(backend).await;
+        let mut platform = TestPlatform::new(backend).await;
         let (bad, good) = (
             TestPlatform::new(backend).await,
             TestPlatform::new(backend).await,
         );
         bad.faults(&[fault]);
-        world.config.webhooks.as_mut().unwrap().urls = [&bad, &good]
+        platform.config.webhooks.as_mut().unwrap().urls = [&bad, &good]
             .map(|receiver| receiver.sim.crm_url().parse().unwrap())
             .to_vec();
-        let engine = world.engine().await;
-        let before = world.clock.now();
+        let engine = platform.engine().await;
+        let before = platform.clock.now();
         assert!(
             crowd(&engine, 200, 64).await.iter().all(Result::is_ok),
             "{fault}"
@@ -391,7 +403,7 @@ async fn failing_endpoint_does_not_delay_another_endpoint(
             .iter()
             .any(|delivery| delivery.event.endpoint == 2)
         {}
-        let took = world.clock.now().since(before);
+        let took = platform.clock.now().since(before);
         assert!(took < Duration::from_secs(1), "{fault}: {took:?}");
         assert_eq!(bad.sim.state().crm.events, 0, "{fault}");
         assert_eq!(
@@ -402,9 +414,9 @@ async fn failing_endpoint_does_not_delay_another_endpoint(
 
         if fault != "crm:hang" {
             bad.faults(&[]);
-            [&world, &bad]
+            [&platform, &bad]
                 .iter()
-                .for_each(|world| world.clock.advance(Duration::from_secs(3700)));
+                .for_each(|platform| platform.clock.advance(Duration::from_secs(3700)));
             engine.outbox().unwrap().deliver_due().await.unwrap();
             assert_eq!(
                 (bad.sim.state().crm.events, good.sim.state().crm.events),
@@ -421,28 +433,28 @@ async fn failing_endpoint_does_not_delay_another_endpoint(
 async fn delivery_with_an_expired_lease_is_not_recorded(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let world = TestPlatform::new(backend).await;
-    let engine = world.engine().await;
-    world.faults(&["crm:500:nth=1"]);
+    let platform = TestPlatform::new(backend).await;
+    let engine = platform.engine().await;
+    platform.faults(&["crm:500:nth=1"]);
     engine.create(request("ann")).await.unwrap();
     engine.outbox().unwrap().wait_for_initial_deliveries().await;
-    world.clock.advance(Duration::from_secs(60));
+    platform.clock.advance(Duration::from_secs(60));
     let store = engine.store();
     let late = store
-        .claim_events(1, 9, world.clock.now())
+        .claim_events(1, 9, platform.clock.now())
         .await
         .unwrap()
         .remove(0);
     assert!(
         store
-            .claim_events(1, 9, world.clock.now())
+            .claim_events(1, 9, platform.clock.now())
             .await
             .unwrap()
             .is_empty(),
         "it is taken"
     );
-    world.clock.advance(Duration::from_secs(11));
-    let now = world.clock.now();
+    platform.clock.advance(Duration::from_secs(11));
+    let now = platform.clock.now();
     let other = store.claim_events(1, 9, now).await.unwrap().remove(0);
     assert!(other.epoch > late.epoch);
     store
@@ -471,10 +483,10 @@ async fn delivery_with_an_expired_lease_is_not_recorded(
 
 /// Returns a harness whose webhook receiver is `peer`.
 async fn platform_with_peer(backend: Backend, peer: &Peer) -> TestPlatform {
-    let mut world = TestPlatform::new(backend).await;
-    world.config.webhooks.as_mut().unwrap().urls =
+    let mut platform = TestPlatform::new(backend).await;
+    platform.config.webhooks.as_mut().unwrap().urls =
         vec![format!("{}/hook", peer.url).parse().unwrap()];
-    world
+    platform
 }
 
 /// The description of an unusual response, and the response.
@@ -552,8 +564,8 @@ async fn status_line_2xx_counts_as_delivered_whatever_follows(
     ];
     for (what, answer) in CASES {
         let peer = Peer::start(|_| answer());
-        let world = platform_with_peer(backend, &peer).await;
-        let engine = world.engine().await;
+        let platform = platform_with_peer(backend, &peer).await;
+        let engine = platform.engine().await;
         engine.create(request("ann")).await.unwrap();
         while !engine.outbox().unwrap().wait_for_initial_deliveries().await {}
         let event = engine
@@ -590,8 +602,8 @@ async fn response_without_a_2xx_status_line_is_not_a_delivery(
     ];
     for (what, answer) in CASES {
         let peer = Peer::start(|_| answer());
-        let world = platform_with_peer(backend, &peer).await;
-        let engine = world.engine().await;
+        let platform = platform_with_peer(backend, &peer).await;
+        let engine = platform.engine().await;
         engine.create(request("ann")).await.unwrap();
         while !engine.outbox().unwrap().wait_for_initial_deliveries().await {}
         let event = engine
@@ -640,8 +652,8 @@ async fn unparsable_2xx_response_leaves_the_event_pending(
     ];
     for (what, answer) in CASES {
         let peer = Peer::start(|_| answer());
-        let world = platform_with_peer(backend, &peer).await;
-        let engine = world.engine().await;
+        let platform = platform_with_peer(backend, &peer).await;
+        let engine = platform.engine().await;
         engine.create(request("ann")).await.unwrap();
         while !engine.outbox().unwrap().wait_for_initial_deliveries().await {}
         let event = engine
@@ -669,8 +681,8 @@ async fn endpoint_retry_after_is_capped_at_one_day(#[values(Sqlite, Postgres)] b
     ] {
         let answer = format!("HTTP/1.1 503 X\r\nRetry-After: {wait}\r\nContent-Length: 0\r\n\r\n");
         let peer = Peer::start(move |_| close(&answer));
-        let world = platform_with_peer(backend, &peer).await;
-        let engine = world.engine().await;
+        let platform = platform_with_peer(backend, &peer).await;
+        let engine = platform.engine().await;
         engine.create(request("ann")).await.unwrap();
         while !engine.outbox().unwrap().wait_for_initial_deliveries().await {}
         let event = engine
@@ -681,11 +693,11 @@ async fn endpoint_retry_after_is_capped_at_one_day(#[values(Sqlite, Postgres)] b
             .remove(0);
         let day = Duration::from_secs(24 * 3600);
         assert!(
-            event.event.due_at.since(world.clock.now()) <= day,
+            event.event.due_at.since(platform.clock.now()) <= day,
             "{wait}: {}",
             event.event.due_at
         );
-        world.clock.advance(day);
+        platform.clock.advance(day);
         assert_eq!(
             engine.outbox().unwrap().deliver_due().await.unwrap().failed,
             1,
@@ -722,17 +734,17 @@ fn secret_of(engine: &SessionEngine, endpoint: usize) -> String {
 #[rstest]
 #[tokio::test]
 async fn each_endpoint_is_signed_with_its_own_secret(#[values(Sqlite, Postgres)] backend: Backend) {
-    let mut world = TestPlatform::new(backend).await;
+    let mut platform = TestPlatform::new(backend).await;
     let (one, other) = (
         TestPlatform::with(backend, |sim| sim.crm_secret = None).await,
         TestPlatform::with(backend, |sim| sim.crm_secret = None).await,
     );
-    let crm = world.config.webhooks.as_mut().unwrap();
+    let crm = platform.config.webhooks.as_mut().unwrap();
     crm.urls = [&one, &other]
         .map(|receiver| receiver.sim.crm_url().parse().unwrap())
         .to_vec();
     crm.secret = None;
-    let engine = world.engine().await;
+    let engine = platform.engine().await;
     engine.create(request("ann")).await.unwrap();
     assert!(engine.outbox().unwrap().wait_for_initial_deliveries().await);
     let (secrets, [one, other]) = (
@@ -748,16 +760,16 @@ async fn each_endpoint_is_signed_with_its_own_secret(#[values(Sqlite, Postgres)]
 async fn rotated_secret_signs_at_once_and_the_old_one_until_overlap_ends(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let mut world = TestPlatform::with(backend, |sim| sim.crm_secret = None).await;
-    world.config.webhooks.as_mut().unwrap().secret = None;
-    let engine = world.engine().await;
+    let mut platform = TestPlatform::with(backend, |sim| sim.crm_secret = None).await;
+    platform.config.webhooks.as_mut().unwrap().secret = None;
+    let engine = platform.engine().await;
     let outbox = engine.outbox().unwrap();
     let old = secret_of(&engine, 0);
     let day = Duration::from_secs(86_400);
-    let state = world.state().await;
-    let endpoints = Endpoints::new(&state, world.config.webhooks.as_ref()).unwrap();
+    let state = platform.state().await;
+    let endpoints = Endpoints::new(&state, platform.config.webhooks.as_ref()).unwrap();
     endpoints
-        .rotate(1, KeyKind::Secret, day, world.clock.now())
+        .rotate(1, KeyKind::Secret, day, platform.clock.now())
         .await
         .unwrap();
     outbox.read_endpoints().await.unwrap(); // the process does this every second
@@ -766,13 +778,13 @@ async fn rotated_secret_signs_at_once_and_the_old_one_until_overlap_ends(
     for (guest, signed_by_old) in [("ann", true), ("bob", false)] {
         engine.create(request(guest)).await.unwrap();
         assert!(outbox.wait_for_initial_deliveries().await);
-        let sent = world.journal("crm").pop().unwrap();
+        let sent = platform.journal("crm").pop().unwrap();
         assert_eq!(
             (signs(&sent, &new), signs(&sent, &old)),
             (true, signed_by_old),
             "{guest}"
         );
-        world.clock.advance(day);
+        platform.clock.advance(day);
     }
     let filter = RecordFilter {
         session: None,
@@ -808,8 +820,8 @@ async fn endpoint_that_responds_410_is_disabled_until_enabled(
             "",
         )
     });
-    let world = platform_with_peer(backend, &peer).await;
-    let engine = world.engine().await;
+    let platform = platform_with_peer(backend, &peer).await;
+    let engine = platform.engine().await;
     for guest in ["ann", "bob"] {
         engine.create(request(guest)).await.unwrap();
         while !engine.outbox().unwrap().wait_for_initial_deliveries().await {}
@@ -819,8 +831,8 @@ async fn endpoint_that_responds_410_is_disabled_until_enabled(
     assert!(disabled_at.is_some());
     drop(engine);
 
-    world.clock.advance(Duration::from_secs(3600));
-    let next = world.engine().await;
+    platform.clock.advance(Duration::from_secs(3600));
+    let next = platform.engine().await;
     let outbox = next.outbox().unwrap();
     assert_eq!(
         outbox.endpoints()[0].disabled_at,
@@ -841,9 +853,9 @@ async fn endpoint_that_responds_410_is_disabled_until_enabled(
     );
 
     is_gone.store(false, Ordering::Relaxed);
-    let state = world.state().await;
+    let state = platform.state().await;
     assert!(
-        Endpoints::new(&state, world.config.webhooks.as_ref())
+        Endpoints::new(&state, platform.config.webhooks.as_ref())
             .unwrap()
             .enable(1)
             .await

@@ -40,7 +40,7 @@ struct Counts {
 }
 
 struct Walk {
-    world: TestPlatform,
+    platform: TestPlatform,
     engine: Arc<SessionEngine>,
     random: fastrand::Rng,
     /// The idempotency keys of open sessions, with the true time at which each was opened.
@@ -56,21 +56,21 @@ struct Walk {
 impl Walk {
     async fn new(backend: Backend, seed: u64) -> Self {
         // The platform's clock shows the true time, whatever the node's wall clock shows.
-        let mut world = TestPlatform::with(backend, |options| {
+        let mut platform = TestPlatform::with(backend, |options| {
             let truth = ReferenceClock::new(options.clock.clone());
             truth.set(options.clock.monotonic(), options.clock.monotonic());
             options.clock = truth.clock();
         })
         .await;
-        world.config.surface = OPEN_MESSAGING;
-        world.config.credentials.sign_in = TokenRequestAuth::Basic;
-        world.config.messaging.external_source = Some(guestlane_sim::EXTERNAL_SOURCE_ID);
-        world.config.retention = Some(KEEP);
-        world.install_database_clock().await;
-        let engine = world.engine().await;
+        platform.config.surface = OPEN_MESSAGING;
+        platform.config.credentials.sign_in = TokenRequestAuth::Basic;
+        platform.config.messaging.external_source = Some(guestlane_sim::EXTERNAL_SOURCE_ID);
+        platform.config.retention = Some(KEEP);
+        platform.install_database_clock().await;
+        let engine = platform.engine().await;
         let random = fastrand::Rng::with_seed(seed);
         Self {
-            world,
+            platform,
             engine,
             random,
             open: BTreeMap::new(),
@@ -81,7 +81,7 @@ impl Walk {
     }
 
     fn truth(&self) -> Timestamp {
-        self.world.clock().monotonic()
+        self.platform.clock().monotonic()
     }
 
     async fn step(&mut self, run: u64, step: u32) {
@@ -94,12 +94,12 @@ impl Walk {
             80..83 => self.restart().await,
             83..85 => self.reboot().await,
             85..95 => self.prune().await,
-            _ if self.world.backend == Backend::Postgres => {
+            _ if self.platform.backend == Backend::Postgres => {
                 self.open_rows_and_crash(run, step).await
             }
             _ => drop(self.engine.outbox().unwrap().deliver_due().await.unwrap()),
         }
-        self.world.set_database_clock();
+        self.platform.set_database_clock();
         self.engine.store().measure_clock().await.unwrap();
     }
 
@@ -135,26 +135,26 @@ impl Walk {
 
     fn jump(&mut self) {
         let to = self.random.i64(-50 * 86_400..50 * 86_400);
-        self.world.clock.set_wall_clock(to - self.off);
+        self.platform.clock.set_wall_clock(to - self.off);
         self.off = to;
         self.counts.jumps += 1;
     }
 
     fn set_clock_right(&mut self) {
-        self.world.clock.set_wall_clock(-self.off);
+        self.platform.clock.set_wall_clock(-self.off);
         self.off = 0;
     }
 
     fn pass_time(&mut self) {
         let most = if self.random.bool() { 3 } else { 240 };
-        self.world
+        self.platform
             .clock
             .advance(Duration::from_secs(self.random.u64(1..most * 3600)));
     }
 
     async fn restart(&mut self) {
         // On a shared database, a node with a wrong clock refuses to start.
-        if let Ok(engine) = self.world.try_engine().await {
+        if let Ok(engine) = self.platform.try_engine().await {
             self.engine = engine;
         }
     }
@@ -164,7 +164,7 @@ impl Walk {
     async fn reboot(&mut self) {
         self.set_clock_right();
         self.pass_time();
-        self.world.clock.reboot();
+        self.platform.clock.reboot();
         self.restart().await;
     }
 
@@ -192,7 +192,7 @@ impl Walk {
 
     /// Asserts that every pending event and batch row still refers to an existing session.
     fn assert_no_orphaned_rows(&self) {
-        if let Some(url) = &self.world.postgres {
+        if let Some(url) = &self.platform.postgres {
             let count = |sql: &str| guestlane_testkit::column(url, sql)[0].clone();
             let events = "SELECT count(*) FROM outbox WHERE state IN ('pending', 'dead') AND session_id NOT IN (SELECT id FROM session)";
             assert_eq!(count(events), "0");
@@ -235,10 +235,10 @@ impl Walk {
     /// Runs the batch workers again. Each row finds the session that it opened, however long ago.
     async fn complete_all_rows(&mut self) {
         self.set_clock_right();
-        self.world.set_database_clock();
+        self.platform.set_database_clock();
         self.engine.store().measure_clock().await.unwrap();
-        self.world.clock.advance(HOUR);
-        self.world.set_database_clock();
+        self.platform.clock.advance(HOUR);
+        self.platform.set_database_clock();
         self.engine.store().measure_clock().await.unwrap();
         let store = self.engine.store().clone();
         loop {
@@ -301,7 +301,7 @@ async fn random_clock_jumps_cause_no_duplicate_and_no_early_deletion(
         if backend == Postgres {
             walk.complete_all_rows().await;
         }
-        let state = walk.world.sim.state();
+        let state = walk.platform.sim.state();
         assert_eq!(
             state.duplicates,
             guestlane_sim::Duplicates::default(),
@@ -354,20 +354,20 @@ async fn random_clock_jumps_cause_no_duplicate_and_no_early_deletion(
 async fn momentary_clock_jump_deletes_no_idempotency_key(
     #[values(Sqlite, Postgres)] backend: Backend,
 ) {
-    let mut world = TestPlatform::new(backend).await;
-    world.config.retention = Some(KEEP);
-    let engine = world.engine().await;
+    let mut platform = TestPlatform::new(backend).await;
+    platform.config.retention = Some(KEEP);
+    let engine = platform.engine().await;
     for guest in ["ann", "bob", "cy"] {
         engine.create(request(guest)).await.unwrap();
         engine.outbox().unwrap().wait_for_initial_deliveries().await;
     }
     drop(engine);
-    world.clock.set_wall_clock(40 * 86_400);
+    platform.clock.set_wall_clock(40 * 86_400);
     if backend == Sqlite {
-        assert_eq!(world.engine().await.prune().await.unwrap().sessions, 0);
+        assert_eq!(platform.engine().await.prune().await.unwrap().sessions, 0);
     }
-    world.clock.set_wall_clock(-40 * 86_400);
-    let engine = world.engine().await;
+    platform.clock.set_wall_clock(-40 * 86_400);
+    let engine = platform.engine().await;
     assert_eq!(engine.prune().await.unwrap().sessions, 0);
     for guest in ["ann", "bob", "cy"] {
         assert!(
@@ -375,23 +375,23 @@ async fn momentary_clock_jump_deletes_no_idempotency_key(
             "{guest}"
         );
     }
-    world.assert_each_guest_once(3);
+    platform.assert_each_guest_once(3);
 }
 
 /// A session that was written while the clock was 50 days behind must not count as 50 days older. On
 /// PostgreSQL the database's clock stamps the session, which the random walk covers.
 #[tokio::test]
 async fn session_created_while_the_clock_was_behind_keeps_full_retention() {
-    let mut world = TestPlatform::new(Sqlite).await;
-    world.config.surface = OPEN_MESSAGING;
-    world.config.credentials.sign_in = TokenRequestAuth::Basic;
-    world.config.retention = Some(KEEP);
-    drop(world.state().await);
-    world.clock.set_wall_clock(-50 * 86_400);
-    let engine = world.engine().await;
+    let mut platform = TestPlatform::new(Sqlite).await;
+    platform.config.surface = OPEN_MESSAGING;
+    platform.config.credentials.sign_in = TokenRequestAuth::Basic;
+    platform.config.retention = Some(KEEP);
+    drop(platform.state().await);
+    platform.clock.set_wall_clock(-50 * 86_400);
+    let engine = platform.engine().await;
     let opened = engine.create(request("ann")).await.unwrap();
     engine.outbox().unwrap().wait_for_initial_deliveries().await;
-    world.clock.set_wall_clock(50 * 86_400);
+    platform.clock.set_wall_clock(50 * 86_400);
     assert_eq!(engine.prune().await.unwrap().sessions, 0);
     assert_eq!(
         engine.create(request("ann")).await.unwrap().session.id,
@@ -399,7 +399,7 @@ async fn session_created_while_the_clock_was_behind_keeps_full_retention() {
     );
     let mut deleted = 0;
     for _ in 0..31 {
-        world.clock.advance(24 * HOUR);
+        platform.clock.advance(24 * HOUR);
         deleted += engine.prune().await.unwrap().sessions;
     }
     assert_eq!(deleted, 1, "and no longer");

@@ -79,25 +79,25 @@ impl InjectedCrash {
 /// Runs one process until it crashes: it opens the store, creates a session, and does the work of
 /// every worker.
 async fn run_process(
-    world: &TestPlatform,
+    platform: &TestPlatform,
     death: &InjectedCrash,
     guest: &str,
     erase: Option<&str>,
 ) {
-    run_process_until(world, death, guest, erase, || ()).await;
+    run_process_until(platform, death, guest, erase, || ()).await;
 }
 
 /// Like [`run_process`]. `last_words` run at the fail point, before anything else can happen.
 async fn run_process_until(
-    world: &TestPlatform,
+    platform: &TestPlatform,
     death: &InjectedCrash,
     guest: &str,
     erase: Option<&str>,
     last_words: impl Fn() + Send + Sync + 'static,
 ) {
-    let mut config = world.config.clone();
+    let mut config = platform.config.clone();
     config.storage.fail_points = death.fail_points(last_words);
-    let (clock, hands) = (world.clock(), world.clock.clone());
+    let (clock, hands) = (platform.clock(), platform.clock.clone());
     let (guest, erase) = (guest.to_owned(), erase.map(str::to_owned));
     let mut life = tokio::spawn(async move {
         let Ok(engine) = SessionEngine::open(config, clock.clone()).await else {
@@ -128,7 +128,7 @@ async fn run_process_until(
         }
     });
     while !death.died() && !life.is_finished() {
-        time_passes(world);
+        time_passes(platform);
         tokio::task::yield_now().await;
     }
     life.abort();
@@ -137,9 +137,9 @@ async fn run_process_until(
 
 /// Advances the clock while the platform withholds a response, so that the caller reaches its
 /// timeout.
-fn time_passes(world: &TestPlatform) {
-    if world.sim.state().hanging > 0 {
-        world.clock.advance(Duration::from_secs(1));
+fn time_passes(platform: &TestPlatform) {
+    if platform.sim.state().hanging > 0 {
+        platform.clock.advance(Duration::from_secs(1));
     }
 }
 
@@ -170,9 +170,9 @@ async fn session(
 }
 
 /// Runs the next process: the caller repeats the request, and recovery completes abandoned sagas.
-async fn run_to_completion(world: &TestPlatform, guest: &str) {
-    world.faults(&[]);
-    let engine = world.engine().await;
+async fn run_to_completion(platform: &TestPlatform, guest: &str) {
+    platform.faults(&[]);
+    let engine = platform.engine().await;
     for round in 0.. {
         let _ = engine.create(request(guest)).await;
         engine.recover_abandoned().await.unwrap();
@@ -191,21 +191,21 @@ async fn run_to_completion(world: &TestPlatform, guest: &str) {
             "{guest} does not come to rest: {:?}",
             session(&engine, guest).await
         );
-        world.clock.advance(Duration::from_secs(301));
+        platform.clock.advance(Duration::from_secs(301));
     }
     engine.flush_counters().await.unwrap();
 }
 
 /// Asserts that each guest has one contact, one conversation and one event, and that the audit log
 /// verifies.
-async fn assert_at_rest(world: &TestPlatform, guests: u64) {
-    world.assert_each_guest_once(guests);
-    let crm = world.sim.state().crm;
+async fn assert_at_rest(platform: &TestPlatform, guests: u64) {
+    platform.assert_each_guest_once(guests);
+    let crm = platform.sim.state().crm;
     // A receiver may refuse a signature, because five minutes can pass while the event is in
     // flight. The event is then signed and sent again.
     assert_eq!((crm.events, crm.guests_notified_twice), (guests, 0));
-    if world.config.surface.is_public_api() {
-        let state = world.sim.state();
+    if platform.config.surface.is_public_api() {
+        let state = platform.sim.state();
         let waiting = state
             .queues
             .iter()
@@ -217,11 +217,11 @@ async fn assert_at_rest(world: &TestPlatform, guests: u64) {
             "each has its contact, and is in its queue"
         );
     }
-    assert_audit_is_proven(world).await;
+    assert_audit_is_proven(platform).await;
 }
 
-async fn assert_audit_is_proven(world: &TestPlatform) {
-    assert!(!world.proven_logs().await.is_empty());
+async fn assert_audit_is_proven(platform: &TestPlatform) {
+    assert!(!platform.proven_logs().await.is_empty());
 }
 
 fn copy_files(from: &Path, to: &Path) {
@@ -241,28 +241,28 @@ fn copy_files(from: &Path, to: &Path) {
 }
 
 /// Returns a harness whose logs are full after a few records, and whose guests can be erased.
-async fn world(backend: Backend, surface: &Surface) -> TestPlatform {
-    let mut world = TestPlatform::on(backend, surface).await;
-    world.config.storage.audit.rotate_at = Some(900);
-    world.config.storage.audit.guest_ids = GuestIdMode::Pseudonymous;
+async fn platform(backend: Backend, surface: &Surface) -> TestPlatform {
+    let mut platform = TestPlatform::on(backend, surface).await;
+    platform.config.storage.audit.rotate_at = Some(900);
+    platform.config.storage.audit.guest_ids = GuestIdMode::Pseudonymous;
     // The state is in memory where possible: thousands of processes crash here, but the disk does
     // not.
     if let Ok(directory) = tempfile::tempdir_in("/dev/shm") {
-        world.directory = directory;
+        platform.directory = directory;
     }
-    keep_state_in(backend, &mut world, "state");
-    world
+    keep_state_in(backend, &mut platform, "state");
+    platform
 }
 
 /// Moves the state to its own directory, so that a copy can replace it.
-fn keep_state_in(backend: Backend, world: &mut TestPlatform, name: &str) {
-    let places = guestlane::StorageConfig::in_directory(&world.directory.path().join(name));
+fn keep_state_in(backend: Backend, platform: &mut TestPlatform, name: &str) {
+    let places = guestlane::StorageConfig::in_directory(&platform.directory.path().join(name));
     if backend == Backend::Sqlite {
-        world.config.storage.database = places.database;
+        platform.config.storage.database = places.database;
     }
-    world.config.storage.home = places.home;
-    world.config.storage.master_key_file = places.master_key_file;
-    world.config.storage.audit.path = places.audit.path;
+    platform.config.storage.home = places.home;
+    platform.config.storage.master_key_file = places.master_key_file;
+    platform.config.storage.audit.path = places.audit.path;
 }
 
 /// Returns the fault that a process needs to reach a fail point.
@@ -354,7 +354,7 @@ fn crash_at_each_passing(backend: Backend, fail_point: FailPoint, surface: &Surf
     let mut deaths = 0;
     loop {
         let died = run(async {
-            let world = world(backend, surface).await;
+            let platform = platform(backend, surface).await;
             // The store also has a completed guest, which can be erased.
             let before = if is_first_use(backend, fail_point) {
                 None
@@ -362,13 +362,13 @@ fn crash_at_each_passing(backend: Backend, fail_point: FailPoint, surface: &Surf
                 Some("before")
             };
             if let Some(before) = before {
-                run_to_completion(&world, before).await;
+                run_to_completion(&platform, before).await;
             }
-            world.faults(&[&fault_on_the_way_to(fail_point, surface)]);
+            platform.faults(&[&fault_on_the_way_to(fail_point, surface)]);
             let death = InjectedCrash::at(fail_point, deaths + 1);
-            run_process(&world, &death, "ann", before).await;
-            run_to_completion(&world, "ann").await;
-            assert_at_rest(&world, 1 + u64::from(before.is_some())).await;
+            run_process(&platform, &death, "ann", before).await;
+            run_to_completion(&platform, "ann").await;
+            assert_at_rest(&platform, 1 + u64::from(before.is_some())).await;
             death.died()
         });
         if !died {
@@ -435,13 +435,13 @@ fn crash_with_unidentifiable_contact_opens_one_conversation(
     let mut unlinked = 0;
     for fail_point in fail_points(&WEB_MESSAGING) {
         run(async {
-            let mut world = world(backend, &WEB_MESSAGING).await;
-            world.config.messaging.external_source = None;
-            world.faults(&[&fault_on_the_way_to(fail_point, &WEB_MESSAGING)]);
+            let mut platform = platform(backend, &WEB_MESSAGING).await;
+            platform.config.messaging.external_source = None;
+            platform.faults(&[&fault_on_the_way_to(fail_point, &WEB_MESSAGING)]);
             let death = InjectedCrash::at(fail_point, 1);
-            run_process(&world, &death, "ann", None).await;
-            run_to_completion(&world, "ann").await;
-            let state = world.sim.state();
+            run_process(&platform, &death, "ann", None).await;
+            run_to_completion(&platform, "ann").await;
+            let state = platform.sim.state();
             assert!(
                 state.contacts <= 1 && state.conversations == 1,
                 "{fail_point}: {state:?}"
@@ -510,8 +510,8 @@ fn crash_with_every_fault(
     surface: &Surface,
 ) -> (usize, usize) {
     run(async {
-        let world = world(backend, surface).await;
-        run_to_completion(&world, "guest-0").await;
+        let platform = platform(backend, surface).await;
+        run_to_completion(&platform, "guest-0").await;
         let (mut met, mut cases, mut deaths) = (0, 0, 0);
         for step in steps(surface) {
             for kind in kinds {
@@ -531,15 +531,15 @@ fn crash_with_every_fault(
                 if ["jwt", "history"].contains(step) {
                     faults.push("message:answer-lost:nth=1".to_owned());
                 }
-                world.faults(&faults.iter().map(String::as_str).collect::<Vec<_>>());
-                let repeated = world.sim.state().repeated_first_messages;
+                platform.faults(&faults.iter().map(String::as_str).collect::<Vec<_>>());
+                let repeated = platform.sim.state().repeated_first_messages;
                 let death = fail_point.map_or_else(InjectedCrash::never, |fail_point| {
                     InjectedCrash::at(fail_point, 1)
                 });
                 let (guest, erase) = (format!("guest-{cases}"), format!("guest-{}", cases - 1));
-                run_process(&world, &death, &guest, Some(&erase)).await;
-                run_to_completion(&world, &guest).await;
-                let state = world.sim.state();
+                run_process(&platform, &death, &guest, Some(&erase)).await;
+                run_to_completion(&platform, &guest).await;
+                let state = platform.sim.state();
                 let all = cases as u64 + 1;
                 assert_eq!(
                     (state.contacts, state.conversations),
@@ -560,7 +560,7 @@ fn crash_with_every_fault(
                 deaths += usize::from(death.died());
             }
         }
-        assert_at_rest(&world, cases as u64 + 1).await;
+        assert_at_rest(&platform, cases as u64 + 1).await;
         (cases, deaths)
     })
 }
@@ -694,27 +694,27 @@ fn needs_attention_state_survives_a_crash_at_its_transition(
         InjectedCrash::never(),
     ] {
         run(async {
-            let world = world(backend, &Surface::Rest).await;
-            world.faults(&["conversation:answer-lost"]);
-            world
+            let platform = platform(backend, &Surface::Rest).await;
+            platform.faults(&["conversation:answer-lost"]);
+            platform
                 .engine()
                 .await
                 .create(request("ann"))
                 .await
                 .unwrap_err();
-            world.clock.advance(Duration::from_secs(24 * 3600));
-            world.faults(&[]);
-            run_process(&world, &death, "bob", None).await;
-            let engine = world.engine().await;
+            platform.clock.advance(Duration::from_secs(24 * 3600));
+            platform.faults(&[]);
+            run_process(&platform, &death, "bob", None).await;
+            let engine = platform.engine().await;
             assert_eq!(
                 session(&engine, "ann").await.unwrap().state,
                 session::SessionState::NeedsAttention
             );
             assert_eq!(death.died(), death.at.is_some());
-            run_to_completion(&world, "bob").await;
+            run_to_completion(&platform, "bob").await;
             // Ann's session was opened once, but the response was lost.
-            world.assert_each_guest_once(2);
-            assert_audit_is_proven(&world).await;
+            platform.assert_each_guest_once(2);
+            assert_audit_is_proven(&platform).await;
         });
     }
 }
@@ -743,9 +743,9 @@ fn crash_during_key_rotation_or_revocation_leaves_one_active_key(
             continue;
         }
         run(async {
-            let world = world(backend, &Surface::Rest).await;
-            world.faults(&["conversation:answer-lost:first=4"]);
-            world
+            let platform = platform(backend, &Surface::Rest).await;
+            platform.faults(&["conversation:answer-lost:first=4"]);
+            platform
                 .engine()
                 .await
                 .create(request("ann"))
@@ -756,13 +756,13 @@ fn crash_during_key_rotation_or_revocation_leaves_one_active_key(
                 Arc::new(AtomicBool::new(false)),
             );
             let (at, dies, says) = (fail_point, Arc::clone(&armed), Arc::clone(&died));
-            let mut places = world.config.storage.clone();
+            let mut places = platform.config.storage.clone();
             places.fail_points = FailPoints::new(move |fail_point| {
                 let dies = dies.load(Ordering::SeqCst) && fail_point == at;
                 says.fetch_or(dies, Ordering::SeqCst);
                 dies
             });
-            let (clock, now) = (world.clock(), world.clock.now());
+            let (clock, now) = (platform.clock(), platform.clock.now());
             let changing = tokio::spawn(async move {
                 let state = Workspace::open_read_only(&places, &clock).await.unwrap();
                 armed.store(true, Ordering::SeqCst);
@@ -781,11 +781,11 @@ fn crash_during_key_rotation_or_revocation_leaves_one_active_key(
                 fail_point,
                 FailPoint::RowsWritten | FailPoint::RecordsWritten
             );
-            let states: Vec<_> = world
+            let states: Vec<_> = platform
                 .state()
                 .await
                 .keyring
-                .list(world.clock.now())
+                .list(platform.clock.now())
                 .into_iter()
                 .map(|key| key.state)
                 .collect();
@@ -798,9 +798,9 @@ fn crash_during_key_rotation_or_revocation_leaves_one_active_key(
                 },
                 "{fail_point}"
             );
-            run_to_completion(&world, "ann").await;
-            run_to_completion(&world, "bob").await;
-            assert_at_rest(&world, 2).await;
+            run_to_completion(&platform, "ann").await;
+            run_to_completion(&platform, "bob").await;
+            assert_at_rest(&platform, 2).await;
         });
     }
 }
@@ -826,25 +826,25 @@ fn power_loss_at_any_writer_fail_point_loses_no_committed_data(
         for nth in 1..9 {
             let mut chance = fastrand::Rng::with_seed(nth as u64 * 31 + fail_point as u64);
             run(async {
-                let mut world = world(backend, &Surface::Rest).await;
-                run_to_completion(&world, "before").await;
+                let mut platform = platform(backend, &Surface::Rest).await;
+                run_to_completion(&platform, "before").await;
                 let death = InjectedCrash::at(fail_point, nth);
                 let (state, copy) = (
-                    world.directory.path().join("state"),
-                    world.directory.path().join("at-the-fail_point"),
+                    platform.directory.path().join("state"),
+                    platform.directory.path().join("at-the-fail_point"),
                 );
                 let copied = copy.clone();
-                run_process_until(&world, &death, "ann", None, move || {
+                run_process_until(&platform, &death, "ann", None, move || {
                     copy_files(&state, &copied)
                 })
                 .await;
                 if death.died() {
                     cuts += 1;
-                    drop_unsynced_data(&world, &copy, &mut chance);
-                    keep_state_in(backend, &mut world, "at-the-fail_point");
+                    drop_unsynced_data(&platform, &copy, &mut chance);
+                    keep_state_in(backend, &mut platform, "at-the-fail_point");
                 }
-                run_to_completion(&world, "ann").await;
-                assert_at_rest(&world, 2).await;
+                run_to_completion(&platform, "ann").await;
+                assert_at_rest(&platform, 2).await;
             });
         }
     }
@@ -854,9 +854,9 @@ fn power_loss_at_any_writer_fail_point_loses_no_committed_data(
 
 /// The files of an open log are not synced. A crash may leave each of them shorter, or with zeros
 /// at the end, independently of the others.
-fn drop_unsynced_data(world: &TestPlatform, state: &Path, chance: &mut fastrand::Rng) {
+fn drop_unsynced_data(platform: &TestPlatform, state: &Path, chance: &mut fastrand::Rng) {
     let first = state.join("audit/session-audit.jsonl");
-    let open = world
+    let open = platform
         .open_logs(state)
         .into_iter()
         .map(|log| guestlane_tlog::lines_path(&first, log));

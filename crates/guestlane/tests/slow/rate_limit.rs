@@ -15,28 +15,28 @@ use guestlane_testkit::{
 use tokio::task::JoinSet;
 
 /// Returns a harness whose platform has `clients` OAuth clients with the rate limit `quota` each.
-async fn world(clients: u16, quota: &str) -> TestPlatform {
+async fn platform(clients: u16, quota: &str) -> TestPlatform {
     let quota: Rate = quota.parse().unwrap();
-    let mut world = with(clients, |options| options.quota = Some(quota)).await;
-    world.config.call_policy.quota = Some(quota);
-    world
+    let mut platform = with(clients, |options| options.quota = Some(quota)).await;
+    platform.config.call_policy.quota = Some(quota);
+    platform
 }
 
 async fn with(clients: u16, change: impl FnOnce(&mut Options)) -> TestPlatform {
     let all = guestlane_sim::OAuthClient::several(clients);
-    let mut world = TestPlatform::with(Sqlite, |options| {
+    let mut platform = TestPlatform::with(Sqlite, |options| {
         options.clients = all.clone();
         change(options);
     })
     .await;
-    world.config.credentials.clients = all
+    platform.config.credentials.clients = all
         .into_iter()
         .map(|client| OAuthClient {
             id: client.id,
             secret: client.secret.into(),
         })
         .collect();
-    world
+    platform
 }
 
 /// Creates sessions as `guestlane batch` does: rows start as fast as admission control permits.
@@ -72,9 +72,9 @@ async fn batch(engine: &Arc<SessionEngine>, rows: usize) -> usize {
 }
 
 /// Returns the number of calls to the platform in each second of the platform's time.
-fn by_second(world: &TestPlatform) -> BTreeMap<i64, u64> {
+fn by_second(platform: &TestPlatform) -> BTreeMap<i64, u64> {
     let mut seconds = BTreeMap::new();
-    for entry in world.sim.journal() {
+    for entry in platform.sim.journal() {
         if entry.route.is_some_and(|route| route.name() != "crm") {
             *seconds.entry(entry.at.unix_seconds()).or_default() += 1;
         }
@@ -85,13 +85,13 @@ fn by_second(world: &TestPlatform) -> BTreeMap<i64, u64> {
 #[tokio::test]
 async fn batch_uses_97_percent_of_the_rate_limit_of_1_and_4_clients() {
     for clients in [1_u16, 4] {
-        let world = world(clients, "100/s").await;
-        let engine = world.engine().await;
-        let before = world.clock.now();
+        let platform = platform(clients, "100/s").await;
+        let engine = platform.engine().await;
+        let before = platform.clock.now();
         assert_eq!(batch(&engine, 1500).await, 0, "none lost");
-        world.assert_each_guest_once(1500);
-        let seconds = world.clock.now().since(before).as_secs_f64();
-        let state = world.sim.state();
+        platform.assert_each_guest_once(1500);
+        let seconds = platform.clock.now().since(before).as_secs_f64();
+        let state = platform.sim.state();
         let calls = engine.platform_metrics().calls();
         let used = calls as f64 / seconds / (100.0 * f64::from(clients));
         tell(&format!(
@@ -111,30 +111,30 @@ async fn batch_uses_97_percent_of_the_rate_limit_of_1_and_4_clients() {
 
 #[tokio::test]
 async fn batch_over_30_minutes_uses_99_percent_of_the_rate_limit() {
-    let mut world = world(1, "300/min").await;
-    world.config.deadline = Duration::from_secs(600);
-    let engine = world.engine().await;
-    let before = world.clock.now();
+    let mut platform = platform(1, "300/min").await;
+    platform.config.deadline = Duration::from_secs(600);
+    let engine = platform.engine().await;
+    let before = platform.clock.now();
     assert_eq!(batch(&engine, 4500).await, 0);
-    world.assert_each_guest_once(4500);
+    platform.assert_each_guest_once(4500);
     let (calls, minutes) = (
         engine.platform_metrics().calls(),
-        world.clock.now().since(before).as_secs_f64() / 60.0,
+        platform.clock.now().since(before).as_secs_f64() / 60.0,
     );
     let used = calls as f64 / minutes / 300.0;
     tell(&format!(
         "{calls} calls in {minutes:.2} minutes: {:.1} % of the quota, {} answered 429",
         used * 100.0,
-        world.sim.state().throttled
+        platform.sim.state().throttled
     ));
     assert!(used >= 0.99, "{used}");
-    assert_eq!(world.sim.state().throttled, 0);
+    assert_eq!(platform.sim.state().throttled, 0);
 }
 
 #[tokio::test]
 async fn two_programs_share_the_rate_limit_of_one_oauth_client() {
-    let world = world(1, "300/min").await;
-    let (one, two) = (world.engine().await, world.engine().await);
+    let platform = platform(1, "300/min").await;
+    let (one, two) = (platform.engine().await, platform.engine().await);
     let guests = |engine: Arc<SessionEngine>, name: &'static str| async move {
         let rows = stream::iter(0..150).map(|n| {
             let engine = Arc::clone(&engine);
@@ -154,17 +154,17 @@ async fn two_programs_share_the_rate_limit_of_one_oauth_client() {
             .count()
             .await
     };
-    let before = world.clock.now();
+    let before = platform.clock.now();
     assert_eq!(
         tokio::join!(guests(one.clone(), "one"), guests(two.clone(), "two")),
         (150, 150)
     );
-    world.assert_each_guest_once(300);
+    platform.assert_each_guest_once(300);
     let (calls, throttled) = (
         one.platform_metrics().calls() + two.platform_metrics().calls(),
-        world.sim.state().throttled,
+        platform.sim.state().throttled,
     );
-    let minutes = world.clock.now().since(before).as_secs_f64() / 60.0;
+    let minutes = platform.clock.now().since(before).as_secs_f64() / 60.0;
     tell(&format!(
         "{calls} calls of two programs in {minutes:.2} minutes, {throttled} answered 429"
     ));
@@ -180,20 +180,20 @@ async fn two_programs_share_the_rate_limit_of_one_oauth_client() {
 
 #[tokio::test]
 async fn lower_endpoint_rate_limit_is_learned_from_responses() {
-    let mut world = with(1, |options| {
+    let mut platform = with(1, |options| {
         options.quota = Some(Rate::PLATFORM_DEFAULT);
         options.endpoint_rate_limits =
             vec![("contact".parse().unwrap(), "60/min".parse().unwrap())];
     })
     .await;
-    world.config.call_policy.quota = Some(Rate::PLATFORM_DEFAULT);
-    world.config.deadline = Duration::from_secs(600);
-    let engine = world.engine().await;
+    platform.config.call_policy.quota = Some(Rate::PLATFORM_DEFAULT);
+    platform.config.deadline = Duration::from_secs(600);
+    let engine = platform.engine().await;
     assert_eq!(batch(&engine, 200).await, 0);
-    world.assert_each_guest_once(200);
+    platform.assert_each_guest_once(200);
     let (calls, throttled) = (
         engine.platform_metrics().calls(),
-        world.sim.state().throttled,
+        platform.sim.state().throttled,
     );
     assert!(
         throttled * 100 <= calls,
@@ -203,19 +203,19 @@ async fn lower_endpoint_rate_limit_is_learned_from_responses() {
 
 #[tokio::test]
 async fn interactive_calls_precede_batch_rows() {
-    let world = world(1, "100/s").await;
-    let engine = world.engine().await;
+    let platform = platform(1, "100/s").await;
+    let engine = platform.engine().await;
     let rows = tokio::spawn({
         let engine = Arc::clone(&engine);
         async move { batch(&engine, 600).await }
     });
-    while world.sim.state().contacts < 100 {
+    while platform.sim.state().contacts < 100 {
         tokio::task::yield_now().await;
     }
     for person in ["ann", "bob", "cy"] {
-        let asked_at = world.clock.now();
+        let asked_at = platform.clock.now();
         engine.create(request(person)).await.unwrap();
-        let waited = world.clock.now().since(asked_at);
+        let waited = platform.clock.now().since(asked_at);
         // Two calls at the next free slots of the rate limit. Behind the queued rows they would
         // wait about 400 ms.
         assert!(waited <= Duration::from_millis(150), "{waited:?}");
@@ -225,34 +225,34 @@ async fn interactive_calls_precede_batch_rows() {
 
 #[tokio::test]
 async fn oauth_client_with_wrong_secret_or_permissions_is_quarantined() {
-    let mut world = world(3, "100/s").await;
-    world.config.credentials.clients[1].secret = "wrong".to_owned().into();
-    let engine = world.engine().await;
+    let mut platform = platform(3, "100/s").await;
+    platform.config.credentials.clients[1].secret = "wrong".to_owned().into();
+    let engine = platform.engine().await;
     assert_eq!(batch(&engine, 300).await, 0);
-    world.assert_each_guest_once(300);
+    platform.assert_each_guest_once(300);
     let clients = engine.client_usage();
     assert!(
         clients[0].calls > 100 && clients[2].calls > 100 && clients[1].calls <= 2,
         "{clients:?}"
     );
 
-    let mut world = with(2, |options| {
+    let mut platform = with(2, |options| {
         options.clients[0]
             .scopes
             .retain(|scope| !scope.contains("conversations"));
         options.quota = Some(Rate::REST);
     })
     .await;
-    world.config.call_policy.quota = Some(Rate::REST);
-    let engine = world.engine().await;
+    platform.config.call_policy.quota = Some(Rate::REST);
+    let engine = platform.engine().await;
     assert_eq!(batch(&engine, 300).await, 0);
-    world.assert_each_guest_once(300);
+    platform.assert_each_guest_once(300);
     assert!(
         engine.client_usage()[0].quarantined,
         "{:?}",
         engine.client_usage()
     );
-    let refused = world
+    let refused = platform
         .journal("conversation")
         .iter()
         .filter(|entry| entry.status == Some(403))
@@ -265,28 +265,28 @@ async fn oauth_client_with_wrong_secret_or_permissions_is_quarantined() {
 
 #[tokio::test]
 async fn throttled_oauth_client_is_bypassed_without_waiting() {
-    let world = world(2, "100/s").await;
-    let engine = world.engine().await;
+    let platform = platform(2, "100/s").await;
+    let engine = platform.engine().await;
     engine.create(request("ann")).await.unwrap();
-    world.faults(&["contact:429:first=1,retry-after=20"]);
-    let before = world.clock.now();
+    platform.faults(&["contact:429:first=1,retry-after=20"]);
+    let before = platform.clock.now();
     engine.create(request("bob")).await.unwrap();
-    assert!(world.clock.now().since(before) < Duration::from_secs(1));
-    world.assert_each_guest_once(2);
+    assert!(platform.clock.now().since(before) < Duration::from_secs(1));
+    platform.assert_each_guest_once(2);
 }
 
 #[tokio::test]
 async fn official_surfaces_use_all_oauth_clients_of_an_organization() {
-    let mut world = with(2, |options| options.quota = Some("60/min".parse().unwrap())).await;
-    world.config.surface = WEB_MESSAGING;
-    world.config.credentials.sign_in = TokenRequestAuth::Basic;
-    world.config.call_policy.quota = Some("60/min".parse().unwrap());
-    world.config.deadline = Duration::from_secs(600);
-    let engine = world.engine().await;
+    let mut platform = with(2, |options| options.quota = Some("60/min".parse().unwrap())).await;
+    platform.config.surface = WEB_MESSAGING;
+    platform.config.credentials.sign_in = TokenRequestAuth::Basic;
+    platform.config.call_policy.quota = Some("60/min".parse().unwrap());
+    platform.config.deadline = Duration::from_secs(600);
+    let engine = platform.engine().await;
     assert!(crowd(&engine, 30, 4).await.iter().all(Result::is_ok));
-    world.assert_each_guest_once(30);
+    platform.assert_each_guest_once(30);
     assert_eq!(
-        world.sim.state().calls["token-info"],
+        platform.sim.state().calls["token-info"],
         2,
         "each client is looked up"
     );
@@ -299,14 +299,14 @@ async fn official_surfaces_use_all_oauth_clients_of_an_organization() {
 
 #[tokio::test]
 async fn official_surfaces_quarantine_only_the_client_that_cannot_sign_in() {
-    let mut world = with(3, |options| options.quota = Some(Rate::PLATFORM_DEFAULT)).await;
-    world.config.surface = WEB_MESSAGING;
-    world.config.credentials.sign_in = TokenRequestAuth::Basic;
-    world.config.call_policy.quota = Some(Rate::PLATFORM_DEFAULT);
-    world.config.credentials.clients[0].secret = "wrong".to_owned().into();
-    let engine = world.engine().await;
+    let mut platform = with(3, |options| options.quota = Some(Rate::PLATFORM_DEFAULT)).await;
+    platform.config.surface = WEB_MESSAGING;
+    platform.config.credentials.sign_in = TokenRequestAuth::Basic;
+    platform.config.call_policy.quota = Some(Rate::PLATFORM_DEFAULT);
+    platform.config.credentials.clients[0].secret = "wrong".to_owned().into();
+    let engine = platform.engine().await;
     assert!(crowd(&engine, 20, 4).await.iter().all(Result::is_ok));
-    world.assert_each_guest_once(20);
+    platform.assert_each_guest_once(20);
     let left_out: Vec<_> = engine
         .client_usage()
         .iter()
@@ -321,14 +321,14 @@ async fn official_surfaces_quarantine_only_the_client_that_cannot_sign_in() {
 
 #[tokio::test]
 async fn revoked_tokens_of_all_clients_are_refreshed_without_failure() {
-    let world = world(2, "100/s").await;
-    let engine = world.engine().await;
+    let platform = platform(2, "100/s").await;
+    let engine = platform.engine().await;
     assert_eq!(batch(&engine, 60).await, 0); // requests an access token for both clients
     for n in 0..10 {
-        world.sim.revoke_tokens();
+        platform.sim.revoke_tokens();
         engine.create(request(&format!("late-{n}"))).await.unwrap();
     }
-    world.assert_each_guest_once(70);
+    platform.assert_each_guest_once(70);
     assert!(
         engine
             .client_usage()
@@ -339,8 +339,8 @@ async fn revoked_tokens_of_all_clients_are_refreshed_without_failure() {
 
 #[tokio::test]
 async fn already_expired_access_tokens_are_not_requested_endlessly() {
-    let world = with(1, |options| options.token_life = Duration::ZERO).await;
-    let error = world
+    let platform = with(1, |options| options.token_life = Duration::ZERO).await;
+    let error = platform
         .engine()
         .await
         .create(request("ann"))
@@ -348,16 +348,16 @@ async fn already_expired_access_tokens_are_not_requested_endlessly() {
         .unwrap_err();
     assert_eq!(error.advice().code, guestlane::error::ErrorCode::AuthFailed);
     assert!(
-        world.sim.state().calls["token"] <= 4,
+        platform.sim.state().calls["token"] <= 4,
         "{:?}",
-        world.sim.state().calls
+        platform.sim.state().calls
     );
 }
 
 #[tokio::test]
 async fn throttled_oauth_client_is_used_again_after_its_wait() {
-    let world = world(2, "100/s").await;
-    let engine = world.engine().await;
+    let platform = platform(2, "100/s").await;
+    let engine = platform.engine().await;
     assert_eq!(batch(&engine, 60).await, 0);
     let before: Vec<_> = engine
         .client_usage()
@@ -365,7 +365,7 @@ async fn throttled_oauth_client_is_used_again_after_its_wait() {
         .map(|client| client.calls)
         .collect();
     for wait in ["", ",retry-after=1"] {
-        world.faults(&[&format!("contact:429:first=1{wait}")]);
+        platform.faults(&[&format!("contact:429:first=1{wait}")]);
         assert!(
             engine
                 .create(request(
@@ -375,8 +375,8 @@ async fn throttled_oauth_client_is_used_again_after_its_wait() {
                 .is_ok()
         );
     }
-    world.faults(&[]);
-    world.clock().sleep(Duration::from_secs(2)).await;
+    platform.faults(&[]);
+    platform.clock().sleep(Duration::from_secs(2)).await;
     let more = stream::iter(0..200).map(|n| {
         let engine = Arc::clone(&engine);
         async move { engine.create(request(&format!("more-{n}"))).await.unwrap() }
@@ -394,13 +394,13 @@ async fn throttled_oauth_client_is_used_again_after_its_wait() {
 
 /// Creates `a_second` sessions per second at a constant rate, whatever their results.
 async fn arrivals(
-    world: &TestPlatform,
+    platform: &TestPlatform,
     engine: &Arc<SessionEngine>,
     a_second: u32,
     seconds: u32,
     name: &str,
 ) {
-    let clock = world.clock();
+    let clock = platform.clock();
     let mut running = JoinSet::new();
     for n in 0..a_second * seconds {
         clock.sleep(Duration::from_secs(1) / a_second).await;
@@ -413,11 +413,11 @@ async fn arrivals(
 #[tokio::test]
 async fn platform_outage_raises_call_load_by_at_most_10_percent() {
     const RATE: u32 = 10;
-    let world = TestPlatform::new(Sqlite).await;
-    let engine = world.engine().await;
+    let platform = TestPlatform::new(Sqlite).await;
+    let engine = platform.engine().await;
     let working = tokio::spawn(guestlane::Workers::new(std::sync::Arc::clone(&engine)).run());
     let calls = || {
-        world
+        platform
             .sim
             .state()
             .calls
@@ -426,11 +426,11 @@ async fn platform_outage_raises_call_load_by_at_most_10_percent() {
             .map(|(_, calls)| calls)
             .sum::<u64>()
     };
-    arrivals(&world, &engine, RATE, 60, "before").await;
+    arrivals(&platform, &engine, RATE, 60, "before").await;
     let normal = calls() as f64 / 60.0;
     let began = calls();
-    world.faults(&["any:500"]);
-    arrivals(&world, &engine, RATE, 600, "during").await;
+    platform.faults(&["any:500"]);
+    arrivals(&platform, &engine, RATE, 600, "during").await;
     let failing = (calls() - began) as f64 / 600.0;
     tell(&format!(
         "{normal:.1} calls/s normally, {failing:.1} while all fail: {:.2} times",
@@ -440,27 +440,27 @@ async fn platform_outage_raises_call_load_by_at_most_10_percent() {
         failing <= normal * 1.1,
         "{failing} calls a second, {normal} normally"
     );
-    world.faults(&[]);
+    platform.faults(&[]);
     working.abort();
 }
 
 #[tokio::test]
 async fn batch_reaches_95_percent_of_its_rate_10_seconds_after_an_outage() {
-    let world = world(1, "100/s").await;
-    let engine = world.engine().await;
+    let platform = platform(1, "100/s").await;
+    let engine = platform.engine().await;
     let working = tokio::spawn(guestlane::Workers::new(std::sync::Arc::clone(&engine)).run());
     let rows = tokio::spawn({
         let engine = Arc::clone(&engine);
         async move { batch(&engine, 3000).await }
     });
-    let clock = world.clock();
+    let clock = platform.clock();
     clock.sleep(Duration::from_secs(10)).await;
-    world.faults(&["any:500"]);
+    platform.faults(&["any:500"]);
     clock.sleep(Duration::from_secs(300)).await;
-    world.faults(&[]);
-    let back = world.clock.now().unix_seconds();
+    platform.faults(&[]);
+    let back = platform.clock.now().unix_seconds();
     let failed = rows.await.unwrap();
-    let seconds = by_second(&world);
+    let seconds = by_second(&platform);
     let outage: u64 = seconds
         .range(back - 300..back)
         .map(|(_, calls)| calls)
@@ -477,12 +477,12 @@ async fn batch_reaches_95_percent_of_its_rate_10_seconds_after_an_outage() {
         "{later:?}"
     );
     assert!(seconds.values().all(|calls| *calls <= 100), "{seconds:?}");
-    assert_eq!(world.sim.state().throttled, 0);
+    assert_eq!(platform.sim.state().throttled, 0);
     assert!(failed <= 150, "only what began before it was noticed");
     // Sessions that were in flight are completed without a further request.
     while engine.store().unfinished().await.unwrap() > 0 {
         clock.sleep(Duration::from_secs(1)).await;
     }
-    world.assert_each_guest_once(3000);
+    platform.assert_each_guest_once(3000);
     working.abort();
 }

@@ -1,10 +1,7 @@
 //! Attachments: requested on the socket, and uploaded and downloaded by HTTP under `/_upload/`,
 //! which stands in for the platform's storage.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    time::Duration,
-};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use guestlane_genesys::guest::frame::{
@@ -15,96 +12,32 @@ use guestlane_runtime::Timestamp;
 use http::{HeaderMap, Response, StatusCode, header};
 use serde_json::{Map, Value, json};
 
-use super::frames::{self, Reply};
 use crate::{
-    organization::Organization,
-    public_api::deployment::parameter,
+    frame::{self, Reply},
+    organization::{Organization, attachments::FileInfo},
+    request::parameter,
     response::{self, Body, Refusal},
 };
 
-/// The lifetime of a signed URL (docs/platform.md#guest-limits).
-const ADDRESS_LIFE: Duration = Duration::from_secs(600);
 const MAX_NAME: usize = 1024;
-
-/// A file that a guest sends.
-#[derive(Debug)]
-pub(super) struct Wanted {
-    pub(super) attachment_id: String,
-    pub(super) file_name: String,
-    pub(super) file_type: String,
-    pub(super) file_size: u64,
-}
-
-#[derive(Debug)]
-pub(super) struct Attachment {
-    wanted: Wanted,
-    content: Option<Bytes>,
-    /// Whether the file is part of a message. If so, it is kept.
-    sent: bool,
-}
-
-/// The files, by session and the client's ID, and their signed URLs.
-#[derive(Debug, Default)]
-pub(super) struct Files {
-    files: HashMap<(String, String), Attachment>,
-    /// By signature.
-    addresses: HashMap<String, Address>,
-}
-
-#[derive(Debug)]
-struct Address {
-    session: String,
-    id: String,
-    /// The method that the URL is valid for: `PUT` or `GET`.
-    method: &'static str,
-    good_until: Timestamp,
-}
-
-impl Files {
-    fn get(&self, session: &str, id: &str) -> Option<&Attachment> {
-        self.files.get(&(session.to_owned(), id.to_owned()))
-    }
-
-    fn get_mut(&mut self, session: &str, id: &str) -> Option<&mut Attachment> {
-        self.files.get_mut(&(session.to_owned(), id.to_owned()))
-    }
-
-    /// Verifies a signed URL, and returns the session of its file.
-    fn signed(
-        &self,
-        method: &str,
-        id: &str,
-        query: Option<&str>,
-        now: Timestamp,
-    ) -> Result<String, Refusal> {
-        let signature = parameter(query, "sig").unwrap_or_default();
-        let address = self
-            .addresses
-            .get(&signature)
-            .filter(|address| address.method == method && address.id == id);
-        let good = address.filter(|address| address.good_until > now);
-        good.map(|address| address.session.clone())
-            .ok_or_else(|| denied("The URL is not valid, or has expired."))
-    }
-}
 
 impl Organization {
     /// `onAttachment`
     pub(super) fn on_attachment(
         &mut self,
         key: &str,
-        wanted: Wanted,
+        info: FileInfo,
         errors_as_json: bool,
         tracing_id: Option<String>,
         now: Timestamp,
     ) -> Reply {
-        if let Err((code, text)) = self.check_file(&wanted) {
+        if let Err((code, text)) = self.check_file(&info) {
             let error = ErrorMessage {
                 name: Some("GenerateUrlError".to_owned()),
                 message: Some(text.to_owned()),
                 error_code: Some(code),
                 error_message: Some(text.to_owned()),
-                attachment_id: Some(wanted.attachment_id),
+                attachment_id: Some(info.attachment_id),
                 timestamp: Some(now.to_string()),
                 ..ErrorMessage::default()
             };
@@ -122,60 +55,53 @@ impl Organization {
             }
             .into();
         }
-        let id = wanted.attachment_id.clone();
+        let id = info.attachment_id.clone();
         if self
             .guests
-            .files
+            .attachments
             .get(key, &id)
             .is_some_and(|known| known.sent)
         {
-            return frames::error(400, "The attachment was sent already.", tracing_id).into();
+            return frame::error(400, "The attachment was sent already.", tracing_id).into();
         }
         let answer = PresignedUrl {
             attachment_id: id.clone(),
-            url: self.address_of("PUT", key, &id, now),
-            headers: BTreeMap::from([("x-amz-tagging".to_owned(), tagging(&wanted))]),
-            file_name: Some(wanted.file_name.clone()),
+            url: self.signed_url("PUT", key, &id, now),
+            headers: BTreeMap::from([("x-amz-tagging".to_owned(), tagging(&info))]),
+            file_name: Some(info.file_name.clone()),
             file_size: None,
-            file_type: Some(wanted.file_type.clone()),
+            file_type: Some(info.file_type.clone()),
         };
-        self.guests.files.files.insert(
-            (key.to_owned(), id),
-            Attachment {
-                wanted,
-                content: None,
-                sent: false,
-            },
-        );
-        frames::response(FrameBody::PresignedUrl(answer), tracing_id).into()
+        self.guests.attachments.add(key, info);
+        frame::response(FrameBody::PresignedUrl(answer), tracing_id).into()
     }
 
-    fn check_file(&self, wanted: &Wanted) -> Result<(), (u16, &'static str)> {
+    fn check_file(&self, info: &FileInfo) -> Result<(), (u16, &'static str)> {
         let deployment = &self.options.deployment;
-        let extension = wanted
+        let extension = info
             .file_name
             .rsplit_once('.')
             .map(|(_, extension)| format!(".{}", extension.to_lowercase()));
-        if wanted.file_name.chars().count() >= MAX_NAME {
+        if info.file_name.chars().count() >= MAX_NAME {
             return Err((4005, "File name is too long"));
         }
         let Some(extension) = extension.filter(|extension| extension.len() > 1) else {
             return Err((4004, "File name is invalid"));
         };
         if self.blocked_extensions().contains(&extension)
-            || !deployment.file_types.contains(&wanted.file_type)
+            || !deployment.file_types.contains(&info.file_type)
         {
             return Err((4001, "File type not allowed"));
         }
-        match wanted.file_size {
+        match info.file_size {
             0 => Err((4102, "File size is zero")),
             size if size > deployment.max_file_kb * 1024 => Err((4002, "File size is invalid")),
             _ => Ok(()),
         }
     }
 
-    /// Creates a signed URL. Earlier URLs stay valid until they expire.
-    fn address_of(
+    /// Creates a signed URL of a file.
+    fn signed_url(
         &mut self,
         method: &'static str,
         session: &str,
@@ -183,20 +109,10 @@ impl Organization {
         now: Timestamp,
     ) -> String {
         let signature = self.new_id().simple().to_string();
-        let address = Address {
-            session: session.to_owned(),
-            id: id.to_owned(),
-            method,
-            good_until: now + ADDRESS_LIFE,
-        };
+        let signed = signature.clone();
         self.guests
-            .files
-            .addresses
-            .retain(|_, known| known.good_until > now);
-        self.guests
-            .files
-            .addresses
-            .insert(signature.clone(), address);
+            .attachments
+            .sign(signed, method, session, id, now);
         let id: String = url::form_urlencoded::byte_serialize(id.as_bytes()).collect();
         format!("{}/_upload/{id}?sig={signature}", self.origin)
     }
@@ -209,23 +125,23 @@ impl Organization {
         tracing_id: Option<String>,
         now: Timestamp,
     ) -> Reply {
-        let Some(known) = self.guests.files.get(key, id) else {
-            return frames::error(4009, "Attachment not found", tracing_id).into();
+        let Some(known) = self.guests.attachments.get(key, id) else {
+            return frame::error(4009, "Attachment not found", tracing_id).into();
         };
         let Some(content) = &known.content else {
-            return frames::error(4010, "Attachment was not uploaded successfully", tracing_id)
+            return frame::error(4010, "Attachment was not uploaded successfully", tracing_id)
                 .into();
         };
         let mut answer = PresignedUrl {
             attachment_id: id.to_owned(),
             url: String::new(),
             headers: BTreeMap::new(),
-            file_name: Some(known.wanted.file_name.clone()),
+            file_name: Some(known.info.file_name.clone()),
             file_size: Some(content.len() as u64),
-            file_type: Some(known.wanted.file_type.clone()),
+            file_type: Some(known.info.file_type.clone()),
         };
-        answer.url = self.address_of("GET", key, id, now);
-        frames::response(FrameBody::PresignedUrl(answer), tracing_id).into()
+        answer.url = self.signed_url("GET", key, id, now);
+        frame::response(FrameBody::PresignedUrl(answer), tracing_id).into()
     }
 
     /// `deleteAttachment`
@@ -235,27 +151,23 @@ impl Organization {
         id: &str,
         tracing_id: Option<String>,
     ) -> Reply {
-        match self.guests.files.get(key, id) {
-            None => return frames::error(4009, "Attachment not found", tracing_id).into(),
+        match self.guests.attachments.get(key, id) {
+            None => return frame::error(4009, "Attachment not found", tracing_id).into(),
             Some(known) if known.sent => {
-                return frames::error(400, "The attachment was sent already.", tracing_id).into();
+                return frame::error(400, "The attachment was sent already.", tracing_id).into();
             }
             Some(_) => {}
         }
-        let files = &mut self.guests.files;
-        files.files.remove(&(key.to_owned(), id.to_owned()));
-        files
-            .addresses
-            .retain(|_, known| known.session != key || known.id != id);
+        self.guests.attachments.remove(key, id);
         let body = AttachmentDeleted {
             attachment_id: id.to_owned(),
         };
-        frames::response(FrameBody::AttachmentDeleted(body), tracing_id).into()
+        frame::response(FrameBody::AttachmentDeleted(body), tracing_id).into()
     }
 
     /// Marks the file as part of a message.
     pub(super) fn sent(&mut self, key: &str, id: &str) {
-        if let Some(known) = self.guests.files.get_mut(key, id) {
+        if let Some(known) = self.guests.attachments.get_mut(key, id) {
             known.sent = true;
         }
     }
@@ -273,24 +185,36 @@ impl Organization {
             .and_then(|attachment| attachment["id"].as_str())
             .unwrap_or_default()
             .to_owned();
-        let known = self.guests.files.get(key, &id);
+        let known = self.guests.attachments.get(key, &id);
         let known = known.ok_or_else(|| (4009, "Attachment not found".to_owned()))?;
         let content = known
             .content
             .as_ref()
             .ok_or_else(|| (4010, "Attachment was not uploaded successfully".to_owned()))?;
-        let media = if known.wanted.file_type.starts_with("image/") {
+        let media = if known.info.file_type.starts_with("image/") {
             "Image"
         } else {
             "File"
         };
         let mut shown = json!({
-            "id": id, "filename": known.wanted.file_name, "fileSize": content.len(), "mediaType": media,
-            "mime": known.wanted.file_type,
+            "id": id, "filename": known.info.file_name, "fileSize": content.len(), "mediaType": media,
+            "mime": known.info.file_type,
         });
-        shown["url"] = json!(self.address_of("GET", key, &id, now));
+        shown["url"] = json!(self.signed_url("GET", key, &id, now));
         fields.insert("attachment".to_owned(), shown);
         Ok(())
+    }
+
+    /// Verifies a signed URL, and returns the session of its file.
+    fn verified(
+        &self,
+        method: &str,
+        id: &str,
+        query: Option<&str>,
+        now: Timestamp,
+    ) -> Result<String, Refusal> {
+        let signature = parameter(query, "sig").unwrap_or_default();
+        self.guests.attachments.verify(&signature, method, id, now)
     }
 
     /// `PUT /_upload/{attachmentId}?sig=…`, with every header that was listed.
@@ -303,10 +227,10 @@ impl Organization {
         now: Timestamp,
     ) -> Result<Response<Body>, Refusal> {
         let max = self.options.deployment.max_file_kb * 1024;
-        let session = self.guests.files.signed("PUT", id, query, now)?;
+        let session = self.verified("PUT", id, query, now)?;
         let known = self
             .guests
-            .files
+            .attachments
             .get_mut(&session, id)
             .ok_or_else(|| denied("The attachment no longer exists."))?;
         let given = |name: &str| {
@@ -315,15 +239,15 @@ impl Organization {
                 .and_then(|value| value.to_str().ok())
                 .unwrap_or_default()
         };
-        if given("x-amz-tagging") != tagging(&known.wanted) {
+        if given("x-amz-tagging") != tagging(&known.info) {
             return Err(denied(
                 "A header that the URL requires is missing or has another value.",
             ));
         }
         let size = body.len() as u64;
         let right_type = given(header::CONTENT_TYPE.as_str()).is_empty()
-            || given("content-type") == known.wanted.file_type;
-        let refused = match known.wanted.file_size {
+            || given("content-type") == known.info.file_type;
+        let refused = match known.info.file_size {
             _ if !right_type => Some((4001, "File type not allowed")),
             _ if size == 0 => Some((4102, "File size is zero")),
             promised if promised != size => Some((4002, "File size is invalid")),
@@ -343,11 +267,11 @@ impl Organization {
             }),
             None => FrameBody::UploadSuccess(UploadSuccess {
                 attachment_id: id.to_owned(),
-                download_url: self.address_of("GET", &session, id, now),
+                download_url: self.signed_url("GET", &session, id, now),
                 timestamp: now.to_string(),
             }),
         };
-        self.guests.broadcast(&session, &frames::push(event), None);
+        self.guests.broadcast(&session, &frame::push(event), None);
         Ok(response::empty(StatusCode::OK))
     }
 
@@ -358,10 +282,10 @@ impl Organization {
         query: Option<&str>,
         now: Timestamp,
     ) -> Result<Response<Body>, Refusal> {
-        let session = self.guests.files.signed("GET", id, query, now)?;
+        let session = self.verified("GET", id, query, now)?;
         let content = self
             .guests
-            .files
+            .attachments
             .get(&session, id)
             .and_then(|known| known.content.clone());
         let content = content.ok_or_else(Refusal::not_found)?;
@@ -373,8 +297,8 @@ impl Organization {
     }
 }
 
-fn tagging(wanted: &Wanted) -> String {
-    let name: String = url::form_urlencoded::byte_serialize(wanted.file_name.as_bytes()).collect();
+fn tagging(info: &FileInfo) -> String {
+    let name: String = url::form_urlencoded::byte_serialize(info.file_name.as_bytes()).collect();
     format!("organizationId=simulated&originalFilename={name}")
 }
 

@@ -1,35 +1,17 @@
 //! Authenticated guests: the provider's code is exchanged for a JWT, and the JWT opens a session
 //! (docs/platform.md#authenticated-guests).
 
-use std::{
-    collections::{HashMap, HashSet},
-    time::Duration,
-};
-
 use guestlane_genesys::guest::frame::{Body as FrameBody, Empty};
 use guestlane_runtime::Timestamp;
 use http::{HeaderMap, Response, StatusCode};
 use serde_json::{Value, json};
 
-use super::frames;
 use crate::{
-    organization::{Organization, parse},
-    public_api::oauth_server::{bearer, unauthorized},
+    frame,
+    organization::{Organization, authenticated_guests::JWT_TTL},
+    request::{bearer, parse},
     response::{self, Body, Refusal},
 };
-
-/// The lifetimes of a JWT from a code exchange and of a refresh token.
-const JWT_LIFE: Duration = Duration::from_secs(15 * 60);
-const REFRESH_LIFE: Duration = Duration::from_secs(24 * 3600);
-
-/// The authenticated guests by JWT and by refresh token, with their expiry.
-#[derive(Debug, Default)]
-pub(super) struct SignedIn {
-    jwts: HashMap<String, (String, Timestamp)>,
-    refresh_tokens: HashMap<String, (String, Timestamp)>,
-    /// Codes that were redeemed.
-    redeemed: HashSet<String>,
-}
 
 impl Organization {
     /// `POST …/oauthcodegrantjwtexchange`. No provider is involved. Any code is valid once unless
@@ -53,13 +35,13 @@ impl Organization {
             return Err(Refusal::bad_request("oauth.redirectUri is missing."));
         }
         if code.starts_with("bad") {
-            return Err(unauthorized(
+            return Err(Refusal::unauthorized(
                 "bad.credentials",
                 "The provider does not know the code.",
             ));
         }
-        if !self.guests.signed_in.redeemed.insert(code.to_owned()) {
-            return Err(unauthorized(
+        if !self.guests.authenticated.redeem(code) {
+            return Err(Refusal::unauthorized(
                 "bad.credentials",
                 "The code was redeemed already.",
             ));
@@ -67,9 +49,8 @@ impl Organization {
         let subject = code.split('.').next().unwrap_or(code).to_owned();
         let refresh_token = self.new_id().simple().to_string();
         self.guests
-            .signed_in
-            .refresh_tokens
-            .insert(refresh_token.clone(), (subject.clone(), now + REFRESH_LIFE));
+            .authenticated
+            .add_refresh_token(refresh_token.clone(), subject.clone(), now);
         let jwt = self.guest_jwt(subject, now);
         Ok(response::json(
             StatusCode::OK,
@@ -87,15 +68,14 @@ impl Organization {
         if !body["deploymentId"].is_null() {
             self.own_deployment(&body)?;
         }
-        let known = self
+        let token = body["refreshToken"].as_str().unwrap_or_default();
+        let subject = self
             .guests
-            .signed_in
-            .refresh_tokens
-            .get(body["refreshToken"].as_str().unwrap_or_default());
-        let (subject, _) = known
-            .filter(|(_, until)| *until > now)
-            .ok_or_else(|| unauthorized("bad.credentials", "The refresh token is not valid."))?;
-        let subject = subject.clone();
+            .authenticated
+            .subject_of_refresh_token(token, now)
+            .ok_or_else(|| {
+                Refusal::unauthorized("bad.credentials", "The refresh token is not valid.")
+            })?;
         let jwt = self.guest_jwt(subject, now);
         Ok(response::json(StatusCode::OK, &json!({"jwt": jwt})))
     }
@@ -106,17 +86,15 @@ impl Organization {
         headers: &HeaderMap,
         now: Timestamp,
     ) -> Result<Response<Body>, Refusal> {
-        let subject = self.subject_of(bearer(headers)?, now);
-        let subject =
-            subject.ok_or_else(|| unauthorized("bad.credentials", "Invalid login credentials."))?;
-        let signed_in = &mut self.guests.signed_in;
-        signed_in.jwts.retain(|_, (known, _)| *known != subject);
-        signed_in
-            .refresh_tokens
-            .retain(|_, (known, _)| *known != subject);
+        let jwt = bearer(headers)?;
+        let subject = self.guests.authenticated.subject_of_jwt(jwt, now);
+        let subject = subject.ok_or_else(|| {
+            Refusal::unauthorized("bad.credentials", "Invalid login credentials.")
+        })?;
+        self.guests.authenticated.revoke(&subject);
         for key in self.sessions_of(&subject) {
             self.guests
-                .broadcast(&key, &frames::push(FrameBody::Logout(Empty {})), None);
+                .broadcast(&key, &frame::push(FrameBody::Logout(Empty {})), None);
             self.guests.detach_all(&key);
         }
         Ok(response::empty(StatusCode::NO_CONTENT))
@@ -135,23 +113,9 @@ impl Organization {
     }
 
     fn guest_jwt(&mut self, subject: String, now: Timestamp) -> String {
-        let jwt = self.new_jwt("guest", now + JWT_LIFE);
-        self.guests
-            .signed_in
-            .jwts
-            .insert(jwt.clone(), (subject, now + JWT_LIFE));
+        let jwt = self.new_jwt("guest", now + JWT_TTL);
+        self.guests.authenticated.add_jwt(jwt.clone(), subject, now);
         jwt
-    }
-
-    /// Returns the guest of this JWT while the JWT is valid.
-    pub(super) fn subject_of(&self, jwt: &str, now: Timestamp) -> Option<String> {
-        let known = self
-            .guests
-            .signed_in
-            .jwts
-            .get(jwt)
-            .filter(|(_, until)| *until > now);
-        known.map(|(subject, _)| subject.clone())
     }
 
     fn sessions_of(&self, subject: &str) -> Vec<String> {

@@ -2,39 +2,19 @@
 
 mod contents;
 
+use aws_lc_rs::digest;
 use contents::well_formed;
 use guestlane_genesys::guest::frame::{
-    Action, Body, ClientFrame, Configuration, Empty, ErrorMessage, FrameKind, ResumeToken,
-    ServerFrame, SessionToken,
+    Action, Body, ClientFrame, Configuration, Empty, ResumeToken, ServerFrame, SessionToken,
 };
 use guestlane_runtime::Timestamp;
 use serde_json::{Value, json};
 
-use super::REQUESTS_PER_MINUTE;
-use crate::{options::MAX_ATTRIBUTES, organization::Organization, rate_window::RateHeaders};
-
-/// The result of a frame.
-#[derive(Debug)]
-pub(crate) struct Reply {
-    /// Frames that are sent before the response.
-    pub(crate) before: Vec<ServerFrame>,
-    pub(crate) answer: ServerFrame,
-    /// Frames that are pushed after the response.
-    pub(crate) after: Vec<ServerFrame>,
-    /// Whether the connection is closed afterwards.
-    pub(crate) close: bool,
-}
-
-impl From<ServerFrame> for Reply {
-    fn from(answer: ServerFrame) -> Self {
-        Self {
-            before: Vec::new(),
-            answer,
-            after: Vec::new(),
-            close: false,
-        }
-    }
-}
+use crate::{
+    frame::{Reply, error, response, too_fast},
+    options::MAX_ATTRIBUTES,
+    organization::{Organization, attachments::FileInfo, guests::REQUESTS_PER_MINUTE},
+};
 
 /// A text from a client, as far as it could be parsed.
 #[derive(Debug)]
@@ -99,51 +79,6 @@ fn hide(value: &mut Value, secrets: &[String]) {
     }
 }
 
-pub(crate) fn response(body: Body, tracing_id: Option<String>) -> ServerFrame {
-    ServerFrame {
-        kind: FrameKind::Response,
-        code: 200,
-        body,
-        tracing_id,
-    }
-}
-
-pub(crate) fn push(body: Body) -> ServerFrame {
-    ServerFrame {
-        kind: FrameKind::Message,
-        code: 200,
-        body,
-        tracing_id: None,
-    }
-}
-
-/// Builds an error frame in the usual form.
-pub(crate) fn error(code: u16, text: impl Into<String>, tracing_id: Option<String>) -> ServerFrame {
-    ServerFrame {
-        kind: FrameKind::Response,
-        code,
-        body: Body::Text(text.into()),
-        tracing_id,
-    }
-}
-
-pub(crate) fn too_many(text: &str, seconds: u64, tracing_id: Option<String>) -> ServerFrame {
-    let body = ErrorMessage {
-        name: Some("TooManyRequestsErrorMessage".to_owned()),
-        message: Some(text.to_owned()),
-        error_code: Some(4029),
-        error_message: Some(text.to_owned()),
-        retry_after: Some(seconds),
-        ..ErrorMessage::default()
-    };
-    ServerFrame {
-        kind: FrameKind::Response,
-        code: 429,
-        body: Body::TooManyRequests(body),
-        tracing_id,
-    }
-}
-
 impl Organization {
     /// Handles a frame.
     pub(crate) fn frame(&mut self, connection: u64, given: &Given, now: Timestamp) -> Reply {
@@ -191,13 +126,13 @@ impl Organization {
         let Ok(frame) = serde_json::from_value::<ClientFrame>(value) else {
             return error(400, "Request failed.", tracing_id).into();
         };
-        let key = Self::token_key(token);
+        let key = token_key(token);
         match frame.action {
             Action::ConfigureSession(configure) => {
                 self.configure(connection, &key, &configure, None, tracing_id, now)
             }
             Action::ConfigureAuthenticatedSession { configure, data } => {
-                match self.subject_of(&data.code, now) {
+                match self.guests.authenticated.subject_of_jwt(&data.code, now) {
                     Some(subject) => {
                         self.configure(connection, &key, &configure, Some(subject), tracing_id, now)
                     }
@@ -229,7 +164,7 @@ impl Organization {
                         ..
                     } => {
                         let file_size = file_size.unwrap_or_default();
-                        let file = super::attachments::Wanted {
+                        let file = FileInfo {
                             attachment_id,
                             file_name,
                             file_type,
@@ -341,6 +276,11 @@ impl Organization {
     }
 }
 
-pub(super) fn too_fast(text: &str, rate: RateHeaders, tracing_id: &Option<String>) -> ServerFrame {
-    too_many(text, rate.reset, tracing_id.clone())
+/// Returns the hash under which a token is stored.
+fn token_key(token: &str) -> String {
+    let hash = digest::digest(&digest::SHA256, token.as_bytes());
+    hash.as_ref()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }

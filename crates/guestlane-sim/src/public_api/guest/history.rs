@@ -9,16 +9,10 @@ use guestlane_runtime::Timestamp;
 use http::{HeaderMap, Response, StatusCode};
 use serde_json::json;
 
-use super::{
-    HISTORY_READS_PER_MINUTE,
-    frames::{self, Reply},
-};
 use crate::{
-    organization::Organization,
-    public_api::{
-        deployment::Page,
-        oauth_server::{bearer, unauthorized},
-    },
+    frame::{self, Reply},
+    organization::{Organization, guests::HISTORY_READS_PER_MINUTE},
+    request::{Page, bearer},
     response::{self, Body, Refusal},
 };
 
@@ -40,7 +34,7 @@ impl Organization {
         self.guests
             .history_jwts
             .insert(jwt.clone(), (key.to_owned(), now + HISTORY_TTL));
-        frames::response(
+        frame::response(
             FrameBody::Jwt(Jwt {
                 jwt,
                 exp: (now + HISTORY_TTL).unix_seconds(),
@@ -70,13 +64,14 @@ impl Organization {
         now: Timestamp,
     ) -> Result<Response<Body>, Refusal> {
         let jwt = bearer(headers)?;
-        let (key, until) = self
-            .guests
-            .history_jwts
-            .get(jwt)
-            .ok_or_else(|| unauthorized("bad.credentials", "Invalid login credentials."))?;
+        let (key, until) = self.guests.history_jwts.get(jwt).ok_or_else(|| {
+            Refusal::unauthorized("bad.credentials", "Invalid login credentials.")
+        })?;
         if *until <= now {
-            return Err(unauthorized("credentials.expired", "The JWT has expired."));
+            return Err(Refusal::unauthorized(
+                "credentials.expired",
+                "The JWT has expired.",
+            ));
         }
         let session = self
             .guests

@@ -13,11 +13,11 @@ use guestlane_runtime::Timestamp;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{
-    Guests,
-    frames::{self, Reply, too_fast},
+use crate::{
+    frame::{self, Reply, too_fast},
+    organization::{Organization, guests::Guests},
+    response::Refusal,
 };
-use crate::{organization::Organization, response::Refusal};
 
 impl Organization {
     /// `onMessage`
@@ -32,7 +32,7 @@ impl Organization {
     ) -> Reply {
         let rate = self.options.message_rate;
         let Some(session) = self.guests.sessions.get_mut(key) else {
-            return frames::error(4007, "Session not found", tracing_id).into();
+            return frame::error(4007, "Session not found", tracing_id).into();
         };
         let (rate, room) = session.messages.take_of(rate, Duration::from_secs(1), now);
         if !room {
@@ -40,13 +40,13 @@ impl Organization {
         }
         let clears = message.is_presence("Clear");
         if session.read_only && !clears {
-            return frames::error(409, "Session is read-only", tracing_id).into();
+            return frame::error(409, "Session is read-only", tracing_id).into();
         }
         if !well_formed {
-            return frames::error(400, "Request failed.", tracing_id).into();
+            return frame::error(400, "Request failed.", tracing_id).into();
         }
         if let Err((code, text)) = self.check(key, &mut message, clears, now) {
-            return frames::error(code, text, tracing_id).into();
+            return frame::error(code, text, tracing_id).into();
         }
         let attributes = message.attributes().cloned().unwrap_or_default();
         let joins = message.is_presence("Join");
@@ -68,7 +68,7 @@ impl Organization {
         let id = said.id.as_deref().unwrap_or_default().to_owned();
         let echo = ServerFrame {
             tracing_id,
-            ..frames::push(Body::Structured(said.clone().into()))
+            ..frame::push(Body::Structured(said.clone().into()))
         };
         let mut reply = Reply::from(echo);
         self.guests.broadcast(key, &reply.answer, Some(connection));
@@ -89,9 +89,10 @@ impl Organization {
             .channel
             .as_ref()
             .and_then(|channel| channel.fields.get("messageId")?.as_str().map(str::to_owned));
-        self.desk.record(&id, conversation, true, theirs, now);
+        self.conversations
+            .record(&id, conversation, true, theirs, now);
         if let Some(known) =
-            conversation.and_then(|conversation| self.desk.conversations.get_mut(&conversation))
+            conversation.and_then(|conversation| self.conversations.get_mut(conversation))
             && (spoke || joins)
         {
             known.on_guest_message(!spoke);
@@ -175,7 +176,7 @@ impl Organization {
         let said = self.inbound(presence("SignIn"), now);
         ServerFrame {
             tracing_id,
-            ..frames::push(Body::Structured(said.into()))
+            ..frame::push(Body::Structured(said.into()))
         }
     }
 
@@ -208,7 +209,7 @@ impl Organization {
             self.begin_conversation("webmessaging", Some(key.to_owned()), &guest, earlier, now);
         if let Some(session) = self.guests.sessions.get_mut(key) {
             session.conversation = Some(conversation);
-            if let Some(known) = self.desk.conversations.get_mut(&conversation) {
+            if let Some(known) = self.conversations.get_mut(conversation) {
                 known.authenticated = session.subject.is_some();
             }
         }
@@ -233,7 +234,7 @@ impl Organization {
             return;
         };
         let said = self.outbound(true, Message::text(text), now);
-        self.desk.record(
+        self.conversations.record(
             said.id.as_deref().unwrap_or_default(),
             Some(conversation),
             false,
@@ -241,7 +242,7 @@ impl Organization {
             now,
         );
         self.remember(key, &said);
-        let frame = frames::push(Body::Structured(said.into()));
+        let frame = frame::push(Body::Structured(said.into()));
         self.guests.broadcast(key, &frame, Some(connection));
         if overtakes {
             &mut reply.before
@@ -258,17 +259,17 @@ impl Organization {
             session.conversation.take()
         });
         if let Some(known) =
-            conversation.and_then(|conversation| self.desk.conversations.get_mut(&conversation))
+            conversation.and_then(|conversation| self.conversations.get_mut(conversation))
         {
             known.end(now);
         }
-        let cleared = frames::push(Body::SessionCleared(Empty {}));
+        let cleared = frame::push(Body::SessionCleared(Empty {}));
         self.guests.broadcast(key, &cleared, Some(connection));
         self.guests.close_all(key, Some(connection), None);
         self.guests.detach(connection);
         reply.after = vec![
             cleared,
-            frames::push(Body::ConnectionClosed(Default::default())),
+            frame::push(Body::ConnectionClosed(Default::default())),
         ];
         reply.close = true;
     }
@@ -289,9 +290,8 @@ impl Organization {
         now: Timestamp,
     ) -> Result<(), Refusal> {
         let known = self
-            .desk
             .conversations
-            .get(&conversation)
+            .get(conversation)
             .filter(|known| known.ended.is_none());
         let session = known.ok_or_else(Refusal::not_found)?.session.clone();
         let life = Duration::from_secs(self.options.deployment.session_seconds);
@@ -305,7 +305,7 @@ impl Organization {
             known.expires_at = now + life;
         }
         let agent = self.new_id();
-        if let Some(known) = self.desk.conversations.get_mut(&conversation) {
+        if let Some(known) = self.conversations.get_mut(conversation) {
             known.agent_takes(agent, now);
         }
         let said = self.outbound(false, Message::text(text), now);
@@ -320,9 +320,8 @@ impl Organization {
         now: Timestamp,
     ) -> Result<(), Refusal> {
         let known = self
-            .desk
             .conversations
-            .get_mut(&conversation)
+            .get_mut(conversation)
             .filter(|known| known.ended.is_none());
         let known = known.ok_or_else(Refusal::not_found)?;
         known.end(now);
@@ -352,7 +351,7 @@ impl Organization {
         said: Message,
         now: Timestamp,
     ) {
-        self.desk.record(
+        self.conversations.record(
             said.id.as_deref().unwrap_or_default(),
             Some(conversation),
             false,
@@ -362,7 +361,7 @@ impl Organization {
         if let Some(key) = session {
             self.remember(key, &said);
             let guests: &Guests = &self.guests;
-            guests.broadcast(key, &frames::push(Body::Structured(said.into())), None);
+            guests.broadcast(key, &frame::push(Body::Structured(said.into())), None);
         }
     }
 }

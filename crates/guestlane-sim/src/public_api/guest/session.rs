@@ -5,14 +5,18 @@ use std::{
     time::Duration,
 };
 
-use guestlane_genesys::guest::frame::{Body, Configure, SessionResponse};
+use guestlane_genesys::guest::frame::{Body, Configure, Empty, SessionResponse};
 use guestlane_runtime::Timestamp;
 
-use super::{
-    CONFIGURES_PER_MINUTE, CONNECTIONS_PER_SESSION, Session,
-    frames::{self, Reply, too_fast},
+use crate::{
+    frame::{self, Reply, too_fast},
+    options::MAX_ATTRIBUTES,
+    organization::{
+        Organization,
+        guests::{CONFIGURES_PER_MINUTE, CONNECTIONS_PER_SESSION, Session},
+    },
+    rate_window::Window,
 };
-use crate::{options::MAX_ATTRIBUTES, organization::Organization, rate_window::Window};
 
 impl Organization {
     /// `configureSession`, and `configureAuthenticatedSession` for an authenticated guest.
@@ -26,7 +30,7 @@ impl Organization {
         now: Timestamp,
     ) -> Reply {
         if configure.deployment_id != self.options.deployment.id.to_string() {
-            return frames::error(400, "Request failed.", tracing_id).into();
+            return frame::error(400, "Request failed.", tracing_id).into();
         }
         let upgrade = self.options.deployment.session_upgrade;
         let life = Duration::from_secs(self.options.deployment.session_seconds);
@@ -47,10 +51,10 @@ impl Organization {
                     .into();
                 }
                 if session.subject.is_some() && subject.is_some() && session.subject != subject {
-                    return frames::error(403, "Session authentication failed", tracing_id).into();
+                    return frame::error(403, "Session authentication failed", tracing_id).into();
                 }
                 if session.subject.is_some() && subject.is_none() {
-                    return frames::error(
+                    return frame::error(
                         4017,
                         "Cannot downgrade to an unauthenticated session",
                         tracing_id,
@@ -59,18 +63,18 @@ impl Organization {
                 }
                 if session.expires_at <= now && !session.cleared {
                     self.end_conversation_of(key, now);
-                    return frames::error(4006, "Session has expired", tracing_id).into();
+                    return frame::error(4006, "Session has expired", tracing_id).into();
                 }
                 let steps_up = session.subject.is_none() && subject.is_some() && !session.cleared;
                 if steps_up && !upgrade {
-                    return frames::error(403, "Session authentication failed", tracing_id).into();
+                    return frame::error(403, "Session authentication failed", tracing_id).into();
                 }
                 if steps_up {
                     session.subject.clone_from(&subject);
                     signed_in_now = true;
                     let conversation = session
                         .conversation
-                        .and_then(|id| self.desk.conversations.get_mut(&id));
+                        .and_then(|id| self.conversations.get_mut(id));
                     if let Some(known) = conversation {
                         known.authenticated = true;
                     }
@@ -110,7 +114,7 @@ impl Organization {
         }
         self.attach(connection, key);
         let Some(session) = self.guests.sessions.get(key) else {
-            return frames::error(4007, "Session not found", tracing_id).into();
+            return frame::error(4007, "Session not found", tracing_id).into();
         };
         let body = SessionResponse {
             connected: true,
@@ -124,16 +128,32 @@ impl Organization {
             expiration_date: Some(session.expires_at.unix_seconds()),
             auto_started: Some(session.joined),
         };
-        let mut reply = Reply::from(frames::response(Body::Session(body), tracing_id.clone()));
+        let mut reply = Reply::from(frame::response(Body::Session(body), tracing_id.clone()));
         if signed_in_now {
             reply.before.push(self.signed_in_event(tracing_id, now));
         }
         if self.options.pushes_out_of_order {
             reply
                 .before
-                .push(frames::push(Body::Structured(self.typing(now).into())));
+                .push(frame::push(Body::Structured(self.typing(now).into())));
         }
         reply
+    }
+
+    /// Ends expired sessions, and notifies their connections.
+    pub(crate) fn expire(&mut self, now: Timestamp) {
+        let over = self
+            .guests
+            .sessions
+            .iter()
+            .filter(|(_, session)| session.expires_at <= now);
+        let over: Vec<String> = over.map(|(key, _)| key.clone()).collect();
+        for key in over {
+            self.end_conversation_of(&key, now);
+            self.guests
+                .broadcast(&key, &frame::push(Body::SessionExpired(Empty {})), None);
+            self.guests.detach_all(&key);
+        }
     }
 
     /// Ends the conversation of a session that expired or was replaced. It no longer waits for an
@@ -146,7 +166,7 @@ impl Organization {
         if let Some(known) = session
             .conversation
             .take()
-            .and_then(|id| self.desk.conversations.get_mut(&id))
+            .and_then(|id| self.conversations.get_mut(id))
         {
             known.end(ended);
         }
@@ -191,6 +211,6 @@ impl Organization {
             read_only: Some(read_only),
             ..SessionResponse::default()
         };
-        frames::response(Body::Session(body), tracing_id).into()
+        frame::response(Body::Session(body), tracing_id).into()
     }
 }

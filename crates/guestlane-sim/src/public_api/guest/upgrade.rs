@@ -6,12 +6,11 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use uuid::Uuid;
 
-use super::CONNECTIONS_PER_MINUTE;
 use crate::{
     options::UnknownDeployment,
-    organization::Organization,
-    public_api::deployment::parameter,
+    organization::{Organization, guests::CONNECTIONS_PER_MINUTE},
     rate_window::Window,
+    request::parameter,
     response::{self, Body, Refusal},
 };
 

@@ -15,13 +15,13 @@ use tokio::sync::watch;
 
 use super::fleet::machines;
 
-async fn enqueue(world: &TestPlatform, rows: Vec<NewRow>) -> BatchId {
-    let store = world.state().await.store;
-    batch::enqueue(&store, rows, world.clock.now()).await
+async fn enqueue(platform: &TestPlatform, rows: Vec<NewRow>) -> BatchId {
+    let store = platform.state().await.store;
+    batch::enqueue(&store, rows, platform.clock.now()).await
 }
 
-async fn status(world: &TestPlatform, id: BatchId) -> BatchStatus {
-    world
+async fn status(platform: &TestPlatform, id: BatchId) -> BatchStatus {
+    platform
         .state()
         .await
         .store
@@ -33,15 +33,15 @@ async fn status(world: &TestPlatform, id: BatchId) -> BatchStatus {
         .remove(0)
 }
 
-async fn results(world: &TestPlatform, id: BatchId, after: u64, limit: u32) -> Vec<RowResult> {
-    let store = world.state().await.store;
+async fn results(platform: &TestPlatform, id: BatchId, after: u64, limit: u32) -> Vec<RowResult> {
+    let store = platform.state().await.store;
     let batches = store.batches().unwrap();
     batches.row_results(id, after, limit).await.unwrap()
 }
 
 /// Runs `processes` processes until the batch is done.
-async fn work(world: &TestPlatform, id: BatchId, processes: usize) -> BatchStatus {
-    let engines = machines(world, processes).await;
+async fn work(platform: &TestPlatform, id: BatchId, processes: usize) -> BatchStatus {
+    let engines = machines(platform, processes).await;
     let (stop, stopped) = watch::channel(false);
     let working = engines.iter().map(|engine| {
         let (intake, mut stopped) = (
@@ -53,11 +53,11 @@ async fn work(world: &TestPlatform, id: BatchId, processes: usize) -> BatchStatu
     });
     let working: Vec<_> = working.collect();
     let found = loop {
-        let found = status(world, id).await;
+        let found = status(platform, id).await;
         if found.waiting + found.running == 0 {
             break found;
         }
-        world.clock().sleep(Duration::from_millis(200)).await;
+        platform.clock().sleep(Duration::from_millis(200)).await;
     };
     stop.send_replace(true);
     assert!(
@@ -71,15 +71,15 @@ async fn work(world: &TestPlatform, id: BatchId, processes: usize) -> BatchStatu
 
 #[tokio::test]
 async fn workers_share_batch_rows_and_each_row_creates_one_session() {
-    let world = TestPlatform::new(Postgres).await;
-    let id = enqueue(&world, rows(300)).await;
-    let done = work(&world, id, 3).await;
+    let platform = TestPlatform::new(Postgres).await;
+    let id = enqueue(&platform, rows(300)).await;
+    let done = work(&platform, id, 3).await;
     assert_eq!(
         (done.rows, done.open, done.replayed, done.failed),
         (300, 300, 0, 0)
     );
-    world.assert_each_guest_once(300);
-    let results = results(&world, id, 0, 1000).await;
+    platform.assert_each_guest_once(300);
+    let results = results(&platform, id, 0, 1000).await;
     assert_eq!(
         results.iter().map(|row| row.number).collect::<Vec<_>>(),
         (1..=300).collect::<Vec<_>>()
@@ -93,17 +93,17 @@ async fn workers_share_batch_rows_and_each_row_creates_one_session() {
 
 #[tokio::test]
 async fn batch_completes_despite_lost_responses_and_platform_errors() {
-    let world = TestPlatform::with(Postgres, |options| options.seed = 3).await;
-    let id = enqueue(&world, rows(200)).await;
-    world.faults(&["any:answer-lost:p=0.05", "conversation:500:p=0.3"]);
-    let done = work(&world, id, 2).await;
+    let platform = TestPlatform::with(Postgres, |options| options.seed = 3).await;
+    let id = enqueue(&platform, rows(200)).await;
+    platform.faults(&["any:answer-lost:p=0.05", "conversation:500:p=0.3"]);
+    let done = work(&platform, id, 2).await;
     assert_eq!((done.open, done.failed), (200, 0));
-    world.assert_each_guest_once(200);
+    platform.assert_each_guest_once(200);
 }
 
 #[tokio::test]
 async fn rejected_batch_row_stores_its_error_and_other_rows_complete() {
-    let world = TestPlatform::new(Postgres).await;
+    let platform = TestPlatform::new(Postgres).await;
     let mut new = rows(3);
     let nobody = "00000000-0000-4000-8000-00000000dead".parse().unwrap();
     new[1].wish = Ok(SessionRequest {
@@ -122,10 +122,10 @@ async fn rejected_batch_row_stores_its_error_and_other_rows_complete() {
         line: 5,
         wish: Err(failure.clone()),
     });
-    let id = enqueue(&world, new).await;
-    let done = work(&world, id, 1).await;
+    let id = enqueue(&platform, new).await;
+    let done = work(&platform, id, 1).await;
     assert_eq!((done.rows, done.open, done.failed), (4, 2, 2));
-    let results = results(&world, id, 1, 10).await;
+    let results = results(&platform, id, 1, 10).await;
     assert_eq!(results[0].failure.as_ref().unwrap().code, "unknown_queue");
     assert_eq!(
         (results[2].line, results[2].failure.as_ref()),
@@ -136,11 +136,15 @@ async fn rejected_batch_row_stores_its_error_and_other_rows_complete() {
 /// The reader of a batch's results need not be the caller that submitted the row.
 #[tokio::test]
 async fn row_result_omits_the_platform_error_message() {
-    let world = TestPlatform::new(Postgres).await;
-    let id = enqueue(&world, rows(1)).await;
-    world.faults(&["contact:400-echo"]);
-    assert_eq!(work(&world, id, 1).await.failed, 1);
-    let failure = results(&world, id, 0, 1).await.remove(0).failure.unwrap();
+    let platform = TestPlatform::new(Postgres).await;
+    let id = enqueue(&platform, rows(1)).await;
+    platform.faults(&["contact:400-echo"]);
+    assert_eq!(work(&platform, id, 1).await.failed, 1);
+    let failure = results(&platform, id, 0, 1)
+        .await
+        .remove(0)
+        .failure
+        .unwrap();
     assert!(
         failure.message.contains("HTTP 400 bad.request")
             && failure.cause.contains("HTTP 400 bad.request"),
@@ -152,12 +156,12 @@ async fn row_result_omits_the_platform_error_message() {
 /// A row is unreadable after a newer version wrote it, or after a manual change.
 #[tokio::test]
 async fn unreadable_batch_row_fails_alone_and_names_the_column() {
-    let world = TestPlatform::new(Postgres).await;
-    let id = enqueue(&world, rows(3)).await;
-    world.sql("UPDATE batch_row SET attributes = '[' WHERE number = 2");
-    let done = work(&world, id, 2).await;
+    let platform = TestPlatform::new(Postgres).await;
+    let id = enqueue(&platform, rows(3)).await;
+    platform.sql("UPDATE batch_row SET attributes = '[' WHERE number = 2");
+    let done = work(&platform, id, 2).await;
     assert_eq!((done.rows, done.open, done.failed), (3, 2, 1));
-    let results = results(&world, id, 1, 1).await;
+    let results = results(&platform, id, 1, 1).await;
     let failure = results[0].failure.as_ref().unwrap();
     assert!(
         failure.message.contains("batch_row.attributes"),
@@ -167,15 +171,15 @@ async fn unreadable_batch_row_fails_alone_and_names_the_column() {
 
 #[tokio::test]
 async fn guest_erasure_removes_the_guest_from_batch_rows() {
-    let world = TestPlatform::new(Postgres).await;
-    let id = enqueue(&world, rows(2)).await;
-    work(&world, id, 1).await;
-    let engine = world.engine().await;
+    let platform = TestPlatform::new(Postgres).await;
+    let id = enqueue(&platform, rows(2)).await;
+    work(&platform, id, 1).await;
+    let engine = platform.engine().await;
     engine.outbox().unwrap().deliver_due().await.unwrap();
-    world.clock.advance(Duration::from_secs(60));
+    platform.clock.advance(Duration::from_secs(60));
     let erased = engine
         .store()
-        .erase_guest("guest-1".parse().unwrap(), world.clock.now())
+        .erase_guest("guest-1".parse().unwrap(), platform.clock.now())
         .await
         .unwrap();
     assert!(
@@ -183,7 +187,7 @@ async fn guest_erasure_removes_the_guest_from_batch_rows() {
         "{erased:?}"
     );
     let rows = guestlane_testkit::column(
-        world.postgres.as_ref().unwrap(),
+        platform.postgres.as_ref().unwrap(),
         "SELECT r::text FROM batch_row AS r",
     );
     assert_eq!(
@@ -203,10 +207,10 @@ async fn batch_rows_of_a_crashed_process_complete_once() {
     use guestlane_runtime::{FailPoint, FailPoints};
     for fail_point in [FailPoint::RowsClaimed, FailPoint::RowsEnded] {
         for nth in 1..4 {
-            let world = TestPlatform::new(Postgres).await;
-            drop(world.engine().await);
-            let id = enqueue(&world, rows(40)).await;
-            let mut config = world.config.clone();
+            let platform = TestPlatform::new(Postgres).await;
+            drop(platform.engine().await);
+            let id = enqueue(&platform, rows(40)).await;
+            let mut config = platform.config.clone();
             let (died, passed) = (
                 watch::channel(false).0,
                 std::sync::atomic::AtomicUsize::new(0),
@@ -220,7 +224,7 @@ async fn batch_rows_of_a_crashed_process_complete_once() {
                 }
                 now
             });
-            let (mut told, clock) = (died.subscribe(), world.clock());
+            let (mut told, clock) = (died.subscribe(), platform.clock());
             // A crashed process has its own runtime, whose remaining tasks end with it.
             let life = tokio::task::spawn_blocking(move || {
                 let runtime = tokio::runtime::Builder::new_current_thread()
@@ -239,10 +243,10 @@ async fn batch_rows_of_a_crashed_process_complete_once() {
             });
             life.await.unwrap();
             assert!(*died.borrow(), "{fail_point} {nth}");
-            world.clock.advance(Duration::from_secs(30));
-            let done = work(&world, id, 1).await;
+            platform.clock.advance(Duration::from_secs(30));
+            let done = work(&platform, id, 1).await;
             assert_eq!((done.open, done.failed), (40, 0), "{fail_point} {nth}");
-            world.assert_each_guest_once(40);
+            platform.assert_each_guest_once(40);
         }
     }
 }
@@ -250,10 +254,10 @@ async fn batch_rows_of_a_crashed_process_complete_once() {
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// Prunes once an hour, for `hours` hours. Returns the number of deleted sessions.
-async fn prune_for(world: &TestPlatform, engine: &guestlane::SessionEngine, hours: u32) -> u64 {
+async fn prune_for(platform: &TestPlatform, engine: &guestlane::SessionEngine, hours: u32) -> u64 {
     let mut deleted = 0;
     for _ in 0..hours {
-        world.clock.advance(HOUR);
+        platform.clock.advance(HOUR);
         deleted += engine.prune().await.unwrap().sessions;
     }
     deleted
@@ -263,16 +267,16 @@ async fn prune_for(world: &TestPlatform, engine: &guestlane::SessionEngine, hour
 /// their rows a second time.
 #[tokio::test]
 async fn retention_keeps_sessions_of_unfinished_batch_rows() {
-    let mut world = TestPlatform::new(Postgres).await;
-    world.config.retention = Some(24 * HOUR);
-    let id = enqueue(&world, rows(3)).await;
-    let engine = world.engine().await;
+    let mut platform = TestPlatform::new(Postgres).await;
+    platform.config.retention = Some(24 * HOUR);
+    let id = enqueue(&platform, rows(3)).await;
+    let engine = platform.engine().await;
     // A worker opens the sessions of the rows and is killed before it records the results.
     for row in engine
         .store()
         .batches()
         .unwrap()
-        .claim_rows(3, world.clock.now())
+        .claim_rows(3, platform.clock.now())
         .await
         .unwrap()
     {
@@ -281,15 +285,15 @@ async fn retention_keeps_sessions_of_unfinished_batch_rows() {
     engine.create(request("another")).await.unwrap();
     engine.outbox().unwrap().wait_for_initial_deliveries().await;
     assert_eq!(
-        prune_for(&world, &engine, 72).await,
+        prune_for(&platform, &engine, 72).await,
         1,
         "only the one that no row asks for"
     );
-    let done = work(&world, id, 1).await;
+    let done = work(&platform, id, 1).await;
     assert_eq!((done.open, done.failed), (3, 0));
-    world.assert_each_guest_once(4);
+    platform.assert_each_guest_once(4);
     assert_eq!(
-        prune_for(&world, &engine, 72).await,
+        prune_for(&platform, &engine, 72).await,
         3,
         "and no longer than needed"
     );
@@ -297,9 +301,9 @@ async fn retention_keeps_sessions_of_unfinished_batch_rows() {
 
 #[tokio::test]
 async fn completed_rows_keep_no_personal_data_and_ended_batch_is_pruned() {
-    let mut world = TestPlatform::new(Postgres).await;
-    world.config.retention = Some(24 * HOUR);
-    let url = world.postgres.clone().unwrap();
+    let mut platform = TestPlatform::new(Postgres).await;
+    platform.config.retention = Some(24 * HOUR);
+    let url = platform.postgres.clone().unwrap();
     let ann = ContactDetails::new(
         Some("Ann".into()),
         None,
@@ -312,13 +316,13 @@ async fn completed_rows_keep_no_personal_data_and_ended_batch_is_pruned() {
         contact_details: ann,
         ..request("ann")
     });
-    let ended = enqueue(&world, new).await;
-    work(&world, ended, 1).await;
+    let ended = enqueue(&platform, new).await;
+    work(&platform, ended, 1).await;
     let personal =
         "SELECT count(*) FROM batch_row WHERE contact_details <> '{}' OR attributes <> '{}'";
     assert_eq!(guestlane_testkit::column(&url, personal), ["0"]);
     let waiting = enqueue(
-        &world,
+        &platform,
         vec![NewRow {
             number: 1,
             line: 2,
@@ -327,12 +331,12 @@ async fn completed_rows_keep_no_personal_data_and_ended_batch_is_pruned() {
     )
     .await;
 
-    let engine = world.engine().await;
-    world.clock.advance(Duration::from_secs(60));
+    let engine = platform.engine().await;
+    platform.clock.advance(Duration::from_secs(60));
     engine.outbox().unwrap().deliver_due().await.unwrap();
     // The surface of this test accepts no contact name, so ann's row fails. A failed row is
     // completed, too.
-    assert_eq!(prune_for(&world, &engine, 72).await, 1);
+    assert_eq!(prune_for(&platform, &engine, 72).await, 1);
     let left = engine
         .store()
         .batches()

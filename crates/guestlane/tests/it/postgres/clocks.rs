@@ -13,19 +13,19 @@ use guestlane_testkit::{
 use super::fleet::on_machine;
 
 /// Starts a second node, whose clock the test can set.
-async fn second_machine(world: &TestPlatform) -> (Arc<SessionEngine>, ReferenceClock) {
-    let clock = ReferenceClock::new(world.clock());
-    clock.set(world.clock.now(), world.clock().monotonic());
+async fn second_machine(platform: &TestPlatform) -> (Arc<SessionEngine>, ReferenceClock) {
+    let clock = ReferenceClock::new(platform.clock());
+    clock.set(platform.clock.now(), platform.clock().monotonic());
     (
-        SessionEngine::open(on_machine(world, 1), clock.clock())
+        SessionEngine::open(on_machine(platform, 1), clock.clock())
             .await
             .unwrap(),
         clock,
     )
 }
 
-fn set_ahead(world: &TestPlatform, clock: &ReferenceClock, seconds: u64) {
-    let now = world.clock().monotonic();
+fn set_ahead(platform: &TestPlatform, clock: &ReferenceClock, seconds: u64) {
+    let now = platform.clock().monotonic();
     clock.set(now + Duration::from_secs(seconds), now);
 }
 
@@ -33,53 +33,53 @@ fn set_ahead(world: &TestPlatform, clock: &ReferenceClock, seconds: u64) {
 /// and each first message was sent three times.
 #[tokio::test]
 async fn node_with_clock_ahead_claims_no_live_lease() {
-    let world = TestPlatform::new(Postgres).await;
-    world.install_database_clock().await;
-    let one = world.engine().await;
-    let (two, clock) = second_machine(&world).await;
-    world.faults(&["contact:slow:seconds=3"]);
+    let platform = TestPlatform::new(Postgres).await;
+    platform.install_database_clock().await;
+    let one = platform.engine().await;
+    let (two, clock) = second_machine(&platform).await;
+    platform.faults(&["contact:slow:seconds=3"]);
     let create = |n| {
         let one = Arc::clone(&one);
         tokio::spawn(async move { one.create(request(&format!("guest-{n}"))).await })
     };
     let creating: Vec<_> = (0..30).map(create).collect();
-    world.hanging().await;
-    set_ahead(&world, &clock, 60);
+    platform.hanging().await;
+    set_ahead(&platform, &clock, 60);
     // This holds before the next clock comparison, too: leases are compared by the database's
     // clock.
     assert!(two.recover_abandoned().await.unwrap().is_empty());
     while !creating.iter().all(tokio::task::JoinHandle::is_finished) {
-        if world.sim.state().hanging > 0 {
-            world.clock.advance(Duration::from_millis(300)); // the slow responses arrive
+        if platform.sim.state().hanging > 0 {
+            platform.clock.advance(Duration::from_millis(300)); // the slow responses arrive
         }
         tokio::task::yield_now().await;
     }
     for created in creating {
         assert!(!created.await.unwrap().unwrap().replayed);
     }
-    let calls = world.sim.state().calls.clone();
+    let calls = platform.sim.state().calls.clone();
     assert_eq!(
         (calls["contact"], calls["conversation"]),
         (30, 30),
         "no call was made twice"
     );
-    world.assert_each_guest_once(30);
+    platform.assert_each_guest_once(30);
 }
 
 #[tokio::test]
 async fn node_with_skewed_clock_neither_claims_nor_prunes_until_corrected() {
-    let mut world = TestPlatform::new(Postgres).await;
-    world.config.retention = Some(Duration::from_secs(24 * 3600));
-    world.install_database_clock().await;
-    let (two, clock) = second_machine(&world).await;
+    let mut platform = TestPlatform::new(Postgres).await;
+    platform.config.retention = Some(Duration::from_secs(24 * 3600));
+    platform.install_database_clock().await;
+    let (two, clock) = second_machine(&platform).await;
     two.create(request("old")).await.unwrap();
     two.outbox().unwrap().wait_for_initial_deliveries().await;
-    world.faults(&["conversation:500:first=4"]);
+    platform.faults(&["conversation:500:first=4"]);
     two.create(request("unfinished")).await.unwrap_err();
-    world.clock.advance(Duration::from_secs(25 * 3600));
-    world.set_database_clock();
+    platform.clock.advance(Duration::from_secs(25 * 3600));
+    platform.set_database_clock();
 
-    set_ahead(&world, &clock, 3);
+    set_ahead(&platform, &clock, 3);
     two.store().measure_clock().await.unwrap();
     assert!((2.9..3.1).contains(&two.store().clock_offset().unwrap()) && !two.store().may_claim());
     assert!(two.recover_abandoned().await.unwrap().is_empty());
@@ -101,7 +101,7 @@ async fn node_with_skewed_clock_neither_claims_nor_prunes_until_corrected() {
     );
     assert_eq!(two.prune().await.unwrap().sessions, 0);
 
-    set_ahead(&world, &clock, 1);
+    set_ahead(&platform, &clock, 1);
     two.store().measure_clock().await.unwrap();
     assert!(two.store().may_claim());
     assert_eq!(two.prune().await.unwrap().sessions, 1);
@@ -110,14 +110,14 @@ async fn node_with_skewed_clock_neither_claims_nor_prunes_until_corrected() {
 
 #[tokio::test]
 async fn node_with_clock_skew_over_2_seconds_refuses_to_start() {
-    let world = TestPlatform::new(Postgres).await;
-    world.install_database_clock().await;
-    world.clock.set_wall_clock(-3);
-    let refused = world.try_engine().await.unwrap_err();
+    let platform = TestPlatform::new(Postgres).await;
+    platform.install_database_clock().await;
+    platform.clock.set_wall_clock(-3);
+    let refused = platform.try_engine().await.unwrap_err();
     assert!(
         refused.to_string().contains("clock is 3.0 s behind"),
         "{refused}"
     );
-    world.clock.set_wall_clock(2);
-    world.engine().await;
+    platform.clock.set_wall_clock(2);
+    platform.engine().await;
 }

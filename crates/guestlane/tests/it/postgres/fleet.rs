@@ -14,24 +14,24 @@ use guestlane_testkit::{
 };
 
 /// Starts nodes on separate machines that share a database and a master key.
-pub(crate) async fn machines(world: &TestPlatform, count: usize) -> Vec<Arc<SessionEngine>> {
+pub(crate) async fn machines(platform: &TestPlatform, count: usize) -> Vec<Arc<SessionEngine>> {
     let mut engines = Vec::new();
     for machine in 0..count {
-        engines.push(machine_of(world, machine).await);
+        engines.push(machine_of(platform, machine).await);
     }
     engines
 }
 
-async fn machine_of(world: &TestPlatform, machine: usize) -> Arc<SessionEngine> {
-    SessionEngine::open(on_machine(world, machine), world.clock())
+async fn machine_of(platform: &TestPlatform, machine: usize) -> Arc<SessionEngine> {
+    SessionEngine::open(on_machine(platform, machine), platform.clock())
         .await
         .unwrap()
 }
 
-pub(crate) fn on_machine(world: &TestPlatform, machine: usize) -> EngineConfig {
-    let mut config = world.config.clone();
-    let home = world.directory.path().join(format!("machine-{machine}"));
-    let first = &world.config.storage.master_key_file;
+pub(crate) fn on_machine(platform: &TestPlatform, machine: usize) -> EngineConfig {
+    let mut config = platform.config.clone();
+    let home = platform.directory.path().join(format!("machine-{machine}"));
+    let first = &platform.config.storage.master_key_file;
     config.storage.master_key = std::fs::read_to_string(first).ok().map(Into::into);
     config.storage.audit.path = home.join("audit/session-audit.jsonl");
     config.storage.home = home;
@@ -40,9 +40,9 @@ pub(crate) fn on_machine(world: &TestPlatform, machine: usize) -> EngineConfig {
 
 #[tokio::test]
 async fn token_refresh_is_single_flight_across_four_processes() {
-    let world = TestPlatform::new(Postgres).await;
-    drop(world.engine().await); // creates the keys
-    let engines = machines(&world, 4).await;
+    let platform = TestPlatform::new(Postgres).await;
+    drop(platform.engine().await); // creates the keys
+    let engines = machines(&platform, 4).await;
     let waves = engines.iter().enumerate().map(|(n, engine)| async move {
         let wishes = (0..1000).map(|guest| engine.create(request(&format!("guest-{n}-{guest}"))));
         join_all(wishes)
@@ -52,49 +52,50 @@ async fn token_refresh_is_single_flight_across_four_processes() {
             .count()
     });
     assert_eq!(join_all(waves).await, [0; 4]);
-    assert_eq!(world.sim.state().tokens_issued, 1);
-    world.assert_each_guest_once(4000);
+    assert_eq!(platform.sim.state().tokens_issued, 1);
+    platform.assert_each_guest_once(4000);
 
     // An access token that the platform no longer accepts is also refreshed only once.
-    world.sim.revoke_tokens();
+    platform.sim.revoke_tokens();
     let more = engines
         .iter()
         .enumerate()
         .map(|(n, engine)| engine.create(request(&format!("another-{n}"))));
     assert!(join_all(more).await.iter().all(Result::is_ok));
-    assert_eq!(world.sim.state().tokens_issued, 2);
+    assert_eq!(platform.sim.state().tokens_issued, 2);
 }
 
 #[tokio::test]
 async fn abandoned_token_refresh_lock_is_waited_for_until_it_expires() {
-    let world = TestPlatform::new(Postgres).await;
-    let engine = world.engine().await;
+    let platform = TestPlatform::new(Postgres).await;
+    let engine = platform.engine().await;
     engine.create(request("ann")).await.unwrap();
     // Another process starts to request the next token, and crashes.
-    world.sim.revoke_tokens();
-    let until = (world.clock.now() + std::time::Duration::from_secs(9)).unix_micros();
-    world.sql(&format!(
+    platform.sim.revoke_tokens();
+    let until = (platform.clock.now() + std::time::Duration::from_secs(9)).unix_micros();
+    platform.sql(&format!(
         "UPDATE oauth_client SET refresh_lock_until = {until}"
     ));
-    let before = world.clock.now();
+    let before = platform.clock.now();
     engine.create(request("bob")).await.unwrap();
-    assert_eq!(world.sim.state().tokens_issued, 2);
+    assert_eq!(platform.sim.state().tokens_issued, 2);
     assert!(
-        world.clock.now().unix_micros() >= until && world.clock.now().since(before).as_secs() < 15
+        platform.clock.now().unix_micros() >= until
+            && platform.clock.now().since(before).as_secs() < 15
     );
 }
 
 #[tokio::test]
 async fn the_access_token_is_not_readable_in_the_database() {
-    let world = TestPlatform::new(Postgres).await;
-    let engine = world.engine().await;
+    let platform = TestPlatform::new(Postgres).await;
+    let engine = platform.engine().await;
     engine.create(request("ann")).await.unwrap();
-    let tokens = world
+    let tokens = platform
         .journal("contact")
         .into_iter()
         .map(|entry| format!("{entry:?}"))
         .collect::<String>();
-    let bytes = world.stored_bytes();
+    let bytes = platform.stored_bytes();
     assert!(!tokens.is_empty());
     for secret in ["sim-client-secret", "Bearer", "access_token"] {
         assert!(
@@ -108,11 +109,16 @@ async fn the_access_token_is_not_readable_in_the_database() {
 
 #[tokio::test]
 async fn shared_access_token_is_not_used_with_wrong_credentials() {
-    let world = TestPlatform::new(Postgres).await;
-    world.engine().await.create(request("ann")).await.unwrap();
-    let mut config = world.config.clone();
+    let platform = TestPlatform::new(Postgres).await;
+    platform
+        .engine()
+        .await
+        .create(request("ann"))
+        .await
+        .unwrap();
+    let mut config = platform.config.clone();
     config.credentials.clients[0].secret = "wrong".to_owned().into();
-    let error = SessionEngine::open(config, world.clock())
+    let error = SessionEngine::open(config, platform.clock())
         .await
         .unwrap()
         .create(request("bob"))
@@ -125,14 +131,14 @@ async fn shared_access_token_is_not_used_with_wrong_credentials() {
 /// runs on the system clock, as the database does.
 #[tokio::test]
 async fn four_processes_together_stay_within_the_rate_limit() {
-    let world = TestPlatform::with(Postgres, |options| {
+    let platform = TestPlatform::with(Postgres, |options| {
         options.clock = Clock::system();
         options.quota = Some("100/s".parse::<Rate>().unwrap());
     });
-    let mut world = world.await;
-    world.config.call_policy.quota = Some("100/s".parse().unwrap());
+    let mut platform = platform.await;
+    platform.config.call_policy.quota = Some("100/s".parse().unwrap());
     let engines = join_all((0..4).map(|machine| {
-        let config = on_machine(&world, machine);
+        let config = on_machine(&platform, machine);
         async move { SessionEngine::open(config, Clock::system()).await.unwrap() }
     }));
     let engines = engines.await;
@@ -151,19 +157,19 @@ async fn four_processes_together_stay_within_the_rate_limit() {
             .count()
     });
     assert_eq!(join_all(waves).await, [0; 4], "none lost");
-    world.assert_each_guest_once(240);
-    tell(&format!("{} answered 429", world.sim.state().throttled));
-    assert_eq!(world.sim.state().throttled, 0);
+    platform.assert_each_guest_once(240);
+    tell(&format!("{} answered 429", platform.sim.state().throttled));
+    assert_eq!(platform.sim.state().throttled, 0);
 }
 
 #[tokio::test]
 async fn one_process_rotates_the_signing_key_and_all_publish_it() {
-    let mut world = TestPlatform::new(Postgres).await;
+    let mut platform = TestPlatform::new(Postgres).await;
     let day = std::time::Duration::from_secs(86_400);
-    world.config.key_rotation = RotationPolicy::new(day / 24, Some(day)).unwrap();
-    drop(world.engine().await);
-    let engines = machines(&world, 4).await;
-    world.clock.advance(day);
+    platform.config.key_rotation = RotationPolicy::new(day / 24, Some(day)).unwrap();
+    drop(platform.engine().await);
+    let engines = machines(&platform, 4).await;
+    platform.clock.advance(day);
     let made = join_all(engines.iter().map(|engine| engine.rotate_if_due())).await;
     assert_eq!(
         made.into_iter()
@@ -171,23 +177,26 @@ async fn one_process_rotates_the_signing_key_and_all_publish_it() {
             .count(),
         1
     );
-    world.clock().sleep(std::time::Duration::from_secs(2)).await;
+    platform
+        .clock()
+        .sleep(std::time::Duration::from_secs(2))
+        .await;
     let kids: BTreeSet<_> = engines
         .iter()
-        .map(|engine| format!("{:?}", engine.keyring().jwks(world.clock.now())["keys"]))
+        .map(|engine| format!("{:?}", engine.keyring().jwks(platform.clock.now())["keys"]))
         .collect();
     assert_eq!(kids.len(), 1, "all publish the same keys");
 }
 
 #[tokio::test]
 async fn each_process_has_its_own_verifiable_audit_log() {
-    let world = TestPlatform::new(Postgres).await;
-    drop(world.engine().await);
-    let engines = machines(&world, 3).await;
+    let platform = TestPlatform::new(Postgres).await;
+    drop(platform.engine().await);
+    let engines = machines(&platform, 3).await;
     for (n, engine) in engines.iter().enumerate() {
         engine.create(request(&format!("guest-{n}"))).await.unwrap();
     }
-    let state = world.state().await;
+    let state = platform.state().await;
     let mut origins = BTreeSet::new();
     for (n, engine) in engines.iter().enumerate() {
         let logs = engine
@@ -213,9 +222,9 @@ async fn each_process_has_its_own_verifiable_audit_log() {
 /// The order of admission decides, and the same key is one session on every node.
 #[tokio::test]
 async fn concurrent_creates_with_one_key_on_four_nodes_share_one_session() {
-    let world = TestPlatform::new(Postgres).await;
-    drop(world.engine().await);
-    let engines = machines(&world, 4).await;
+    let platform = TestPlatform::new(Postgres).await;
+    drop(platform.engine().await);
+    let engines = machines(&platform, 4).await;
     let asked = (0..40).map(|n| engines[n % 4].create(request("ann")));
     let sessions: BTreeSet<_> = join_all(asked)
         .await
@@ -223,18 +232,18 @@ async fn concurrent_creates_with_one_key_on_four_nodes_share_one_session() {
         .map(|created| created.unwrap().session.id)
         .collect();
     assert_eq!(sessions.len(), 1);
-    world.assert_each_guest_once(1);
+    platform.assert_each_guest_once(1);
 }
 
 /// The first process to start creates format, keys and log.
 #[tokio::test]
 async fn concurrent_starts_on_an_empty_database_succeed() {
-    let world = TestPlatform::new(Postgres).await;
-    let places = world.config.storage.clone();
+    let platform = TestPlatform::new(Postgres).await;
+    let places = platform.config.storage.clone();
     let open = (0..6).map(|n| {
         let (places, home) = (
             places.clone(),
-            world.directory.path().join(format!("home-{n}")),
+            platform.directory.path().join(format!("home-{n}")),
         );
         async move {
             Store::open(
@@ -257,36 +266,41 @@ async fn concurrent_starts_on_an_empty_database_succeed() {
 /// A waiter is notified immediately, although it also polls every second.
 #[tokio::test]
 async fn api_key_changes_notify_other_processes() {
-    let world = TestPlatform::new(Postgres).await;
-    let (one, two) = (world.state().await.store, world.state().await.store);
+    let platform = TestPlatform::new(Postgres).await;
+    let (one, two) = (platform.state().await.store, platform.state().await.store);
     let mut changes = two.changes();
     changes.next().await; // it listens
     let key = guestlane_core::api_key::ApiKey::generate().unwrap();
     let hash = guestlane_core::api_key::ApiKeyHasher::new(b"secret");
     let scopes = "sessions:write".parse().unwrap();
-    let stored =
-        guestlane_core::api_key::StoredApiKey::new(&key, &hash, "shop", scopes, world.clock.now());
+    let stored = guestlane_core::api_key::StoredApiKey::new(
+        &key,
+        &hash,
+        "shop",
+        scopes,
+        platform.clock.now(),
+    );
     let id = stored.id.clone();
     one.add_api_key(stored, None).await.unwrap();
     changes.next().await;
-    one.revoke_api_key(id, world.clock.now()).await.unwrap();
+    one.revoke_api_key(id, platform.clock.now()).await.unwrap();
     changes.next().await;
 }
 
 /// Both commits last long enough to overlap, and neither statement could see the other's event.
 #[tokio::test]
 async fn events_of_one_guest_keep_their_order_across_processes() {
-    let world = TestPlatform::new(Postgres).await;
-    drop(world.engine().await); // creates the keys
-    let engines = machines(&world, 2).await;
-    world.sql(
+    let platform = TestPlatform::new(Postgres).await;
+    drop(platform.engine().await); // creates the keys
+    let engines = machines(&platform, 2).await;
+    platform.sql(
         "CREATE FUNCTION slow_commit() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.3); RETURN NULL; END'; \
          CREATE CONSTRAINT TRIGGER slow AFTER INSERT ON outbox DEFERRABLE INITIALLY DEFERRED \
          FOR EACH ROW EXECUTE FUNCTION slow_commit()",
     );
     for guest in ["ann", "bob", "cy"] {
-        world.faults(&["crm:500"]);
-        let before = world.journal("crm").len();
+        platform.faults(&["crm:500"]);
+        let before = platform.journal("crm").len();
         let wish = |key: usize| SessionRequest {
             key: format!("{guest}-{key}").parse().unwrap(),
             ..request(guest)
@@ -303,13 +317,13 @@ async fn events_of_one_guest_keep_their_order_across_processes() {
             while !engine.outbox().unwrap().wait_for_initial_deliveries().await {}
         }
         assert_eq!(
-            world.journal("crm").len() - before,
+            platform.journal("crm").len() - before,
             1,
             "{guest}: one event is tried, and the other waits for it"
         );
-        world.faults(&[]);
-        world.clock.advance(Duration::from_secs(10));
-        let told = world.sim.crm_events().len();
+        platform.faults(&[]);
+        platform.clock.advance(Duration::from_secs(10));
+        let told = platform.sim.crm_events().len();
         for engine in &engines {
             engine.outbox().unwrap().deliver_due().await.unwrap();
         }
@@ -319,7 +333,7 @@ async fn events_of_one_guest_keep_their_order_across_processes() {
             .rev()
             .map(|event| event.event.body.clone())
             .collect();
-        let arrived: Vec<_> = world.sim.crm_events()[told..]
+        let arrived: Vec<_> = platform.sim.crm_events()[told..]
             .iter()
             .map(|event| event["data"]["conversationId"].to_string())
             .collect();
@@ -338,9 +352,9 @@ async fn events_of_one_guest_keep_their_order_across_processes() {
 /// their sessions come.
 #[tokio::test]
 async fn group_commits_with_the_same_guests_do_not_deadlock() {
-    let world = TestPlatform::new(Postgres).await;
-    drop(world.engine().await); // creates the keys
-    let engines = machines(&world, 4).await;
+    let platform = TestPlatform::new(Postgres).await;
+    drop(platform.engine().await); // creates the keys
+    let engines = machines(&platform, 4).await;
     let waves = engines.iter().enumerate().map(|(n, engine)| async move {
         // Each process creates the sessions of the same guests in a different order.
         let wishes = (0..60).map(|at| {
@@ -362,8 +376,8 @@ async fn group_commits_with_the_same_guests_do_not_deadlock() {
         while !engine.outbox().unwrap().wait_for_initial_deliveries().await {}
     }
     while engines[0].store().pending_events().await.unwrap() > 0 {
-        world.clock.advance(Duration::from_secs(11));
+        platform.clock.advance(Duration::from_secs(11));
         engines[0].outbox().unwrap().deliver_due().await.unwrap();
     }
-    assert_eq!(world.sim.state().crm.events, 240);
+    assert_eq!(platform.sim.state().crm.events, 240);
 }

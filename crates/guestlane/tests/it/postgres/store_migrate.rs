@@ -21,23 +21,23 @@ use guestlane_testkit::{
 /// Returns a harness with a SQLite store that has data: sessions in several states, dead letters,
 /// full logs.
 async fn sqlite_platform() -> (TestPlatform, StorageConfig) {
-    let mut world = TestPlatform::new(Postgres).await;
-    let file = StorageConfig::in_directory(&world.directory.path().join("old"));
-    world.config.storage.database = file.database;
-    world.config.storage.home = file.home;
-    world.config.storage.master_key_file = file.master_key_file;
-    world.config.storage.audit.path = file.audit.path;
-    world.config.storage.audit.rotate_at = Some(20_000);
-    world.config.storage.audit.guest_ids = GuestIdMode::Pseudonymous;
-    let engine = world.engine().await;
+    let mut platform = TestPlatform::new(Postgres).await;
+    let file = StorageConfig::in_directory(&platform.directory.path().join("old"));
+    platform.config.storage.database = file.database;
+    platform.config.storage.home = file.home;
+    platform.config.storage.master_key_file = file.master_key_file;
+    platform.config.storage.audit.path = file.audit.path;
+    platform.config.storage.audit.rotate_at = Some(20_000);
+    platform.config.storage.audit.guest_ids = GuestIdMode::Pseudonymous;
+    let engine = platform.engine().await;
     assert!(crowd(&engine, 60, 8).await.iter().all(Result::is_ok));
-    world.faults(&["crm:500", "conversation:500:first=4"]);
+    platform.faults(&["crm:500", "conversation:500:first=4"]);
     assert!(engine.create(request("unfinished")).await.is_err());
     engine.outbox().unwrap().wait_for_initial_deliveries().await;
     engine.flush_counters().await.unwrap();
-    world.faults(&[]);
-    let places = world.config.storage.clone();
-    (world, places)
+    platform.faults(&[]);
+    let places = platform.config.storage.clone();
+    (platform, places)
 }
 
 /// Migrates the store once the threads of earlier users have closed the file.
@@ -169,9 +169,9 @@ async fn identity_of(engine: &SessionEngine) -> (String, String, String, String)
 
 #[tokio::test]
 async fn migration_copies_all_rows_and_sessions_continue() {
-    let (mut world, places) = sqlite_platform().await;
-    let before = identity_of(&*world.engine().await).await;
-    let to = world.postgres.clone().unwrap();
+    let (mut platform, places) = sqlite_platform().await;
+    let before = identity_of(&*platform.engine().await).await;
+    let to = platform.postgres.clone().unwrap();
     let copied = try_copy(&places, &to, &FailPoints::default())
         .await
         .unwrap()
@@ -179,19 +179,19 @@ async fn migration_copies_all_rows_and_sessions_continue() {
     assert_eq!((copied.rows["session"], copied.rows["outbox"]), (61, 60));
     assert!(copied.logs.len() > 1 && copied.copied_now == copied.rows.values().sum::<u64>());
 
-    let told_why = world.try_engine().await.unwrap_err();
+    let told_why = platform.try_engine().await.unwrap_err();
     assert!(
         told_why.to_string().contains("moved to postgres://"),
         "{told_why}"
     );
-    world.config.storage.database = to.parse().unwrap();
-    let engine = world.engine().await;
+    platform.config.storage.database = to.parse().unwrap();
+    let engine = platform.engine().await;
     assert_eq!(identity_of(&engine).await, before);
     assert!(engine.create(request("guest-7")).await.unwrap().replayed);
     engine.create(request("unfinished")).await.unwrap();
     engine.create(request("new")).await.unwrap();
-    world.assert_each_guest_once(62);
-    let logs = world.proven_logs().await;
+    platform.assert_each_guest_once(62);
+    let logs = platform.proven_logs().await;
     assert!(
         logs.iter().all(|log| !log.other_node),
         "the files are where they were"
@@ -206,8 +206,8 @@ async fn migration_copies_all_rows_and_sessions_continue() {
 
 #[tokio::test]
 async fn crashed_migration_resumes_and_neither_store_opens_meanwhile() {
-    let (mut world, places) = sqlite_platform().await;
-    let to = world.postgres.clone().unwrap();
+    let (mut platform, places) = sqlite_platform().await;
+    let to = platform.postgres.clone().unwrap();
     let mut deaths = 0;
     let given_up = Arc::new(AtomicBool::new(false));
     loop {
@@ -226,14 +226,14 @@ async fn crashed_migration_resumes_and_neither_store_opens_meanwhile() {
                 break;
             }
         }
-        world.config.storage.database = places.database.clone();
-        let refused = world.try_engine().await.unwrap_err().to_string();
+        platform.config.storage.database = places.database.clone();
+        let refused = platform.try_engine().await.unwrap_err().to_string();
         assert!(
             refused.contains("was interrupted") || refused.contains("was moved to"),
             "{refused}"
         );
-        world.config.storage.database = to.parse().unwrap();
-        let refused = world.try_engine().await.unwrap_err();
+        platform.config.storage.database = to.parse().unwrap();
+        let refused = platform.try_engine().await.unwrap_err();
         assert!(refused.to_string().contains("copied into"), "{refused}");
     }
     assert!(deaths >= 8, "{deaths}");
@@ -249,14 +249,14 @@ async fn crashed_migration_resumes_and_neither_store_opens_meanwhile() {
         abandon(&places).await,
         Err(MigrationError::Store(StoreError::Migrated { .. }))
     ));
-    world
+    platform
         .engine()
         .await
         .create(request("unfinished"))
         .await
         .unwrap();
-    world.assert_each_guest_once(61);
-    world.proven_logs().await;
+    platform.assert_each_guest_once(61);
+    platform.proven_logs().await;
 }
 
 /// All tables, in the order of the migration.
@@ -294,14 +294,14 @@ async fn crash_at_table(places: &StorageConfig, to: &str, table: &'static str) {
     );
 }
 
-fn api_key(world: &TestPlatform, hash: &ApiKeyHasher) -> StoredApiKey {
+fn api_key(platform: &TestPlatform, hash: &ApiKeyHasher) -> StoredApiKey {
     let scopes = Scopes::new([Scope::Admin]).unwrap();
     StoredApiKey::new(
         &ApiKey::generate().unwrap(),
         hash,
         "shop",
         scopes,
-        world.clock.now(),
+        platform.clock.now(),
     )
 }
 
@@ -316,14 +316,14 @@ async fn signing_keys(engine: &SessionEngine) -> Vec<String> {
 /// revoked keys were valid again, erased guests were back, and sessions were opened a second time.
 #[tokio::test]
 async fn migration_after_abandoned_attempts_copies_all_later_changes() {
-    let (mut world, places) = sqlite_platform().await;
-    let to = world.postgres.clone().unwrap();
+    let (mut platform, places) = sqlite_platform().await;
+    let to = platform.postgres.clone().unwrap();
     let hash = ApiKeyHasher::new(b"secret");
-    let engine = world.engine().await;
+    let engine = platform.engine().await;
     for _ in TABLES {
         engine
             .store()
-            .add_api_key(api_key(&world, &hash), None)
+            .add_api_key(api_key(&platform, &hash), None)
             .await
             .unwrap();
     }
@@ -336,12 +336,12 @@ async fn migration_after_abandoned_attempts_copies_all_later_changes() {
         .map(|key| key.id)
         .collect();
     drop(engine);
-    world.sql("INSERT INTO pruned_latency VALUES (1000, 1)");
+    platform.sql("INSERT INTO pruned_latency VALUES (1000, 1)");
     for (round, table) in TABLES.into_iter().enumerate() {
         crash_at_table(&places, &to, table).await;
         assert_eq!(abandon(&places).await.unwrap(), to_shown(&to), "{table}");
-        let engine = world.engine().await;
-        let (store, now) = (engine.store(), world.clock.now());
+        let engine = platform.engine().await;
+        let (store, now) = (engine.store(), platform.clock.now());
         store.revoke_api_key(ids[round].clone(), now).await.unwrap();
         engine
             .create(request(&format!("between-{round}")))
@@ -356,7 +356,7 @@ async fn migration_after_abandoned_attempts_copies_all_later_changes() {
             3 => drop(engine.recover_abandoned().await.unwrap()),
             5 => drop(engine.create(request("unfinished")).await.unwrap()),
             7 => drop(
-                world
+                platform
                     .state()
                     .await
                     .revoke_key("webchat-guest-key-v1", now)
@@ -368,7 +368,7 @@ async fn migration_after_abandoned_attempts_copies_all_later_changes() {
         engine.outbox().unwrap().deliver_due().await.unwrap();
         engine.flush_counters().await.unwrap();
     }
-    let engine = world.engine().await;
+    let engine = platform.engine().await;
     let before = identity_of(&engine).await;
     let keys = format!("{:?}", engine.store().api_keys().await.unwrap());
     let signing = signing_keys(&engine).await;
@@ -379,8 +379,8 @@ async fn migration_after_abandoned_attempts_copies_all_later_changes() {
         .unwrap()
         .unwrap();
     assert_eq!(copied.rows["api_key"], TABLES.len() as u64);
-    world.config.storage.database = to.parse().unwrap();
-    let engine = world.engine().await;
+    platform.config.storage.database = to.parse().unwrap();
+    let engine = platform.engine().await;
     assert_eq!(identity_of(&engine).await, before);
     assert_eq!(
         format!("{:?}", engine.store().api_keys().await.unwrap()),
@@ -408,8 +408,14 @@ async fn migration_after_abandoned_attempts_copies_all_later_changes() {
     assert!(engine.create(request("unfinished")).await.unwrap().replayed);
     engine.create(request("new")).await.unwrap();
     let guests = 61 + TABLES.len() as u64 + 1;
-    world.assert_each_guest_once(guests);
-    assert!(world.proven_logs().await.iter().all(|log| !log.other_node));
+    platform.assert_each_guest_once(guests);
+    assert!(
+        platform
+            .proven_logs()
+            .await
+            .iter()
+            .all(|log| !log.other_node)
+    );
     let abandoned = "SELECT line FROM audit_record WHERE line LIKE '%store.abandon_move%'";
     assert_eq!(
         guestlane_testkit::column(&to, abandoned).len(),
@@ -422,18 +428,18 @@ async fn migration_after_abandoned_attempts_copies_all_later_changes() {
 /// finds the difference.
 #[tokio::test]
 async fn migration_finds_and_replaces_unmarked_row_changes() {
-    let (mut world, places) = sqlite_platform().await;
-    let to = world.postgres.clone().unwrap();
+    let (mut platform, places) = sqlite_platform().await;
+    let to = platform.postgres.clone().unwrap();
     crash_at_table(&places, &to, "audit_record").await;
     abandon(&places).await.unwrap();
-    world.sql(
+    platform.sql(
         "UPDATE session SET attempts = attempts + 1 WHERE id = (SELECT max(id) FROM session); \
          DELETE FROM session WHERE id = (SELECT min(id) FROM session); \
          UPDATE outbox SET attempts = 9 WHERE seq = 30; \
          UPDATE counter SET value = value + 1; \
          UPDATE platform SET client_id = 'another'",
     );
-    let engine = world.engine().await;
+    let engine = platform.engine().await;
     let before = identity_of(&engine).await;
     drop(engine);
     let copied = try_copy(&places, &to, &FailPoints::default())
@@ -441,8 +447,8 @@ async fn migration_finds_and_replaces_unmarked_row_changes() {
         .unwrap()
         .unwrap();
     assert_eq!(copied.rows["session"], 60);
-    world.config.storage.database = to.parse().unwrap();
-    assert_eq!(identity_of(&*world.engine().await).await, before);
+    platform.config.storage.database = to.parse().unwrap();
+    assert_eq!(identity_of(&*platform.engine().await).await, before);
     assert_eq!(
         guestlane_testkit::column(&to, "SELECT client_id FROM platform"),
         ["another"]
@@ -451,9 +457,9 @@ async fn migration_finds_and_replaces_unmarked_row_changes() {
 
 #[tokio::test]
 async fn migration_is_bound_to_its_first_target_database() {
-    let (world, places) = sqlite_platform().await;
+    let (platform, places) = sqlite_platform().await;
     let (to, other) = (
-        world.postgres.clone().unwrap(),
+        platform.postgres.clone().unwrap(),
         guestlane_testkit::new_schema(),
     );
     crash_at_table(&places, &to, "session").await;
@@ -488,9 +494,9 @@ async fn migration_is_bound_to_its_first_target_database() {
 /// sessions.
 #[tokio::test]
 async fn abandoned_migration_target_is_refused_after_a_new_target() {
-    let (world, places) = sqlite_platform().await;
+    let (platform, places) = sqlite_platform().await;
     let (first, second) = (
-        world.postgres.clone().unwrap(),
+        platform.postgres.clone().unwrap(),
         guestlane_testkit::new_schema(),
     );
     crash_at_table(&places, &first, "session").await;
@@ -521,7 +527,7 @@ async fn abandoned_migration_target_is_refused_after_a_new_target() {
 
 #[tokio::test]
 async fn abandon_without_a_migration_is_refused() {
-    let (_world, places) = sqlite_platform().await;
+    let (_platform, places) = sqlite_platform().await;
     assert!(matches!(
         abandon(&places).await,
         Err(MigrationError::NotStarted(_))
@@ -530,8 +536,8 @@ async fn abandon_without_a_migration_is_refused() {
 
 #[tokio::test]
 async fn migration_detects_a_row_changed_during_copy_and_can_be_rerun() {
-    let (world, places) = sqlite_platform().await;
-    let to = world.postgres.clone().unwrap();
+    let (platform, places) = sqlite_platform().await;
+    let to = platform.postgres.clone().unwrap();
     let passed = AtomicUsize::new(0);
     let url = to.clone();
     // Changes the file directly, without the product, during the copy.
@@ -553,7 +559,7 @@ async fn migration_detects_a_row_changed_during_copy_and_can_be_rerun() {
         matches!(&found, MigrationError::Differs { what, .. } if what == "audit_record"),
         "{found}"
     );
-    let refused = world.try_engine().await.unwrap_err().to_string();
+    let refused = platform.try_engine().await.unwrap_err().to_string();
     assert!(refused.contains("was interrupted"), "{refused}");
     try_copy(&places, &to, &FailPoints::default())
         .await
@@ -563,9 +569,9 @@ async fn migration_detects_a_row_changed_during_copy_and_can_be_rerun() {
 
 #[tokio::test]
 async fn migration_refuses_a_store_in_use_or_without_its_audit_log() {
-    let (world, places) = sqlite_platform().await;
-    let to = world.postgres.clone().unwrap();
-    let engine = world.engine().await;
+    let (platform, places) = sqlite_platform().await;
+    let to = platform.postgres.clone().unwrap();
+    let engine = platform.engine().await;
     let told = try_copy_now(&places, &to, &FailPoints::default())
         .await
         .unwrap();
@@ -584,18 +590,18 @@ async fn migration_refuses_a_store_in_use_or_without_its_audit_log() {
 
 #[tokio::test]
 async fn migration_refuses_a_database_with_another_store() {
-    let (mut world, places) = sqlite_platform().await;
+    let (mut platform, places) = sqlite_platform().await;
     let file = std::mem::replace(
-        &mut world.config.storage.database,
-        world.postgres.as_ref().unwrap().parse().unwrap(),
+        &mut platform.config.storage.database,
+        platform.postgres.as_ref().unwrap().parse().unwrap(),
     );
     assert!(matches!(file, Database::Sqlite(_)));
     let old = std::mem::replace(
-        &mut world.config.storage,
-        StorageConfig::in_directory(&world.directory.path().join("new")),
+        &mut platform.config.storage,
+        StorageConfig::in_directory(&platform.directory.path().join("new")),
     );
-    world.config.storage.database = old.database;
-    world
+    platform.config.storage.database = old.database;
+    platform
         .engine()
         .await
         .create(request("somebody"))
@@ -603,7 +609,7 @@ async fn migration_refuses_a_database_with_another_store() {
         .unwrap();
     let told = try_copy(
         &places,
-        world.postgres.as_ref().unwrap(),
+        platform.postgres.as_ref().unwrap(),
         &FailPoints::default(),
     )
     .await
@@ -615,9 +621,9 @@ async fn migration_refuses_a_database_with_another_store() {
 /// its first row. Both then used the database.
 #[tokio::test]
 async fn starting_node_cannot_write_to_a_migration_target() {
-    let (world, places) = sqlite_platform().await;
-    let to = world.postgres.clone().unwrap();
-    let key = world
+    let (platform, places) = sqlite_platform().await;
+    let to = platform.postgres.clone().unwrap();
+    let key = platform
         .engine()
         .await
         .store()
@@ -626,9 +632,9 @@ async fn starting_node_cannot_write_to_a_migration_target() {
         .unwrap()
         .remove(0);
     let database = Database::Postgres(Box::new(to.parse().unwrap()));
-    let node = world.directory.path().join("node");
+    let node = platform.directory.path().join("node");
     let node =
-        guestlane_store::Store::open(&database, &node, &world.clock(), &FailPoints::default())
+        guestlane_store::Store::open(&database, &node, &platform.clock(), &FailPoints::default())
             .await
             .unwrap();
     let dies = FailPoints::new(|fail_point| fail_point == FailPoint::MoveMarked);

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use guestlane_genesys::guest::frame::ServerFrame;
 
-use super::frames::{error, too_many};
+use super::wrong_types;
 use crate::{
     fault::{Fault, FaultKind},
-    fault_injection::wrong_types,
+    frame::{error, too_many},
 };
 
 /// The effect of a fault on a frame before any work is done.

@@ -1,17 +1,14 @@
-//! The creation of conversations: the inbound message flow reads the first message and routes the
-//! conversation to a queue.
+//! Conversations, their participants and messages (docs/platform.md#conversations).
 
 use std::collections::{BTreeMap, HashMap};
 
 use guestlane_runtime::Timestamp;
 use uuid::Uuid;
 
-use crate::{options::Flow, organization::Organization};
-
 /// The conversations of web messaging and open messaging, and their messages.
 #[derive(Debug, Default)]
 pub(crate) struct Conversations {
-    pub(crate) conversations: HashMap<Uuid, Conversation>,
+    all: HashMap<Uuid, Conversation>,
     pub(crate) messages: HashMap<String, Record>,
     /// The conversation of each sender of open messaging.
     pub(crate) threads: HashMap<String, Uuid>,
@@ -89,12 +86,21 @@ pub(crate) struct Record {
 }
 
 impl Conversations {
+    pub(crate) fn add(&mut self, id: Uuid, conversation: Conversation) {
+        self.all.insert(id, conversation);
+    }
+
+    pub(crate) fn get(&self, id: Uuid) -> Option<&Conversation> {
+        self.all.get(&id)
+    }
+
+    pub(crate) fn get_mut(&mut self, id: Uuid) -> Option<&mut Conversation> {
+        self.all.get_mut(&id)
+    }
+
     /// The queues of the conversations that wait for an agent.
     pub(crate) fn waiting(&self) -> impl Iterator<Item = Uuid> {
-        let living = self
-            .conversations
-            .values()
-            .filter(|known| known.ended.is_none());
+        let living = self.all.values().filter(|known| known.ended.is_none());
         living.filter_map(|known| {
             known
                 .others
@@ -106,7 +112,7 @@ impl Conversations {
 
     /// Guest messages beyond the first of a conversation, before an agent wrote.
     pub(crate) fn repeated_first_messages(&self) -> u64 {
-        self.conversations
+        self.all
             .values()
             .flat_map(|known| known.first)
             .map(|sent| sent.saturating_sub(1))
@@ -115,7 +121,7 @@ impl Conversations {
 
     /// Conversations with a contact.
     pub(crate) fn linked(&self, now: Timestamp) -> u64 {
-        self.conversations
+        self.all
             .values()
             .filter(|known| known.contact(now).is_some())
             .count() as u64
@@ -139,15 +145,48 @@ impl Conversations {
                 provider_id,
             },
         );
-        if let Some(known) =
-            conversation.and_then(|conversation| self.conversations.get_mut(&conversation))
-        {
+        if let Some(known) = conversation.and_then(|conversation| self.all.get_mut(&conversation)) {
             known.messages.push(id.to_owned());
         }
     }
 }
 
 impl Conversation {
+    /// Builds a conversation that the inbound message flow accepted and routed. The IDs are of the
+    /// conversation, the customer, the communication, the flow, and the place in the queue.
+    pub(crate) fn new(
+        kind: &'static str,
+        session: Option<String>,
+        guest: &str,
+        attributes: BTreeMap<String, String>,
+        queue: Option<Uuid>,
+        ids: &[Uuid; 5],
+        now: Timestamp,
+    ) -> Self {
+        let flow = Participant {
+            ended: Some(now),
+            ..Participant::new(ids[3], "workflow", None, now)
+        };
+        let acd = queue.map(|queue| Participant::new(ids[4], "acd", Some(queue), now));
+        Self {
+            kind,
+            guest: guest.to_owned(),
+            session,
+            started: now,
+            ended: None,
+            attributes,
+            authenticated: false,
+            customer: ids[1],
+            communication: ids[2],
+            others: std::iter::once(flow).chain(acd).collect(),
+            messages: Vec::new(),
+            link: None,
+            linked_before: None,
+            agent_spoke: false,
+            first: [0; 2],
+        }
+    }
+
     /// Returns the linked contact that is visible now.
     pub(crate) fn contact(&self, now: Timestamp) -> Option<Uuid> {
         match self.link {
@@ -191,78 +230,5 @@ impl Conversation {
         if !self.agent_spoke {
             self.first[usize::from(only_came)] += 1;
         }
-    }
-}
-
-impl Organization {
-    /// Creates a conversation. The flow accepts it and routes it immediately.
-    pub(crate) fn begin_conversation(
-        &mut self,
-        kind: &'static str,
-        session: Option<String>,
-        guest: &str,
-        attributes: BTreeMap<String, String>,
-        now: Timestamp,
-    ) -> Uuid {
-        let ids: [Uuid; 5] = std::array::from_fn(|_| self.new_id());
-        let queue = self.flow(&attributes);
-        let flow = Participant {
-            ended: Some(now),
-            ..Participant::new(ids[3], "workflow", None, now)
-        };
-        let acd = queue.map(|queue| Participant::new(ids[4], "acd", Some(queue), now));
-        let conversation = Conversation {
-            kind,
-            guest: guest.to_owned(),
-            session,
-            started: now,
-            ended: None,
-            attributes,
-            authenticated: false,
-            customer: ids[1],
-            communication: ids[2],
-            others: std::iter::once(flow).chain(acd).collect(),
-            messages: Vec::new(),
-            link: None,
-            linked_before: None,
-            agent_spoke: false,
-            first: [0; 2],
-        };
-        self.tally.conversation(guest);
-        self.desk.conversations.insert(ids[0], conversation);
-        ids[0]
-    }
-
-    /// Applies the attributes of a later message. They may identify the guest of the conversation.
-    pub(crate) fn gain_attributes(
-        &mut self,
-        conversation: Uuid,
-        attributes: BTreeMap<String, String>,
-    ) {
-        let Some(known) = self.desk.conversations.get_mut(&conversation) else {
-            return;
-        };
-        if let Some(guest) = attributes
-            .get("guestId")
-            .filter(|guest| **guest != known.guest)
-        {
-            self.tally.conversation_gone(&known.guest);
-            self.tally.conversation(guest);
-            known.guest.clone_from(guest);
-        }
-        known.attributes.extend(attributes);
-    }
-
-    fn flow(&self, attributes: &BTreeMap<String, String>) -> Option<Uuid> {
-        let known = |id: &Uuid| self.options.queues.iter().any(|queue| queue.id == *id);
-        let wanted = match self.options.flow {
-            Flow::ReadsRoutingTarget => attributes
-                .get("routingTarget")
-                .and_then(|target| Uuid::try_parse(target).ok()),
-            Flow::Ignores => None,
-        };
-        wanted
-            .filter(known)
-            .or_else(|| self.options.queues.first().map(|queue| queue.id))
     }
 }

@@ -1,5 +1,4 @@
-//! The OAuth server: the client credentials grant, access tokens, and the rate limits of OAuth
-//! clients.
+//! OAuth: the client credentials grant, the check of access tokens, and the rate limits of clients.
 
 use std::collections::HashMap;
 
@@ -9,34 +8,12 @@ use http::{HeaderMap, Response, StatusCode, header};
 use serde_json::json;
 
 use crate::{
-    organization::{Organization, has_type},
-    rate_window::{RateHeaders, Window},
+    organization::Organization,
+    rate_window::RateHeaders,
+    request::{bearer, has_type},
     response::{self, Body, Refusal},
     route::Route,
 };
-
-/// The access tokens and their rate-limit windows.
-#[derive(Debug, Default)]
-pub(crate) struct OAuthServer {
-    tokens: HashMap<String, Token>,
-    calls: HashMap<(String, Option<Route>), Window>,
-    sign_ins: HashMap<String, Window>,
-    pub(crate) issued: u64,
-    pub(crate) throttled: u64,
-}
-
-#[derive(Debug)]
-struct Token {
-    client: usize,
-    expires_at: Timestamp,
-}
-
-impl OAuthServer {
-    /// Revokes every access token that was issued so far.
-    pub(crate) fn revoke_tokens(&mut self) {
-        self.tokens.clear();
-    }
-}
 
 impl Organization {
     /// `POST /api/v2/oauth/token` of the surface `rest`: credentials in the form (requirement R1,
@@ -81,19 +58,12 @@ impl Organization {
                 "authentication failed",
             );
         };
-        if let Some(rate) = self.options.token_quota {
-            let id = self.options.clients[client].id.clone();
-            let (rate, room) = self
-                .sign_in
-                .sign_ins
-                .entry(id)
-                .or_insert_with(|| Window::new(now))
-                .take(rate, now);
-            if !room {
-                self.sign_in.throttled += 1;
-                let text = format!("rate limit exceeded; try again in {} seconds", rate.reset);
-                return refuse(StatusCode::BAD_REQUEST, "invalid_request", &text);
-            }
+        let id = &self.options.clients[client].id;
+        if let Some(rate) = self.options.token_quota
+            && let Err(seconds) = self.oauth.count_token_request(id, rate, now)
+        {
+            let text = format!("rate limit exceeded; try again in {seconds} seconds");
+            return refuse(StatusCode::BAD_REQUEST, "invalid_request", &text);
         }
         self.issue(client, now)
     }
@@ -106,15 +76,9 @@ impl Organization {
     }
 
     fn issue(&mut self, client: usize, now: Timestamp) -> Response<Body> {
-        self.sign_in.issued += 1;
         let token = format!("sim-{}", self.new_id().simple());
-        self.sign_in.tokens.insert(
-            token.clone(),
-            Token {
-                client,
-                expires_at: now + self.options.token_life,
-            },
-        );
+        let expires_at = now + self.options.token_life;
+        self.oauth.issue(token.clone(), client, expires_at);
         let life = self.options.token_life.as_secs();
         response::json(
             StatusCode::OK,
@@ -122,19 +86,9 @@ impl Organization {
         )
     }
 
-    /// Returns the client that an access token was issued to.
+    /// Returns the client that the request's access token was issued to.
     pub(crate) fn client(&self, headers: &HeaderMap, now: Timestamp) -> Result<usize, Refusal> {
-        match self.sign_in.tokens.get(bearer(headers)?) {
-            None => Err(unauthorized(
-                "bad.credentials",
-                "Invalid login credentials.",
-            )),
-            Some(token) if token.expires_at <= now => Err(unauthorized(
-                "credentials.expired",
-                "The access token has expired.",
-            )),
-            Some(token) => Ok(token.client),
-        }
+        self.oauth.client(bearer(headers)?, now)
     }
 
     /// Counts a call against the client's rate limit, and against the endpoint's limit if it has
@@ -145,7 +99,7 @@ impl Organization {
     /// Returns the 429 response if a limit is exceeded.
     pub(crate) fn count_call(
         &mut self,
-        client: &str,
+        client: usize,
         route: Route,
         now: Timestamp,
     ) -> (RateHeaders, Result<(), Refusal>) {
@@ -154,26 +108,11 @@ impl Organization {
             .endpoint_rate_limits
             .iter()
             .find(|(known, _)| *known == route)
-            .map(|(_, rate)| *rate);
-        let mut told = RateHeaders::default();
-        let limits = [(None, self.options.quota), (Some(route), endpoint)];
-        for (of, rate) in limits
-            .into_iter()
-            .filter_map(|(of, rate)| Some((of, rate?)))
-        {
-            let window = self
-                .sign_in
-                .calls
-                .entry((client.to_owned(), of))
-                .or_insert_with(|| Window::new(now));
-            let room;
-            (told, room) = window.take(rate, now);
-            if !room {
-                self.sign_in.throttled += 1;
-                return (told, Err(Refusal::too_many_requests(told.reset)));
-            }
-        }
-        (told, Ok(()))
+            .map(|(_, rate)| (Some(route), *rate));
+        let all = self.options.quota.map(|rate| (None, rate));
+        let limits = all.into_iter().chain(endpoint);
+        let id = &self.options.clients[client].id;
+        self.oauth.count_call(id, limits, now)
     }
 
     /// Returns the client's rate-limit headers without counting a call. There are none without a
@@ -182,50 +121,21 @@ impl Organization {
         let (Some(rate), Ok(client)) = (self.options.quota, self.client(headers, now)) else {
             return RateHeaders::default();
         };
-        let window = self
-            .sign_in
-            .calls
-            .get(&(self.options.clients[client].id.clone(), None));
-        window
-            .copied()
-            .unwrap_or_else(|| Window::new(now))
-            .look(rate, now)
+        let id = &self.options.clients[client].id;
+        self.oauth.rate_headers(id, rate, now)
     }
 
     /// `GET /api/v2/tokens/me`
-    pub(crate) fn token_info(&self, client: usize) -> Response<Body> {
-        let client = &self.options.clients[client];
+    pub(crate) fn token_info(&self, client: Option<usize>) -> Response<Body> {
+        let client = client.map(|client| &self.options.clients[client].id);
         response::json(
             StatusCode::OK,
             &json!({
                 "organization": {"id": "09a00000-0000-4000-8000-000000000001", "name": "Simulated Organization"},
-                "OAuthClient": {"id": client.id, "name": client.id},
+                "OAuthClient": {"id": client, "name": client},
             }),
         )
     }
-}
-
-/// Returns the bearer token of a request, whichever issuer it has.
-pub(crate) fn bearer(headers: &HeaderMap) -> Result<&str, Refusal> {
-    let value = headers
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok());
-    value
-        .and_then(|value| {
-            value
-                .strip_prefix("Bearer ")
-                .or_else(|| value.strip_prefix("bearer "))
-        })
-        .ok_or_else(|| {
-            unauthorized(
-                "authentication.required",
-                "No authentication bearer token specified.",
-            )
-        })
-}
-
-pub(crate) fn unauthorized(code: &'static str, message: &str) -> Refusal {
-    Refusal::new(StatusCode::UNAUTHORIZED, code, message)
 }
 
 /// Builds an error response of a token request. It has three fields in place of the platform's

@@ -18,9 +18,9 @@ use tokio_tungstenite::{
     },
 };
 
-use super::{Push, fault::PostFault};
 use crate::{
-    fault_injection::GARBAGE,
+    fault_injection::{GARBAGE, frames::PostFault},
+    organization::guests::Push,
     simulation::{FrameReply, Simulation, lock},
 };
 
@@ -47,13 +47,13 @@ impl Wire for TlsStream<TcpStream> {
 
 /// Counts a socket as open until it is dropped.
 struct Open<'a> {
-    world: &'a Simulation,
+    simulation: &'a Simulation,
     number: u64,
 }
 
 impl Drop for Open<'_> {
     fn drop(&mut self) {
-        lock(&self.world.organization)
+        lock(&self.simulation.organization)
             .guests
             .disconnect(self.number);
     }
@@ -71,17 +71,17 @@ enum Next {
 }
 
 /// Serves a socket after its upgrade was accepted.
-pub(crate) async fn serve<S: Wire>(stream: S, read: Vec<u8>, world: Arc<Simulation>) {
+pub(crate) async fn serve<S: Wire>(stream: S, read: Vec<u8>, simulation: Arc<Simulation>) {
     let limits = WebSocketConfig::default()
         .max_message_size(Some(MAX_MESSAGE))
         .max_frame_size(Some(MAX_MESSAGE));
     let mut socket =
         WebSocketStream::from_partially_read(stream, read, Role::Server, Some(limits)).await;
     let (sender, mut pushes) = unbounded_channel();
-    let now = world.now();
-    let number = lock(&world.organization).guests.connect(sender, now);
+    let now = simulation.now();
+    let number = lock(&simulation.organization).guests.connect(sender, now);
     let _open = Open {
-        world: &world,
+        simulation: &simulation,
         number,
     };
     loop {
@@ -92,9 +92,9 @@ pub(crate) async fn serve<S: Wire>(stream: S, read: Vec<u8>, world: Arc<Simulati
                 Some(Push::Close) | None => Next::Close,
             },
             given = socket.next() => match given {
-                Some(Ok(Message::Text(text))) => take(&mut socket, &world, number, text.as_str(), &mut pushes).await,
+                Some(Ok(Message::Text(text))) => take(&mut socket, &simulation, number, text.as_str(), &mut pushes).await,
                 // Frames are texts, so a binary message is an invalid frame.
-                Some(Ok(Message::Binary(_))) => take(&mut socket, &world, number, "", &mut pushes).await,
+                Some(Ok(Message::Binary(_))) => take(&mut socket, &simulation, number, "", &mut pushes).await,
                 Some(Err(Error::Capacity(_))) => return too_big(&mut socket).await,
                 Some(Ok(_)) => Next::Frame,
                 Some(Err(_)) | None => Next::Drop,
@@ -114,7 +114,7 @@ pub(crate) async fn serve<S: Wire>(stream: S, read: Vec<u8>, world: Arc<Simulati
 
 async fn take<S: Wire>(
     socket: &mut WebSocketStream<S>,
-    world: &Simulation,
+    simulation: &Simulation,
     number: u64,
     text: &str,
     pushes: &mut UnboundedReceiver<Push>,
@@ -124,15 +124,15 @@ async fn take<S: Wire>(
         outcome,
         after,
         close,
-    } = world.frame(number, text).await;
+    } = simulation.frame(number, text).await;
     for frame in before {
         send(socket, frame.to_text()).await;
     }
     let next = match outcome {
         PostFault::Text(text) => send(socket, text).await,
         PostFault::Later(text, wait) => {
-            let _held = world.hold();
-            world.sleep(wait).await;
+            let _held = simulation.hold();
+            simulation.sleep(wait).await;
             send(socket, text).await
         }
         PostFault::Last(text) => {
@@ -157,7 +157,7 @@ async fn take<S: Wire>(
             Next::Drop
         }
         PostFault::Hang => {
-            let _held = world.hold();
+            let _held = simulation.hold();
             silence(socket).await;
             Next::Drop
         }
