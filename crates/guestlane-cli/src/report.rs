@@ -1,6 +1,6 @@
 //! Error reports and exit codes.
 
-use guestlane_server::error_pages;
+use guestlane_server::{diagnosis, error_pages};
 use std::process::ExitCode;
 
 use guestlane::{Error, error::ErrorCode};
@@ -45,15 +45,17 @@ pub(crate) struct ErrorJson {
 
 impl From<&Error> for ErrorJson {
     fn from(error: &Error) -> Self {
-        let advice = error.advice();
+        let diagnosis = diagnosis::of(error);
         Self {
-            page: Some(error_pages::page_path(advice.code)),
-            code: advice.code.name().to_owned(),
-            message: display_chain(error),
-            field: error.field().map(str::to_owned),
-            cause: advice.cause_for_caller(),
-            fix: advice.fix,
-            retryable: advice.code.is_retryable(),
+            page: Some(error_pages::page_path(diagnosis.code)),
+            code: diagnosis.code.name().to_owned(),
+            message: diagnosis::with_setting_names(error, display_chain(error)),
+            field: error
+                .field()
+                .map(|field| diagnosis::with_setting_names(error, field.to_owned())),
+            cause: diagnosis.cause_for_caller(),
+            fix: diagnosis.fix,
+            retryable: diagnosis.code.is_retryable(),
             session_id: error.session().map(|id| id.to_string()),
             idempotency_key: None,
             correlation_id: error.correlation_id().map(str::to_owned),
@@ -164,23 +166,32 @@ fn print_error(data: ErrorJson, text: String, json: bool) {
     output::stderr_line(text);
 }
 
+/// Formats an error with its causes, for a log line.
+pub(crate) fn with_causes(error: &anyhow::Error) -> String {
+    let text = format!("{error:#}");
+    match error.downcast_ref::<Error>() {
+        Some(error) => diagnosis::with_setting_names(error, text),
+        None => text,
+    }
+}
+
 /// Formats an error as message, cause and fix.
 pub(crate) fn text(error: &Error) -> String {
-    let advice = error.advice();
-    let message = error.to_string();
+    let diagnosis = diagnosis::of(error);
+    let message = diagnosis::with_setting_names(error, error.to_string());
     let mut text = match error {
-        Error::Invalid(invalid) => format!("error: {}", invalid.sentence()),
+        Error::Invalid(_) => format!("error: {}", diagnosis.cause),
         Error::Settings(_) => return format!("error: {message}"),
         _ => format!("error: {message}"),
     };
-    let cause = advice.cause_for_caller();
-    if advice.code == ErrorCode::AuthFailed {
+    let cause = diagnosis.cause_for_caller();
+    if diagnosis.code == ErrorCode::AuthFailed {
         // The cause comes first: which call needed the access token does not help the user.
         text = format!("error: {cause}\n  call:  {message}");
     } else if !matches!(error, Error::Invalid(_)) && !message.contains(&cause) {
         text.push_str(&format!("\n  cause: {cause}"));
     }
-    text.push_str(&format!("\n  fix:   {}", advice.fix));
+    text.push_str(&format!("\n  fix:   {}", diagnosis.fix));
     if let Some(id) = error.session() {
         text.push_str(&format!("\n  session: {id}"));
     }

@@ -6,8 +6,7 @@ use guestlane_tlog::{
 };
 use serde::{Deserialize, Serialize};
 
-/// The audit records of one session, each with its inclusion proof: the output of `guestlane audit
-/// prove`.
+/// The audit records of one session, each with its inclusion proof.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SessionProof {

@@ -9,7 +9,7 @@ use crate::{Timestamp, text::one_line};
 
 /// Phrase in the message about an untrusted authority. Callers that know which setting holds the
 /// authority's certificate search for this phrase and add the name of the setting.
-pub const UNTRUSTED: &str = "its certificate authority is not trusted";
+const UNTRUSTED: &str = "its certificate authority is not trusted";
 
 /// Beginning of every message about a certificate.
 pub const CERTIFICATE: &str = "the certificate cannot be trusted";

@@ -8,6 +8,7 @@ mod accept;
 mod auth;
 mod background;
 mod connections;
+pub mod diagnosis;
 pub mod error_pages;
 mod error_responses;
 mod extract;

@@ -1,6 +1,6 @@
 //! Error responses as problem details (RFC 9457).
 
-use crate::error_pages;
+use crate::{diagnosis, error_pages};
 use axum::{
     body::Body,
     response::{IntoResponse, Response},
@@ -142,13 +142,13 @@ impl Problem {
     /// The problem that describes `error`. `now` converts the error's retry time to
     /// seconds.
     pub fn of(error: &Error, now: Timestamp) -> Self {
-        let advice = error.advice();
+        let diagnosis = diagnosis::of(error);
         let retry_after = match error {
             Error::InProgress { retry_at, .. } => Some(retry_at.since(now).as_secs() + 1),
             Error::Platform { failed, .. } => failed.retry_after.map(|wait| wait.as_secs() + 1),
             _ => None,
         };
-        let default = match advice.code {
+        let default = match diagnosis.code {
             ErrorCode::StoreFailed
             | ErrorCode::LeaseLost
             | ErrorCode::RateLimitTimeout
@@ -163,7 +163,7 @@ impl Problem {
             Error::IdempotencyKeyReused { fields, .. } => fields.clone(),
             Error::Settings(invalid) => invalid
                 .iter()
-                .map(|invalid| invalid.field.clone())
+                .map(|invalid| diagnosis::with_setting_names(error, invalid.field.clone()))
                 .collect(),
             _ => Vec::new(),
         };
@@ -171,20 +171,22 @@ impl Problem {
             Error::Invalid(invalid) => invalid.sentence(),
             _ => display_chain(error),
         };
+        let named = |text: String| diagnosis::with_setting_names(error, text);
+        let detail = named(detail);
         // A cause that repeats the detail is replaced by the general cause of the code.
         let cause =
-            Some(advice.cause_for_caller()).filter(|cause| !detail.contains(cause.as_str()));
-        let cause = cause.unwrap_or_else(|| error_pages::cause(advice.code));
+            Some(diagnosis.cause_for_caller()).filter(|cause| !detail.contains(cause.as_str()));
+        let cause = cause.unwrap_or_else(|| error_pages::cause(diagnosis.code));
         Self {
             cause: bounded(cause, MAX_TEXT),
             field: error
                 .field()
-                .map(|field| bounded(field.to_owned(), MAX_FIELD)),
+                .map(|field| bounded(named(field.to_owned()), MAX_FIELD)),
             fields,
             retry_after: retry_after.or(default),
             correlation_id: error.correlation_id().map(str::to_owned),
             session_id: error.session().map(|id| id.to_string()),
-            ..Self::new(advice.code, detail, advice.fix)
+            ..Self::new(diagnosis.code, detail, diagnosis.fix)
         }
     }
 

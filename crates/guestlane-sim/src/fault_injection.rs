@@ -1,15 +1,9 @@
 //! Fault injection for HTTP requests: before the work is done, or on its response.
 
 pub(crate) mod frames;
+pub(crate) mod held_request;
 
-use std::{
-    io,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{io, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
@@ -37,23 +31,6 @@ pub(crate) enum Disconnect {
     Reset,
     /// Bytes that are not HTTP are sent, then the connection is closed.
     Garbage,
-}
-
-/// Counts a request as held open without a response, until this guard is dropped.
-#[derive(Debug)]
-pub(crate) struct HeldRequest(Arc<AtomicU64>);
-
-impl HeldRequest {
-    pub(crate) fn new(count: &Arc<AtomicU64>) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(count))
-    }
-}
-
-impl Drop for HeldRequest {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 /// The effect of a fault on a request before any work is done.

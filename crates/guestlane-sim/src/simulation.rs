@@ -23,7 +23,7 @@ use uuid::Uuid;
 use crate::{
     duplicates::Duplicates,
     fault::Fault,
-    fault_injection::{Disconnect, HeldRequest, frames::PostFault},
+    fault_injection::{Disconnect, frames::PostFault, held_request::HeldRequest},
     journal::{self, Journal, Record},
     options::Options,
     organization::Organization,

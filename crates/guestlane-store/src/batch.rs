@@ -28,9 +28,9 @@ impl FromStr for BatchId {
     fn from_str(text: &str) -> Result<Self, ValidationError> {
         let invalid = |_| {
             ValidationError::new(
-                "ID",
+                "batchId",
                 format!("`{}` is not a batch ID", shorten(text)),
-                "see `guestlane batch status`",
+                "copy the ID from the list of batches",
             )
         };
         Uuid::try_parse(text).map(Self).map_err(invalid)

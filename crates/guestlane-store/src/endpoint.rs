@@ -7,7 +7,7 @@ use guestlane_core::audit::AuditRecord;
 /// A webhook endpoint that gets no events until it is enabled again or gets another URL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DisabledEndpoint {
-    /// The number of the endpoint, from 1, in the order of `CRM_WEBHOOK_URL`.
+    /// The number of the endpoint, from 1, in the order of the configured URLs.
     pub number: u32,
     /// Identifies the URL that was disabled. It is a digest, because a path or a query may be a
     /// secret.

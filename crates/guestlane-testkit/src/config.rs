@@ -5,6 +5,7 @@ use guestlane::{
     WebhookConfig,
 };
 use guestlane_runtime::{TlsRoots, ssrf::EgressPolicy};
+use guestlane_server::diagnosis;
 use guestlane_sim::Simulator;
 
 /// Returns the settings of an engine on `rest`, without rate limit, with one endpoint for events.
@@ -23,12 +24,11 @@ pub(crate) fn engine_config(
         }],
         trust: TlsRoots::System,
     };
-    let webhooks = WebhookConfig {
-        secret: crm_secret.map(|secret| secret.to_owned().into()),
-        egress_policy: EgressPolicy::Any, // the simulator is on this machine
-        ..WebhookConfig::new(vec![sim.crm_url().parse().unwrap()])
-    };
+    let mut webhooks =
+        WebhookConfig::new(vec![sim.crm_url().parse().unwrap()]).egress_policy(EgressPolicy::Any); // the simulator is on this machine
+    webhooks.secret = crm_secret.map(|secret| secret.to_owned().into());
     let mut config = EngineConfig::new(credentials, Surface::Rest, storage).webhooks(webhooks);
     config.call_policy.quota = None;
+    config.diagnose = diagnosis::of;
     config
 }

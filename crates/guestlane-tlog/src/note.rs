@@ -24,7 +24,7 @@ pub struct VerifierKey {
 
 /// The text is not a verifier key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not a verifier key (name+hash+base64, as `guestlane audit key` prints it)")]
+#[error("not a verifier key (name+hash+base64)")]
 pub struct InvalidVerifierKey;
 
 impl VerifierKey {

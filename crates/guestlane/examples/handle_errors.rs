@@ -36,7 +36,7 @@ async fn main() -> support::Result<()> {
                     _ => "ask an operator",
                 };
                 println!("attempt {attempt}: {error}");
-                println!("  cause: {}", error.advice().cause);
+                println!("  cause: {}", error.redacted());
                 println!("  action: {action}");
             }
         }

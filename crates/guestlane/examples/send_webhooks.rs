@@ -16,10 +16,8 @@ use guestlane_runtime::ssrf::EgressPolicy;
 async fn main() -> support::Result<()> {
     let directory = tempfile::tempdir()?;
     let (simulator, config) = support::simulated(directory.path(), &[]).await?;
-    let webhooks = WebhookConfig {
-        egress_policy: EgressPolicy::Any, // the simulator's receiver is on this machine
-        ..WebhookConfig::new(vec![simulator.crm_url().parse()?])
-    };
+    let webhooks =
+        WebhookConfig::new(vec![simulator.crm_url().parse()?]).egress_policy(EgressPolicy::Any); // the simulator's receiver is on this machine
     let engine = SessionEngine::open(config.webhooks(webhooks), Clock::system()).await?;
     let workers = tokio::spawn(Workers::new(engine.clone()).run());
 

@@ -16,7 +16,9 @@ use tracing::{info, warn};
 
 use guestlane_genesys::{AttemptLog, Priority};
 
-use crate::{Error, admission_control::AdmissionController, engine::SessionEngine};
+use crate::{
+    Error, admission_control::AdmissionController, engine::SessionEngine, error::Diagnosis,
+};
 use guestlane_core::session::LEASE_RENEW_INTERVAL;
 use guestlane_runtime::text::display_chain;
 use guestlane_store::{
@@ -210,22 +212,24 @@ impl BatchWorker {
                     replayed,
                 }
             }
-            Err(error) => failed(&error, row.attempts, self.engine.clock().now()),
+            Err(error) => {
+                let diagnosis = (self.engine.diagnose)(&error);
+                failed(&error, diagnosis, row.attempts, self.engine.clock().now())
+            }
         };
         let _ = self.ended.send((row.place, end)).await;
     }
 }
 
 /// The outcome of a row whose session failed: retried after a backoff, or failed for good.
-fn failed(error: &Error, attempts: u32, now: Timestamp) -> RowOutcome {
-    let advice = error.advice();
+fn failed(error: &Error, diagnosis: Diagnosis, attempts: u32, now: Timestamp) -> RowOutcome {
     let failure = RowFailure {
-        code: advice.code.name().to_owned(),
+        code: diagnosis.code.name().to_owned(),
         message: display_chain(error),
-        cause: advice.cause,
-        fix: advice.fix,
+        cause: diagnosis.cause,
+        fix: diagnosis.fix,
     };
-    if !advice.code.is_retryable() || attempts + 1 >= MAX_ATTEMPTS {
+    if !error.code().is_retryable() || attempts + 1 >= MAX_ATTEMPTS {
         return RowOutcome::Failed(failure);
     }
     let rest = INITIAL_BACKOFF

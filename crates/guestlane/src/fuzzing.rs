@@ -13,7 +13,7 @@ use guestlane_core::{
 use guestlane_store::Database;
 use guestlane_tlog::{Checkpoint, NoteSigner, VerifierKey, continued_by, verify};
 
-/// Parses `GUESTLANE_DATABASE_URL`, and formats it as it is shown, without its password.
+/// Parses the URL of a database, and formats it as it is shown, without its password.
 pub fn database_url(text: &str) {
     if let Ok(database) = text.parse::<Database>() {
         let _ = (database.to_string(), format!("{database:?}"));

@@ -81,10 +81,8 @@ impl Workspace {
                     "cannot create another key: {kid} is already the next key, and signs from {} on",
                     life.active_from()
                 );
-                let fix = format!(
-                    "wait until then, or revoke it first: guestlane signing-keys revoke {kid} --yes"
-                );
-                Err(ValidationError::new("signing-keys rotate", reason, fix).into())
+                let fix = format!("wait until then, or revoke {kid} first");
+                Err(ValidationError::new("key rotation", reason, fix).into())
             }
         }
     }
@@ -143,7 +141,7 @@ impl Workspace {
 
 fn check_revocable(kid: &str, revocation: RevocationPlan) -> Result<RevocationPlan, Error> {
     let invalid = |reason: String| {
-        ValidationError::new("KID", reason, "see `guestlane signing-keys list`").into()
+        ValidationError::new("kid", reason, "copy the ID from the list of signing keys").into()
     };
     match revocation {
         RevocationPlan::Unknown => Err(invalid(format!(

@@ -42,7 +42,7 @@
 //!     Ok(created) => println!("conversation {:?}", created.session.conversation_id),
 //!     Err(error) => match error.kind() {
 //!         ErrorKind::WillComplete | ErrorKind::InProgress => println!("the session is completed later"),
-//!         _ => println!("{error}: {}", error.advice().fix),
+//!         _ => println!("{error} ({})", error.code()),
 //!     },
 //! }
 //!
@@ -67,7 +67,7 @@
 //!   the process crashes or the caller drops the future, background work continues the saga after
 //!   the lease has expired: in this process, in its next start, or in another node of the fleet.
 //! - **Errors say what exists.** [`Error`] distinguishes sessions that were not created, that the
-//!   engine will complete, and that were rejected. [`Error::advice`] returns the cause and the fix.
+//!   engine will complete, and that were rejected. [`Error::kind`] says what to do next.
 //! - **State, audit record and event agree.** They are written in one transaction, before `create`
 //!   returns.
 //!
@@ -113,6 +113,7 @@ mod recovery;
 mod reload;
 mod retention;
 mod saga;
+mod setting;
 mod workers;
 mod workspace;
 

@@ -16,7 +16,7 @@ use serde::Serialize;
 use crate::{
     Error, StorageConfig, Workspace,
     engine::SessionEngine,
-    master_key_file,
+    master_key_file, setting,
     workspace::{GUEST_SESSION, count_seals},
 };
 use guestlane_core::{
@@ -276,9 +276,9 @@ pub async fn would_rotate_master_key(
 
 fn expect_key_in_file(places: &StorageConfig) -> Result<(), Error> {
     if places.master_key.is_some() {
-        let fix = "rotate it in the four steps of docs/tokens.md, of which `guestlane master-key reseal` is the third";
+        let fix = "rotate it in the steps of docs/tokens.md";
         return Err(ValidationError::new(
-            "GUESTLANE_MASTER_KEY",
+            setting::MASTER_KEY,
             "is set, so the master key is not in a file",
             fix,
         )
@@ -326,19 +326,17 @@ pub async fn would_reseal_by_given_keys(
 
 fn expect_given_keys(places: &StorageConfig) -> Result<(), Error> {
     if places.master_key.is_none() {
-        let fix = "rotate a key in a file with `guestlane master-key rotate`";
+        let fix = "rotate the key in the file instead";
         return Err(ValidationError::new(
-            "GUESTLANE_MASTER_KEY",
+            setting::MASTER_KEY,
             "is not set, so the master key is in a file",
             fix,
         )
         .into());
     }
     if places.master_key_previous.is_none() {
-        let fix = "set it to the key to be replaced, on every node, and run the same command again";
-        return Err(
-            ValidationError::new("GUESTLANE_MASTER_KEY_PREVIOUS", "is not set", fix).into(),
-        );
+        let fix = "set it to the key to be replaced, on every node, and reseal again";
+        return Err(ValidationError::new(setting::MASTER_KEY_PREVIOUS, "is not set", fix).into());
     }
     Ok(())
 }

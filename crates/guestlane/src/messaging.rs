@@ -33,6 +33,7 @@ impl FirstMessage {
 /// Settings of the surfaces `web-messaging` and `open-messaging`, except their deployment or
 /// integration.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct MessagingConfig {
     /// The `Origin` header, which the deployment must allow.
     pub origin: HeaderValue,

@@ -11,10 +11,7 @@ use std::{
 use guestlane_genesys::{ClientMetrics, ErrorCounts};
 use guestlane_runtime::{Histogram, HistogramSnapshot, Timestamp};
 
-use crate::{
-    Error,
-    error::{Diagnosis, ErrorCode},
-};
+use crate::error::{Diagnosis, ErrorCode};
 use guestlane_core::session::SessionRecord;
 
 /// Upper bounds of the histogram of session latency, in seconds. Each is about a fifth larger than
@@ -41,7 +38,7 @@ pub struct FailureCount {
     /// Time of the last occurrence.
     pub last_at: Timestamp,
     /// Cause and fix of the last occurrence.
-    pub advice: Diagnosis,
+    pub diagnosis: Diagnosis,
 }
 
 impl Default for SessionMetrics {
@@ -59,19 +56,18 @@ impl SessionMetrics {
     }
 
     /// Counts a failure that was returned to a caller.
-    pub(crate) fn failed(&self, error: &Error, now: Timestamp) {
-        let advice = error.advice().for_others();
+    pub(crate) fn failed(&self, diagnosis: Diagnosis, now: Timestamp) {
         let mut problems = self.problems.lock().unwrap_or_else(PoisonError::into_inner);
         let count = problems
-            .get(&advice.code)
+            .get(&diagnosis.code)
             .map_or(0, |problem| problem.count)
             + 1;
         problems.insert(
-            advice.code,
+            diagnosis.code,
             FailureCount {
                 count,
                 last_at: now,
-                advice,
+                diagnosis,
             },
         );
     }

@@ -2,7 +2,7 @@
 
 use crate::{
     EngineConfig, Error, engine::SessionEngine, master_key_rotation::expect_opens_all,
-    outbox::ConfiguredKeys, workspace::AUDIT_KEY,
+    outbox::ConfiguredKeys, setting, workspace::AUDIT_KEY,
 };
 use guestlane_core::{
     request::ValidationError,
@@ -12,24 +12,17 @@ use guestlane_runtime::text::display_chain;
 use guestlane_store::{Database, Store, StoredSecret};
 use guestlane_tlog::NoteSigner;
 
-/// Names of the settings that have the secrets, as errors name them.
-const CLIENT_SECRET: &str = "GENESYS_CLIENT_SECRET";
-const DATABASE_URL: &str = "GUESTLANE_DATABASE_URL";
-const MASTER_KEY: &str = "GUESTLANE_MASTER_KEY";
-const WEBHOOK_SECRET: &str = "CRM_WEBHOOK_SECRET";
-
 /// The secrets that [`SessionEngine::reload`] replaced because they had changed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Reloaded {
     /// Number of OAuth client secrets.
     pub client_secrets: usize,
-    /// Whether `CRM_WEBHOOK_SECRET` was replaced.
+    /// Whether the signing keys of webhooks were replaced.
     pub webhook_secret: bool,
-    /// Whether user, password, TLS or timeouts in `GUESTLANE_DATABASE_URL` were replaced.
+    /// Whether user, password, TLS or timeouts in the URL of the database were replaced.
     pub database_url: bool,
-    /// Whether `GUESTLANE_MASTER_KEY` and the previous key were replaced, or the keys in the state
-    /// directory.
+    /// Whether the configured master keys were replaced, or those in the state directory.
     pub master_key: bool,
 }
 
@@ -40,20 +33,6 @@ impl Reloaded {
             + usize::from(self.webhook_secret)
             + usize::from(self.database_url)
             + usize::from(self.master_key)
-    }
-
-    /// The names of the settings that have the replaced secrets.
-    pub fn names(&self) -> Vec<&'static str> {
-        let taken = [
-            (self.client_secrets > 0, CLIENT_SECRET),
-            (self.webhook_secret, WEBHOOK_SECRET),
-            (self.database_url, DATABASE_URL),
-            (self.master_key, MASTER_KEY),
-        ];
-        taken
-            .into_iter()
-            .filter_map(|(taken, name)| taken.then_some(name))
-            .collect()
     }
 }
 
@@ -114,16 +93,16 @@ impl SessionEngine {
     /// Whether `new` is the store in use with another login.
     fn has_other_login(&self, new: &Database) -> Result<bool, Error> {
         self.database.has_other_login(new).map_err(|reason| {
-            let fix = "restart guestlane to use another store, or revert the change";
-            ValidationError::new(DATABASE_URL, reason, fix).into()
+            let fix = "restart to use another store, or revert the change";
+            ValidationError::new(setting::DATABASE, reason, fix).into()
         })
     }
 
     /// Opens connections with a login. It must reach this store, and be allowed to write to it.
     async fn try_login(&self, new: &Database, master: Option<&MasterKey>) -> Result<(), Error> {
         let refused = |reason: String| {
-            let fix = "check its user, password and TLS parameters with `guestlane doctor`, then send SIGHUP again";
-            Error::from(ValidationError::new(DATABASE_URL, reason, fix))
+            let fix = "check its user, password and TLS parameters, then reload again";
+            Error::from(ValidationError::new(setting::DATABASE, reason, fix))
         };
         let tried = async {
             Store::try_to_write(new).await?;
@@ -178,8 +157,8 @@ fn refused_master_key(error: Error) -> Error {
     match error {
         Error::MasterKey(MasterKeyError::Undecryptable(what)) => {
             let reason = format!("cannot decrypt the values in the store: {what}");
-            let fix = "keep the previous key in GUESTLANE_MASTER_KEY_PREVIOUS until `guestlane master-key reseal` has succeeded";
-            ValidationError::new(MASTER_KEY, reason, fix).into()
+            let fix = "keep the previous key in storage.master_key_previous until all values are sealed again";
+            ValidationError::new(setting::MASTER_KEY, reason, fix).into()
         }
         other => other,
     }

@@ -23,12 +23,13 @@ use guestlane_tlog::{self, Checkpoint, Hash, NoteSigner, VerifierKey, proof::Pro
 use secrecy::SecretString;
 use tracing::{info, warn};
 
-use crate::{Error, master_key_file};
+use crate::{Error, master_key_file, setting};
 pub(crate) use secrets::api_key_hash;
 use secrets::{audit_signer, same_platform};
 
 /// Places of the store, the state directory, the audit log and the master key.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct StorageConfig {
     /// The database of the store.
     pub database: Database,
@@ -38,10 +39,10 @@ pub struct StorageConfig {
     pub audit: AuditSettings,
     /// The master key file, used when no key is given.
     pub master_key_file: PathBuf,
-    /// The value of `GUESTLANE_MASTER_KEY`.
+    /// The master key: the base64 of 32 bytes.
     pub master_key: Option<SecretString>,
-    /// The value of `GUESTLANE_MASTER_KEY_PREVIOUS`. During a rotation, this key opens the values
-    /// that `master_key` does not open.
+    /// The previous master key. During a rotation, it opens the values that `master_key` does not
+    /// open.
     pub master_key_previous: Option<SecretString>,
     /// Fail points at which tests crash the process. In release builds they do nothing.
     #[cfg(feature = "test-util")]
@@ -84,8 +85,7 @@ impl StorageConfig {
 
     /// The master keys given by settings, not by a file.
     fn given_master_key(&self) -> Result<Option<MasterKey>, MasterKeyError> {
-        const CURRENT: &str = "GUESTLANE_MASTER_KEY";
-        const PREVIOUS: &str = "GUESTLANE_MASTER_KEY_PREVIOUS";
+        use setting::{MASTER_KEY as CURRENT, MASTER_KEY_PREVIOUS as PREVIOUS};
         match (&self.master_key, &self.master_key_previous) {
             (Some(current), Some(previous)) => MasterKey::parse(current, CURRENT)?
                 .with_previous(previous, PREVIOUS)
@@ -120,7 +120,7 @@ impl StorageConfig {
             return Err(ValidationError::new(
                 "the state directory",
                 reason,
-                "set it with --state-dir, or create a session first",
+                "name the directory of the store, or create a session first",
             )
             .into());
         }

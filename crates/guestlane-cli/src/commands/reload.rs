@@ -3,12 +3,12 @@
 use std::{io, sync::Arc};
 
 use guestlane::{Reloaded, SessionEngine};
-use guestlane_cli::config::Settings;
+use guestlane_cli::config::{CLIENT_SECRET, DATABASE_URL, MASTER_KEY, Settings, WEBHOOK_SECRET};
 use guestlane_genesys::Rate;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 
-use crate::{args::Global, logging};
+use crate::{args::Global, logging, report};
 
 /// Handler of SIGHUP. Without it, the signal ends the process.
 pub(crate) struct HangUp(Signal);
@@ -43,14 +43,28 @@ async fn reload(
     match read_again(global, load, engine).await {
         Ok((quota, reloaded)) => {
             let quota = quota.map_or_else(|| "off".to_owned(), |rate| rate.to_string());
-            let (new_secrets, secrets) = (reloaded.count(), reloaded.names().join(" "));
+            let (new_secrets, secrets) = (reloaded.count(), names(&reloaded).join(" "));
             info!(quota, new_secrets, secrets, "settings reloaded");
         }
         Err(error) => warn!(
-            error = on_one_line(&format!("{error:#}")),
+            error = on_one_line(&report::with_causes(&error)),
             "settings are invalid; keeping the previous ones"
         ),
     }
+}
+
+/// The settings whose secrets were replaced.
+fn names(reloaded: &Reloaded) -> Vec<&'static str> {
+    let replaced = [
+        (reloaded.client_secrets > 0, CLIENT_SECRET),
+        (reloaded.webhook_secret, WEBHOOK_SECRET),
+        (reloaded.database_url, DATABASE_URL),
+        (reloaded.master_key, MASTER_KEY),
+    ];
+    replaced
+        .into_iter()
+        .filter_map(|(replaced, name)| replaced.then_some(name))
+        .collect()
 }
 
 /// Joins the lines of an error text for the log. The text is formatted for a terminal, with the fix

@@ -22,6 +22,7 @@ use guestlane_core::{
     token::RotationPolicy,
 };
 use guestlane_genesys::Rate;
+use guestlane_server::diagnosis;
 
 /// Description of one setting.
 #[derive(Debug)]
@@ -322,17 +323,16 @@ impl Settings {
                 Some(deadline),
                 Some((surface, cloud)),
                 Some((places, (keep_sessions, keys))),
-            ) => Some(EngineConfig {
-                credentials,
-                call_policy: patience,
-                deadline,
-                surface,
-                messaging: cloud,
-                storage: places,
-                retention: keep_sessions,
-                key_rotation: keys,
-                webhooks: crm,
-            }),
+            ) => {
+                let mut config = EngineConfig::new(credentials, surface, places).deadline(deadline);
+                config.call_policy = patience;
+                config.messaging = cloud;
+                config.retention = keep_sessions;
+                config.key_rotation = keys;
+                config.webhooks = crm;
+                config.diagnose = diagnosis::of;
+                Some(config)
+            }
             _ => None,
         };
         reader.finish(config)

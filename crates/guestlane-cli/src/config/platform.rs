@@ -58,12 +58,12 @@ impl Reader<'_> {
     }
 
     pub(super) fn credentials(&mut self) -> Option<Credentials> {
-        let official = self.settings.is_official();
+        let public = self.settings.is_public_api();
         let known = self
             .settings
             .value(SURFACE)
             .is_some_and(|name| Surface::NAMES.contains(&name));
-        let (hosts, sign_in) = match (known, official) {
+        let (hosts, sign_in) = match (known, public) {
             // The surface is unknown, so the required host is unknown too.
             (false, _) => (None, TokenRequestAuth::Form),
             (true, true) => (self.cloud_hosts(), TokenRequestAuth::Basic),
@@ -180,14 +180,14 @@ impl Reader<'_> {
         };
         let first_message = self.first_message();
         let origin = self.origin(hosts);
-        Some(MessagingConfig {
-            origin: origin?,
-            external_source,
-            first_message: first_message?,
-            link_contact: link_contact?,
-            move_to_queue: move_to_queue?,
-            send_guest_token: send_guest_token?,
-        })
+        let mut config = MessagingConfig::default();
+        config.origin = origin?;
+        config.external_source = external_source;
+        config.first_message = first_message?;
+        config.link_contact = link_contact?;
+        config.move_to_queue = move_to_queue?;
+        config.send_guest_token = send_guest_token?;
+        Some(config)
     }
 
     fn first_message(&mut self) -> Option<FirstMessage> {

@@ -197,12 +197,11 @@ impl<'a> Reader<'a> {
             return None;
         }
         let trust = self.trust(CRM_CA_FILE)?;
-        Some(WebhookConfig {
-            urls,
-            secret,
-            egress_policy: networks,
-            tls_roots: trust,
-        })
+        let mut config = WebhookConfig::new(urls)
+            .egress_policy(networks)
+            .tls_roots(trust);
+        config.secret = secret;
+        Some(config)
     }
 
     pub(super) fn places(&mut self) -> Option<StorageConfig> {
@@ -256,16 +255,15 @@ impl<'a> Reader<'a> {
             "write it like 500KiB, 64MiB or 1GiB, or off",
             parse_size,
         )?;
-        Some(StorageConfig {
-            audit: AuditSettings {
-                path: audit_log,
-                guest_ids,
-                rotate_at,
-            },
-            master_key,
-            master_key_previous,
-            ..StorageConfig::new(database, &state_dir)
-        })
+        let mut config = StorageConfig::new(database, &state_dir);
+        config.audit = AuditSettings {
+            path: audit_log,
+            guest_ids,
+            rotate_at,
+        };
+        config.master_key = master_key;
+        config.master_key_previous = master_key_previous;
+        Some(config)
     }
 }
 

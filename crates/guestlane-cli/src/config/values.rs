@@ -160,7 +160,7 @@ impl Settings {
             .default?;
         // The public platform allows fewer calls than the surface `rest`
         // (docs/platform.md#rate-limits).
-        let default = if env == PLATFORM_RATE_LIMIT && self.is_official() {
+        let default = if env == PLATFORM_RATE_LIMIT && self.is_public_api() {
             "300/min"
         } else {
             default
@@ -185,7 +185,7 @@ impl Settings {
     }
 
     /// Whether the surface is one of the public platform's.
-    pub(super) fn is_official(&self) -> bool {
+    pub(super) fn is_public_api(&self) -> bool {
         self.value(SURFACE)
             .is_some_and(|name| Surface::NAMES[1..].contains(&name))
     }

@@ -6,6 +6,7 @@ use std::{
 };
 
 use guestlane_runtime::Clock;
+use guestlane_server::diagnosis;
 
 use super::Finding;
 use crate::config::Settings;
@@ -152,27 +153,27 @@ async fn state(
         // A file that cannot be opened is checked below, where it is opened as a command would open
         // it.
         Err(error) if !matches!(error, StoreError::Open(..) | StoreError::Sqlite(_)) => {
-            let advice = Error::from(error).advice();
-            return vec![Finding::bad("database", advice.cause).fix(advice.fix)];
+            let diagnosis = diagnosis::of(&Error::from(error));
+            return vec![Finding::bad("database", diagnosis.cause).fix(diagnosis.fix)];
         }
         Ok(_) | Err(_) => {}
     }
     if let Err(error) = Store::try_to_write(&places.database).await {
-        let advice = Error::from(error).advice();
+        let diagnosis = diagnosis::of(&Error::from(error));
         return vec![
             Finding::bad("database", "cannot be written to")
-                .because(advice.cause)
-                .fix(advice.fix),
+                .because(diagnosis.cause)
+                .fix(diagnosis.fix),
         ];
     }
     let state = match Workspace::open_read_only(places, clock).await {
         Ok(state) => state,
         Err(error) => {
-            let advice = error.advice();
+            let diagnosis = diagnosis::of(&error);
             return vec![
                 Finding::bad("database", display_chain(&error))
-                    .because(advice.cause)
-                    .fix(advice.fix),
+                    .because(diagnosis.cause)
+                    .fix(diagnosis.fix),
             ];
         }
     };
@@ -216,7 +217,8 @@ async fn disabled(state: &Workspace, crm: Option<&WebhookConfig>) -> Vec<Finding
         Ok(endpoints) => endpoints,
         Err(error) => {
             return vec![
-                Finding::bad("webhook endpoints", display_chain(&error)).fix(error.advice().fix),
+                Finding::bad("webhook endpoints", display_chain(&error))
+                    .fix(diagnosis::of(&error).fix),
             ];
         }
     };

@@ -75,7 +75,7 @@ fn each_webhook_endpoint_has_its_own_rotatable_secret() {
         (&["--endpoint", "0", "--rotate"], "endpoint's number"),
         (
             &["--endpoint", "1", "--rotate", "--overlap", "91d"],
-            "--overlap",
+            "overlap is longer than 90 days",
         ),
         (
             &["--endpoint", "1", "--rotate", "--overlap", "soon"],

@@ -46,7 +46,7 @@ impl FromStr for SessionId {
             ValidationError::new(
                 "sessionId",
                 format!("`{}` is not a session ID", shorten(text)),
-                "see `guestlane sessions list`",
+                "copy the ID from the list of sessions",
             )
         };
         Uuid::try_parse(text).map(Self).map_err(invalid)

@@ -118,7 +118,7 @@ impl MasterKey {
     /// 800-38D, section 8.3).
     pub const MAX_SEALS: u64 = 1 << 32;
 
-    /// Parses the base64 of 32 bytes, the value of `GUESTLANE_MASTER_KEY`. Errors name `source`.
+    /// Parses the base64 of 32 bytes, as a setting has it. Errors name `source`.
     ///
     /// # Errors
     /// Returns [`MasterKeyError::Damaged`] if the text has another form.
@@ -382,12 +382,11 @@ mod tests {
     #[test]
     fn damaged_master_key_error_does_not_show_it() {
         for text in ["", "short", "c2hvcnQ=", "!!!!"] {
-            let error = MasterKey::parse(&text.to_owned().into(), "GUESTLANE_MASTER_KEY")
+            let error = MasterKey::parse(&text.to_owned().into(), "storage.master_key")
                 .unwrap_err()
                 .to_string();
             assert!(
-                error.contains("GUESTLANE_MASTER_KEY")
-                    && (text.is_empty() || !error.contains(text)),
+                error.contains("storage.master_key") && (text.is_empty() || !error.contains(text)),
                 "{error}"
             );
         }

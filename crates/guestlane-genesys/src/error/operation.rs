@@ -79,6 +79,22 @@ pub struct CallError {
     pub retry_after: Option<Duration>,
 }
 
+impl CallError {
+    /// Whether the call failed because no access token could be obtained.
+    pub fn is_sign_in(&self) -> bool {
+        self.operation == Operation::Token
+            || matches!(self.cause, AttemptError::AuthenticationFailed(_))
+    }
+
+    /// How the last attempt failed, or that of the token request if there was no access token.
+    pub fn root_cause(&self) -> &AttemptError {
+        match &self.cause {
+            AttemptError::AuthenticationFailed(cause) => cause,
+            cause => cause,
+        }
+    }
+}
+
 impl Operation {
     /// Returns a stable name, for labels.
     pub fn name(self) -> &'static str {

@@ -79,8 +79,8 @@ impl RecentError {
             title: code.title(),
             count: problem.count,
             last_at: problem.last_at,
-            cause: problem.advice.cause,
-            fix: problem.advice.fix,
+            cause: problem.diagnosis.cause,
+            fix: problem.diagnosis.fix,
         }
     }
 }

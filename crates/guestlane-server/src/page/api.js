@@ -161,3 +161,21 @@ function eventParser(onEvent) {
     lines.forEach(line);
   };
 }
+
+/** A wait that ends early when it is no longer of use. */
+export function sleep(milliseconds, ...signals) {
+  return new Promise((resolve) => {
+    const timer = setTimeout(resolve, milliseconds);
+    for (const signal of signals) {
+      if (signal.aborted) resolve();
+      signal.addEventListener(
+        'abort',
+        () => {
+          clearTimeout(timer);
+          resolve();
+        },
+        { once: true },
+      );
+    }
+  });
+}

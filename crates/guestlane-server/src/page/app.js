@@ -1,7 +1,7 @@
 // The page as a whole: signing in, staying connected, and handing each overview to the parts.
 
 import { createAudit, createOutbox } from './actions.js';
-import { Api, Problem } from './api.js';
+import { Api, Problem, sleep } from './api.js';
 import { createCharts } from './chart.js';
 import { announce, byId, copy, h, icon, patch, problemBox, prose, setText, time } from './dom.js';
 import { capital, duration, setNow } from './format.js';
@@ -89,7 +89,7 @@ function signIn(text) {
   start(key);
 }
 
-/** The key is good, or nobody is there to say that it is not. */
+/** The key is valid, or the service could not be asked. */
 function showDashboard(key) {
   storage.set(key);
   byId('api-key').value = '';
@@ -103,24 +103,6 @@ function showDashboard(key) {
 }
 
 // ---- The connection
-
-/** A wait that ends early when it is no longer of use. */
-function sleep(milliseconds, ...signals) {
-  return new Promise((resolve) => {
-    const timer = setTimeout(resolve, milliseconds);
-    for (const signal of signals) {
-      if (signal.aborted) resolve();
-      signal.addEventListener(
-        'abort',
-        () => {
-          clearTimeout(timer);
-          resolve();
-        },
-        { once: true },
-      );
-    }
-  });
-}
 
 function start(key) {
   life?.abort();
@@ -286,7 +268,7 @@ function start(key) {
       try {
         await api.stream((name, value) => {
           if (signal.aborted) return;
-          // What happened while nobody listened is not in the stream.
+          // The stream does not repeat what happened while it was closed.
           if (!came && missed) sessions.refresh();
           came = true;
           wait = 1000;

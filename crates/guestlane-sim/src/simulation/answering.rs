@@ -10,8 +10,9 @@ use super::{FrameReply, Simulation, lock};
 use crate::{
     fault::{Fault, FaultKind},
     fault_injection::{
-        self, Disconnect, HeldRequest, PostFault, PreFault,
+        self, Disconnect, PostFault, PreFault,
         frames::{self, PostFault as Outcome},
+        held_request::HeldRequest,
     },
     frame::Reply,
     public_api::{guest::frames::Given, is_gateway},

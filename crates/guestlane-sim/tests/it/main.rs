@@ -8,7 +8,7 @@ mod faults;
 mod files;
 mod frame_faults;
 mod guest;
-mod official;
 mod platform;
+mod public_api;
 mod sessions;
 mod tls;

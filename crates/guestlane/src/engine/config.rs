@@ -8,15 +8,16 @@ use guestlane_runtime::{TlsRoots, ssrf::EgressPolicy};
 use secrecy::SecretString;
 use url::Url;
 
-use crate::{StorageConfig, messaging::MessagingConfig};
+use crate::{Error, StorageConfig, error::Diagnosis, messaging::MessagingConfig};
 
 /// Settings of the outbox: where webhooks go, and how they are signed.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct WebhookConfig {
     /// URLs of the endpoints. Each event is sent to each of them.
     pub urls: Vec<Url>,
-    /// Signing keys in the format of `CRM_WEBHOOK_SECRET`: one entry for all endpoints, or one
-    /// entry for each, separated by spaces. If `None`, the store generates and keeps a secret for
+    /// Signing keys, `whsec_` and base64: one entry for all endpoints, or one entry for each,
+    /// separated by spaces. If `None`, the store generates and keeps a secret for
     /// each endpoint.
     pub secret: Option<SecretString>,
     /// Networks that webhooks may reach (protection against SSRF).
@@ -27,6 +28,7 @@ pub struct WebhookConfig {
 
 /// Settings of a [`SessionEngine`](crate::SessionEngine).
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct EngineConfig {
     /// Hosts of the platform, and the OAuth clients that sign in there.
     pub credentials: Credentials,
@@ -46,6 +48,9 @@ pub struct EngineConfig {
     pub key_rotation: RotationPolicy,
     /// Webhooks. `None` disables the outbox.
     pub webhooks: Option<WebhookConfig>,
+    /// Describes the errors that the engine stores and counts, for people. The default is
+    /// [`Diagnosis::by_kind`]. A program that knows its settings and commands can name them.
+    pub diagnose: fn(&Error) -> Diagnosis,
 }
 
 impl EngineConfig {
@@ -66,6 +71,7 @@ impl EngineConfig {
             retention: None,
             key_rotation: RotationPolicy::default(),
             webhooks: None,
+            diagnose: Diagnosis::by_kind,
         }
     }
 
@@ -94,5 +100,26 @@ impl WebhookConfig {
             egress_policy: EgressPolicy::Public,
             tls_roots: TlsRoots::System,
         }
+    }
+
+    /// Sets the signing keys, which are otherwise generated: see [`secret`](Self::secret).
+    #[must_use]
+    pub fn secret(mut self, secret: SecretString) -> Self {
+        self.secret = Some(secret);
+        self
+    }
+
+    /// Sets the networks that webhooks may reach.
+    #[must_use]
+    pub fn egress_policy(mut self, policy: EgressPolicy) -> Self {
+        self.egress_policy = policy;
+        self
+    }
+
+    /// Sets the root certificates that are trusted for the endpoints.
+    #[must_use]
+    pub fn tls_roots(mut self, roots: TlsRoots) -> Self {
+        self.tls_roots = roots;
+        self
     }
 }

@@ -181,8 +181,7 @@ impl SessionEngine {
             }
             Err(failed) => {
                 let error = queue_error(request.queue, failed);
-                let advice = error.advice();
-                let text = format!("{}: {}", advice.code, error.redacted());
+                let text = format!("{}: {}", error.code(), error.redacted());
                 let entry = AuditRecord::refused(
                     &request.guest,
                     request.queue,
@@ -308,7 +307,8 @@ impl SessionEngine {
         ended: Result<CreatedSession, Error>,
     ) -> Result<CreatedSession, Error> {
         if let Err(error) = &ended {
-            self.saga.metrics.failed(error, self.saga.clock.now());
+            let diagnosis = (self.diagnose)(error).for_others();
+            self.saga.metrics.failed(diagnosis, self.saga.clock.now());
         }
         ended
     }

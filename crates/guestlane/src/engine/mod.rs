@@ -34,6 +34,7 @@ use queues::QueueCache;
 
 use crate::{
     Error, Workspace,
+    error::Diagnosis,
     keyring_cache::KeyringCache,
     lease_registry::LeaseRegistry,
     metrics::{ErrorCounters, SessionMetrics},
@@ -55,6 +56,8 @@ pub struct SessionEngine {
     pub(crate) counted_seals: AtomicU64,
     pub(crate) keep_sessions: Option<Duration>,
     pub(crate) database: Database,
+    /// Describes the errors that are stored and counted.
+    pub(crate) diagnose: fn(&Error) -> Diagnosis,
     audit_key: VerifierKey,
     audit_signer: Arc<NoteSigner>,
     audit_log: PathBuf,
@@ -137,6 +140,7 @@ impl SessionEngine {
         tasks.spawn(measure_clock(state.store.clone()));
         tasks.spawn(keys.clone().reload_loop(clock.clone()));
         Ok(Arc::new(Self {
+            diagnose: config.diagnose,
             organization: OrganizationBinding::new(api, &config.credentials.clients),
             saga: SagaExecutor {
                 queues: QueueCache::new(Arc::clone(&platform), clock.clone(), config.deadline),

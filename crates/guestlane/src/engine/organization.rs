@@ -8,7 +8,7 @@ use tokio::sync::OnceCell;
 use tracing::warn;
 
 use super::SessionEngine;
-use crate::{Error, error::SessionOutcome};
+use crate::{Error, error::SessionOutcome, setting};
 use guestlane_core::request::{ValidationError, shorten};
 
 /// The organization to which the store belongs, and the OAuth clients that must belong to it.
@@ -72,7 +72,7 @@ impl SessionEngine {
             );
             let fix = "configure clients of one organization only; one organization cannot find what a client of another creates";
             return Err(Error::Settings(vec![ValidationError::new(
-                "GENESYS_CLIENT_ID",
+                setting::CLIENTS,
                 reason,
                 fix,
             )]));
@@ -95,9 +95,11 @@ impl SessionEngine {
                 shorten(&organization),
                 shorten(&id)
             );
-            let fix = "use another state directory for this organization; a store has the sessions of one organization";
+            let fix = "use another store for this organization; a store has the sessions of one organization";
             return Err(Error::Settings(vec![ValidationError::new(
-                "GUESTLANE_STATE_DIR",
+                self.database
+                    .file()
+                    .map_or(setting::DATABASE, |_| setting::HOME),
                 reason,
                 fix,
             )]));

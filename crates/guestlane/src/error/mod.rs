@@ -1,13 +1,14 @@
-//! Errors of the library, each with its cause and its fix (requirement R18, docs/requirements.md).
+//! Errors of the library (requirement R18, docs/requirements.md). What to do about each is said by
+//! the program that knows its settings and commands: see [`Diagnosis`].
 
-mod advice;
 mod catalogue;
+mod code;
+mod diagnosis;
 mod kind;
-mod platform_advice;
 
 use std::{fmt::Write as _, sync::Arc};
 
-use guestlane_genesys::{CallError, CorrelationId, PlatformId, PlatformMessage};
+use guestlane_genesys::{CallError, CorrelationId, PlatformId};
 use guestlane_runtime::{Timestamp, http_client::NoTlsRoots, text::display_chain};
 use serde::Serialize;
 
@@ -20,6 +21,7 @@ use guestlane_store::StoreError;
 use guestlane_tlog::AuditError;
 
 pub use catalogue::ErrorCode;
+pub use diagnosis::Diagnosis;
 pub use kind::ErrorKind;
 
 /// Why a session was not created, or has no result yet.
@@ -149,48 +151,6 @@ pub enum SessionOutcome {
     WillComplete,
     /// The platform rejected the session. The same key may be used again once the cause is fixed.
     Rejected,
-}
-
-/// Cause and fix of an error, for a person.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Diagnosis {
-    /// Kind of the failure.
-    pub code: ErrorCode,
-    /// Why the failure happened, in a form that may be stored, logged and displayed.
-    pub cause: String,
-    /// What to do now.
-    pub fix: String,
-    /// The message of the platform, which may repeat what was sent.
-    sentence: PlatformMessage,
-}
-
-impl Diagnosis {
-    fn new(code: ErrorCode, cause: impl Into<String>, fix: impl Into<String>) -> Self {
-        Self {
-            code,
-            cause: cause.into(),
-            fix: fix.into(),
-            sentence: PlatformMessage::default(),
-        }
-    }
-
-    /// The cause with the platform's message, which may repeat what was sent. Show it only to the
-    /// caller whose request failed.
-    pub fn cause_for_caller(&self) -> String {
-        match self.sentence.is_empty() {
-            true => self.cause.clone(),
-            false => format!("{}: {}", self.cause, self.sentence.for_caller()),
-        }
-    }
-
-    /// Removes the platform's message, so that the diagnosis can be stored or shown to others.
-    #[must_use]
-    pub fn for_others(self) -> Self {
-        Self {
-            sentence: PlatformMessage::default(),
-            ..self
-        }
-    }
 }
 
 impl Error {

@@ -8,7 +8,7 @@ use guestlane_runtime::{
     http_client::{
         HttpClient, HttpResponse, NoTlsRoots, NotConnected, Parsing, TransportError, retry_after,
     },
-    tls_error, trace_context,
+    trace_context,
 };
 use http::{Request, StatusCode, header};
 use http_body_util::Full;
@@ -74,7 +74,7 @@ impl WebhookEndpoint {
 
     /// Error message for an address that the egress policy forbids.
     pub const NOT_PUBLIC: &str =
-        "the address is in a private network (CRM_ALLOW_PRIVATE_NETWORKS=true allows it)";
+        "the address is in a private network, which the egress policy forbids";
 
     /// Creates the client without opening a connection.
     ///
@@ -227,14 +227,10 @@ fn classify_response(
                 at_least: retry_after(&answer.headers, now, MAX_RETRY_AFTER).unwrap_or_default(),
             })
         }
-        Err(no_answer) => {
-            let untrusted = no_answer.to_string().contains(tls_error::UNTRUSTED);
-            let setting = if untrusted { " (CRM_CA_FILE)" } else { "" };
-            Err(Failed {
-                error: format!("the endpoint did not respond: {no_answer}{setting}"),
-                at_least: Duration::ZERO,
-            })
-        }
+        Err(no_answer) => Err(Failed {
+            error: format!("the endpoint did not respond: {no_answer}"),
+            at_least: Duration::ZERO,
+        }),
     }
 }
 

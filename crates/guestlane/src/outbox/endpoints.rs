@@ -12,7 +12,7 @@ use tracing::warn;
 use url::Url;
 
 use super::keys::{EndpointKeys, InvalidKeys, KeyKind};
-use crate::{Error, WebhookConfig, Workspace, workspace::count_seals};
+use crate::{Error, WebhookConfig, Workspace, setting, workspace::count_seals};
 pub(crate) use configured_keys::ConfiguredKeys;
 use configured_keys::{given_keys, invalid};
 use guestlane_core::{
@@ -31,10 +31,10 @@ const MAX_READ_ATTEMPTS: usize = 10;
 /// Longest overlap in which a replaced key still signs.
 pub(super) const MAX_OVERLAP: Duration = Duration::from_secs(90 * 24 * 3600);
 
-/// A webhook endpoint: one address of `CRM_WEBHOOK_URL`.
+/// A webhook endpoint: one of the configured URLs.
 #[derive(Debug, Clone, Default)]
 pub struct Endpoint {
-    /// Number of the endpoint, from 1, in the order of `CRM_WEBHOOK_URL`.
+    /// Number of the endpoint, from 1, in the order of the configured URLs.
     pub number: u32,
     /// The keys that sign its events.
     pub keys: EndpointKeys,
@@ -94,8 +94,8 @@ impl Endpoints {
         if addresses_of(crm.map(|crm| crm.urls.as_slice()).unwrap_or_default()) != self.addresses {
             let fix = "restart guestlane to apply both changes, or revert one of them";
             return Err(ValidationError::new(
-                "CRM_WEBHOOK_URL",
-                "was changed together with CRM_WEBHOOK_SECRET",
+                setting::WEBHOOK_URLS,
+                "was changed together with webhooks.secret",
                 fix,
             )
             .into());
@@ -131,8 +131,8 @@ impl Endpoints {
     pub async fn open(&self) -> Result<Vec<Endpoint>, Error> {
         if self.share_a_secret() {
             warn!(
-                "several webhook endpoints share one CRM_WEBHOOK_SECRET, so that each of them can sign events for the others; \
-                 configure one secret for each, in the order of CRM_WEBHOOK_URL"
+                "several webhook endpoints share one secret, so that each of them can sign events for the others; \
+                 configure one secret for each, in the order of their URLs"
             );
         }
         if self.given.load().is_none() {
@@ -223,7 +223,7 @@ impl Endpoints {
         self.expect(number)?;
         if overlap > MAX_OVERLAP {
             return Err(ValidationError::new(
-                "--overlap",
+                "overlap",
                 "is longer than 90 days",
                 "write it like 24h or 7d",
             )
@@ -234,10 +234,10 @@ impl Endpoints {
             .as_ref()
             .and_then(|given| given.get(number as usize - 1));
         if given.is_some_and(|keys| kind == KeyKind::Secret || keys.public_key().is_some()) {
-            let fix = "write NEW,OLD there for this endpoint, send SIGHUP, and remove OLD once the receiver has NEW; \
+            let fix = "write NEW,OLD there for this endpoint, reload the settings, and remove OLD once the receiver has NEW; \
                  or remove the setting to have secrets generated and stored";
             return Err(ValidationError::new(
-                "CRM_WEBHOOK_SECRET",
+                setting::WEBHOOK_SECRET,
                 "is set, so the key is not in the store and cannot be rotated there",
                 fix,
             )
@@ -288,14 +288,14 @@ impl Endpoints {
             .and_then(|index| self.addresses.get(index as usize));
         known.ok_or_else(|| {
             let reason = match (self.are_named, self.count()) {
-                (false, _) => "is greater than 1, and CRM_WEBHOOK_URL is not set".to_owned(),
-                (true, 1) => "is not that of an endpoint: CRM_WEBHOOK_URL has one".to_owned(),
-                (true, count) => format!("is not that of an endpoint: CRM_WEBHOOK_URL has {count}"),
+                (false, _) => "is greater than 1, and webhooks.urls is not set".to_owned(),
+                (true, 1) => "is not that of an endpoint: webhooks.urls has one".to_owned(),
+                (true, count) => format!("is not that of an endpoint: webhooks.urls has {count}"),
             };
             ValidationError::new(
                 "the endpoint's number",
                 reason,
-                "count from 1, in the order of CRM_WEBHOOK_URL",
+                "count from 1, in the order of webhooks.urls",
             )
             .into()
         })

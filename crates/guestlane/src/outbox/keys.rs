@@ -124,7 +124,7 @@ struct StoredKey {
 }
 
 impl EndpointKeys {
-    /// Parses `CRM_WEBHOOK_SECRET`, which has one entry for each endpoint, in order, separated by
+    /// Parses the configured keys: one entry for each endpoint, in order, separated by
     /// spaces.
     ///
     /// An entry has one key, or several separated by commas; the first of a kind is the current

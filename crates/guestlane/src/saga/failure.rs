@@ -56,7 +56,7 @@ impl SagaExecutor {
             failed: failed.clone(),
         };
         let failure = Failure {
-            code: error.advice().code.name().to_owned(),
+            code: error.code().name().to_owned(),
             message: error.redacted(),
         };
         let before = session.clone();

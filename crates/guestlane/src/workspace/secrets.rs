@@ -11,17 +11,16 @@ use guestlane_tlog::NoteSigner;
 use zeroize::Zeroizing;
 
 use super::{AUDIT_KEY, count_seals};
-use crate::Error;
+use crate::{Error, setting};
 
 pub(super) fn same_platform(known: &str, base: &BaseUrl) -> Result<(), Error> {
     if known == base.as_str() {
         return Ok(());
     }
     let reason = format!("belongs to the platform at {known}, not to {base}");
-    let fix =
-        "use another state directory for this platform; a store has the sessions of one platform";
+    let fix = "use another store for this platform; a store has the sessions of one platform";
     Err(Error::Settings(vec![ValidationError::new(
-        "GUESTLANE_STATE_DIR",
+        setting::HOME,
         reason,
         fix,
     )]))

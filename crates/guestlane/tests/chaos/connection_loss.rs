@@ -107,7 +107,7 @@ async fn database_outage_returns_store_failed_and_key_stays_usable() {
     engine.create(request("ann")).await.unwrap();
     server.stop();
     let error = engine.create(request("bob")).await.unwrap_err();
-    assert_eq!(error.advice().code.name(), "store_failed", "{error}");
+    assert_eq!(error.code().name(), "store_failed", "{error}");
     platform.assert_each_guest_once(1);
     server.restart();
     engine.create(request("bob")).await.unwrap();
@@ -150,7 +150,7 @@ async fn failover_to_the_standby_keeps_all_sessions_without_duplicates() {
         async move {
             begun.fetch_add(1, Ordering::SeqCst);
             while let Err(error) = engine.create(request(&format!("guest-{guest}"))).await {
-                assert_eq!(error.advice().code.name(), "store_failed", "{error}");
+                assert_eq!(error.code().name(), "store_failed", "{error}");
                 Clock::system().sleep(Duration::from_millis(50)).await;
             }
         }
@@ -206,7 +206,7 @@ async fn unreplicated_commit_stops_the_saga_before_platform_calls() {
     engine.create(request("ann")).await.unwrap();
     second.stop();
     let error = engine.create(request("bob")).await.unwrap_err();
-    assert_eq!(error.advice().code.name(), "store_failed", "{error}");
+    assert_eq!(error.code().name(), "store_failed", "{error}");
     platform.assert_each_guest_once(1);
     second.restart();
     engine.create(request("bob")).await.unwrap();

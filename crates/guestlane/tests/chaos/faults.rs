@@ -76,7 +76,7 @@ async fn every_fault_at_5_percent_loses_and_duplicates_no_session(
     let opened = created.iter().filter(|created| created.is_ok()).count();
     let mut failed = BTreeMap::new();
     for error in created.iter().filter_map(|created| created.as_ref().err()) {
-        *failed.entry(error.advice().code).or_insert(0_usize) += 1;
+        *failed.entry(error.code()).or_insert(0_usize) += 1;
     }
     assert_each_unfinished_one_says_why(&engine, opened).await;
 

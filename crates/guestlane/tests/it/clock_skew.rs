@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use guestlane::Error;
 use guestlane_core::session::SessionState;
 use guestlane_runtime::{ManualClock, Timestamp};
+use guestlane_server::diagnosis;
 use guestlane_testkit::{
     Backend::{self, Postgres, Sqlite},
     platform::{TestPlatform, request},
@@ -207,9 +208,9 @@ async fn clock_an_hour_behind_is_named_in_the_error_and_key_stays_usable(
     let engine = platform.engine().await;
     let error = engine.create(request("ann")).await.unwrap_err();
     assert!(
-        matches!(error, Error::Platform { .. }) && error.advice().fix.contains("clock"),
+        matches!(error, Error::Platform { .. }) && diagnosis::of(&error).fix.contains("clock"),
         "{:?}",
-        error.advice()
+        diagnosis::of(&error)
     );
     platform.clock.set_wall_clock(HOUR);
     engine.create(request("ann")).await.unwrap();

@@ -12,6 +12,7 @@ use std::{
 use guestlane::{Endpoints, TokenRequestAuth};
 use guestlane_core::session::SessionState;
 use guestlane_runtime::text::display_chain;
+use guestlane_server::diagnosis;
 use guestlane_store::RecordFilter;
 use guestlane_testkit::{
     Backend::{self, Postgres, Sqlite},
@@ -75,7 +76,7 @@ async fn oversized_platform_texts_are_bounded_and_block_no_later_process(
         let told = format!(
             "{error} {} {}",
             display_chain(&error),
-            error.advice().cause_for_caller()
+            diagnosis::of(&error).cause_for_caller()
         );
         assert!(told.len() < 10_000, "{status}: {}", told.len());
         let session = engine
@@ -193,7 +194,7 @@ async fn platform_error_text_reaches_only_its_caller(#[values(Sqlite, Postgres)]
         let engine = platform.engine().await;
         let error = engine.create(request("ann")).await.unwrap_err();
         assert!(
-            error.advice().cause_for_caller().contains(SAID),
+            diagnosis::of(&error).cause_for_caller().contains(SAID),
             "{field}: the caller gets the message"
         );
         let problems = format!("{:?}", engine.metrics().failures_by_code());
@@ -201,7 +202,7 @@ async fn platform_error_text_reaches_only_its_caller(#[values(Sqlite, Postgres)]
             "{error} {error:?} {} {} {}",
             display_chain(&error),
             error.redacted(),
-            error.advice().cause
+            diagnosis::of(&error).cause
         );
         assert!(
             !shown.contains("HIV") && !problems.contains("HIV"),

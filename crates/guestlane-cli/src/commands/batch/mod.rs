@@ -208,7 +208,7 @@ pub(crate) async fn run(global: &Global, args: &Batch) -> anyhow::Result<ExitCod
                 let (place, ended) = ended.context("the task of a row failed")?;
                 failed.remove(&place.row());
                 match ended {
-                    RowResult::Failed(ended) if !second && ended.0.advice().code.is_retryable() && failed.len() < MAX_RETRIED_ROWS => {
+                    RowResult::Failed(ended) if !second && ended.0.code().is_retryable() && failed.len() < MAX_RETRIED_ROWS => {
                         failed.insert(place.row(), *ended);
                     }
                     ended => count(&mut counts, &mut results, place, ended)?,

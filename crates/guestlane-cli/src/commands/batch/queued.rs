@@ -7,7 +7,7 @@ use guestlane::{Workspace, messaging};
 use guestlane_cli::config::{DATABASE_URL, Settings};
 use guestlane_core::request::ValidationError;
 use guestlane_runtime::Clock;
-use guestlane_server::model::Session as SessionJson;
+use guestlane_server::{diagnosis, model::Session as SessionJson};
 use guestlane_store::batch::{BatchId, BatchStatus, NewRow, RowFailure, RowResult};
 use serde_json::json;
 use uuid::Uuid;
@@ -113,12 +113,12 @@ pub(crate) fn is_shared(settings: &Settings) -> anyhow::Result<()> {
 
 fn failure(invalid: &ValidationError) -> RowFailure {
     let error = guestlane::Error::Invalid(invalid.clone());
-    let advice = error.advice();
+    let diagnosis = diagnosis::of(&error);
     RowFailure {
-        code: advice.code.name().to_owned(),
+        code: diagnosis.code.name().to_owned(),
         message: error.to_string(),
-        cause: advice.cause,
-        fix: advice.fix,
+        cause: diagnosis.cause,
+        fix: diagnosis.fix,
     }
 }
 

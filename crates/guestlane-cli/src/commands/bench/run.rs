@@ -10,15 +10,13 @@ use std::{
 
 use anyhow::Context;
 use guestlane::{
-    AttemptLog, CallPolicy, Credentials, Endpoints, EngineConfig, OAuthClient, Priority, Rate,
-    SessionEngine, StorageConfig, TokenRequestAuth, WebhookConfig, Workers,
+    AttemptLog, Credentials, Endpoints, EngineConfig, OAuthClient, Priority, Rate, SessionEngine,
+    StorageConfig, TokenRequestAuth, WebhookConfig, Workers,
     admission_control::{AdmissionController, Permit},
-    messaging::MessagingConfig,
 };
 use guestlane_core::{
     request::{Attributes, ContactDetails, IdempotencyKey, QueueId, SessionRequest},
     surface::Surface,
-    token::RotationPolicy,
 };
 use guestlane_runtime::{Clock, TlsRoots, ssrf::EgressPolicy};
 use nix::sys::{
@@ -151,43 +149,31 @@ fn settings(
             integration: says.integration_id,
         },
     };
-    Ok(EngineConfig {
-        credentials: Credentials {
-            hosts: Endpoints::one_origin(says.base_url.parse()?),
-            sign_in: if surface.is_public_api() {
-                TokenRequestAuth::Basic
-            } else {
-                TokenRequestAuth::Form
-            },
-            clients: clients
-                .map(|(id, secret)| OAuthClient {
-                    id: id.to_owned(),
-                    secret: secret.to_owned().into(),
-                })
-                .collect(),
-            trust: TlsRoots::System,
+    let credentials = Credentials {
+        hosts: Endpoints::one_origin(says.base_url.parse()?),
+        sign_in: if surface.is_public_api() {
+            TokenRequestAuth::Basic
+        } else {
+            TokenRequestAuth::Form
         },
-        call_policy: CallPolicy {
-            quota,
-            ..CallPolicy::default()
-        },
-        // A long wait is a measured latency, not a failure.
-        deadline: Duration::from_secs(600),
-        retention: None,
-        key_rotation: RotationPolicy::default(),
-        surface,
-        messaging: MessagingConfig::default(),
-        storage: StorageConfig::in_directory(directory),
-        webhooks: match plan.crm {
-            true => Some(WebhookConfig {
-                urls: vec![says.crm_url.parse()?],
-                secret: None,
-                egress_policy: EgressPolicy::Any,
-                tls_roots: TlsRoots::System,
-            }),
-            false => None,
-        },
-    })
+        clients: clients
+            .map(|(id, secret)| OAuthClient {
+                id: id.to_owned(),
+                secret: secret.to_owned().into(),
+            })
+            .collect(),
+        trust: TlsRoots::System,
+    };
+    // A long wait is a measured latency, not a failure.
+    let mut config =
+        EngineConfig::new(credentials, surface, StorageConfig::in_directory(directory))
+            .deadline(Duration::from_secs(600));
+    config.call_policy.quota = quota;
+    if plan.crm {
+        let webhooks = WebhookConfig::new(vec![says.crm_url.parse()?]);
+        config.webhooks = Some(webhooks.egress_policy(EgressPolicy::Any));
+    }
+    Ok(config)
 }
 
 fn wish(n: u64, queue: QueueId) -> anyhow::Result<SessionRequest> {

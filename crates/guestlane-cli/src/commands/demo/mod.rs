@@ -16,20 +16,18 @@ use std::{
 use anyhow::Context;
 use futures_util::{StreamExt, stream};
 use guestlane::{
-    CallPolicy, CreatedSession, Credentials, Endpoints, EngineConfig, Error, OAuthClient,
-    SessionEngine, StorageConfig, TokenRequestAuth, WebhookConfig, messaging::MessagingConfig,
-    outbox::WebhookSecret,
+    CreatedSession, Credentials, Endpoints, EngineConfig, Error, OAuthClient, SessionEngine,
+    StorageConfig, TokenRequestAuth, WebhookConfig, outbox::WebhookSecret,
 };
 use guestlane_core::{
     request::{
         Attributes, ContactDetails, IdempotencyKey, QueueId, SessionRequest, ValidationError,
     },
     surface::Surface,
-    token::RotationPolicy,
 };
 use guestlane_genesys::Queue;
 use guestlane_runtime::{Clock, TlsRoots, ssrf::EgressPolicy, text::without_bom_str};
-use guestlane_server::input::csv;
+use guestlane_server::{diagnosis, input::csv};
 use guestlane_sim::{Options, Simulator};
 use print::{print_json, print_summary, secrecy_text, what_is_wrong};
 
@@ -78,30 +76,21 @@ async fn pretend(faults: &[String]) -> anyhow::Result<Pretended> {
         .permissions(mode)
         .tempdir()?
         .keep();
-    let config = EngineConfig {
-        credentials: Credentials {
-            hosts: Endpoints::one_origin(simulator.base_url().parse()?),
-            sign_in: TokenRequestAuth::Form,
-            clients: vec![OAuthClient {
-                id: client.id,
-                secret: client.secret.into(),
-            }],
-            trust: TlsRoots::System,
-        },
-        surface: Surface::Rest,
-        messaging: MessagingConfig::default(),
-        call_policy: CallPolicy::default(),
-        deadline: Duration::from_secs(60),
-        storage: StorageConfig::in_directory(&directory),
-        retention: None,
-        key_rotation: RotationPolicy::default(),
-        webhooks: Some(WebhookConfig {
-            urls: vec![simulator.crm_url().parse()?],
-            secret: Some(secret),
-            egress_policy: EgressPolicy::Any,
-            tls_roots: TlsRoots::System,
-        }),
+    let credentials = Credentials {
+        hosts: Endpoints::one_origin(simulator.base_url().parse()?),
+        sign_in: TokenRequestAuth::Form,
+        clients: vec![OAuthClient {
+            id: client.id,
+            secret: client.secret.into(),
+        }],
+        trust: TlsRoots::System,
     };
+    let webhooks = WebhookConfig::new(vec![simulator.crm_url().parse()?])
+        .secret(secret)
+        .egress_policy(EgressPolicy::Any);
+    let storage = StorageConfig::in_directory(&directory);
+    let mut config = EngineConfig::new(credentials, Surface::Rest, storage).webhooks(webhooks);
+    config.diagnose = diagnosis::of;
     let engine = SessionEngine::open(config, Clock::system()).await?;
     simulator
         .register_guest_keys(&engine.keyring().jwks(Clock::system().now()).to_string())

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use guestlane_core::request::ValidationError;
 
 use super::super::keys::{EndpointKeys, InvalidKeys};
-use crate::{Error, WebhookConfig};
+use crate::{Error, WebhookConfig, setting};
 
 /// The configured keys, one entry for each endpoint, or `None` if the store has the keys.
 #[derive(Debug, Clone)]
@@ -36,11 +36,9 @@ pub(super) fn given_keys(crm: Option<&WebhookConfig>) -> Result<ConfiguredKeys, 
 pub(super) fn invalid(error: &InvalidKeys) -> Error {
     let fix = match error {
         InvalidKeys::StillSigning(_) => {
-            "wait until then, or end the earlier keys at once with --overlap 0h"
+            "wait until then, or end the earlier keys at once with an overlap of 0h"
         }
-        _ => {
-            "remove it to have secrets generated and stored (`guestlane outbox secret`), or write one entry for each address"
-        }
+        _ => "remove it to have secrets generated and stored, or write one entry for each address",
     };
-    ValidationError::new("CRM_WEBHOOK_SECRET", error.to_string(), fix).into()
+    ValidationError::new(setting::WEBHOOK_SECRET, error.to_string(), fix).into()
 }

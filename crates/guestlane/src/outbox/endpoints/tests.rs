@@ -76,7 +76,7 @@ async fn configured_secret_is_not_rotated_but_key_pair_signs() {
         .await
         .unwrap_err()
         .to_string();
-    assert!(refused.contains("CRM_WEBHOOK_SECRET"), "{refused}");
+    assert!(refused.contains("webhooks.secret"), "{refused}");
     endpoints.add_ed25519(1).await.unwrap();
     let keys = endpoints.open().await.unwrap().remove(0).keys;
     assert!(keys.sign("msg_1", NOW, b"{}").contains(" v1a,") && keys.public_key().is_some());
@@ -109,7 +109,7 @@ async fn changed_keys_apply_only_to_unchanged_endpoints() {
         .unwrap_err()
         .to_string();
     assert!(
-        moved.contains("CRM_WEBHOOK_URL") && !moved.contains(OTHER),
+        moved.contains("webhooks.urls") && !moved.contains(OTHER),
         "{moved}"
     );
     // A change of the addresses alone requires a restart, and changes no key.

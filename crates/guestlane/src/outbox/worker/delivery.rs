@@ -106,8 +106,7 @@ impl Outbox {
         match self.endpoints.disable(worker.number, now).await {
             Ok(true) => error!(
                 endpoint = worker.number,
-                "the webhook endpoint responded with 410 Gone; disabling it and keeping its events until `guestlane outbox enable {}`",
-                worker.number
+                "the webhook endpoint responded with 410 Gone; disabling it and keeping its events until it is enabled"
             ),
             Ok(false) => {}
             Err(error) => warn!(

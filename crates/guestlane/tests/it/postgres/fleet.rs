@@ -124,7 +124,7 @@ async fn shared_access_token_is_not_used_with_wrong_credentials() {
         .create(request("bob"))
         .await
         .unwrap_err();
-    assert_eq!(error.advice().code.name(), "auth_failed");
+    assert_eq!(error.code().name(), "auth_failed");
 }
 
 /// However the calls are distributed over processes, the platform refuses none of them. The test

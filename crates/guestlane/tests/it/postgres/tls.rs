@@ -7,6 +7,7 @@ use std::{
 };
 
 use guestlane_runtime::{Clock, FailPoints};
+use guestlane_server::diagnosis;
 use guestlane_store::Database;
 use guestlane_store::{Store, StoreError};
 use guestlane_testkit::{Server, schema_in};
@@ -113,7 +114,7 @@ async fn database_certificate_must_match_the_host_and_a_trusted_root() {
     )
     .await
     .unwrap_err();
-    let advice = guestlane::Error::from(unknown).advice();
+    let advice = diagnosis::of(&guestlane::Error::from(unknown));
     assert!(advice.fix.contains("sslrootcert="), "{advice:?}");
     drop(server);
 }

@@ -1,0 +1,146 @@
+//! Cause and fix of errors of the store.
+
+use guestlane::StoreError;
+use guestlane_runtime::text::display_chain;
+use guestlane_store::CertificateProblem;
+
+pub(super) fn cause(error: &StoreError) -> String {
+    match error {
+        StoreError::Postgres {
+            code: Some(code), ..
+        } if is_transaction_pooling(code) => format!(
+            "{}: a connection pool in front of the database uses another connection for each transaction",
+            display_chain(error)
+        ),
+        error => display_chain(error),
+    }
+}
+
+/// 26000: the prepared statement does not exist; 42P05: it exists already.
+fn is_transaction_pooling(code: &str) -> bool {
+    ["26000", "42P05"].contains(&code)
+}
+
+/// Fix for a connection pool in transaction mode, in front of the database.
+const SESSION_POOL: &str = "configure the pool to keep one connection for each client (PgBouncer: pool_mode = session), or connect to the database directly";
+
+pub(super) fn fix(error: &StoreError) -> String {
+    if let StoreError::Open(path, _) = error {
+        return format!(
+            "make {} writable for this user, or choose another directory with --state-dir",
+            path.display()
+        );
+    }
+    database_fix(error)
+        .unwrap_or_else(|| general_fix(error))
+        .to_owned()
+}
+
+#[deny(clippy::wildcard_enum_match_arm)]
+fn general_fix(error: &StoreError) -> &'static str {
+    match error {
+        StoreError::Newer { .. } => {
+            "use the newer version of guestlane, or another --state-dir; nothing was changed"
+        }
+        StoreError::LeaseLost => {
+            "repeat the request with the same key to get the result of that process"
+        }
+        StoreError::Open(..)
+        | StoreError::Sqlite(_)
+        | StoreError::Commit(_)
+        | StoreError::Closed => {
+            "check the disk, and whether another process locks the database; then repeat the request with the same key"
+        }
+        StoreError::ClockSkew(_) => {
+            "synchronize the clocks of both machines by NTP; they may differ by two seconds"
+        }
+        StoreError::TransactionPooling => SESSION_POOL,
+        StoreError::InUse(_) => "stop all processes that use the store first",
+        StoreError::MigrationInProgress(_) => {
+            "wait until `guestlane store migrate` has ended, then use the database"
+        }
+        StoreError::Migrated { .. } => {
+            "set GUESTLANE_DATABASE_URL to that database; keep the file until the move is verified, then remove it"
+        }
+        StoreError::Superseded { .. } => {
+            "restart this process with the newer version, and repeat the request with the same key; nothing was written"
+        }
+        StoreError::MigrationUnfinished { .. } => {
+            "finish the move with the same `guestlane store migrate`, or continue with the file after `guestlane store migrate --abandon --yes`"
+        }
+        StoreError::MigrationIncomplete(_) => {
+            "finish the move with `guestlane store migrate`; after `guestlane store migrate --abandon --yes` only the file is used"
+        }
+        StoreError::NotShared => {
+            "set GUESTLANE_DATABASE_URL=postgres://…, the same for all processes"
+        }
+        StoreError::Untrusted { .. } | StoreError::Unreachable { .. } => {
+            "start the database, or correct GUESTLANE_DATABASE_URL; then repeat the request with the same key"
+        }
+        StoreError::Postgres { .. } => {
+            "check the log of the database; then repeat the request with the same key"
+        }
+        StoreError::Busy => "retry later, with fewer concurrent reads",
+        StoreError::ReadTimeout(_) => {
+            "narrow the filter or lower the limit; docs/scaling.md names the reads that use an index"
+        }
+        StoreError::AuditTampered(_) => {
+            "find out which user or program changed the database; the audit log's files and checkpoints kept elsewhere show the original records"
+        }
+        StoreError::Row(_) | StoreError::IllegalTransition(_) | StoreError::NoAuditLog => {
+            "this is a bug: please report it with this line"
+        }
+    }
+}
+
+/// The fix, if the SQLSTATE or the reason of a failed connection identifies the cause.
+fn database_fix(error: &StoreError) -> Option<&'static str> {
+    const READ_ONLY: &str = "set GUESTLANE_DATABASE_URL to the primary, or make the database writable again \
+         (default_transaction_read_only, a standby that was not promoted)";
+    match error {
+        StoreError::Postgres {
+            code: Some(code),
+            message,
+            ..
+        } => match code.as_str() {
+            "53300" => Some(
+                "raise max_connections or the user's CONNECTION LIMIT, or run fewer processes: each uses up to seven connections",
+            ),
+            "53100" => Some("free space on the disk of the database"),
+            "25006" => Some(READ_ONLY),
+            "28000" if message.contains("no encryption") || message.contains("SSL off") => Some(
+                "add sslmode=require to GUESTLANE_DATABASE_URL: the server accepts this user over TLS only",
+            ),
+            "28000" if message.contains("pg_hba.conf") => {
+                Some("add a line for this user, database and address to the server's pg_hba.conf")
+            }
+            "08P01" if message.contains("startup parameter") => Some(
+                "remove `options` from GUESTLANE_DATABASE_URL, or configure the pool to ignore it (PgBouncer: ignore_startup_parameters)",
+            ),
+            code if is_transaction_pooling(code) => Some(SESSION_POOL),
+            code if code.starts_with("28") || code.starts_with("3D") => {
+                Some("correct the user, password and database in GUESTLANE_DATABASE_URL")
+            }
+            "3F000" => Some("create the schema that GUESTLANE_DATABASE_URL names as search_path"),
+            "42501" => {
+                Some("grant the user CREATE on the schema, and the privileges on its tables")
+            }
+            _ => None,
+        },
+        StoreError::Untrusted { distrust, .. } => Some(match distrust {
+            CertificateProblem::Issuer => {
+                "add sslrootcert=FILE to GUESTLANE_DATABASE_URL, with the certificate of the server's authority in PEM"
+            }
+            CertificateProblem::Name => {
+                "use a host name in GUESTLANE_DATABASE_URL that the server's certificate has"
+            }
+            CertificateProblem::Time => {
+                "renew the server's certificate, and check the clocks of both machines"
+            }
+        }),
+        StoreError::Unreachable { reason, .. } if reason.contains("does not allow writes") => {
+            Some(READ_ONLY)
+        }
+        _ => None,
+    }
+}
