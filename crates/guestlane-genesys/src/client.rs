@@ -29,7 +29,7 @@ use crate::{
     retry_budget::RetryBudget,
     token_source::TokenSource,
 };
-pub(crate) use request_spec::RequestSpec;
+pub(crate) use request_spec::{RequestSpec, to_json};
 
 /// Maximum number of calls in flight. Over HTTP/1.1 each call needs a connection of its own, and
 /// opening thousands of connections would take longer than the calls.

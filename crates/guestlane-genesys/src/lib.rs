@@ -48,8 +48,8 @@ pub use credentials::{CallPolicy, Credentials, OAuthClient, TokenRequestAuth};
 pub use error::{AttemptError, CallError, Category, ErrorResponse, Operation, RetryAction};
 pub use foreign::{ApiPath, CorrelationId, ErrorCode, PlatformId, PlatformMessage};
 pub use gateway_api::{
-    contacts::{ContactAttributes, CreatedResource, RegisterContactRequest, guest_address},
-    conversations::{ConversationAttributes, NewConversation, RoutingData},
+    ContactAttributes, ConversationAttributes, CreatedResource, NewConversation,
+    RegisterContactRequest, RoutingData, guest_address,
 };
 pub use guest::session::{GuestSession, MessageAccepted};
 pub use health::PlatformHealth;

@@ -194,77 +194,38 @@ where
         if tries > 1 {
             shared.metrics.repeated(tries);
         }
-        let span = info_span!(
-            target: trace_context::TARGET,
-            "call",
-            otel.name = operation.name(),
-            otel.kind = "client",
-            otel.status_code = Empty,
-            guestlane.attempt = tries,
-            http.response.status_code = Empty,
-            guestlane.correlation_id = Empty,
-            error.type = Empty,
-        );
-        let error = match attempt().instrument(span.clone()).await {
+        let span = attempt_span(operation, tries);
+        let ended = attempt().instrument(span.clone()).await;
+        let failed = ended.as_ref().err();
+        context
+            .attempts
+            .ended(operation, shared.clock.now(), failed);
+        record_on_span(&span, context, failed);
+        drop(span);
+        let error = match ended {
             Ok(value) => {
                 shared.health.record_success();
-                context.attempts.ended(operation, shared.clock.now(), None);
-                record_on_span(&span, context, None);
-                return Ok(Completed {
-                    value,
-                    attempts: tries,
-                });
+                let attempts = tries;
+                return Ok(Completed { value, attempts });
             }
             Err(error) => error,
         };
-        context
-            .attempts
-            .ended(operation, shared.clock.now(), Some(&error));
-        record_on_span(&span, context, Some(&error));
-        drop(span);
         let left = end.since(shared.clock.monotonic());
-        match &error {
-            // Neither a local failure nor an expired deadline says anything about the platform.
-            error if error.is_local() => {}
-            _ if left.is_zero() => {}
-            error if error.counts_as_outage() => shared.health.record_failure(),
-            _ => shared.health.record_success(),
-        }
-        shared.metrics.failed(&error, operation);
+        shared.record_failure(&error, operation, left);
         shared.fail_points.hit(FailPoint::AttemptFailed).await;
         may_exist |= matches!(error, AttemptError::OutcomeUnknown { .. });
         let now = shared.clock.now();
-        let decision = match &error {
-            AttemptError::OutcomeUnknown { .. } if repeat == RetrySafety::NotIfOutcomeUnknown => {
-                RetryDecision::Stop { wait: None }
-            }
-            _ => shared
-                .policy
-                .should_retry(tries, free, &error, left, fastrand::f64()),
-        };
-        let decision = match decision {
-            // A retry that adds load withdraws from the retry budget.
-            RetryDecision::Backoff(_)
-                if !error.costs_no_retry() && shared.budget.withdraw(1) == 0 =>
-            {
-                RetryDecision::Stop {
-                    wait: error.retry_after(),
-                }
-            }
-            decision => decision,
-        };
+        let decision = shared.decide(repeat, tries, free, &error, left);
         let correlation_id = error.correlation_id().map(CorrelationId::as_str);
         debug!(%operation, tries, error = error.redacted(), correlation_id, ?decision, "attempt failed");
         match decision {
             RetryDecision::Backoff(wait) => {
                 free.unpaid += u32::from(error.costs_no_retry());
-                let _resting = shared.health.backoff(context.priority);
-                shared.clock.sleep(wait).await;
+                shared.rest(wait, context).await;
             }
             RetryDecision::Poll(wait) => {
                 free.polls += 1;
-                let _resting = shared.health.backoff(context.priority);
-                shared.clock.sleep(wait).await;
+                shared.rest(wait, context).await;
             }
             RetryDecision::RetryNow => free.renewed = true,
             RetryDecision::Failover => free.others += 1,
@@ -280,6 +241,69 @@ where
             }
         }
     }
+}
+
+impl RetryContext {
+    /// Records what a failed attempt says about the platform. `left` is the time until the deadline.
+    fn record_failure(&self, error: &AttemptError, operation: Operation, left: Duration) {
+        // Neither a local failure nor an expired deadline says anything about the platform.
+        if !error.is_local() && !left.is_zero() {
+            if error.counts_as_outage() {
+                self.health.record_failure();
+            } else {
+                self.health.record_success();
+            }
+        }
+        self.metrics.failed(error, operation);
+    }
+
+    /// Decides what follows a failed attempt: by the safety of a retry, the policy, and the retry
+    /// budget, from which a retry that adds load withdraws.
+    fn decide(
+        &self,
+        repeat: RetrySafety,
+        tries: u32,
+        free: FreeAttempts,
+        error: &AttemptError,
+        left: Duration,
+    ) -> RetryDecision {
+        let is_unknown = matches!(error, AttemptError::OutcomeUnknown { .. });
+        if is_unknown && repeat == RetrySafety::NotIfOutcomeUnknown {
+            return RetryDecision::Stop { wait: None };
+        }
+        match self
+            .policy
+            .should_retry(tries, free, error, left, fastrand::f64())
+        {
+            RetryDecision::Backoff(_)
+                if !error.costs_no_retry() && self.budget.withdraw(1) == 0 =>
+            {
+                RetryDecision::Stop {
+                    wait: error.retry_after(),
+                }
+            }
+            decision => decision,
+        }
+    }
+
+    async fn rest(&self, wait: Duration, context: &CallContext) {
+        let _resting = self.health.backoff(context.priority);
+        self.clock.sleep(wait).await;
+    }
+}
+
+fn attempt_span(operation: Operation, tries: u32) -> Span {
+    info_span!(
+        target: trace_context::TARGET,
+        "call",
+        otel.name = operation.name(),
+        otel.kind = "client",
+        otel.status_code = Empty,
+        guestlane.attempt = tries,
+        http.response.status_code = Empty,
+        guestlane.correlation_id = Empty,
+        error.type = Empty,
+    )
 }
 
 /// Records the result of an attempt on its trace span.

@@ -1,7 +1,7 @@
 //! Entry points for the targets in `fuzz/`: they parse request data with the same functions as the
 //! routes. They are not part of the public API.
 
-use guestlane_core::request::SessionRequest;
+use guestlane_core::request::{Owner, SessionRequest};
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
 use crate::{
@@ -16,7 +16,7 @@ pub fn session(text: &[u8]) -> Option<SessionRequest> {
     let queue = "5e0c0000-0000-4000-8000-000000000001".parse().ok();
     read::<CreateSessionRequest>(text)
         .ok()?
-        .request(queue, DefaultKey::OfRow("fuzz"))
+        .request(queue, DefaultKey::OfRow("fuzz"), &Owner::local())
         .ok()
 }
 

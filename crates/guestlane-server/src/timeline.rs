@@ -1,6 +1,9 @@
 //! The timeline of a session: its record, calls, audit records and deliveries, in order of time.
 
-use guestlane_core::{event::event_id, session};
+use guestlane_core::{
+    event::event_id,
+    session::{SessionRecord, SessionState},
+};
 use guestlane_runtime::Timestamp;
 use guestlane_store::{
     CallRecord, Delivery, DeliveryState, RecordFilter, Store, StoreError, StoredRecord,
@@ -13,10 +16,7 @@ use crate::model::{Entry, EntryStatus, Session, Timeline};
 ///
 /// # Errors
 /// The store cannot be read.
-pub async fn timeline(
-    store: &Store,
-    session: &session::SessionRecord,
-) -> Result<Timeline, StoreError> {
+pub async fn timeline(store: &Store, session: &SessionRecord) -> Result<Timeline, StoreError> {
     let calls = store.calls(session.id).await?;
     let records = store
         .records(RecordFilter {
@@ -30,7 +30,7 @@ pub async fn timeline(
 }
 
 fn of(
-    session: &session::SessionRecord,
+    session: &SessionRecord,
     calls: &[CallRecord],
     records: &[StoredRecord],
     events: &[Delivery],
@@ -42,12 +42,12 @@ fn of(
         EntryStatus::Ok,
     )];
     let last = calls.len().saturating_sub(1);
-    entries.extend(calls.iter().enumerate().map(|(at, call)| {
-        of_call(
-            call,
-            at < last || session.state == session::SessionState::Open,
-        )
-    }));
+    entries.extend(
+        calls
+            .iter()
+            .enumerate()
+            .map(|(at, call)| of_call(call, at < last || session.state == SessionState::Open)),
+    );
     entries.extend(records.iter().filter_map(of_record));
     if let Some(opened_at) = session.opened_at() {
         entries.push(plain(opened_at, "opened", "Open", EntryStatus::Ok));
@@ -56,9 +56,14 @@ fn of(
         && let Some(at) = entries.iter().map(|entry| entry.at).max()
     {
         let (title, status) = match session.state {
-            session::SessionState::Failed => ("Refused", EntryStatus::Failed),
-            session::SessionState::NeedsAttention => ("Needs attention", EntryStatus::Failed),
-            _ => ("Will be resumed", EntryStatus::Waiting),
+            SessionState::Failed => ("Refused", EntryStatus::Failed),
+            SessionState::NeedsAttention => ("Needs attention", EntryStatus::Failed),
+            SessionState::Admitted
+            | SessionState::ContactReady
+            | SessionState::MessageSent
+            | SessionState::ConversationFound
+            | SessionState::Parked
+            | SessionState::Open => ("Will be resumed", EntryStatus::Waiting),
         };
         let detail = Some(format!("{}: {}", failure.code, failure.message));
         entries.push(Entry {

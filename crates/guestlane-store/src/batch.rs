@@ -45,7 +45,7 @@ pub struct NewRow {
     /// Line number in the file, from 1, including the heading.
     pub line: u64,
     /// The request of the row, or why it is invalid. An invalid row fails at once.
-    pub wish: Result<SessionRequest, RowFailure>,
+    pub request: Result<SessionRequest, RowFailure>,
 }
 
 /// Why a row failed.

@@ -22,6 +22,7 @@ pub mod migrate;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod pruned;
+mod queries;
 mod read_limits;
 mod record;
 mod row;

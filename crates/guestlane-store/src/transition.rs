@@ -12,8 +12,8 @@ use guestlane_core::{
 /// A transition of a session with its audit record and outbox events, which are committed together.
 #[derive(Debug, Clone)]
 pub struct CommitRequest {
-    /// The session before the transition.
-    pub before: SessionRecord,
+    /// The epoch of the lease that the writer holds. A session with another epoch is not written.
+    pub epoch: u32,
     /// The session after the transition.
     pub after: SessionRecord,
     /// The audit record of the transition.

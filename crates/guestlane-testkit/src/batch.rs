@@ -14,7 +14,7 @@ pub fn rows_of<'a>(guests: impl IntoIterator<Item = &'a str>) -> Vec<NewRow> {
     let row = |(guest, number)| NewRow {
         number,
         line: number + 1,
-        wish: Ok(request(guest)),
+        request: Ok(request(guest)),
     };
     guests.into_iter().zip(1..).map(row).collect()
 }

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use guestlane_core::session::{SessionId, SessionRecord};
+use guestlane_core::session::SessionId;
 
 /// The sessions whose sagas this process runs now, each with the epoch of its lease.
 #[derive(Debug, Clone, Default)]
@@ -15,14 +15,14 @@ impl LeaseRegistry {
     /// Registers `session` for lease renewal until the returned guard is dropped.
     ///
     /// The guard also ends the renewal when the caller's future is dropped before the saga ends.
-    pub(crate) fn start(&self, session: &SessionRecord) -> LeaseGuard {
+    pub(crate) fn start(&self, id: SessionId, epoch: u32) -> LeaseGuard {
         self.0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .insert(session.id, session.epoch);
+            .insert(id, epoch);
         LeaseGuard {
             registry: self.clone(),
-            id: session.id,
+            id,
         }
     }
 

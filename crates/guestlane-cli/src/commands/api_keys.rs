@@ -35,7 +35,7 @@ pub(crate) async fn run(global: &Global, args: &ApiKeys) -> anyhow::Result<ExitC
             } else {
                 Some(scopes.join(" ").parse::<Scopes>().map_err(of_flag)?)
             };
-            let wish = Wish {
+            let new_key = NewKey {
                 name: name.clone(),
                 scopes,
                 expires: expires
@@ -45,7 +45,7 @@ pub(crate) async fn run(global: &Global, args: &ApiKeys) -> anyhow::Result<ExitC
                 replaces: replaces.clone(),
                 overlap: span("--overlap", overlap)?,
             };
-            create(global, &open_state(global).await?, wish).await
+            create(global, &open_state(global).await?, new_key).await
         }
         ApiKeys::List => list(global, &open_state(global).await?).await,
         ApiKeys::Revoke { id, confirmed } => {
@@ -54,7 +54,7 @@ pub(crate) async fn run(global: &Global, args: &ApiKeys) -> anyhow::Result<ExitC
     }
 }
 
-struct Wish {
+struct NewKey {
     name: String,
     scopes: Option<Scopes>,
     expires: Option<Duration>,
@@ -69,9 +69,9 @@ fn of_flag(invalid: ValidationError) -> ValidationError {
     }
 }
 
-async fn create(global: &Global, state: &Workspace, wish: Wish) -> anyhow::Result<ExitCode> {
+async fn create(global: &Global, state: &Workspace, new_key: NewKey) -> anyhow::Result<ExitCode> {
     let now = Clock::system().now();
-    let replaced = match &wish.replaces {
+    let replaced = match &new_key.replaces {
         None => None,
         Some(id) => {
             let keys = state.store.api_keys().await?;
@@ -95,14 +95,14 @@ async fn create(global: &Global, state: &Workspace, wish: Wish) -> anyhow::Resul
             "name at least one scope, like sessions:write",
         )
     };
-    let scopes = wish
+    let scopes = new_key
         .scopes
         .or_else(|| replaced.as_ref().map(|key| key.scopes.clone()))
         .ok_or_else(missing)?;
     let key = ApiKey::generate()?;
     let hash_key = state.api_key_hash().await?;
-    let expires_at = wish.expires.map(|life| now + life);
-    let new = StoredApiKey::new(&key, &hash_key, wish.name, scopes, now);
+    let expires_at = new_key.expires.map(|life| now + life);
+    let new = StoredApiKey::new(&key, &hash_key, new_key.name, scopes, now);
     // A key that replaces another one keeps its owner, and with it the sessions of the old key.
     let owner = replaced
         .as_ref()
@@ -112,7 +112,7 @@ async fn create(global: &Global, state: &Workspace, wish: Wish) -> anyhow::Resul
         owner,
         ..new
     };
-    let until = now + wish.overlap;
+    let until = now + new_key.overlap;
     // The key is printed before it is stored: if it cannot be printed, it does not exist, and the
     // key that it replaces stays valid.
     show(global, &key, &stored, now).context(NOT_PRINTED)?;
@@ -134,7 +134,7 @@ async fn create(global: &Global, state: &Workspace, wish: Wish) -> anyhow::Resul
         output::printable(&stored.name),
         stored.scopes
     ));
-    if let Some(replaced) = wish.replaces {
+    if let Some(replaced) = new_key.replaces {
         output::stderr_line(format!(
             "The replaced key {replaced} is valid until {until}."
         ));

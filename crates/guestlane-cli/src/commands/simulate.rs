@@ -7,7 +7,7 @@ use guestlane_core::request::ValidationError;
 use guestlane_sim::{
     DEPLOYMENT_ID, Deployment, Flow, OAuthClient, Options, Route, Simulator, StartError, Tls,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     args::{Global, InboundFlow, Simulate},
@@ -15,17 +15,33 @@ use crate::{
 };
 
 pub(crate) async fn run(global: &Global, args: &Simulate) -> anyhow::Result<ExitCode> {
-    let quota = super::rate("--rate-limit", &args.rate_limit)?;
-    let endpoint_rate_limits = args
-        .endpoint_rate_limits
-        .iter()
-        .map(|text| endpoint_rate_limit(text))
-        .collect::<Result<_, _>>()?;
-    let options = Options {
+    let options = options(args)?;
+    let simulator = Simulator::start(options.clone()).await.map_err(invalid)?;
+    let shown = Shown {
+        base_url: simulator.base_url(),
+        crm_url: simulator.crm_url(),
+        ca_file: write_ca(&simulator, &args.ca_file)?,
+        options,
+    };
+    if global.json {
+        output::json(&shown.json());
+    } else {
+        shown.print();
+    }
+    interrupted().await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn options(args: &Simulate) -> Result<Options, ValidationError> {
+    Ok(Options {
         clients: OAuthClient::several(args.clients),
-        endpoint_rate_limits,
+        endpoint_rate_limits: args
+            .endpoint_rate_limits
+            .iter()
+            .map(|text| endpoint_rate_limit(text))
+            .collect::<Result<_, _>>()?,
         listen: args.listen,
-        quota,
+        quota: super::rate("--rate-limit", &args.rate_limit)?,
         faults: args.faults.clone(),
         latency: Duration::from_millis(args.latency),
         seed: args.seed,
@@ -48,97 +64,130 @@ pub(crate) async fn run(global: &Global, args: &Simulate) -> anyhow::Result<Exit
             region: args.region.clone(),
         }),
         ..Options::default()
-    };
-    // The settings take several clients separated by spaces.
-    let joined = |part: fn(&OAuthClient) -> &str| {
-        options
-            .clients
-            .iter()
-            .map(part)
-            .collect::<Vec<_>>()
-            .join(" ")
-    };
-    let (client_id, client_secret) = (joined(|client| &client.id), joined(|client| &client.secret));
-    let queues = options.queues.clone();
-    let (integration, source) = (options.integration, options.external_source);
-    let refused = |error: StartError| match &error {
-        StartError::Listen(..) => ValidationError::new(
+    })
+}
+
+/// The error of the flag because of which the simulator cannot start.
+fn invalid(error: StartError) -> ValidationError {
+    let (flag, fix) = match &error {
+        StartError::Listen(..) => (
             "--listen",
-            error.to_string(),
             "choose another port, or 127.0.0.1:0 for a free one",
         ),
-        StartError::Option(reason) if reason.contains("secret") => ValidationError::new(
+        StartError::Option(reason) if reason.contains("secret") => (
             "--crm-secret",
-            reason.clone(),
             "write whsec_ and base64, like `guestlane outbox secret`",
         ),
-        StartError::Option(reason) => ValidationError::new(
+        StartError::Option(_) => (
             "--region",
-            reason.clone(),
             "give a domain, like mypurecloud.ie or localhost",
         ),
     };
-    let simulator = Simulator::start(options).await.map_err(refused)?;
-    let base = simulator.base_url();
-    let ca_file = write_ca(&simulator, &args.ca_file)?;
-    if global.json {
-        let mut says = json!({
-            "baseUrl": base, "clientId": client_id, "clientSecret": client_secret,
-            "queueIds": queues.iter().map(|queue| queue.id).collect::<Vec<_>>(), "deploymentId": DEPLOYMENT_ID,
-            "integrationId": integration, "externalSourceId": source,
-            "crmUrl": simulator.crm_url(), "adminUrl": format!("{base}/_sim"),
+    ValidationError::new(flag, error.to_string(), fix)
+}
+
+/// What the user needs to connect to the simulator.
+struct Shown {
+    base_url: String,
+    crm_url: String,
+    ca_file: Option<String>,
+    options: Options,
+}
+
+impl Shown {
+    /// A part of all OAuth clients. The settings take several, separated by spaces.
+    fn joined(&self, part: fn(&OAuthClient) -> &str) -> String {
+        let parts: Vec<&str> = self.options.clients.iter().map(part).collect();
+        parts.join(" ")
+    }
+
+    fn json(&self) -> Value {
+        let queues: Vec<_> = self.options.queues.iter().map(|queue| queue.id).collect();
+        let mut shown = json!({
+            "baseUrl": self.base_url,
+            "clientId": self.joined(|client| &client.id),
+            "clientSecret": self.joined(|client| &client.secret),
+            "queueIds": queues,
+            "deploymentId": DEPLOYMENT_ID,
+            "integrationId": self.options.integration,
+            "externalSourceId": self.options.external_source,
+            "crmUrl": self.crm_url,
+            "adminUrl": format!("{}/_sim", self.base_url),
         });
-        if let Some(file) = &ca_file {
-            says["caFile"] = json!(file);
+        if let Some(file) = &self.ca_file {
+            shown["caFile"] = json!(file);
         }
-        output::json(&says);
-    } else {
+        shown
+    }
+
+    fn print(&self) {
         output::stderr_line(
             "Simulating the platform and a CRM until you press Ctrl-C. In another terminal:\n",
         );
-        output::stdout_line(format!("export GENESYS_BASE_URL={base}"));
-        let quoted = |text: &str| {
-            if text.contains(' ') {
-                format!("'{text}'")
-            } else {
-                text.to_owned()
-            }
-        };
-        output::stdout_line(format!("export GENESYS_CLIENT_ID={}", quoted(&client_id)));
-        output::stdout_line(format!(
-            "export GENESYS_CLIENT_SECRET={}",
-            quoted(&client_secret)
-        ));
-        if let Some(queue) = queues.first() {
-            output::stdout_line(format!("export GENESYS_QUEUE_ID={}", queue.id));
+        for (setting, value) in self.settings() {
+            output::stdout_line(format!("export {setting}={value}"));
         }
-        if let Some(file) = &ca_file {
-            output::stdout_line(format!("export GENESYS_CA_FILE={file}"));
-            output::stdout_line(format!("export CRM_CA_FILE={file}"));
-        }
-        output::stdout_line(format!("export CRM_WEBHOOK_URL={}", simulator.crm_url()));
-        output::stdout_line("export CRM_ALLOW_PRIVATE_NETWORKS=true");
-        if let Some(secret) = &args.crm_secret {
-            output::stdout_line(format!("export CRM_WEBHOOK_SECRET={secret}"));
-        }
-        output::stdout_line(format!("export GENESYS_DEPLOYMENT_ID={DEPLOYMENT_ID}"));
-        output::stdout_line(format!("export GENESYS_INTEGRATION_ID={integration}"));
-        output::stdout_line(format!("export GENESYS_EXTERNAL_SOURCE_ID={source}"));
-        output::stdout_line("export GUESTLANE_SURFACE=rest  # or web-messaging, or open-messaging");
         output::stderr_line("\nQueues:");
-        for queue in &queues {
+        for queue in &self.options.queues {
             output::stderr_line(format!("  {}  {}", queue.id, queue.name));
         }
-        let trust = ca_file
+        let trust = self
+            .ca_file
             .as_ref()
             .map(|file| format!("--cacert {file} "))
             .unwrap_or_default();
         output::stderr_line(format!(
-            "Counters of the simulator: curl {trust}{base}/_sim/state"
+            "Counters of the simulator: curl {trust}{}/_sim/state",
+            self.base_url
         ));
     }
-    interrupted().await?;
-    Ok(ExitCode::SUCCESS)
+
+    /// The settings with which guestlane uses the simulator, as a shell reads them.
+    fn settings(&self) -> Vec<(&'static str, String)> {
+        let quoted = |text: String| match text.contains(' ') {
+            true => format!("'{text}'"),
+            false => text,
+        };
+        let mut settings = vec![
+            ("GENESYS_BASE_URL", self.base_url.clone()),
+            (
+                "GENESYS_CLIENT_ID",
+                quoted(self.joined(|client| &client.id)),
+            ),
+            (
+                "GENESYS_CLIENT_SECRET",
+                quoted(self.joined(|client| &client.secret)),
+            ),
+        ];
+        if let Some(queue) = self.options.queues.first() {
+            settings.push(("GENESYS_QUEUE_ID", queue.id.to_string()));
+        }
+        if let Some(file) = &self.ca_file {
+            settings.push(("GENESYS_CA_FILE", file.clone()));
+            settings.push(("CRM_CA_FILE", file.clone()));
+        }
+        settings.push(("CRM_WEBHOOK_URL", self.crm_url.clone()));
+        settings.push(("CRM_ALLOW_PRIVATE_NETWORKS", "true".to_owned()));
+        if let Some(secret) = &self.options.crm_secret {
+            settings.push(("CRM_WEBHOOK_SECRET", secret.clone()));
+        }
+        settings.extend([
+            ("GENESYS_DEPLOYMENT_ID", DEPLOYMENT_ID.to_string()),
+            (
+                "GENESYS_INTEGRATION_ID",
+                self.options.integration.to_string(),
+            ),
+            (
+                "GENESYS_EXTERNAL_SOURCE_ID",
+                self.options.external_source.to_string(),
+            ),
+            (
+                "GUESTLANE_SURFACE",
+                "rest  # or web-messaging, or open-messaging".to_owned(),
+            ),
+        ]);
+        settings
+    }
 }
 
 /// Parses a rate limit of one route, such as `contact:60/min`.

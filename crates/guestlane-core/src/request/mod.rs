@@ -185,15 +185,6 @@ pub struct SessionRequest {
 }
 
 impl SessionRequest {
-    /// Returns the same request with another owner.
-    #[must_use]
-    pub fn owned_by(self, owner: &Owner) -> Self {
-        Self {
-            key: self.key.owned_by(owner.clone()),
-            ..self
-        }
-    }
-
     /// SHA-256 over the canonical form. Two requests with the same key must have equal
     /// fingerprints.
     pub fn fingerprint(&self) -> [u8; 32] {

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{
-    claims::{GuestToken, TokenIdentity},
+    guest_token::{GuestToken, TokenIdentity},
     key_error::KeyError,
     lifecycle::{self, KeyLifecycle, KeyState},
     master_key::{MasterKey, MasterKeyError},

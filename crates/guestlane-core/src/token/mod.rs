@@ -1,14 +1,13 @@
 //! The guest token: a signed JWT that vouches for a guest (requirements R2 and R3,
 //! docs/requirements.md).
 
-mod claims;
+mod guest_token;
 mod key_error;
 mod keyring;
 mod lifecycle;
 mod master_key;
 mod revocation;
 mod schedule;
-mod signature;
 mod signer;
 mod strict_json;
 #[cfg(test)]
@@ -16,7 +15,7 @@ mod tests;
 mod token_error;
 mod verify;
 
-pub use claims::{GuestToken, TOKEN_TTL, TokenIdentity};
+pub use guest_token::{GuestToken, TOKEN_TTL, TokenIdentity};
 pub use key_error::KeyError;
 pub use keyring::name as signing_key_name;
 pub use keyring::{KeyInfo, Keyring, KeyringError, SealedSigningKey};

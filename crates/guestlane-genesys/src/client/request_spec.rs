@@ -47,3 +47,8 @@ impl RequestSpec {
         }
     }
 }
+
+/// Serializes a request body. Structs of strings always serialize, so there is no error case.
+pub(crate) fn to_json(value: &impl serde::Serialize) -> bytes::Bytes {
+    serde_json::to_vec(value).unwrap_or_default().into()
+}

@@ -6,10 +6,10 @@ use uuid::Uuid;
 
 use crate::{
     call_context::CallContext,
-    client::{GenesysClient, RequestSpec},
+    client::{GenesysClient, RequestSpec, to_json},
     error::{CallError, Operation},
     foreign::{ApiPath, PlatformId, lenient},
-    gateway_api::contacts::{CreatedResource, to_json},
+    gateway_api::CreatedResource,
     retry::{Completed, RetrySafety},
 };
 

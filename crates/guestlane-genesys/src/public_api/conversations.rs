@@ -6,10 +6,9 @@ use uuid::Uuid;
 
 use crate::{
     call_context::CallContext,
-    client::{GenesysClient, RequestSpec},
+    client::{GenesysClient, RequestSpec, to_json},
     error::{CallError, Operation},
     foreign::{ApiPath, PlatformId, lenient, lenient_list, optional_id},
-    gateway_api::contacts::to_json,
     retry::{Completed, RetrySafety},
 };
 

@@ -7,10 +7,9 @@ use uuid::Uuid;
 
 use crate::{
     call_context::CallContext,
-    client::{GenesysClient, RequestSpec},
+    client::{GenesysClient, RequestSpec, to_json},
     error::{CallError, Operation},
     foreign::{ApiPath, PlatformId, lenient},
-    gateway_api::contacts::to_json,
     retry::{Completed, RetrySafety},
 };
 

@@ -156,7 +156,7 @@ mod tests {
     #[test]
     fn only_objects_are_accepted_and_byte_order_mark_is_ignored() {
         #[derive(serde::Deserialize)]
-        struct Wish {
+        struct Given {
             #[expect(dead_code, reason = "only read")]
             guest: String,
         }
@@ -165,7 +165,7 @@ mod tests {
             "\u{feff}{\"guest\": \"ann\"}",
             "{\"guest\": \"ann\"}\r\n",
         ] {
-            assert!(read_object::<Wish>(text.as_bytes()).is_ok(), "{text:?}");
+            assert!(read_object::<Given>(text.as_bytes()).is_ok(), "{text:?}");
         }
         for text in [
             r#"["ann"]"#,
@@ -173,7 +173,7 @@ mod tests {
             "\u{feff}\u{feff}{\"guest\": \"ann\"}",
             "",
         ] {
-            assert!(read_object::<Wish>(text.as_bytes()).is_err(), "{text:?}");
+            assert!(read_object::<Given>(text.as_bytes()).is_err(), "{text:?}");
         }
     }
 

@@ -1,7 +1,7 @@
 //! JSON model of a request to create a session.
 
 use guestlane_core::request::{
-    Attributes, ContactDetails, IdempotencyKey, QueueId, SessionRequest, ValidationError,
+    Attributes, ContactDetails, IdempotencyKey, Owner, QueueId, SessionRequest, ValidationError,
 };
 use serde::{Deserialize, Deserializer};
 use utoipa::{
@@ -127,7 +127,8 @@ pub enum DefaultKey<'a> {
 }
 
 impl CreateSessionRequest {
-    /// Validates the request. `queue` is the default for a request without a queue ID.
+    /// Validates the request. `queue` is the default for a request without a queue ID; the
+    /// idempotency key is one of this owner.
     ///
     /// # Errors
     /// A field is missing or invalid; the error names the field and the fix.
@@ -135,6 +136,7 @@ impl CreateSessionRequest {
         self,
         queue: Option<QueueId>,
         key: DefaultKey<'_>,
+        owner: &Owner,
     ) -> Result<SessionRequest, ValidationError> {
         let guest = self.guest_id.parse()?;
         let missing = || {
@@ -164,7 +166,7 @@ impl CreateSessionRequest {
             contact_details: person,
             queue,
             attributes,
-            key,
+            key: key.owned_by(owner.clone()),
         })
     }
 }

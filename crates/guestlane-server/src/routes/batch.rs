@@ -205,14 +205,13 @@ impl Reading {
                 fail(line.number, is_array(), place);
                 break;
             }
-            let wish = line
+            let given = line
                 .text
                 .map_err(too_long)
                 .and_then(|text| read::<CreateSessionRequest>(&text));
-            let request = wish.and_then(|wish| {
-                Ok(wish
-                    .request(self.app.queue(), DefaultKey::OfRow(self.batch.as_str()))?
-                    .owned_by(self.who.owner()))
+            let request = given.and_then(|given| {
+                let key = DefaultKey::OfRow(self.batch.as_str());
+                Ok(given.request(self.app.queue(), key, self.who.owner())?)
             });
             let begun = match request {
                 Ok(request) => match self

@@ -89,10 +89,9 @@ pub(crate) async fn create(
 ) -> Result<Response, Problem> {
     who.require_scope(Scope::SessionsWrite)?;
     let headers = request.headers().clone();
-    let wish: CreateSessionRequest = read_json(app.clock(), request).await?;
-    let request = wish_with_key(wish, &headers)?
-        .request(app.queue(), DefaultKey::Fresh)?
-        .owned_by(who.owner());
+    let given: CreateSessionRequest = read_json(app.clock(), request).await?;
+    let request =
+        with_header_key(given, &headers)?.request(app.queue(), DefaultKey::Fresh, who.owner())?;
     if app.shutdown_token().is_cancelled() {
         return Err(Problem::new(
             ErrorCode::ShuttingDown,
@@ -174,14 +173,14 @@ async fn create_detached(
 
 /// Moves the idempotency key from the header into the request. A different key in the body is an
 /// error.
-fn wish_with_key(
-    wish: CreateSessionRequest,
+fn with_header_key(
+    given: CreateSessionRequest,
     headers: &HeaderMap,
 ) -> Result<CreateSessionRequest, ValidationError> {
     let Some(key) = idempotency_key(headers)? else {
-        return Ok(wish);
+        return Ok(given);
     };
-    match &wish.idempotency_key {
+    match &given.idempotency_key {
         Some(other) if other != key.as_str() => Err(ValidationError::new(
             "idempotencyKey",
             "differs from the header Idempotency-Key",
@@ -189,7 +188,7 @@ fn wish_with_key(
         )),
         _ => Ok(CreateSessionRequest {
             idempotency_key: Some(key.to_string()),
-            ..wish
+            ..given
         }),
     }
 }

@@ -5,19 +5,16 @@ use guestlane_runtime::{FailPoint, Timestamp};
 use tokio_postgres::Row;
 
 use super::{Postgres, connection::DbResult, listen::CHANGED};
-use crate::{ApiKeys, StoreError};
+use crate::{ApiKeys, StoreError, queries::API_KEY_COLUMNS};
 use guestlane_core::{
     api_key::{Scopes, StoredApiKey},
     audit::{AuditRecord, ChangeAction},
 };
 
-const COLUMNS: &str =
-    "id, name, hash, scopes, created_at, expires_at, revoked_at, last_used_at, owner";
-
 #[async_trait]
 impl ApiKeys for Postgres {
     async fn api_keys(&self) -> Result<Vec<StoredApiKey>, StoreError> {
-        let sql = format!("SELECT {COLUMNS} FROM api_key ORDER BY created_at, id");
+        let sql = format!("SELECT {API_KEY_COLUMNS} FROM api_key ORDER BY created_at, id");
         self.workers
             .read(move |connection| connection.query(&sql, &[])?.iter().map(read).collect())
             .await
@@ -52,7 +49,7 @@ impl ApiKeys for Postgres {
         id: String,
         now: Timestamp,
     ) -> Result<Option<StoredApiKey>, StoreError> {
-        let select = format!("SELECT {COLUMNS} FROM api_key WHERE id = $1");
+        let select = format!("SELECT {API_KEY_COLUMNS} FROM api_key WHERE id = $1");
         let revoked = self.writer.transact(move |tx, records| {
             records.clear();
             let revoke = "UPDATE api_key SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL";

@@ -16,7 +16,7 @@ use super::{
     writer::WriteOp,
 };
 use crate::{
-    LatencySummary, Statistics, StoreError, StoreGauges, Summary,
+    LatencySummary, Statistics, StoreError, StoreGauges, Summary, queries,
     row::UNFINISHED,
     summary::{self, Latencies, PRUNED_EVENTS, PRUNED_LATENCY, PRUNED_SESSIONS, rounded},
 };
@@ -189,7 +189,7 @@ fn sessions(connection: &mut Connection) -> DbResult<(ByState, LatencySummary)> 
         &[&PRUNED_LATENCY],
     )?;
     latencies.sum = sum.try_get::<_, i64>(0)?.unsigned_abs();
-    for row in connection.query("SELECT latency_us, sessions FROM pruned_latency", &[])? {
+    for row in connection.query(queries::SELECT_PRUNED_LATENCIES, &[])? {
         latencies.add(
             row.try_get::<_, i64>(0)?.unsigned_abs(),
             row.try_get::<_, i64>(1)?.unsigned_abs(),
@@ -209,7 +209,7 @@ fn sessions(connection: &mut Connection) -> DbResult<(ByState, LatencySummary)> 
 /// Counts the events by state. Most are delivered and no index covers them. Their number is the
 /// total minus the others, which have indexes.
 fn events(connection: &mut Connection) -> DbResult<ByState> {
-    let mut left = count(connection, "SELECT count(*) FROM outbox", &[])?;
+    let mut left = count(connection, queries::COUNT_EVENTS, &[])?;
     let mut states = by_state(connection, PRUNED_EVENTS)?;
     for state in ["pending", "dead", "erased"] {
         let found = count(

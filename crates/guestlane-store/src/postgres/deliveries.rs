@@ -12,15 +12,14 @@ use super::{
     sessions::count,
     writer::WriteOp,
 };
-use crate::{Delivery, DeliveryOutcome, DeliveryState, Outbox, ReplayFilter, StoreError};
+use crate::{
+    Delivery, DeliveryOutcome, DeliveryState, Outbox, ReplayFilter, StoreError,
+    queries::{self, EVENT_COLUMNS},
+};
 use guestlane_core::{
     event::Event,
     session::{MAX_CLOCK_SKEW, SessionId},
 };
-
-const COLUMNS: &str = "outbox.id, outbox.session_id, outbox.body, outbox.state, outbox.attempts, outbox.created_at, outbox.due_at, \
-     outbox.ended_at, outbox.last_error, outbox.endpoint, outbox.guest_id, \
-     (SELECT traceparent FROM session WHERE session.id = outbox.session_id), outbox.seq, outbox.epoch";
 
 fn read(row: &Row) -> DbResult<Delivery> {
     let created_at = Timestamp::from_unix_micros(row.try_get(5)?);
@@ -72,7 +71,7 @@ impl Outbox for Postgres {
              (SELECT seq FROM outbox o WHERE state = 'pending' AND endpoint = $1 AND due_at <= $2 \
               AND NOT EXISTS (SELECT 1 FROM outbox e WHERE e.guest_id = o.guest_id AND e.endpoint = o.endpoint \
                               AND e.state = 'pending' AND e.seq < o.seq) \
-              ORDER BY due_at LIMIT $4 FOR UPDATE SKIP LOCKED) RETURNING {COLUMNS}"
+              ORDER BY due_at LIMIT $4 FOR UPDATE SKIP LOCKED) RETURNING {EVENT_COLUMNS}"
         );
         self.workers
             .read(move |connection| {
@@ -88,7 +87,7 @@ impl Outbox for Postgres {
     }
 
     async fn release_stale_initial_leases(&self, now: Timestamp) -> Result<(), StoreError> {
-        let release = "UPDATE outbox SET due_at = $1 WHERE state = 'pending' AND last_error IS NULL AND due_at > $2";
+        let release = queries::MAKE_NEW_EVENTS_DUE;
         let (now, lease) = (
             now.unix_micros(),
             (now + Event::LEASE + MAX_CLOCK_SKEW).unix_micros(),
@@ -99,7 +98,7 @@ impl Outbox for Postgres {
     }
 
     async fn expedite_events(&self, now: Timestamp) -> Result<usize, StoreError> {
-        let sql = "UPDATE outbox SET due_at = $1 WHERE state = 'pending' AND due_at > $1 AND last_error IS NOT NULL";
+        let sql = queries::MAKE_FAILED_EVENTS_DUE;
         let now = now.unix_micros();
         self.workers
             .read(move |connection| Ok(connection.execute(sql, &[&now])? as usize))
@@ -175,7 +174,7 @@ impl Outbox for Postgres {
             |state| format!("state = '{}'", state.name()),
         );
         let sql = format!(
-            "SELECT {COLUMNS} FROM outbox WHERE {condition} AND seq < $2 ORDER BY seq DESC LIMIT $1"
+            "SELECT {EVENT_COLUMNS} FROM outbox WHERE {condition} AND seq < $2 ORDER BY seq DESC LIMIT $1"
         );
         self.workers
             .read(move |connection| {
@@ -187,7 +186,7 @@ impl Outbox for Postgres {
     }
 
     async fn event(&self, id: String) -> Result<Vec<Delivery>, StoreError> {
-        let sql = format!("SELECT {COLUMNS} FROM outbox WHERE id = $1 ORDER BY endpoint");
+        let sql = format!("SELECT {EVENT_COLUMNS} FROM outbox WHERE id = $1 ORDER BY endpoint");
         self.workers
             .read(move |connection| connection.query(&sql, &[&id])?.iter().map(read).collect())
             .await
@@ -197,7 +196,7 @@ impl Outbox for Postgres {
         &self,
         now: Timestamp,
     ) -> Result<Option<Timestamp>, StoreError> {
-        let sql = "SELECT min(due_at) FROM outbox WHERE state = 'pending' AND last_error IS NULL AND due_at > $1";
+        let sql = queries::SELECT_NEXT_INITIAL_DELIVERY;
         self.workers
             .read(move |connection| {
                 let due: Option<i64> = connection
@@ -209,7 +208,7 @@ impl Outbox for Postgres {
     }
 
     async fn pending_events_after(&self, endpoints: u32) -> Result<u64, StoreError> {
-        let sql = "SELECT count(*) FROM outbox WHERE state = 'pending' AND endpoint > $1";
+        let sql = queries::COUNT_PENDING_EVENTS_BEYOND_ENDPOINT;
         let endpoints = i32::try_from(endpoints).unwrap_or(i32::MAX);
         self.workers
             .read(move |connection| count(connection, sql, &[&endpoints]))
@@ -217,7 +216,7 @@ impl Outbox for Postgres {
     }
 
     async fn pending_events(&self) -> Result<u64, StoreError> {
-        let sql = "SELECT count(*) FROM outbox WHERE state = 'pending'";
+        let sql = queries::COUNT_PENDING_EVENTS;
         self.workers
             .read(move |connection| count(connection, sql, &[]))
             .await

@@ -1,7 +1,7 @@
 //! Which webhook endpoints are disabled.
 
 use super::Postgres;
-use crate::{StoreError, WebhookEndpoints, endpoint::DisabledEndpoint};
+use crate::{StoreError, WebhookEndpoints, endpoint::DisabledEndpoint, queries};
 use async_trait::async_trait;
 
 #[async_trait]
@@ -35,7 +35,7 @@ impl WebhookEndpoints for Postgres {
     async fn enable_endpoint(&self, number: u32) -> Result<bool, StoreError> {
         let name = DisabledEndpoint::name(number);
         self.workers
-            .write(move |tx| Ok(tx.execute("DELETE FROM property WHERE name = $1", &[&name])? > 0))
+            .write(move |tx| Ok(tx.execute(queries::DELETE_PROPERTY, &[&name])? > 0))
             .await
     }
 }

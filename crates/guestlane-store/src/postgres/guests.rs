@@ -22,6 +22,7 @@ use super::{
 use crate::{
     ErasureOutcome, ErasureReport, Guests, StoreError,
     guest::{GuestNames, keyed_hash, new_key},
+    queries,
     row::UNFINISHED,
 };
 
@@ -32,10 +33,7 @@ pub(super) fn names(connection: &mut Connection, guest: &GuestId) -> DbResult<Gu
 
 /// Returns the guest's pseudonym, or `None` if none was ever created.
 fn pseudonym(connection: &mut Connection, guest: &GuestId) -> DbResult<Option<String>> {
-    let row = connection.query_opt(
-        "SELECT key FROM pseudonym_key WHERE guest_id = $1",
-        &[&guest.as_str()],
-    )?;
+    let row = connection.query_opt(queries::SELECT_PSEUDONYM_KEY, &[&guest.as_str()])?;
     row.map(|row| Ok(keyed_hash(row.try_get(0)?, guest)))
         .transpose()
 }
@@ -203,7 +201,7 @@ fn erase_rows(
     let erase = "UPDATE batch_row SET guest_id = '', idempotency_key = '', attributes = '{}', contact_details = '{}', failure = NULL, epoch = epoch + 1, \
          ended_at = coalesce(ended_at, $2), state = CASE WHEN state IN ('waiting', 'running') THEN 'cancelled' ELSE state END WHERE guest_id = $1";
     let rows = tx.execute(erase, &[&name, &now.unix_micros()])?;
-    let keys = tx.execute("DELETE FROM pseudonym_key WHERE guest_id = $1", &[&name])?;
+    let keys = tx.execute(queries::DELETE_PSEUDONYM_KEY, &[&name])?;
     if sessions + events + rows + keys == 0 && plain_records.is_empty() {
         return Ok(ErasureOutcome::Unknown);
     }

@@ -9,7 +9,7 @@ use super::{
     listen::CHANGED,
     migrations::LOCK,
 };
-use crate::{Binding, SigningKeys, StoreError};
+use crate::{Binding, SigningKeys, StoreError, queries};
 use guestlane_core::{
     audit::{AuditRecord, ChangeAction},
     token::{KeyLifecycle, RevocationPlan, SealedSigningKey},
@@ -136,18 +136,17 @@ impl Binding for Postgres {
     async fn get_or_insert_platform(&self, new: String) -> Result<String, StoreError> {
         self.workers
             .read(move |connection| {
-                let insert =
-                    "INSERT INTO platform (one, base_url) VALUES (1, $1) ON CONFLICT DO NOTHING";
+                let insert = queries::INSERT_PLATFORM;
                 connection.execute(insert, &[&new])?;
                 Ok(connection
-                    .query_one("SELECT base_url FROM platform", &[])?
+                    .query_one(queries::SELECT_PLATFORM, &[])?
                     .try_get(0)?)
             })
             .await
     }
 
     async fn platform(&self) -> Result<Option<String>, StoreError> {
-        let sql = "SELECT base_url FROM platform";
+        let sql = queries::SELECT_PLATFORM;
         self.workers
             .read(move |connection| {
                 Ok(connection
@@ -159,7 +158,7 @@ impl Binding for Postgres {
     }
 
     async fn organization(&self) -> Result<Option<(String, String)>, StoreError> {
-        let sql = "SELECT client_id, organization FROM platform WHERE client_id IS NOT NULL AND organization IS NOT NULL";
+        let sql = queries::SELECT_ORGANIZATION;
         self.workers
             .read(move |connection| {
                 let row = connection.query_opt(sql, &[])?;
@@ -174,7 +173,7 @@ impl Binding for Postgres {
         client_id: String,
         organization: String,
     ) -> Result<(), StoreError> {
-        let sql = "UPDATE platform SET client_id = $1, organization = $2";
+        let sql = queries::UPDATE_ORGANIZATION;
         self.workers
             .read(move |connection| {
                 connection
@@ -192,10 +191,7 @@ fn one_at_a_time(tx: &mut Connection) -> DbResult<()> {
 }
 
 fn keys(connection: &mut Connection) -> DbResult<Vec<SealedSigningKey>> {
-    let rows = connection.query(
-        "SELECT kid, sealed, created_at, active_from, revoked_at FROM signing_key",
-        &[],
-    )?;
+    let rows = connection.query(queries::SELECT_SIGNING_KEYS, &[])?;
     let key = |row: &tokio_postgres::Row| {
         let moment = Timestamp::from_unix_micros;
         let revoked_at: Option<i64> = row.try_get(4)?;
@@ -214,7 +210,7 @@ fn keys(connection: &mut Connection) -> DbResult<Vec<SealedSigningKey>> {
 }
 
 fn insert(tx: &mut Connection, key: &SealedSigningKey) -> DbResult<()> {
-    let sql = "INSERT INTO signing_key (kid, sealed, created_at, active_from) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING";
+    let sql = queries::INSERT_SIGNING_KEY;
     let (created_at, active_from) = (
         key.life.created_at().unix_micros(),
         key.life.active_from().unix_micros(),

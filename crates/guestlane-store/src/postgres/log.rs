@@ -12,7 +12,7 @@ use guestlane_runtime::FailPoints;
 use uuid::Uuid;
 
 use super::connection::{Connection, DbResult};
-use crate::{AuditSettings, StoreError};
+use crate::{AuditSettings, StoreError, queries};
 use guestlane_tlog::{
     AppendedRange, AuditError, Checkpoint, Frontier, LineSource, LogFiles, NoteSigner, ONE_WRITE,
     lines_path,
@@ -217,12 +217,7 @@ impl LineSource for StoredLines<'_> {
         if let Some([line, ..]) = self.unsynced_lines(index) {
             return Ok(Some(line.clone()));
         }
-        Ok(self
-            .select(
-                "SELECT line FROM audit_record WHERE log = $1 AND idx = $2",
-                index,
-            )?
-            .pop())
+        Ok(self.select(queries::SELECT_AUDIT_LINE, index)?.pop())
     }
 
     fn append_from(&self, index: u64, text: &mut Vec<u8>) -> Result<u64, String> {

@@ -32,6 +32,7 @@ mod trial;
 mod url;
 mod writer;
 
+use crate::queries;
 use std::{
     path::Path,
     sync::{Arc, OnceLock},
@@ -166,7 +167,7 @@ impl Postgres {
             let has_keys = connection
                 .query_one("SELECT EXISTS (SELECT 1 FROM signing_key)", &[])?
                 .try_get(0)?;
-            let platform = connection.query_opt("SELECT base_url FROM platform", &[])?;
+            let platform = connection.query_opt(queries::SELECT_PLATFORM, &[])?;
             let platform = platform.map(|row| row.try_get(0)).transpose()?;
             Ok(Some(StoreInfo {
                 format,

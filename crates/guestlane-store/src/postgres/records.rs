@@ -21,7 +21,8 @@ use super::{
     writer::WriteOp,
 };
 use crate::{
-    AuditLog, LogInfo, RecordFilter, RestoreOutcome, StoreError, StoredRecord, record::timestamp,
+    AuditLog, LogInfo, RecordFilter, RestoreOutcome, StoreError, StoredRecord, queries,
+    record::timestamp,
 };
 
 #[async_trait]
@@ -165,7 +166,7 @@ fn of_session(
     session: SessionId,
     guest: Option<&GuestId>,
 ) -> DbResult<Vec<StoredRecord>> {
-    let select = "SELECT log, idx, line FROM audit_record WHERE session_id = $1 ORDER BY log, idx";
+    let select = queries::SELECT_AUDIT_LINES_OF_SESSION;
     let mut found = select_records(connection, select, &[&session.0])?;
     if let Some(guest) = guest {
         let names = guests::names(connection, guest)?;

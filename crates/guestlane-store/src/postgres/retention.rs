@@ -13,7 +13,7 @@ use super::{
     prune,
 };
 use crate::{
-    Pruned, Retention, StoreError,
+    Pruned, Retention, StoreError, queries,
     trusted_time::{HORIZON, Horizon},
 };
 
@@ -36,7 +36,7 @@ impl Retention for Postgres {
             let lock = "INSERT INTO property (name, value) VALUES ($1, '') ON CONFLICT (name) DO UPDATE SET name = excluded.name \
                  RETURNING value";
             let before = Horizon::from_text(tx.query_one(lock, &[&HORIZON])?.try_get(0)?);
-            let oldest = tx.query_opt("SELECT recorded_at FROM session ORDER BY id LIMIT 1", &[])?;
+            let oldest = tx.query_opt(queries::SELECT_OLDEST_SESSION, &[])?;
             let oldest = oldest.map(|row| row.try_get(0)).transpose()?.map_or(now, Timestamp::from_unix_micros);
             let horizon = Horizon::advanced(before, oldest, now - keep, now);
             tx.execute("UPDATE property SET value = $2 WHERE name = $1", &[&HORIZON, &horizon.to_text()])?;

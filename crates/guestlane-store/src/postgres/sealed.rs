@@ -9,7 +9,7 @@ use super::{
     rows::as_i64,
 };
 use crate::{
-    SecretChange, Secrets, StoreError,
+    SecretChange, Secrets, StoreError, queries,
     sealed::{Replacement, Sealed, SealedPlace, counter},
 };
 use guestlane_core::session::SessionId;
@@ -25,12 +25,10 @@ impl Secrets for Postgres {
         self.workers
             .read(move |connection| {
                 if let Some(new) = &new {
-                    let insert =
-                        "INSERT INTO secret (name, sealed) VALUES ($1, $2) ON CONFLICT DO NOTHING";
+                    let insert = queries::INSERT_SECRET;
                     connection.execute(insert, &[&name, new])?;
                 }
-                let row =
-                    connection.query_opt("SELECT sealed FROM secret WHERE name = $1", &[&name])?;
+                let row = connection.query_opt(queries::SELECT_SECRET, &[&name])?;
                 Ok(row.map(|row| row.try_get(0)).transpose()?)
             })
             .await
@@ -39,12 +37,8 @@ impl Secrets for Postgres {
     async fn sealed_keys(&self) -> Result<Vec<Sealed>, StoreError> {
         self.workers
             .read(|connection| {
-                let mut sealed = keys(
-                    connection,
-                    "SELECT name, sealed FROM secret ORDER BY name",
-                    SealedPlace::Secret,
-                )?;
-                let sql = "SELECT kid, sealed FROM signing_key ORDER BY kid";
+                let mut sealed = keys(connection, queries::SELECT_SECRETS, SealedPlace::Secret)?;
+                let sql = queries::SELECT_SEALED_SIGNING_KEYS;
                 sealed.extend(keys(connection, sql, SealedPlace::SigningKey)?);
                 Ok(sealed)
             })

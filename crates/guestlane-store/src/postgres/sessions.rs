@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     CallRecord, CommitRequest, CommitResult, Committed, SessionFilter, SessionPage, Sessions,
-    StoreError, calls,
+    StoreError, calls, queries,
     row::{DUE_AT, SELECTED, UNFINISHED},
 };
 use guestlane_core::{
@@ -31,7 +31,7 @@ impl Sessions for Postgres {
         transition: CommitRequest,
     ) -> Result<Committed<CommitResult>, StoreError> {
         let CommitRequest {
-            before,
+            epoch,
             after,
             audit,
             events,
@@ -39,7 +39,7 @@ impl Sessions for Postgres {
             calls,
         } = transition;
         let step = UpdateSession {
-            before: before.epoch,
+            before: epoch,
             after: after.clone(),
             audit,
             events: events.clone(),
@@ -171,7 +171,7 @@ impl Sessions for Postgres {
                 let last: Option<Uuid> = if by_index || shows_all {
                     None
                 } else {
-                    let sql = "SELECT id FROM session WHERE id < $1 ORDER BY id DESC LIMIT 1 OFFSET $2";
+                    let sql = queries::SELECT_LAST_SCANNED_SESSION;
                     connection.query_opt(sql, &[&before, &(MAX_SCANNED_ROWS - 1)])?.map(|row| row.try_get(0)).transpose()?
                 };
                 // The state is part of the SQL text, so that the partial indexes on the rare states
@@ -216,9 +216,7 @@ impl Sessions for Postgres {
     async fn calls(&self, session: SessionId) -> Result<Vec<CallRecord>, StoreError> {
         self.workers
             .read(move |connection| {
-                match connection
-                    .query_opt("SELECT calls FROM session WHERE id = $1", &[&session.0])?
-                {
+                match connection.query_opt(queries::SELECT_CALLS, &[&session.0])? {
                     Some(row) => calls::read(row.try_get(0)?),
                     None => Ok(Vec::new()),
                 }

@@ -9,7 +9,7 @@ use super::{
     connection::{Connection, DbResult},
     on_a_thread,
 };
-use crate::{PostgresUrl, StoredSecret};
+use crate::{PostgresUrl, StoredSecret, queries};
 
 /// SQL for the object ID of the table of secrets. A copy of the store in another schema has a
 /// different one.
@@ -26,7 +26,7 @@ impl Postgres {
     /// Writes to each table that every session writes to, in a transaction that is rolled back.
     pub(crate) async fn try_to_write(url: &PostgresUrl) -> DbResult<()> {
         const WRITES: [&str; 6] = [
-            "INSERT INTO property (name, value) VALUES ('doctor', '') ON CONFLICT (name) DO UPDATE SET value = ''",
+            queries::TRY_TO_WRITE,
             "UPDATE platform SET base_url = base_url",
             "UPDATE session SET attempts = attempts WHERE false",
             "UPDATE outbox SET attempts = attempts WHERE false",

@@ -5,14 +5,11 @@ use guestlane_runtime::{FailPoint, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::Sqlite;
-use crate::{ApiKeys, StoreError};
+use crate::{ApiKeys, StoreError, queries::API_KEY_COLUMNS};
 use guestlane_core::{
     api_key::{Scopes, StoredApiKey},
     audit::{AuditRecord, ChangeAction},
 };
-
-const COLUMNS: &str =
-    "id, name, hash, scopes, created_at, expires_at, revoked_at, last_used_at, owner";
 
 #[async_trait]
 impl ApiKeys for Sqlite {
@@ -20,7 +17,7 @@ impl ApiKeys for Sqlite {
         self.reader
             .read(|connection| {
                 let mut statement = connection.prepare_cached(&format!(
-                    "SELECT {COLUMNS} FROM api_key ORDER BY created_at, id"
+                    "SELECT {API_KEY_COLUMNS} FROM api_key ORDER BY created_at, id"
                 ))?;
                 let rows = statement.query_map([], |row| Ok(read(row)))?;
                 rows.map(|row| row?).collect()
@@ -94,8 +91,9 @@ impl ApiKeys for Sqlite {
 }
 
 fn by_id(connection: &Connection, id: &str) -> Result<Option<StoredApiKey>, StoreError> {
-    let mut statement =
-        connection.prepare_cached(&format!("SELECT {COLUMNS} FROM api_key WHERE id = ?1"))?;
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT {API_KEY_COLUMNS} FROM api_key WHERE id = ?1"
+    ))?;
     statement
         .query_row([id], |row| Ok(read(row)))
         .optional()?

@@ -14,7 +14,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use tracing::warn;
 
 use super::guests;
-use crate::{AuditSettings, GuestIdMode, RestoreOutcome, StoreError};
+use crate::{AuditSettings, GuestIdMode, RestoreOutcome, StoreError, queries};
 use guestlane_core::audit::{AuditRecord, Rotation};
 use guestlane_tlog::{
     AppendedRange, AuditError, Checkpoint, Frontier, Hash, LineSource, LogFiles, NoteSigner,
@@ -326,9 +326,7 @@ struct StoredLines<'a> {
 impl LineSource for StoredLines<'_> {
     fn line(&self, index: u64) -> Result<Option<String>, String> {
         let line = || {
-            let mut statement = self
-                .connection
-                .prepare_cached("SELECT line FROM audit_record WHERE log = ?1 AND idx = ?2")?;
+            let mut statement = self.connection.prepare_cached(queries::SELECT_AUDIT_LINE)?;
             statement
                 .query_row(params![self.log, index], |row| row.get(0))
                 .optional()

@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::Sqlite;
 use crate::{
-    LatencySummary, Statistics, StoreError, StoreGauges, Summary,
+    LatencySummary, Statistics, StoreError, StoreGauges, Summary, queries,
     row::UNFINISHED,
     summary::{self, Latencies, PRUNED_EVENTS, PRUNED_LATENCY, PRUNED_SESSIONS, rounded},
 };
@@ -151,8 +151,7 @@ fn by_state(connection: &Connection, prefix: &str) -> Result<ByState, StoreError
 fn sessions(connection: &Connection) -> Result<(ByState, LatencySummary), StoreError> {
     let mut states = by_state(connection, PRUNED_SESSIONS)?;
     let mut latencies = Latencies::default();
-    let mut pruned =
-        connection.prepare_cached("SELECT latency_us, sessions FROM pruned_latency")?;
+    let mut pruned = connection.prepare_cached(queries::SELECT_PRUNED_LATENCIES)?;
     let mut rows = pruned.query([])?;
     while let Some(row) = rows.next()? {
         latencies.add(row.get(0)?, row.get(1)?);
@@ -185,13 +184,10 @@ fn events(connection: &Connection) -> Result<ByState, StoreError> {
             .prepare_cached(sql)?
             .query_row([], |row| row.get::<_, u64>(0))
     };
-    let mut left = count("SELECT count(*) FROM outbox")?;
+    let mut left = count(queries::COUNT_EVENTS)?;
     let mut states = by_state(connection, PRUNED_EVENTS)?;
     for (state, sql) in [
-        (
-            "pending",
-            "SELECT count(*) FROM outbox WHERE state = 'pending'",
-        ),
+        ("pending", queries::COUNT_PENDING_EVENTS),
         ("dead", "SELECT count(*) FROM outbox WHERE state = 'dead'"),
         (
             "erased",

@@ -6,14 +6,14 @@ use rusqlite::{Connection, Row, params, types::Value};
 use uuid::Uuid;
 
 use super::Sqlite;
-use crate::{Delivery, DeliveryOutcome, DeliveryState, Outbox, ReplayFilter, StoreError};
+use crate::{
+    Delivery, DeliveryOutcome, DeliveryState, Outbox, ReplayFilter, StoreError,
+    queries::{self, EVENT_COLUMNS},
+};
 use guestlane_core::{
     event::Event,
     session::{MAX_CLOCK_SKEW, SessionId},
 };
-
-const COLUMNS: &str = "id, session_id, body, state, attempts, created_at, due_at, ended_at, last_error, endpoint, guest_id, \
-     (SELECT traceparent FROM session WHERE session.id = outbox.session_id), seq, epoch";
 
 /// Inserts an event and returns whether its first attempt is due. It is not due while an earlier
 /// event of the same guest waits for the same endpoint. A due event is leased to the process that
@@ -88,7 +88,7 @@ impl Outbox for Sqlite {
                   AND due_at <= ?2 \
                   AND NOT EXISTS (SELECT 1 FROM outbox e WHERE e.guest_id = o.guest_id AND e.endpoint = o.endpoint \
                                   AND e.state = 'pending' AND e.seq < o.seq) \
-                  ORDER BY due_at LIMIT ?4) RETURNING {COLUMNS}"
+                  ORDER BY due_at LIMIT ?4) RETURNING {EVENT_COLUMNS}"
             ))?;
             let lease_until = now + Event::LEASE;
             let parameters = params![endpoint, now.unix_micros(), lease_until.unix_micros(), limit];
@@ -99,7 +99,7 @@ impl Outbox for Sqlite {
     }
 
     async fn release_stale_initial_leases(&self, now: Timestamp) -> Result<(), StoreError> {
-        let release = "UPDATE outbox SET due_at = ?1 WHERE state = 'pending' AND last_error IS NULL AND due_at > ?2";
+        let release = queries::MAKE_NEW_EVENTS_DUE;
         let parameters = [now, now + Event::LEASE + MAX_CLOCK_SKEW].map(Timestamp::unix_micros);
         let released = self
             .writer
@@ -109,7 +109,7 @@ impl Outbox for Sqlite {
 
     async fn expedite_events(&self, now: Timestamp) -> Result<usize, StoreError> {
         let hurried = self.writer.run(move |connection| {
-            let sql = "UPDATE outbox SET due_at = ?1 WHERE state = 'pending' AND due_at > ?1 AND last_error IS NOT NULL";
+            let sql = queries::MAKE_FAILED_EVENTS_DUE;
             Ok(connection.execute(sql, [now.unix_micros()])?)
         });
         hurried.await.map(|committed| committed.value)
@@ -186,7 +186,7 @@ impl Outbox for Sqlite {
                 // The state is part of the SQL text, so that SQLite can use the partial indexes
                 // over rare states.
                 let condition = state.map_or_else(|| "TRUE".to_owned(), |state| format!("state = '{}'", state.name()));
-                let sql = format!("SELECT {COLUMNS} FROM outbox WHERE {condition} AND seq < ?2 ORDER BY seq DESC LIMIT ?1");
+                let sql = format!("SELECT {EVENT_COLUMNS} FROM outbox WHERE {condition} AND seq < ?2 ORDER BY seq DESC LIMIT ?1");
                 let mut statement = connection.prepare_cached(&sql)?;
                 let rows = statement.query_map(params![limit, before.unwrap_or(i64::MAX)], |row| Ok(read(row)))?;
                 rows.map(|row| row?).collect()
@@ -198,7 +198,7 @@ impl Outbox for Sqlite {
         self.reader
             .read(move |connection| {
                 let mut statement = connection.prepare_cached(&format!(
-                    "SELECT {COLUMNS} FROM outbox WHERE id = ?1 ORDER BY endpoint"
+                    "SELECT {EVENT_COLUMNS} FROM outbox WHERE id = ?1 ORDER BY endpoint"
                 ))?;
                 let rows = statement.query_map([id], |row| Ok(read(row)))?;
                 rows.map(|row| row?).collect()
@@ -212,8 +212,10 @@ impl Outbox for Sqlite {
     ) -> Result<Option<Timestamp>, StoreError> {
         self.reader
             .read(move |connection| {
-                let sql = "SELECT min(due_at) FROM outbox WHERE state = 'pending' AND last_error IS NULL AND due_at > ?1";
-                let due: Option<i64> = connection.prepare_cached(sql)?.query_row([now.unix_micros()], |row| row.get(0))?;
+                let sql = queries::SELECT_NEXT_INITIAL_DELIVERY;
+                let due: Option<i64> = connection
+                    .prepare_cached(sql)?
+                    .query_row([now.unix_micros()], |row| row.get(0))?;
                 Ok(due.map(Timestamp::from_unix_micros))
             })
             .await
@@ -222,7 +224,7 @@ impl Outbox for Sqlite {
     async fn pending_events_after(&self, endpoints: u32) -> Result<u64, StoreError> {
         self.reader
             .read(move |connection| {
-                let sql = "SELECT count(*) FROM outbox WHERE state = 'pending' AND endpoint > ?1";
+                let sql = queries::COUNT_PENDING_EVENTS_BEYOND_ENDPOINT;
                 Ok(connection
                     .prepare_cached(sql)?
                     .query_row([endpoints], |row| row.get(0))?)
@@ -233,7 +235,7 @@ impl Outbox for Sqlite {
     async fn pending_events(&self) -> Result<u64, StoreError> {
         self.reader
             .read(|connection| {
-                let sql = "SELECT count(*) FROM outbox WHERE state = 'pending'";
+                let sql = queries::COUNT_PENDING_EVENTS;
                 Ok(connection
                     .prepare_cached(sql)?
                     .query_row([], |row| row.get(0))?)

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use rusqlite::params;
 
 use super::{Sqlite, retention::property};
-use crate::{StoreError, WebhookEndpoints, endpoint::DisabledEndpoint};
+use crate::{StoreError, WebhookEndpoints, endpoint::DisabledEndpoint, queries};
 
 #[async_trait]
 impl WebhookEndpoints for Sqlite {
@@ -38,10 +38,7 @@ impl WebhookEndpoints for Sqlite {
 
     async fn enable_endpoint(&self, number: u32) -> Result<bool, StoreError> {
         let enabled = self.writer.run(move |tx| {
-            Ok(tx.execute(
-                "DELETE FROM property WHERE name = ?1",
-                [DisabledEndpoint::name(number)],
-            )? > 0)
+            Ok(tx.execute(queries::DELETE_PROPERTY, [DisabledEndpoint::name(number)])? > 0)
         });
         Ok(enabled.await?.value)
     }

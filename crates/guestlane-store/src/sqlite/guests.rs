@@ -10,6 +10,7 @@ use super::{Sqlite, Tx, counters, prune};
 use crate::{
     ErasureOutcome, ErasureReport, Guests, StoreError,
     guest::{GuestNames, keyed_hash, new_key},
+    queries,
     row::UNFINISHED,
 };
 use guestlane_core::{
@@ -26,8 +27,7 @@ pub(super) fn names(connection: &Connection, guest: &GuestId) -> Result<GuestNam
 
 /// Returns the guest's pseudonym, if it exists.
 fn pseudonym(connection: &Connection, guest: &GuestId) -> Result<Option<String>, StoreError> {
-    let mut select =
-        connection.prepare_cached("SELECT key FROM pseudonym_key WHERE guest_id = ?1")?;
+    let mut select = connection.prepare_cached(queries::SELECT_PSEUDONYM_KEY)?;
     let key: Option<Vec<u8>> = select
         .query_row([guest.as_str()], |row| row.get(0))
         .optional()?;
@@ -204,7 +204,7 @@ fn erase_rows(
          WHERE guest_id = ?1",
         [name],
     )?;
-    let keys = tx.execute("DELETE FROM pseudonym_key WHERE guest_id = ?1", [name])?;
+    let keys = tx.execute(queries::DELETE_PSEUDONYM_KEY, [name])?;
     if sessions + events + keys + plain_records.len() == 0 {
         return Ok(ErasureOutcome::Unknown);
     }

@@ -5,7 +5,7 @@ use guestlane_runtime::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::Sqlite;
-use crate::{Binding, SigningKeys, StoreError};
+use crate::{Binding, SigningKeys, StoreError, queries};
 use guestlane_core::{
     audit::{AuditRecord, ChangeAction},
     token::{KeyLifecycle, RevocationPlan, SealedSigningKey},
@@ -97,17 +97,14 @@ impl SigningKeys for Sqlite {
 impl Binding for Sqlite {
     async fn get_or_insert_platform(&self, new: String) -> Result<String, StoreError> {
         let known = self.writer.run(move |connection| {
-            connection.execute(
-                "INSERT INTO platform (one, base_url) VALUES (1, ?1) ON CONFLICT DO NOTHING",
-                [new],
-            )?;
-            Ok(connection.query_row("SELECT base_url FROM platform", [], |row| row.get(0))?)
+            connection.execute(queries::INSERT_PLATFORM, [new])?;
+            Ok(connection.query_row(queries::SELECT_PLATFORM, [], |row| row.get(0))?)
         });
         known.await.map(|committed| committed.value)
     }
 
     async fn platform(&self) -> Result<Option<String>, StoreError> {
-        let sql = "SELECT base_url FROM platform";
+        let sql = queries::SELECT_PLATFORM;
         self.reader
             .read(|connection| Ok(connection.query_row(sql, [], |row| row.get(0)).optional()?))
             .await
@@ -116,8 +113,10 @@ impl Binding for Sqlite {
     async fn organization(&self) -> Result<Option<(String, String)>, StoreError> {
         self.reader
             .read(|connection| {
-                let sql = "SELECT client_id, organization FROM platform WHERE client_id IS NOT NULL AND organization IS NOT NULL";
-                Ok(connection.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?))).optional()?)
+                let sql = queries::SELECT_ORGANIZATION;
+                Ok(connection
+                    .query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?)))
+                    .optional()?)
             })
             .await
     }
@@ -128,10 +127,7 @@ impl Binding for Sqlite {
         organization: String,
     ) -> Result<(), StoreError> {
         let set = self.writer.run(move |connection| {
-            connection.execute(
-                "UPDATE platform SET client_id = ?1, organization = ?2",
-                [client_id, organization],
-            )?;
+            connection.execute(queries::UPDATE_ORGANIZATION, [client_id, organization])?;
             Ok(())
         });
         set.await.map(drop)
@@ -139,9 +135,7 @@ impl Binding for Sqlite {
 }
 
 fn keys(connection: &Connection) -> Result<Vec<SealedSigningKey>, StoreError> {
-    let mut statement = connection.prepare_cached(
-        "SELECT kid, sealed, created_at, active_from, revoked_at FROM signing_key",
-    )?;
+    let mut statement = connection.prepare_cached(queries::SELECT_SIGNING_KEYS)?;
     let keys = statement.query_map([], |row| {
         let moment = Timestamp::from_unix_micros;
         let revoked_at: Option<i64> = row.get(4)?;
@@ -160,7 +154,7 @@ fn keys(connection: &Connection) -> Result<Vec<SealedSigningKey>, StoreError> {
 }
 
 fn insert(connection: &Connection, key: &SealedSigningKey) -> Result<(), StoreError> {
-    let sql = "INSERT INTO signing_key (kid, sealed, created_at, active_from) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING";
+    let sql = queries::INSERT_SIGNING_KEY;
     let (created_at, active_from) = (
         key.life.created_at().unix_micros(),
         key.life.active_from().unix_micros(),

@@ -19,6 +19,7 @@ mod sealed;
 mod sessions;
 mod writer;
 
+use crate::queries;
 use std::{
     fs::{self, File},
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
@@ -174,7 +175,7 @@ impl Sqlite {
         };
         let has_keys = has("SELECT count(*) > 0 FROM signing_key");
         let platform = connection
-            .query_row("SELECT base_url FROM platform", [], |row| row.get(0))
+            .query_row(queries::SELECT_PLATFORM, [], |row| row.get(0))
             .ok();
         Ok(StoreInfo {
             format,

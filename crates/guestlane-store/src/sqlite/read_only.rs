@@ -9,7 +9,7 @@ use super::{
     BUSY, Sqlite, migrations, retention, sqlite_code,
     writer::{Reader, Writer},
 };
-use crate::{ReadLimits, StoreError, write_health::WriteHealth};
+use crate::{ReadLimits, StoreError, queries, write_health::WriteHealth};
 use guestlane_runtime::durable_fs::is_read_only;
 
 impl Sqlite {
@@ -21,7 +21,7 @@ impl Sqlite {
         )?;
         connection.busy_timeout(BUSY)?;
         let transaction = connection.unchecked_transaction()?;
-        let write = "INSERT INTO property (name, value) VALUES ('doctor', '') ON CONFLICT (name) DO UPDATE SET value = ''";
+        let write = queries::TRY_TO_WRITE;
         transaction.execute(write, [])?;
         Ok(transaction.rollback()?)
     }

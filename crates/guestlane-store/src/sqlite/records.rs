@@ -19,7 +19,8 @@ use super::{
     counters, guests,
 };
 use crate::{
-    AuditLog, LogInfo, RecordFilter, RestoreOutcome, StoreError, StoredRecord, record::timestamp,
+    AuditLog, LogInfo, RecordFilter, RestoreOutcome, StoreError, StoredRecord, queries,
+    record::timestamp,
 };
 
 #[async_trait]
@@ -112,7 +113,7 @@ impl AuditLog for Sqlite {
                 if let Some(entry) = AuditRecord::unrecorded(&name, subject, now) {
                     tx.record(entry);
                 }
-                tx.execute("DELETE FROM property WHERE name = ?1", [name])?;
+                tx.execute(queries::DELETE_PROPERTY, [name])?;
             }
             Ok(())
         });
@@ -125,7 +126,7 @@ fn of_session(
     session: SessionId,
     guest: Option<&GuestId>,
 ) -> Result<Vec<StoredRecord>, StoreError> {
-    let select = "SELECT log, idx, line FROM audit_record WHERE session_id = ?1 ORDER BY log, idx";
+    let select = queries::SELECT_AUDIT_LINES_OF_SESSION;
     let mut found = select_records(connection, select, params![session.0.into_bytes()])?;
     if let Some(guest) = guest {
         let names = guests::names(connection, guest)?;

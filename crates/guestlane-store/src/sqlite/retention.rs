@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
 use super::{Sqlite, prune};
 use crate::{
-    Pruned, Retention, StoreError,
+    Pruned, Retention, StoreError, queries,
     trusted_time::{HORIZON, Horizon, MARK, Mark},
 };
 
@@ -106,10 +106,7 @@ fn newest(connection: &Connection) -> Result<Option<Timestamp>, StoreError> {
 }
 
 fn oldest(connection: &Connection) -> Result<Option<Timestamp>, StoreError> {
-    time(
-        connection,
-        "SELECT recorded_at FROM session ORDER BY id LIMIT 1",
-    )
+    time(connection, queries::SELECT_OLDEST_SESSION)
 }
 
 fn time(connection: &Connection, sql: &str) -> Result<Option<Timestamp>, StoreError> {

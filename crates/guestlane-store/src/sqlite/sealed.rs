@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::Sqlite;
 use crate::{
-    SecretChange, Secrets, StoreError,
+    SecretChange, Secrets, StoreError, queries,
     sealed::{Replacement, Sealed, SealedPlace, counter},
 };
 use guestlane_core::session::SessionId;
@@ -21,12 +21,9 @@ impl Secrets for Sqlite {
         let name = name.to_owned();
         let kept = self.writer.run(move |connection| {
             if let Some(new) = new {
-                connection.execute(
-                    "INSERT INTO secret (name, sealed) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
-                    params![name, new],
-                )?;
+                connection.execute(queries::INSERT_SECRET, params![name, new])?;
             }
-            let sql = "SELECT sealed FROM secret WHERE name = ?1";
+            let sql = queries::SELECT_SECRET;
             Ok(connection
                 .query_row(sql, [name], |row| row.get(0))
                 .optional()?)
@@ -37,12 +34,8 @@ impl Secrets for Sqlite {
     async fn sealed_keys(&self) -> Result<Vec<Sealed>, StoreError> {
         self.reader
             .read(|connection| {
-                let mut sealed = keys(
-                    connection,
-                    "SELECT name, sealed FROM secret ORDER BY name",
-                    SealedPlace::Secret,
-                )?;
-                let sql = "SELECT kid, sealed FROM signing_key ORDER BY kid";
+                let mut sealed = keys(connection, queries::SELECT_SECRETS, SealedPlace::Secret)?;
+                let sql = queries::SELECT_SEALED_SIGNING_KEYS;
                 sealed.extend(keys(connection, sql, SealedPlace::SigningKey)?);
                 Ok(sealed)
             })

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, params, types::Value};
 use super::{Sqlite, Tx, counters, deliveries, rows};
 use crate::{
     CallRecord, CommitRequest, CommitResult, Committed, SessionFilter, SessionPage, Sessions,
-    StoreError, calls,
+    StoreError, calls, queries,
     row::{DUE_AT, SELECTED, UNFINISHED},
 };
 use guestlane_core::{
@@ -28,14 +28,14 @@ impl Sessions for Sqlite {
         self.writer
             .run(move |tx| {
                 let CommitRequest {
-                    before,
+                    epoch,
                     after,
                     audit,
                     events,
                     errors,
                     calls,
                 } = transition;
-                rows::update(tx, &after, before.epoch, &calls)?;
+                rows::update(tx, &after, epoch, &calls)?;
                 if let Some(entry) = audit {
                     tx.record(entry);
                 }
@@ -148,7 +148,7 @@ impl Sessions for Sqlite {
                 let last: Option<Vec<u8>> = if unlimited {
                     None
                 } else {
-                    let sql = "SELECT id FROM session WHERE id < ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2";
+                    let sql = queries::SELECT_LAST_SCANNED_SESSION;
                     let mut last = connection.prepare_cached(sql)?;
                     last.query_row(params![before, MAX_SCANNED_ROWS - 1], |row| row.get(0)).optional()?
                 };
@@ -206,8 +206,7 @@ impl Sessions for Sqlite {
     async fn calls(&self, session: SessionId) -> Result<Vec<CallRecord>, StoreError> {
         self.reader
             .read(move |connection| {
-                let mut statement =
-                    connection.prepare_cached("SELECT calls FROM session WHERE id = ?1")?;
+                let mut statement = connection.prepare_cached(queries::SELECT_CALLS)?;
                 let text: Option<String> = statement
                     .query_row(params![session.0.into_bytes()], |row| row.get(0))
                     .optional()?;

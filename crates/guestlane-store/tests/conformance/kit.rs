@@ -162,7 +162,7 @@ pub(crate) fn platform_id(text: &str) -> PlatformId {
 
 pub(crate) fn transition(before: &SessionRecord, after: SessionRecord) -> CommitRequest {
     CommitRequest {
-        before: before.clone(),
+        epoch: before.epoch,
         after,
         audit: None,
         events: Vec::new(),

@@ -160,7 +160,7 @@ async fn write(store: &Store, asked: Instant) -> Writes {
     };
     let admit = asked.elapsed();
     let step = |before: &SessionRecord, after, audit, events| CommitRequest {
-        before: before.clone(),
+        epoch: before.epoch,
         after,
         audit,
         events,

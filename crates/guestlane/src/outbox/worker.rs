@@ -10,8 +10,8 @@ use std::{
 
 use arc_swap::ArcSwap;
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use guestlane_core::{event::Event, session::SessionRecord};
-use guestlane_runtime::{Clock, FailPoint, FailPoints, Outage, Timestamp, text::display_chain};
+use guestlane_core::event::Event;
+use guestlane_runtime::{Clock, FailPoint, FailPoints, Outage, text::display_chain};
 use guestlane_store::{DeliveryOutcome, Store, StoreError};
 use tokio::sync::{Semaphore, watch};
 use tracing::{info, warn};
@@ -190,12 +190,9 @@ impl Outbox {
         }
     }
 
-    /// Returns the event of an opened session, once for each endpoint.
-    pub(crate) fn session_created(&self, session: &SessionRecord, now: Timestamp) -> Vec<Event> {
-        self.workers
-            .iter()
-            .map(|worker| Event::session_created(session, worker.number, now))
-            .collect()
+    /// Returns the numbers of the endpoints. Each event is written once for each of them.
+    pub(crate) fn endpoint_numbers(&self) -> impl Iterator<Item = u32> {
+        self.workers.iter().map(|worker| worker.number)
     }
 
     /// Delivers an event that was just committed, in the background. Must be called within a tokio

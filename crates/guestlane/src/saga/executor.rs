@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use guestlane_core::{
     audit::{AuditRecord, Status},
+    event::Event,
     session::{
         SessionId, SessionRecord, SessionState, SurfaceBinding,
         plan::{Step, next_step},
@@ -63,7 +64,7 @@ impl SagaExecutor {
         mut session: SessionRecord,
         run: &SagaRun,
     ) -> Result<CreatedSession, Error> {
-        let _lease = self.leases.start(&session);
+        let _lease = self.leases.start(session.id, session.epoch);
         if session.is_past_idempotency_window(self.clock.now()) {
             return Err(self.mark_needs_attention(session, run).await?);
         }
@@ -163,11 +164,10 @@ impl SagaExecutor {
         let after = session
             .clone()
             .completed(conversation_id, tries, run.since, now)?;
-        let events = self
-            .outbox
-            .as_ref()
-            .map(|outbox| outbox.session_created(&after, now))
-            .unwrap_or_default();
+        let endpoints = self.outbox.iter().flat_map(Outbox::endpoint_numbers);
+        let events = endpoints
+            .map(|endpoint| Event::session_created(&after, endpoint, now))
+            .collect();
         Ok(CommitRequest {
             events,
             ..self.transition(session, after, Some(Status::Success), run)
@@ -187,7 +187,7 @@ impl SagaExecutor {
             AuditRecord::for_session(&after, status, self.errors.totals(), self.clock.now())
         });
         CommitRequest {
-            before: before.clone(),
+            epoch: before.epoch,
             after,
             audit,
             events: Vec::new(),

@@ -26,46 +26,58 @@ pub(super) enum FeedEvent {
     Stopped(PlatformOutage),
 }
 
-/// Admits rows in a separate task, until the receiver is dropped.
-pub(super) fn begin(
-    mut rows: mpsc::Receiver<Result<Row, RowError>>,
-    intake: Arc<AdmissionController>,
-    engine: Arc<SessionEngine>,
-    known: Arc<Known>,
-) -> mpsc::Receiver<FeedEvent> {
-    let (sender, receiver) = mpsc::channel(1);
-    tokio::spawn(async move {
-        while let Some(row) = rows.recv().await {
-            let fed = match row {
-                Err(bad) => FeedEvent::Invalid(bad),
-                // The result file says that the row is done. A row that the store knows takes the
-                // normal path, which needs no call to the platform for a completed session.
-                Ok(row)
-                    if known.has(&row.request)
-                        && matches!(
-                            engine.store().find_by_key(row.request.key.clone()).await,
-                            Ok(None)
-                        ) =>
-                {
-                    FeedEvent::AlreadyDone(row.place)
+/// Admits rows.
+#[derive(Clone)]
+pub(super) struct Feeder {
+    pub(super) admission: Arc<AdmissionController>,
+    pub(super) engine: Arc<SessionEngine>,
+    pub(super) known: Arc<Known>,
+}
+
+impl Feeder {
+    /// Admits rows in a separate task, until the receiver is dropped.
+    pub(super) fn begin(
+        &self,
+        mut rows: mpsc::Receiver<Result<Row, RowError>>,
+    ) -> mpsc::Receiver<FeedEvent> {
+        let (sender, receiver) = mpsc::channel(1);
+        let feeder = self.clone();
+        tokio::spawn(async move {
+            while let Some(row) = rows.recv().await {
+                let fed = match row {
+                    Ok(row) => feeder.admit(row).await,
+                    Err(bad) => FeedEvent::Invalid(bad),
+                };
+                let stopped = matches!(fed, FeedEvent::Stopped(_));
+                if sender.send(fed).await.is_err() || stopped {
+                    return;
                 }
-                Ok(row) => match intake
-                    .acquire(row.request.queue, PauseReporter::default().tell())
-                    .await
-                {
-                    Ok(begun) => FeedEvent::Row(row, begun),
-                    Err(outage) => {
-                        let _ = sender.send(FeedEvent::Stopped(outage)).await;
-                        return;
-                    }
-                },
-            };
-            if sender.send(fed).await.is_err() {
-                return;
             }
+        });
+        receiver
+    }
+
+    async fn admit(&self, row: Row) -> FeedEvent {
+        if self.is_done(&row).await {
+            return FeedEvent::AlreadyDone(row.place);
         }
-    });
-    receiver
+        let admitted = self
+            .admission
+            .acquire(row.request.queue, PauseReporter::default().tell())
+            .await;
+        match admitted {
+            Ok(permit) => FeedEvent::Row(row, permit),
+            Err(outage) => FeedEvent::Stopped(outage),
+        }
+    }
+
+    /// Whether the result file says that the row is done. A row that the store knows takes the
+    /// normal path, which needs no call to the platform for a completed session.
+    async fn is_done(&self, row: &Row) -> bool {
+        let key = row.request.key.clone();
+        self.known.has(&row.request)
+            && matches!(self.engine.store().find_by_key(key).await, Ok(None))
+    }
 }
 
 /// Reports once that admission is paused, and once that it resumes.

@@ -5,7 +5,7 @@ use std::{io::IsTerminal, time::Duration};
 use guestlane::{ClientUsage, SessionEngine};
 use guestlane_runtime::{Clock, Timestamp};
 
-use super::Counts;
+use super::run::Counts;
 use crate::output;
 
 pub(super) struct Progress {

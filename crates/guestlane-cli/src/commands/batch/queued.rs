@@ -45,7 +45,7 @@ async fn enqueue(
     let (mut count, mut bad) = (0_u64, 0_u64);
     let mut new = Vec::new();
     while let Some(row) = source.recv().await {
-        let (place, wish) = match row {
+        let (place, request) = match row {
             Ok(row) => (
                 row.place,
                 messaging::validate(&surface, &row.request).map(|()| row.request),
@@ -53,7 +53,7 @@ async fn enqueue(
             Err(bad) => (bad.place, Err(bad.invalid)),
         };
         count += 1;
-        if let Err(invalid) = &wish {
+        if let Err(invalid) = &request {
             bad += 1;
             output::stderr_line(rows::RowError {
                 place,
@@ -63,7 +63,7 @@ async fn enqueue(
         new.push(NewRow {
             number: place.row(),
             line: place.line(),
-            wish: wish.map_err(|invalid| failure(&invalid)),
+            request: request.map_err(|invalid| failure(&invalid)),
         });
         if new.len() == CHUNK {
             state

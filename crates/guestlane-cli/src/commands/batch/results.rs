@@ -34,7 +34,7 @@ impl Known {
     /// Whether the result file says that this request is done.
     pub(super) fn has(&self, request: &SessionRequest) -> bool {
         !self.done.is_empty()
-            && self.done.contains(&self.wish(
+            && self.done.contains(&self.row_hash(
                 request.key.as_str(),
                 request.guest.as_str(),
                 &request.queue.to_string(),
@@ -43,7 +43,7 @@ impl Known {
 
     /// Hashes key, guest and queue. A collision of 64 bits is very rare. It never skips a row whose
     /// key the store knows: such a row takes the normal path.
-    fn wish(&self, key: &str, guest: &str, queue: &str) -> u64 {
+    fn row_hash(&self, key: &str, guest: &str, queue: &str) -> u64 {
         self.hash.hash_one((key, guest, queue))
     }
 }
@@ -217,7 +217,7 @@ fn keep(old: File, path: &Path, new: &mut File, known: &mut Known) -> Result<(),
             }) if !session_id.is_empty() => {
                 if known
                     .done
-                    .insert(known.wish(&idempotency_key, &guest_id, &queue_id))
+                    .insert(known.row_hash(&idempotency_key, &guest_id, &queue_id))
                 {
                     new.write_all(&line)
                         .and_then(|()| new.write_all(b"\n"))

@@ -7,7 +7,7 @@ use std::{
     path::Path,
 };
 
-use guestlane_core::request::{QueueId, SessionRequest, ValidationError};
+use guestlane_core::request::{Owner, QueueId, SessionRequest, ValidationError};
 use guestlane_runtime::text::without_bom;
 use guestlane_server::input::{
     MAX_ROW_BYTES, csv,
@@ -116,7 +116,8 @@ struct Common {
 
 impl Common {
     fn request(&self, row: CreateSessionRequest) -> Result<SessionRequest, ValidationError> {
-        row.request(self.queue, DefaultKey::OfRow(&self.batch_key))
+        let key = DefaultKey::OfRow(&self.batch_key);
+        row.request(self.queue, key, &Owner::local())
     }
 }
 

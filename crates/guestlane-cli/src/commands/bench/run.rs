@@ -176,7 +176,7 @@ fn settings(
     Ok(config)
 }
 
-fn wish(n: u64, queue: QueueId) -> anyhow::Result<SessionRequest> {
+fn request(n: u64, queue: QueueId) -> anyhow::Result<SessionRequest> {
     Ok(SessionRequest {
         guest: format!("guest-{n}").parse()?,
         contact_details: ContactDetails::default(),
@@ -242,10 +242,10 @@ pub(super) async fn run(
                 (None, clock.monotonic())
             }
         };
-        let (engine, clock, wish) = (Arc::clone(&engine), clock.clone(), wish(n, queue)?);
+        let (engine, clock, request) = (Arc::clone(&engine), clock.clone(), request(n, queue)?);
         running.spawn(async move {
             let created = engine
-                .create_with(wish, Priority::Background, AttemptLog::default())
+                .create_with(request, Priority::Background, AttemptLog::default())
                 .await;
             drop(begun);
             created.is_ok().then(|| clock.monotonic().since(asked_at))

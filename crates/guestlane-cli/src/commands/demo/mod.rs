@@ -110,7 +110,7 @@ pub(crate) async fn run(global: &Global, args: &Demo) -> anyhow::Result<ExitCode
     }
     // For one guest, the platform opens the conversation but its response is lost. A retry without
     // an idempotency key would open a second one.
-    let lost = wishes(&guests).min(5);
+    let lost = requested(&guests).min(5);
     let Pretended {
         simulator,
         engine,
@@ -183,7 +183,7 @@ async fn create_all(
         .await
 }
 
-fn wishes(guests: &[SessionRequest]) -> u64 {
+fn requested(guests: &[SessionRequest]) -> u64 {
     guests
         .iter()
         .map(|guest| guest.key.as_str())

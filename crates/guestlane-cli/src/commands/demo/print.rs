@@ -9,7 +9,7 @@ use guestlane_server::model::Session as SessionJson;
 use guestlane_sim::Snapshot;
 use serde_json::json;
 
-use super::wishes;
+use super::requested;
 use crate::output;
 
 pub(super) fn secrecy_text(secret: &secrecy::SecretString) -> String {
@@ -31,17 +31,17 @@ pub(super) fn what_is_wrong(
         ));
     }
     // Equal rows are one request, and have one session.
-    let wishes = wishes(guests);
-    if (state.contacts, state.conversations) != (wishes, wishes) {
+    let requested = requested(guests);
+    if (state.contacts, state.conversations) != (requested, requested) {
         wrong.push(format!(
-            "{wishes} sessions were requested, but the platform has {} contacts and {} \
+            "{requested} sessions were requested, but the platform has {} contacts and {} \
              conversations",
             state.contacts, state.conversations
         ));
     }
-    if state.crm.events != wishes {
+    if state.crm.events != requested {
         wrong.push(format!(
-            "the CRM received events of {} of {wishes} sessions",
+            "the CRM received events of {} of {requested} sessions",
             state.crm.events
         ));
     }

@@ -86,48 +86,11 @@ impl Organization {
         if let Err(refusal) = self.count_request(connection, &tracing_id, now) {
             return refusal.into();
         }
-        if !given.value.is_object() || given.action().is_empty() {
-            return error(400, "Request failed.", tracing_id).into();
-        }
-        let token = given.value["token"].as_str().unwrap_or_default();
-        if token.is_empty() {
-            return error(4020, "Missing parameter token", tracing_id).into();
-        }
-        if token.len() > SessionToken::MAX {
-            return error(400, "The token is too long.", tracing_id).into();
-        }
-        let wants_deployment = [
-            "configureSession",
-            "configureAuthenticatedSession",
-            "getConfiguration",
-        ]
-        .contains(&given.action());
-        if wants_deployment
-            && given.value["deploymentId"]
-                .as_str()
-                .unwrap_or_default()
-                .is_empty()
-        {
-            return error(4020, "Missing parameter deploymentId", tracing_id).into();
-        }
-        let mut value = given.value.clone();
-        if given.action() == "onAttachment" {
-            if value["fileSize"].is_null() {
-                return error(4020, "Missing parameter fileSize", tracing_id).into();
-            }
-            if value["attachmentId"]
-                .as_str()
-                .unwrap_or_default()
-                .is_empty()
-            {
-                value["attachmentId"] = json!(self.new_id());
-            }
-        }
-        let Ok(frame) = serde_json::from_value::<ClientFrame>(value) else {
-            return error(400, "Request failed.", tracing_id).into();
+        let (key, action) = match self.parse(given) {
+            Ok(parsed) => parsed,
+            Err((code, text)) => return error(code, text, tracing_id).into(),
         };
-        let key = token_key(token);
-        match frame.action {
+        match action {
             Action::ConfigureSession(configure) => {
                 self.configure(connection, &key, &configure, None, tracing_id, now)
             }
@@ -142,63 +105,104 @@ impl Organization {
             Action::GetConfiguration { deployment_id } => {
                 self.configuration(&deployment_id, tracing_id)
             }
-            action => {
-                if let Err(refusal) = self.living_session(connection, &key, &tracing_id, now) {
-                    return refusal.into();
-                }
-                match action {
-                    Action::OnMessage { message, .. } => {
-                        let well_formed = well_formed(&given.value["message"]);
-                        self.on_message(connection, &key, *message, well_formed, tracing_id, now)
-                    }
-                    Action::Echo { message } => {
-                        self.echo(connection, &key, *message, tracing_id, now)
-                    }
-                    Action::GetJwt {} => self.history_jwt(&key, tracing_id, now),
-                    Action::OnAttachment {
-                        attachment_id,
-                        file_name,
-                        file_type,
-                        file_size,
-                        errors_as_json,
-                        ..
-                    } => {
-                        let file_size = file_size.unwrap_or_default();
-                        let file = FileInfo {
-                            attachment_id,
-                            file_name,
-                            file_type,
-                            file_size,
-                        };
-                        self.on_attachment(
-                            &key,
-                            file,
-                            errors_as_json == Some(true),
-                            tracing_id,
-                            now,
-                        )
-                    }
-                    Action::GetAttachment { attachment_id } => {
-                        self.get_attachment(&key, &attachment_id, tracing_id, now)
-                    }
-                    Action::DeleteAttachment { attachment_id } => {
-                        self.delete_attachment(&key, &attachment_id, tracing_id)
-                    }
-                    Action::CloseSession {
-                        close_all_connections,
-                    } => self.close_session(connection, &key, close_all_connections, tracing_id),
-                    Action::ResumeToken {} => {
-                        let resume_token = self.new_id().simple().to_string();
-                        let body = ResumeToken {
-                            resume_token,
-                            exp: now.unix_seconds() + 3600,
-                        };
-                        response(Body::ResumeToken(body), tracing_id).into()
-                    }
-                    // The platform lists this action, but its parameters are not documented.
-                    _ => error(4000, "Feature unavailable", tracing_id).into(),
-                }
+            action => match self.living_session(connection, &key, &tracing_id, now) {
+                Ok(()) => self.act(connection, &key, given, action, now),
+                Err(refusal) => refusal.into(),
+            },
+        }
+    }
+
+    /// Parses a frame into the key of its session and its action.
+    ///
+    /// # Errors
+    ///
+    /// Fails with the code and text of the error frame.
+    fn parse(&mut self, given: &Given) -> Result<(String, Action), (u16, &'static str)> {
+        const MALFORMED: (u16, &str) = (400, "Request failed.");
+        if !given.value.is_object() || given.action().is_empty() {
+            return Err(MALFORMED);
+        }
+        let is_empty = |field: &str| given.value[field].as_str().unwrap_or_default().is_empty();
+        if is_empty("token") {
+            return Err((4020, "Missing parameter token"));
+        }
+        let token = given.value["token"].as_str().unwrap_or_default();
+        if token.len() > SessionToken::MAX {
+            return Err((400, "The token is too long."));
+        }
+        let needs_deployment = [
+            "configureSession",
+            "configureAuthenticatedSession",
+            "getConfiguration",
+        ];
+        if needs_deployment.contains(&given.action()) && is_empty("deploymentId") {
+            return Err((4020, "Missing parameter deploymentId"));
+        }
+        let mut value = given.value.clone();
+        if given.action() == "onAttachment" {
+            if value["fileSize"].is_null() {
+                return Err((4020, "Missing parameter fileSize"));
             }
+            if is_empty("attachmentId") {
+                value["attachmentId"] = json!(self.new_id());
+            }
+        }
+        let frame: ClientFrame = serde_json::from_value(value).map_err(|_| MALFORMED)?;
+        Ok((token_key(token), frame.action))
+    }
+
+    /// Performs an action in a session.
+    fn act(
+        &mut self,
+        connection: u64,
+        key: &str,
+        given: &Given,
+        action: Action,
+        now: Timestamp,
+    ) -> Reply {
+        let tracing_id = given.tracing_id.clone();
+        match action {
+            Action::OnMessage { message, .. } => {
+                let well_formed = well_formed(&given.value["message"]);
+                self.on_message(connection, key, *message, well_formed, tracing_id, now)
+            }
+            Action::Echo { message } => self.echo(connection, key, *message, tracing_id, now),
+            Action::GetJwt {} => self.history_jwt(key, tracing_id, now),
+            Action::OnAttachment {
+                attachment_id,
+                file_name,
+                file_type,
+                file_size,
+                errors_as_json,
+                ..
+            } => {
+                let file = FileInfo {
+                    attachment_id,
+                    file_name,
+                    file_type,
+                    file_size: file_size.unwrap_or_default(),
+                };
+                self.on_attachment(key, file, errors_as_json == Some(true), tracing_id, now)
+            }
+            Action::GetAttachment { attachment_id } => {
+                self.get_attachment(key, &attachment_id, tracing_id, now)
+            }
+            Action::DeleteAttachment { attachment_id } => {
+                self.delete_attachment(key, &attachment_id, tracing_id)
+            }
+            Action::CloseSession {
+                close_all_connections,
+            } => self.close_session(connection, key, close_all_connections, tracing_id),
+            Action::ResumeToken {} => {
+                let resume_token = self.new_id().simple().to_string();
+                let body = ResumeToken {
+                    resume_token,
+                    exp: now.unix_seconds() + 3600,
+                };
+                response(Body::ResumeToken(body), tracing_id).into()
+            }
+            // The platform lists this action, but its parameters are not documented.
+            _ => error(4000, "Feature unavailable", tracing_id).into(),
         }
     }
 

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use guestlane_genesys::guest::frame::{Body, Configure, Empty, SessionResponse};
+use guestlane_genesys::guest::frame::{Body, Configure, Empty, ServerFrame, SessionResponse};
 use guestlane_runtime::Timestamp;
 
 use crate::{
@@ -17,6 +17,15 @@ use crate::{
     },
     rate_window::Window,
 };
+
+/// What `configureSession` makes of the session of its key.
+#[derive(Debug, Clone, Copy)]
+struct Resumed {
+    /// Whether a new session begins.
+    new: bool,
+    /// Whether the guest of the session signed in by this frame.
+    signed_in_now: bool,
+}
 
 impl Organization {
     /// `configureSession`, and `configureAuthenticatedSession` for an authenticated guest.
@@ -32,79 +41,14 @@ impl Organization {
         if configure.deployment_id != self.options.deployment.id.to_string() {
             return frame::error(400, "Request failed.", tracing_id).into();
         }
-        let upgrade = self.options.deployment.session_upgrade;
         let life = Duration::from_secs(self.options.deployment.session_seconds);
-        let start_new = configure.start_new == Some(true);
-        let mut signed_in_now = false;
-        let new = match self.guests.sessions.get_mut(key) {
-            None => true,
-            Some(session) => {
-                let (rate, room) = session
-                    .configures
-                    .take_of_minute(CONFIGURES_PER_MINUTE, now);
-                if !room {
-                    return too_fast(
-                        "Too many configure requests for this session",
-                        rate,
-                        &tracing_id,
-                    )
-                    .into();
-                }
-                if session.subject.is_some() && subject.is_some() && session.subject != subject {
-                    return frame::error(403, "Session authentication failed", tracing_id).into();
-                }
-                if session.subject.is_some() && subject.is_none() {
-                    return frame::error(
-                        4017,
-                        "Cannot downgrade to an unauthenticated session",
-                        tracing_id,
-                    )
-                    .into();
-                }
-                if session.expires_at <= now && !session.cleared {
-                    self.end_conversation_of(key, now);
-                    return frame::error(4006, "Session has expired", tracing_id).into();
-                }
-                let steps_up = session.subject.is_none() && subject.is_some() && !session.cleared;
-                if steps_up && !upgrade {
-                    return frame::error(403, "Session authentication failed", tracing_id).into();
-                }
-                if steps_up {
-                    session.subject.clone_from(&subject);
-                    signed_in_now = true;
-                    let conversation = session
-                        .conversation
-                        .and_then(|id| self.conversations.get_mut(id));
-                    if let Some(known) = conversation {
-                        known.authenticated = true;
-                    }
-                }
-                // A new conversation in an old session: only after it ended, and was closed.
-                session.cleared || (start_new && session.read_only && session.closed)
-            }
+        let resumed = self.resume(key, configure, &subject, &tracing_id, now);
+        let Resumed { new, signed_in_now } = match resumed {
+            Ok(resumed) => resumed,
+            Err(refusal) => return refusal.into(),
         };
         if new {
-            self.guests.began += 1;
-            let session = Session {
-                expires_at: now + life,
-                conversation: None,
-                joined: false,
-                read_only: false,
-                closed: false,
-                cleared: false,
-                subject: subject.clone(),
-                attributes: BTreeMap::new(),
-                history: Vec::new(),
-                connections: VecDeque::new(),
-                messages: Window::new(now),
-                configures: Window::new(now),
-                history_reads: Window::new(now),
-            };
-            if let Some(old) = self.guests.sessions.insert(key.to_owned(), session)
-                && let Some(session) = self.guests.sessions.get_mut(key)
-            {
-                (session.connections, session.configures) = (old.connections, old.configures);
-            }
+            self.begin_session(key, subject.clone(), now + life, now);
         }
         let cleared_existing =
             subject.is_some_and(|subject| self.end_other_sessions_of(&subject, key, now));
@@ -138,6 +82,99 @@ impl Organization {
                 .push(frame::push(Body::Structured(self.typing(now).into())));
         }
         reply
+    }
+
+    /// Checks whether the session of this key goes on, and signs its guest in.
+    ///
+    /// # Errors
+    ///
+    /// Fails with the error frame if the session cannot be configured.
+    fn resume(
+        &mut self,
+        key: &str,
+        configure: &Configure,
+        subject: &Option<String>,
+        tracing_id: &Option<String>,
+        now: Timestamp,
+    ) -> Result<Resumed, ServerFrame> {
+        let refusal = |code: u16, text: &str| Err(frame::error(code, text, tracing_id.clone()));
+        let Some(session) = self.guests.sessions.get_mut(key) else {
+            return Ok(Resumed {
+                new: true,
+                signed_in_now: false,
+            });
+        };
+        let (rate, room) = session
+            .configures
+            .take_of_minute(CONFIGURES_PER_MINUTE, now);
+        if !room {
+            let text = "Too many configure requests for this session";
+            return Err(too_fast(text, rate, tracing_id));
+        }
+        match (&session.subject, subject) {
+            (Some(known), Some(subject)) if known != subject => {
+                return refusal(403, "Session authentication failed");
+            }
+            (Some(_), None) => {
+                return refusal(4017, "Cannot downgrade to an unauthenticated session");
+            }
+            _ => {}
+        }
+        if session.expires_at <= now && !session.cleared {
+            self.end_conversation_of(key, now);
+            return refusal(4006, "Session has expired");
+        }
+        let steps_up = session.subject.is_none() && subject.is_some() && !session.cleared;
+        if steps_up && !self.options.deployment.session_upgrade {
+            return refusal(403, "Session authentication failed");
+        }
+        // A new conversation in an old session: only after it ended, and was closed.
+        let start_new = configure.start_new == Some(true);
+        let new = session.cleared || (start_new && session.read_only && session.closed);
+        if steps_up {
+            session.subject.clone_from(subject);
+            let conversation = session
+                .conversation
+                .and_then(|id| self.conversations.get_mut(id));
+            if let Some(known) = conversation {
+                known.authenticated = true;
+            }
+        }
+        Ok(Resumed {
+            new,
+            signed_in_now: steps_up,
+        })
+    }
+
+    /// Begins a session. The connections of an ended session with the same key stay.
+    fn begin_session(
+        &mut self,
+        key: &str,
+        subject: Option<String>,
+        expires_at: Timestamp,
+        now: Timestamp,
+    ) {
+        self.guests.began += 1;
+        let session = Session {
+            expires_at,
+            conversation: None,
+            joined: false,
+            read_only: false,
+            closed: false,
+            cleared: false,
+            subject,
+            attributes: BTreeMap::new(),
+            history: Vec::new(),
+            connections: VecDeque::new(),
+            messages: Window::new(now),
+            configures: Window::new(now),
+            history_reads: Window::new(now),
+        };
+        if let Some(old) = self.guests.sessions.insert(key.to_owned(), session)
+            && let Some(session) = self.guests.sessions.get_mut(key)
+        {
+            (session.connections, session.configures) = (old.connections, old.configures);
+        }
     }
 
     /// Ends expired sessions, and notifies their connections.

@@ -147,25 +147,31 @@ impl NewRows {
         for row in new {
             columns.number.push(as_i64(row.number));
             columns.line.push(as_i64(row.line));
-            let wish = row.wish.as_ref().ok();
+            let request = row.request.as_ref().ok();
             columns.key.push(
-                wish.map(|wish| wish.key.as_str().to_owned())
+                request
+                    .map(|request| request.key.as_str().to_owned())
                     .unwrap_or_default(),
             );
             columns.guest.push(
-                wish.map(|wish| wish.guest.as_str().to_owned())
+                request
+                    .map(|request| request.guest.as_str().to_owned())
                     .unwrap_or_default(),
             );
             columns
                 .queue
-                .push(wish.map(|wish| wish.queue.0).unwrap_or_default());
+                .push(request.map(|request| request.queue.0).unwrap_or_default());
             columns
                 .attributes
-                .push(wish.map_or(Ok("{}".to_owned()), |wish| json(wish.attributes.as_map()))?);
+                .push(request.map_or(Ok("{}".to_owned()), |request| {
+                    json(request.attributes.as_map())
+                })?);
             columns
                 .contact_details
-                .push(wish.map_or(Ok("{}".to_owned()), |wish| json(&wish.contact_details))?);
-            let failure = row.wish.as_ref().err();
+                .push(request.map_or(Ok("{}".to_owned()), |request| {
+                    json(&request.contact_details)
+                })?);
+            let failure = row.request.as_ref().err();
             columns.failure.push(
                 failure
                     .map(|failure: &RowFailure| json(failure))

@@ -1,7 +1,6 @@
 //! The two steps of the surface `rest`: contact and conversation. Each sends an `Idempotency-Key`.
 
 use guestlane_core::{session::SessionRecord, token::GuestToken};
-use guestlane_genesys::{NewConversation, RegisterContactRequest};
 use guestlane_runtime::FailPoint;
 use guestlane_store::CommitRequest;
 
@@ -19,15 +18,16 @@ impl SagaExecutor {
         run: &SagaRun,
     ) -> Result<CommitRequest, StepError> {
         let request = &session.request;
-        let contact = RegisterContactRequest::new(
-            request.guest.as_str(),
-            token.expose(),
-            request.attributes.as_map(),
-        );
         let key = format!("{}-contact", request.key.platform_key());
         let done = self
             .platform
-            .register_contact(&contact, key, &run.call)
+            .register_contact(
+                request.guest.as_str(),
+                token.expose(),
+                request.attributes.as_map(),
+                key,
+                &run.call,
+            )
             .await?;
         let after =
             session
@@ -45,12 +45,16 @@ impl SagaExecutor {
         run: &SagaRun,
     ) -> Result<CommitRequest, StepError> {
         let request = &session.request;
-        let conversation =
-            NewConversation::new(request.guest.as_str(), request.queue.0, token.expose());
         let key = format!("{}-conversation", request.key.platform_key());
         let done = self
             .platform
-            .open_conversation(&conversation, key, &run.call)
+            .open_conversation(
+                request.guest.as_str(),
+                request.queue.0,
+                token.expose(),
+                key,
+                &run.call,
+            )
             .await?;
         self.fail_points.hit(FailPoint::ConversationOpened).await;
         self.complete(session, done.value.id, done.attempts, run)

@@ -106,7 +106,7 @@ async fn rejected_batch_row_stores_its_error_and_other_rows_complete() {
     let platform = TestPlatform::new(Postgres).await;
     let mut new = rows(3);
     let nobody = "00000000-0000-4000-8000-00000000dead".parse().unwrap();
-    new[1].wish = Ok(SessionRequest {
+    new[1].request = Ok(SessionRequest {
         queue: nobody,
         contact_details: ContactDetails::default(),
         ..request("lost")
@@ -120,7 +120,7 @@ async fn rejected_batch_row_stores_its_error_and_other_rows_complete() {
     new.push(NewRow {
         number: 4,
         line: 5,
-        wish: Err(failure.clone()),
+        request: Err(failure.clone()),
     });
     let id = enqueue(&platform, new).await;
     let done = work(&platform, id, 1).await;
@@ -312,7 +312,7 @@ async fn completed_rows_keep_no_personal_data_and_ended_batch_is_pruned() {
     )
     .unwrap();
     let mut new = rows(2);
-    new[0].wish = Ok(SessionRequest {
+    new[0].request = Ok(SessionRequest {
         contact_details: ann,
         ..request("ann")
     });
@@ -326,7 +326,7 @@ async fn completed_rows_keep_no_personal_data_and_ended_batch_is_pruned() {
         vec![NewRow {
             number: 1,
             line: 2,
-            wish: Ok(request("waits")),
+            request: Ok(request("waits")),
         }],
     )
     .await;
