@@ -221,11 +221,11 @@ where
         match decision {
             RetryDecision::Backoff(wait) => {
                 free.unpaid += u32::from(error.costs_no_retry());
-                shared.rest(wait, context).await;
+                shared.pause(wait, context).await;
             }
             RetryDecision::Poll(wait) => {
                 free.polls += 1;
-                shared.rest(wait, context).await;
+                shared.pause(wait, context).await;
             }
             RetryDecision::RetryNow => free.renewed = true,
             RetryDecision::Failover => free.others += 1,
@@ -286,7 +286,7 @@ impl RetryContext {
         }
     }
 
-    async fn rest(&self, wait: Duration, context: &CallContext) {
+    async fn pause(&self, wait: Duration, context: &CallContext) {
         let _resting = self.health.backoff(context.priority);
         self.clock.sleep(wait).await;
     }

@@ -65,7 +65,7 @@ pub enum InvalidKey {
     Damaged(usize),
 }
 
-/// The line that begins a section has other text, because of which the parser skips the section.
+/// The line that begins a section has other text, with which a parser fails or skips the section.
 struct OtherText;
 
 /// The label of the section that begins in `line`, if one begins there. It has no `--` within
@@ -75,7 +75,7 @@ fn section_label(line: &str) -> Result<Option<&str>, OtherText> {
     let Some((before, after)) = line.split_once(BEGIN) else {
         return Ok(None);
     };
-    let label = after.trim().trim_matches('-').trim();
+    let label = after.trim().trim_end_matches('-').trim();
     if !before.is_empty() || label.contains("--") {
         return Err(OtherText);
     }
@@ -259,6 +259,10 @@ mod tests {
             count(&format!("{FIRST}\u{feff}{SECOND}")),
             Err(InvalidPem::MissingLineBreak(4)),
             "two files with a byte order mark"
+        );
+        assert_eq!(
+            count(&format!("-----BEGIN-----BEGIN PRIVATE KEY-----\n{FIRST}")),
+            Err(InvalidPem::MissingLineBreak(1))
         );
         for other in ["x PRIVATE KEY-----", "-----BEGIN CERTIFICATE-----", "x"] {
             let followed = SECOND.replacen("-----\n", &format!("-----{other}\n"), 1);

@@ -7,8 +7,7 @@ use rustls::{AlertDescription, CertificateError, OtherError, pki_types::UnixTime
 
 use crate::{Timestamp, text::one_line};
 
-/// Phrase in the message about an untrusted authority. Callers that know which setting holds the
-/// authority's certificate search for this phrase and add the name of the setting.
+/// Beginning of the message about an untrusted authority.
 const UNTRUSTED: &str = "its certificate authority is not trusted";
 
 /// Beginning of every message about a certificate.

@@ -186,6 +186,19 @@ pub enum CertificateProblem {
 }
 
 impl StoreError {
+    /// Whether a connection pool in front of the database uses another connection for each
+    /// transaction (SQLSTATE 26000: the prepared statement does not exist; 42P05: it exists
+    /// already).
+    pub fn is_transaction_pooling(&self) -> bool {
+        match self {
+            Self::TransactionPooling => true,
+            Self::Postgres {
+                code: Some(code), ..
+            } => ["26000", "42P05"].contains(&code.as_str()),
+            _ => false,
+        }
+    }
+
     /// Whether the error means that the database cannot be reached. The log reports such an outage
     /// in lines of its own.
     pub fn is_outage(&self) -> bool {

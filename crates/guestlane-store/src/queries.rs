@@ -72,11 +72,11 @@ pub(crate) const SELECT_SIGNING_KEYS: &str =
 mod tests {
     #[test]
     fn placeholders_first_occur_in_their_order() {
-        let queries: Vec<&str> = include_str!("queries.rs")
-            .lines()
-            .filter(|line| line.contains('$') && line.ends_with("\";"))
-            .collect();
-        assert!(queries.len() > 10, "{queries:?}");
+        let (source, _) = include_str!("queries.rs")
+            .split_once("#[cfg(test)]")
+            .unwrap();
+        let queries: Vec<&str> = source.split("pub(crate) const").skip(1).collect();
+        assert!(queries.iter().any(|query| query.contains("$4")));
         for query in queries {
             let mut seen = 0;
             for text in query.split('$').skip(1) {

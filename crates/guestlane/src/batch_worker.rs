@@ -20,7 +20,6 @@ use crate::{
     Error, admission_control::AdmissionController, engine::SessionEngine, error::Diagnosis,
 };
 use guestlane_core::session::LEASE_RENEW_INTERVAL;
-use guestlane_runtime::text::display_chain;
 use guestlane_store::{
     StoreError,
     batch::{ClaimedRow, RowFailure, RowLease, RowOutcome},
@@ -224,8 +223,8 @@ impl BatchWorker {
 /// The outcome of a row whose session failed: retried after a backoff, or failed for good.
 fn failed(error: &Error, diagnosis: Diagnosis, attempts: u32, now: Timestamp) -> RowOutcome {
     let failure = RowFailure {
-        code: diagnosis.code.name().to_owned(),
-        message: display_chain(error),
+        code: error.code().name().to_owned(),
+        message: diagnosis.message,
         cause: diagnosis.cause,
         fix: diagnosis.fix,
     };

@@ -67,13 +67,17 @@ impl SessionEngine {
                 Ok(resumed) => {
                     for error in resumed.iter().filter_map(|resumed| resumed.as_ref().err()) {
                         warn!(
-                            error = error.redacted(),
+                            error = (self.diagnose)(error).message,
                             session = error.session().map(|id| id.to_string()),
                             correlation_id = error.correlation_id(),
                             "failed to complete an unfinished session"
                         );
                     }
                 }
+                Err(error @ Error::Settings(_)) => warn!(
+                    error = (self.diagnose)(&error).message,
+                    "unfinished sessions are not completed"
+                ),
                 Err(error) => guestlane_store::log_failure(
                     &error,
                     "failed to look up unfinished sessions; retrying",

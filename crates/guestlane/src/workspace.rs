@@ -318,7 +318,7 @@ impl Workspace {
             .store
             .get_or_insert_platform(base.as_str().to_owned())
             .await?;
-        same_platform(&known, base)
+        same_platform(&self.store, &known, base)
     }
 
     /// Like [`bind_platform`](Self::bind_platform), for a platform that has not responded yet. It
@@ -327,7 +327,7 @@ impl Workspace {
         self.store
             .platform()
             .await?
-            .map_or(Ok(()), |known| same_platform(&known, base))
+            .map_or(Ok(()), |known| same_platform(&self.store, &known, base))
     }
 }
 

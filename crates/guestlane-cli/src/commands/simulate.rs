@@ -33,6 +33,7 @@ pub(crate) async fn run(global: &Global, args: &Simulate) -> anyhow::Result<Exit
 }
 
 fn options(args: &Simulate) -> Result<Options, ValidationError> {
+    let quota = super::rate("--rate-limit", &args.rate_limit)?;
     Ok(Options {
         clients: OAuthClient::several(args.clients),
         endpoint_rate_limits: args
@@ -41,7 +42,7 @@ fn options(args: &Simulate) -> Result<Options, ValidationError> {
             .map(|text| endpoint_rate_limit(text))
             .collect::<Result<_, _>>()?,
         listen: args.listen,
-        quota: super::rate("--rate-limit", &args.rate_limit)?,
+        quota,
         faults: args.faults.clone(),
         latency: Duration::from_millis(args.latency),
         seed: args.seed,

@@ -171,7 +171,7 @@ async fn state(
         Err(error) => {
             let diagnosis = diagnosis::of(&error);
             return vec![
-                Finding::bad("database", display_chain(&error))
+                Finding::bad("database", diagnosis.message)
                     .because(diagnosis.cause)
                     .fix(diagnosis.fix),
             ];
@@ -216,10 +216,8 @@ async fn disabled(state: &Workspace, crm: Option<&WebhookConfig>) -> Vec<Finding
     let endpoints = match read.await {
         Ok(endpoints) => endpoints,
         Err(error) => {
-            return vec![
-                Finding::bad("webhook endpoints", display_chain(&error))
-                    .fix(diagnosis::of(&error).fix),
-            ];
+            let diagnosis = diagnosis::of(&error);
+            return vec![Finding::bad("webhook endpoints", diagnosis.message).fix(diagnosis.fix)];
         }
     };
     let finding = |endpoint: &Endpoint| {

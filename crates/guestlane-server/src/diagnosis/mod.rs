@@ -24,29 +24,65 @@ const SETTINGS: [(&str, &str); 7] = [
     ("webhooks.secret", "CRM_WEBHOOK_SECRET"),
 ];
 
-/// Returns the cause and the fix.
+/// Returns what failed, the cause, and the fix.
 pub fn of(error: &Error) -> Diagnosis {
     let (cause, fix) = cause_and_fix(error);
-    Diagnosis::new(
-        error,
-        with_setting_names(error, cause),
-        with_setting_names(error, fix),
-    )
+    let mut diagnosis = Diagnosis::new(error, cause, fix);
+    for text in [
+        &mut diagnosis.message,
+        &mut diagnosis.cause,
+        &mut diagnosis.fix,
+    ] {
+        *text = with_setting_names(error, std::mem::take(text));
+    }
+    diagnosis
 }
 
-/// Replaces the library's names of settings in a text about this error.
+/// Replaces the library's names of settings in a text about this error. An error about the request
+/// is unchanged, because it may repeat what the user wrote.
 pub fn with_setting_names(error: &Error, text: String) -> String {
-    match error {
-        Error::Invalid(_) | Error::Settings(_) | Error::MasterKey(_) => SETTINGS
-            .iter()
-            .fold(text, |text, (path, name)| text.replace(path, name)),
-        _ => text,
+    let is_of_setting = match error {
+        Error::Invalid(invalid) => is_setting(&invalid.field),
+        Error::Settings(invalid) => invalid.iter().any(|invalid| is_setting(&invalid.field)),
+        Error::MasterKey(_) => true,
+        _ => false,
+    };
+    if !is_of_setting {
+        return text;
+    }
+    SETTINGS
+        .iter()
+        .fold(text, |text, (path, name)| text.replace(path, name))
+}
+
+fn is_setting(field: &str) -> bool {
+    SETTINGS.iter().any(|(path, _)| *path == field)
+}
+
+/// The command that helps with an error in this field, if there is one.
+fn command(field: &str) -> Option<&'static str> {
+    match field {
+        "kid" => Some("guestlane signing-keys list"),
+        "key rotation" => Some("guestlane signing-keys revoke KID --yes"),
+        "sessionId" => Some("guestlane sessions list"),
+        "batchId" => Some("guestlane batch status"),
+        "webhooks.secret" => Some("guestlane outbox secret"),
+        "storage.master_key" => Some("guestlane master-key"),
+        "storage.database" => Some("guestlane doctor"),
+        "the state directory" => Some("--state-dir"),
+        _ => None,
     }
 }
 
 fn cause_and_fix(error: &Error) -> (String, String) {
     match error {
-        Error::Invalid(invalid) => (invalid.sentence(), invalid.fix.clone()),
+        Error::Invalid(invalid) => {
+            let fix = match command(&invalid.field) {
+                Some(command) => format!("{} (`{command}`)", invalid.fix),
+                None => invalid.fix.clone(),
+            };
+            (invalid.sentence(), fix)
+        }
         Error::Settings(_) => (
             "settings are missing or malformed".to_owned(),
             "set them in the environment or in guestlane.toml; `guestlane config show` shows the source of each".to_owned(),
@@ -78,7 +114,10 @@ fn cause_and_fix(error: &Error) -> (String, String) {
             "install the operating system's package `ca-certificates`".to_owned(),
         ),
         // The enum of the library is `#[non_exhaustive]`.
-        error => (error.redacted(), "see the cause".to_owned()),
+        error => {
+            let Diagnosis { cause, fix, .. } = Diagnosis::by_kind(error);
+            (cause, fix)
+        }
     }
 }
 
@@ -165,3 +204,6 @@ fn master_key_fix(error: &MasterKeyError) -> String {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

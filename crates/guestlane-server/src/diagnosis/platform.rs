@@ -8,6 +8,14 @@ use http::StatusCode;
 /// Returns the cause of a failed call, and the fix with what happens to the session.
 pub(super) fn cause_and_fix(failed: &CallError, then: SessionOutcome) -> (String, String) {
     let (cause, fix) = match failed.root_cause().refusal() {
+        Some(refusal) if is_idempotency_conflict(refusal, failed) => {
+            return (
+                format!(
+                    "another state directory or program, or an erased guest's session, already used this key on the platform: {refusal}"
+                ),
+                "the session exists: use the state directory that created it; for a new session use a new key".to_owned(),
+            );
+        }
         Some(refusal) => refusal_cause_and_fix(refusal, failed),
         None => failure_cause_and_fix(failed),
     };
@@ -19,6 +27,11 @@ pub(super) fn cause_and_fix(failed: &CallError, then: SessionOutcome) -> (String
         SessionOutcome::Rejected => "; then repeat the request with the same key",
     };
     (cause, format!("{fix}{then}"))
+}
+
+/// Whether the platform knows the idempotency key from another request. Then nothing is repeated.
+fn is_idempotency_conflict(refusal: &ErrorResponse, failed: &CallError) -> bool {
+    refusal.is_idempotency_conflict() && !failed.is_sign_in()
 }
 
 fn refusal_cause_and_fix(refusal: &ErrorResponse, failed: &CallError) -> (String, String) {
@@ -34,11 +47,6 @@ fn refusal_cause_and_fix(refusal: &ErrorResponse, failed: &CallError) -> (String
         (
             "the platform rejected a new guest token as expired",
             "set this machine's clock (a token is valid for five minutes)",
-        )
-    } else if refusal.is_idempotency_conflict() {
-        (
-            "another state directory or program, or an erased guest's session, already used this key on the platform",
-            "the session exists: use the state directory that created it; for a new session use a new key",
         )
     } else if refusal.status.is_redirection() {
         (

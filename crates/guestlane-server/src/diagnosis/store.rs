@@ -6,9 +6,7 @@ use guestlane_store::CertificateProblem;
 
 pub(super) fn cause(error: &StoreError) -> String {
     match error {
-        StoreError::Postgres {
-            code: Some(code), ..
-        } if is_transaction_pooling(code) => format!(
+        StoreError::Postgres { .. } if error.is_transaction_pooling() => format!(
             "{}: a connection pool in front of the database uses another connection for each transaction",
             display_chain(error)
         ),
@@ -16,26 +14,23 @@ pub(super) fn cause(error: &StoreError) -> String {
     }
 }
 
-/// 26000: the prepared statement does not exist; 42P05: it exists already.
-fn is_transaction_pooling(code: &str) -> bool {
-    ["26000", "42P05"].contains(&code)
-}
-
 /// Fix for a connection pool in transaction mode, in front of the database.
 const SESSION_POOL: &str = "configure the pool to keep one connection for each client (PgBouncer: pool_mode = session), or connect to the database directly";
 
 pub(super) fn fix(error: &StoreError) -> String {
-    if let StoreError::Open(path, _) = error {
-        return format!(
+    match error {
+        StoreError::Open(path, _) => format!(
             "make {} writable for this user, or choose another directory with --state-dir",
             path.display()
-        );
+        ),
+        error if error.is_transaction_pooling() => SESSION_POOL.to_owned(),
+        error => database_fix(error)
+            .unwrap_or_else(|| general_fix(error))
+            .to_owned(),
     }
-    database_fix(error)
-        .unwrap_or_else(|| general_fix(error))
-        .to_owned()
 }
 
+/// The fix that does not depend on the details of the error.
 #[deny(clippy::wildcard_enum_match_arm)]
 fn general_fix(error: &StoreError) -> &'static str {
     match error {
@@ -117,7 +112,6 @@ fn database_fix(error: &StoreError) -> Option<&'static str> {
             "08P01" if message.contains("startup parameter") => Some(
                 "remove `options` from GUESTLANE_DATABASE_URL, or configure the pool to ignore it (PgBouncer: ignore_startup_parameters)",
             ),
-            code if is_transaction_pooling(code) => Some(SESSION_POOL),
             code if code.starts_with("28") || code.starts_with("3D") => {
                 Some("correct the user, password and database in GUESTLANE_DATABASE_URL")
             }

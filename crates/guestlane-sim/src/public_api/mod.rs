@@ -159,7 +159,7 @@ impl Organization {
             Operation::Contact if gateway => self.gateway_contact(headers, body, now),
             Operation::GatewayConversation => self.gateway_conversation(headers, body, now),
             Operation::Token => Ok(self.token(headers, body, now)),
-            Operation::TokenInfo | Operation::TokenHead => Ok(self.token_info(client)),
+            Operation::TokenInfo | Operation::TokenHead => self.token_info(client),
             Operation::Queue => self.queue(id(0)),
             Operation::Queues => self.list_queues(query),
             Operation::Contact => self.create_contact(body, now),

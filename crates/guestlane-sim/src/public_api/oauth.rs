@@ -126,15 +126,16 @@ impl Organization {
     }
 
     /// `GET /api/v2/tokens/me`
-    pub(crate) fn token_info(&self, client: Option<usize>) -> Response<Body> {
-        let client = client.map(|client| &self.options.clients[client].id);
-        response::json(
+    pub(crate) fn token_info(&self, client: Option<usize>) -> Result<Response<Body>, Refusal> {
+        let client = client.ok_or_else(Refusal::not_found)?;
+        let client = &self.options.clients[client].id;
+        Ok(response::json(
             StatusCode::OK,
             &json!({
                 "organization": {"id": "09a00000-0000-4000-8000-000000000001", "name": "Simulated Organization"},
                 "OAuthClient": {"id": client, "name": client},
             }),
-        )
+        ))
     }
 }
 

@@ -67,7 +67,7 @@ CREATE INDEX audit_record_session ON audit_record (session_id);
 CREATE TABLE outbox (
     seq         INTEGER PRIMARY KEY,               -- events of one guest are delivered in this order
     id          TEXT    NOT NULL,                  -- the webhook-id of every attempt
-    endpoint    INTEGER NOT NULL,                  -- endpoint, from 1, in the order of CRM_WEBHOOK_URL
+    endpoint    INTEGER NOT NULL,                  -- endpoint, from 1, in the order of the URLs
     session_id  BLOB    NOT NULL,
     guest_id    TEXT    NOT NULL,
     body        TEXT    NOT NULL,
@@ -134,7 +134,7 @@ CREATE TABLE counter (
     value INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- Latencies of deleted sessions, rounded, for `guestlane stats`. Their number by state is in `counter`.
+-- Latencies of deleted sessions, rounded. Their number by state is in `counter`.
 CREATE TABLE pruned_latency (
     latency_us INTEGER PRIMARY KEY,
     sessions   INTEGER NOT NULL

@@ -97,9 +97,7 @@ impl SessionEngine {
             );
             let fix = "use another store for this organization; a store has the sessions of one organization";
             return Err(Error::Settings(vec![ValidationError::new(
-                self.database
-                    .file()
-                    .map_or(setting::DATABASE, |_| setting::HOME),
+                setting::of_store(&self.saga.store),
                 reason,
                 fix,
             )]));

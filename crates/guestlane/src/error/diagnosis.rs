@@ -1,6 +1,7 @@
 //! Cause and fix of an error, for a person.
 
 use guestlane_genesys::PlatformMessage;
+use guestlane_runtime::text::display_chain;
 
 use super::{Error, ErrorCode, ErrorKind};
 
@@ -12,6 +13,8 @@ use super::{Error, ErrorCode, ErrorKind};
 pub struct Diagnosis {
     /// Code of the failure.
     pub code: ErrorCode,
+    /// What failed: the error with its sources.
+    pub message: String,
     /// Why the failure happened, in a form that may be stored, logged and displayed.
     pub cause: String,
     /// What to do now.
@@ -29,6 +32,7 @@ impl Diagnosis {
         };
         Self {
             code: error.code(),
+            message: display_chain(error),
             cause: cause.into(),
             fix: fix.into(),
             platform_message: refusal.cloned().unwrap_or_default(),

@@ -74,7 +74,7 @@ impl WebhookEndpoint {
 
     /// Error message for an address that the egress policy forbids.
     pub const NOT_PUBLIC: &str =
-        "the address is in a private network, which the egress policy forbids";
+        "the address is in a private network, which the egress policy forbids (docs/crm.md)";
 
     /// Creates the client without opening a connection.
     ///

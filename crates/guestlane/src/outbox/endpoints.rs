@@ -288,14 +288,14 @@ impl Endpoints {
             .and_then(|index| self.addresses.get(index as usize));
         known.ok_or_else(|| {
             let reason = match (self.are_named, self.count()) {
-                (false, _) => "is greater than 1, and webhooks.urls is not set".to_owned(),
-                (true, 1) => "is not that of an endpoint: webhooks.urls has one".to_owned(),
-                (true, count) => format!("is not that of an endpoint: webhooks.urls has {count}"),
+                (false, _) => "is greater than 1, and no URL is configured".to_owned(),
+                (true, 1) => "is not that of an endpoint: there is one".to_owned(),
+                (true, count) => format!("is not that of an endpoint: there are {count}"),
             };
             ValidationError::new(
                 "the endpoint's number",
                 reason,
-                "count from 1, in the order of webhooks.urls",
+                "count from 1, in the order of the URLs",
             )
             .into()
         })
@@ -347,8 +347,7 @@ impl Endpoints {
                 return Ok(());
             }
         }
-        let fix =
-            "run the same command again when no other process changes the keys of the endpoint";
+        let fix = "try again when no other process changes the keys of the endpoint";
         Err(ValidationError::new(
             format!("the keys of {name}"),
             "were changed repeatedly by another process",

@@ -13,14 +13,14 @@ use zeroize::Zeroizing;
 use super::{AUDIT_KEY, count_seals};
 use crate::{Error, setting};
 
-pub(super) fn same_platform(known: &str, base: &BaseUrl) -> Result<(), Error> {
+pub(super) fn same_platform(store: &Store, known: &str, base: &BaseUrl) -> Result<(), Error> {
     if known == base.as_str() {
         return Ok(());
     }
     let reason = format!("belongs to the platform at {known}, not to {base}");
     let fix = "use another store for this platform; a store has the sessions of one platform";
     Err(Error::Settings(vec![ValidationError::new(
-        setting::HOME,
+        setting::of_store(store),
         reason,
         fix,
     )]))

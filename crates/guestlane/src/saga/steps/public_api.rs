@@ -212,7 +212,7 @@ impl SagaExecutor {
                 warn!(
                     session = %session.id,
                     "the conversation is in another queue than the requested one: the inbound flow does not read routingTarget; \
-                     the setting move_to_queue moves conversations"
+                     the setting messaging.move_to_queue moves conversations"
                 );
             }
             if self.messaging.move_to_queue {
