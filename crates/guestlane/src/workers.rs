@@ -2,6 +2,11 @@
 
 use std::sync::Arc;
 
+use futures_util::{
+    FutureExt,
+    future::{BoxFuture, join_all},
+};
+
 use crate::engine::SessionEngine;
 
 /// The background workers of a process. They resume abandoned sessions, deliver webhooks, delete
@@ -31,12 +36,14 @@ impl Workers {
                 None => std::future::pending().await,
             }
         };
-        tokio::join!(
-            engine.recovery_loop(),
-            deliver,
-            engine.prune_loop(),
-            engine.rotation_loop(),
-            engine.keep_counting_seals()
-        );
+        // On the heap, so that a caller's own futures do not nest around all of them.
+        let loops: [BoxFuture<'_, ()>; 5] = [
+            engine.recovery_loop().boxed(),
+            deliver.boxed(),
+            engine.prune_loop().boxed(),
+            engine.rotation_loop().boxed(),
+            engine.keep_counting_seals().boxed(),
+        ];
+        join_all(loops).await;
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::{FutureExt, future::BoxFuture};
 use guestlane_core::{
     audit::{AuditRecord, Status},
     request::{QueueId, SessionRequest},
@@ -102,7 +103,7 @@ impl SessionEngine {
         self.verify_queue(&request).await?;
         loop {
             match self.begin_session(&request, run).await? {
-                BeginOutcome::Acquired(session) => match self.saga.run(session, run).await {
+                BeginOutcome::Acquired(session) => match self.run_saga(session, run).await {
                     // Another process claimed the session after this lease expired. Loop to return
                     // the result of that process.
                     Err(Error::Store(StoreError::LeaseLost))
@@ -152,10 +153,20 @@ impl SessionEngine {
         };
         let resumed = async {
             self.check_organization(&run.call).await?;
-            self.saga.run(session, &run).await
+            self.run_saga(session, &run).await
         };
         let ended = resumed.instrument(span).await;
         self.record_outcome(ended)
+    }
+
+    /// Runs the saga in a future on the heap: it is large, and a caller's futures nest around it up to
+    /// the compiler's limit of depth.
+    fn run_saga<'a>(
+        &'a self,
+        session: SessionRecord,
+        run: &'a SagaRun,
+    ) -> BoxFuture<'a, Result<CreatedSession, Error>> {
+        self.saga.run(session, run).boxed()
     }
 
     /// Checks that the queue exists (requirement R14, docs/requirements.md). No call is made if the
