@@ -296,8 +296,12 @@ async fn state_directory_is_bound_to_one_platform(#[values(Sqlite, Postgres)] ba
     let error = guestlane::SessionEngine::open(config, platform.clock())
         .await
         .unwrap_err();
+    let setting = match backend {
+        Sqlite => "storage.home",
+        Postgres => "storage.database",
+    };
     assert!(
-        matches!(&error, Error::Settings(invalid) if invalid[0].field == "storage.home"),
+        matches!(&error, Error::Settings(invalid) if invalid[0].field == setting),
         "{error}"
     );
 }
