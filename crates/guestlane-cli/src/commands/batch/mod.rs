@@ -1,5 +1,6 @@
 //! `guestlane batch`: creates one session per row of a file.
 
+mod counts;
 mod dry_run;
 mod feed;
 mod headings;

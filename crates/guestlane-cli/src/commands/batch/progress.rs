@@ -5,7 +5,7 @@ use std::{io::IsTerminal, time::Duration};
 use guestlane::{ClientUsage, SessionEngine};
 use guestlane_runtime::{Clock, Timestamp};
 
-use super::run::Counts;
+use super::counts::Counts;
 use crate::output;
 
 pub(super) struct Progress {

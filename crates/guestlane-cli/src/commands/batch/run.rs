@@ -11,6 +11,7 @@ use guestlane::{
 use tokio::{sync::mpsc, task::JoinSet};
 
 use super::{
+    counts::Counts,
     feed::{FeedEvent, Feeder},
     progress::Progress,
     results::Results,
@@ -21,27 +22,6 @@ use crate::{
     output,
     report::{self, ErrorJson},
 };
-
-/// Counts of rows by result.
-#[derive(Debug, Default)]
-pub(super) struct Counts {
-    /// Rows taken from the input: started, already done, or invalid.
-    pub(super) begun: u64,
-    /// How far into the input these rows are, in bytes.
-    pub(super) reached: u64,
-    /// Finished rows.
-    pub(super) rows: u64,
-    pub(super) opened: u64,
-    pub(super) replayed: u64,
-    pub(super) failed: u64,
-}
-
-impl Counts {
-    fn begin(&mut self, place: Place) {
-        self.begun += 1;
-        self.reached = self.reached.max(place.byte());
-    }
-}
 
 /// Why no more rows are started.
 #[derive(Debug, Clone, Copy)]
