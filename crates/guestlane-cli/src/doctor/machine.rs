@@ -9,12 +9,12 @@ use guestlane_runtime::Clock;
 use guestlane_server::diagnosis;
 
 use super::Finding;
-use crate::config::Settings;
+use crate::config::{MASTER_KEY, MASTER_KEY_PREVIOUS, Settings};
 use guestlane::{
     Error, StorageConfig, WebhookConfig, Workspace,
     outbox::{Endpoint, Endpoints},
 };
-use guestlane_core::token::KeyState;
+use guestlane_core::token::{KeyState, MasterKey};
 use guestlane_runtime::durable_fs;
 use guestlane_runtime::text::display_chain;
 use guestlane_store::{Store, StoreError, StoreInfo};
@@ -116,6 +116,10 @@ async fn state(
     crm: Option<&WebhookConfig>,
     clock: &Clock,
 ) -> Vec<Finding> {
+    if let Err(error) = given_master_keys(places) {
+        let diagnosis = diagnosis::of(&error);
+        return vec![Finding::bad("master key", diagnosis.message).fix(diagnosis.fix)];
+    }
     // Stop before a step that would migrate the store or create its keys: a check changes nothing.
     match Store::inspect(&places.database).await {
         Ok(None) => {
@@ -184,6 +188,21 @@ async fn state(
     ];
     findings.extend(disabled(&state, crm).await);
     findings
+}
+
+/// Parses the master keys that the settings have. A store that does not exist yet would be created
+/// under them.
+fn given_master_keys(places: &StorageConfig) -> Result<(), Error> {
+    let given = [
+        (&places.master_key, MASTER_KEY),
+        (&places.master_key_previous, MASTER_KEY_PREVIOUS),
+    ];
+    for (key, setting) in given {
+        if let Some(key) = key {
+            MasterKey::parse(key, setting)?;
+        }
+    }
+    Ok(())
 }
 
 async fn sessions(state: &Workspace) -> Finding {

@@ -187,6 +187,23 @@ fn doctor_without_settings_suggests_the_web_messaging_surface() {
 }
 
 #[test]
+fn doctor_refuses_a_damaged_master_key_before_there_is_a_store() {
+    let directory = tempfile::tempdir().unwrap();
+    for setting in ["GUESTLANE_MASTER_KEY", "GUESTLANE_MASTER_KEY_PREVIOUS"] {
+        let good = (
+            "GUESTLANE_MASTER_KEY",
+            "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
+        );
+        let settings = [good, (setting, "c2hvcnQ=")];
+        let found = guestlane_testkit::cli::run_in(directory.path(), &["doctor"], &settings);
+        let expected = format!("the master key in {setting} is damaged");
+        assert!(found.stdout.contains(&expected), "{}", found.stdout);
+        assert_eq!(found.code, 1, "{}", found.stdout);
+    }
+    assert!(!directory.path().join(".guestlane").exists());
+}
+
+#[test]
 fn doctor_names_cause_of_database_permission_and_connection_errors() {
     let cli = TestCli::open(&["--rate-limit", "off"]);
     let server = Server::start();
