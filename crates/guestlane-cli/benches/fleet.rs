@@ -18,13 +18,12 @@
 )]
 
 use std::{
-    io::{BufRead, BufReader},
     path::Path,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
-use guestlane_testkit::{Proxy, Server, column, schema_in};
+use guestlane_testkit::{Proxy, Server, column, schema_in, simulator_process::SimulatorProcess};
 use nix::{
     sys::{
         resource::{UsageWho, getrusage},
@@ -32,41 +31,18 @@ use nix::{
     },
     unistd::Pid,
 };
-use serde_json::Value;
 use tokio::runtime::Runtime;
 
 struct Stand {
-    simulator: Child,
-    platform: Value,
+    simulator: SimulatorProcess,
     directory: tempfile::TempDir,
-}
-
-impl Drop for Stand {
-    fn drop(&mut self) {
-        let _ = self.simulator.kill();
-        let _ = self.simulator.wait();
-    }
 }
 
 impl Stand {
     fn new(rows: u64) -> Self {
-        let mut simulator = Command::new(env!("CARGO_BIN_EXE_guestlane"));
-        simulator
-            .env_clear()
-            .args([
-                "simulate",
-                "--listen",
-                "127.0.0.1:0",
-                "--rate-limit",
-                "off",
-                "--json",
-            ])
-            .stdout(Stdio::piped());
-        let mut simulator = simulator.spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(simulator.stdout.as_mut().unwrap())
-            .read_line(&mut line)
-            .unwrap();
+        let mut executable = Command::new(env!("CARGO_BIN_EXE_guestlane"));
+        executable.env_clear();
+        let simulator = SimulatorProcess::start(executable, &["--rate-limit", "off"]);
         let directory = tempfile::tempdir().unwrap();
         let text: String = (0..rows)
             .map(|row| format!("guest-{row},web-portal\n"))
@@ -78,13 +54,12 @@ impl Stand {
         .unwrap();
         Self {
             simulator,
-            platform: serde_json::from_str(&line).unwrap(),
             directory,
         }
     }
 
     fn command(&self, database: Option<&str>, home: &str) -> Command {
-        let text = |name: &str| self.platform[name].as_str().unwrap().to_owned();
+        let text = |name: &str| self.simulator.startup[name].as_str().unwrap().to_owned();
         let mut command = Command::new(env!("CARGO_BIN_EXE_guestlane"));
         command
             .env_clear()
@@ -94,7 +69,7 @@ impl Stand {
             .env("GENESYS_CLIENT_SECRET", text("clientSecret"))
             .env(
                 "GENESYS_QUEUE_ID",
-                self.platform["queueIds"][0].as_str().unwrap(),
+                self.simulator.startup["queueIds"][0].as_str().unwrap(),
             )
             .env("CRM_WEBHOOK_URL", text("crmUrl"))
             .env("CRM_ALLOW_PRIVATE_NETWORKS", "true")

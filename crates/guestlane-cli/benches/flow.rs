@@ -19,10 +19,11 @@
 
 use std::{
     io::{BufRead, BufReader, Write},
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     time::Instant,
 };
 
+use guestlane_testkit::simulator_process::SimulatorProcess;
 use nix::sys::resource::{UsageWho, getrusage};
 use serde_json::Value;
 
@@ -32,24 +33,8 @@ fn guestlane() -> Command {
     command
 }
 
-fn simulator() -> (Child, Value) {
-    let mut child = guestlane()
-        .args([
-            "simulate",
-            "--listen",
-            "127.0.0.1:0",
-            "--rate-limit",
-            "off",
-            "--json",
-        ])
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    BufReader::new(child.stdout.as_mut().unwrap())
-        .read_line(&mut line)
-        .unwrap();
-    (child, serde_json::from_str(&line).unwrap())
+fn simulator() -> SimulatorProcess {
+    SimulatorProcess::start(guestlane(), &["--rate-limit", "off"])
 }
 
 fn with_settings<'a>(command: &'a mut Command, platform: &Value, crm: bool) -> &'a mut Command {
@@ -84,7 +69,8 @@ fn rows(number: usize) {
     writeln!(text, "guest_id,attr.source,attr.tier").unwrap();
     (0..number).for_each(|n| writeln!(text, "guest-{n},web-portal,premium").unwrap());
     text.into_inner().unwrap();
-    let (mut simulator, platform) = simulator();
+    let simulator = simulator();
+    let platform = &simulator.startup;
     let mut command = guestlane();
     command
         .args(["batch", "--json", "--output"])
@@ -95,9 +81,7 @@ fn rows(number: usize) {
         .arg(&file)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    let mut batch = with_settings(&mut command, &platform, true)
-        .spawn()
-        .unwrap();
+    let mut batch = with_settings(&mut command, platform, true).spawn().unwrap();
     let started = Instant::now();
     let mut seen = vec![(0.0, 0.0)];
     for line in BufReader::new(batch.stderr.take().unwrap())
@@ -147,14 +131,13 @@ fn rows(number: usize) {
         rate(0.0, part),
         rate(all - part, all)
     );
-    simulator.kill().unwrap();
-    simulator.wait().unwrap();
 }
 
 /// Measures the time from start to exit of a process whose state directory exists.
 fn first_session() {
     let directory = tempfile::tempdir().unwrap();
-    let (mut child, platform) = simulator();
+    let simulator = simulator();
+    let platform = &simulator.startup;
     let create = || {
         let mut command = guestlane();
         command
@@ -162,7 +145,7 @@ fn first_session() {
             .arg(directory.path());
         let started = Instant::now();
         assert!(
-            with_settings(&mut command, &platform, true)
+            with_settings(&mut command, platform, true)
                 .output()
                 .unwrap()
                 .status
@@ -177,8 +160,6 @@ fn first_session() {
         "create: one session and its CRM event, whole process: median {:.1} ms of 20",
         median(times)
     );
-    child.kill().unwrap();
-    child.wait().unwrap();
 }
 
 fn main() {

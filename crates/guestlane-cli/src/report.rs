@@ -8,7 +8,6 @@ use guestlane_core::{
     request::{IdempotencyKey, ValidationError},
     token::TokenError,
 };
-use guestlane_runtime::text::display_chain;
 use guestlane_store::batch::RowFailure;
 use serde::Serialize;
 
@@ -49,11 +48,9 @@ impl From<&Error> for ErrorJson {
         Self {
             page: Some(error_pages::page_path(diagnosis.code)),
             code: diagnosis.code.name().to_owned(),
-            message: diagnosis::with_setting_names(error, display_chain(error)),
-            field: error
-                .field()
-                .map(|field| diagnosis::with_setting_names(error, field.to_owned())),
+            field: diagnosis::field(error),
             cause: diagnosis.cause_for_caller(),
+            message: diagnosis.message,
             fix: diagnosis.fix,
             retryable: diagnosis.code.is_retryable(),
             session_id: error.session().map(|id| id.to_string()),

@@ -8,7 +8,6 @@ use axum::{
 use guestlane::{Error, error::ErrorCode};
 use guestlane_core::request::ValidationError;
 use guestlane_runtime::Timestamp;
-use guestlane_runtime::text::display_chain;
 use http::{HeaderValue, header};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -168,20 +167,16 @@ impl Problem {
             _ => Vec::new(),
         };
         let detail = match error {
-            Error::Invalid(invalid) => invalid.sentence(),
-            _ => display_chain(error),
+            Error::Invalid(_) => diagnosis.cause.clone(),
+            _ => diagnosis.message.clone(),
         };
-        let named = |text: String| diagnosis::with_setting_names(error, text);
-        let detail = named(detail);
         // A cause that repeats the detail is replaced by the general cause of the code.
         let cause =
             Some(diagnosis.cause_for_caller()).filter(|cause| !detail.contains(cause.as_str()));
         let cause = cause.unwrap_or_else(|| error_pages::cause(diagnosis.code));
         Self {
             cause: bounded(cause, MAX_TEXT),
-            field: error
-                .field()
-                .map(|field| bounded(named(field.to_owned()), MAX_FIELD)),
+            field: diagnosis::field(error).map(|field| bounded(field, MAX_FIELD)),
             fields,
             retry_after: retry_after.or(default),
             correlation_id: error.correlation_id().map(str::to_owned),

@@ -2,58 +2,38 @@
 //! it.
 
 use std::{
-    io::{BufRead, BufReader, Read, Write},
+    io::{Read, Write},
     net::TcpStream,
     path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
+    process::{Command, Output, Stdio},
 };
 
 use serde_json::Value;
 use tempfile::TempDir;
 
 pub use crate::platform::{CRM_SECRET, SALES, SUPPORT};
+use crate::simulator_process::SimulatorProcess;
 
 /// A simulator in its own process, and a state directory for commands.
 pub struct TestCli {
-    simulator: Child,
+    _simulator: SimulatorProcess,
     /// What the simulator printed when it started.
     pub startup: Value,
     /// The directory in which commands run.
     pub directory: TempDir,
 }
 
-impl Drop for TestCli {
-    fn drop(&mut self) {
-        let _ = self.simulator.kill();
-        let _ = self.simulator.wait();
-    }
-}
-
 impl TestCli {
     /// Starts a simulator with these flags.
     pub fn open(flags: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let mut simulator = bare()
-            .current_dir(directory.path())
-            .args([
-                "simulate",
-                "--listen",
-                "127.0.0.1:0",
-                "--json",
-                "--crm-secret",
-                CRM_SECRET,
-            ])
-            .args(flags)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(simulator.stdout.as_mut().unwrap())
-            .read_line(&mut line)
-            .unwrap();
+        let mut executable = bare();
+        executable.current_dir(directory.path());
+        let flags = [&["--crm-secret", CRM_SECRET], flags].concat();
+        let simulator = SimulatorProcess::start(executable, &flags);
         Self {
-            simulator,
-            startup: serde_json::from_str(&line).unwrap(),
+            startup: simulator.startup.clone(),
+            _simulator: simulator,
             directory,
         }
     }

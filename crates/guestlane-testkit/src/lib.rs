@@ -10,6 +10,7 @@ mod postgres;
 pub mod serve;
 pub mod service;
 pub mod service_process;
+pub mod simulator_process;
 
 use std::path::{Path, PathBuf};
 

@@ -58,6 +58,15 @@ impl TestPlatform {
         Self::with(backend, |_| {}).await
     }
 
+    /// Registers the guest token keys of another store only, so that the platform refuses all guest
+    /// tokens of this one.
+    pub async fn register_foreign_keys(&self, backend: Backend) {
+        let elsewhere = Self::new(backend).await;
+        let keyring = elsewhere.engine().await.keyring();
+        let keys = keyring.jwks(self.clock.now()).to_string();
+        self.sim.register_guest_keys(&keys).unwrap();
+    }
+
     /// Creates a harness with changed simulator options.
     pub async fn with(backend: Backend, change: impl FnOnce(&mut Options)) -> Self {
         let clock = ManualClock::new(Timestamp::from_unix_micros(1_795_361_029_000_000));
@@ -299,7 +308,7 @@ pub fn fresh(guest: &str) -> SessionRequest {
 }
 
 /// Creates sessions for `guests` guests, `at_once` of them concurrently.
-pub async fn crowd(
+pub async fn create_many(
     engine: &Arc<SessionEngine>,
     guests: usize,
     at_once: usize,

@@ -28,7 +28,7 @@ use guestlane_core::request::QueueId;
 pub struct AdmissionController {
     engine: Arc<SessionEngine>,
     ceiling: usize,
-    crowd: Mutex<BurstDetector>,
+    create_many: Mutex<BurstDetector>,
     shared: Arc<Queue>,
 }
 
@@ -122,7 +122,7 @@ impl AdmissionController {
         Self {
             engine,
             ceiling: ceiling.max(1),
-            crowd: Mutex::default(),
+            create_many: Mutex::default(),
             shared: Arc::default(),
         }
     }
@@ -183,7 +183,7 @@ impl AdmissionController {
         });
         let now = self.engine.clock().monotonic();
         if !self
-            .crowd
+            .create_many
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .admit(ready, self.interactive_limits(), now)
@@ -271,38 +271,41 @@ mod tests {
 
     #[test]
     fn burst_is_admitted_and_overload_is_not() {
-        let mut crowd = BurstDetector::default();
+        let mut create_many = BurstDetector::default();
         assert!(
-            (0..64).all(|waiting| crowd.admit(waiting, ROOM, at(0))),
+            (0..64).all(|waiting| create_many.admit(waiting, ROOM, at(0))),
             "64 at once"
         );
-        assert!(!crowd.admit(64, ROOM, at(0)));
-        assert!(crowd.admit(30, ROOM, at(400)));
-        assert!(!crowd.admit(30, ROOM, at(600)), "it has stayed too long");
-        assert!(crowd.admit(5, ROOM, at(610)));
+        assert!(!create_many.admit(64, ROOM, at(0)));
+        assert!(create_many.admit(30, ROOM, at(400)));
         assert!(
-            !crowd.admit(6, ROOM, at(620)),
+            !create_many.admit(30, ROOM, at(600)),
+            "it has stayed too long"
+        );
+        assert!(create_many.admit(5, ROOM, at(610)));
+        assert!(
+            !create_many.admit(6, ROOM, at(620)),
             "and what follows an overload is none of a burst"
         );
     }
 
     #[test]
     fn burst_is_admitted_again_after_a_quiet_period() {
-        let mut crowd = BurstDetector::default();
-        assert!(crowd.admit(10, ROOM, at(0)) && !crowd.admit(10, ROOM, at(501)));
-        assert!(!crowd.admit(10, ROOM, at(4000)) && crowd.admit(2, ROOM, at(4001)));
-        assert!(!crowd.admit(10, ROOM, at(8999)));
-        assert!(crowd.admit(2, ROOM, at(9000)) && crowd.admit(10, ROOM, at(14_000)));
+        let mut create_many = BurstDetector::default();
+        assert!(create_many.admit(10, ROOM, at(0)) && !create_many.admit(10, ROOM, at(501)));
+        assert!(!create_many.admit(10, ROOM, at(4000)) && create_many.admit(2, ROOM, at(4001)));
+        assert!(!create_many.admit(10, ROOM, at(8999)));
+        assert!(create_many.admit(2, ROOM, at(9000)) && create_many.admit(10, ROOM, at(14_000)));
     }
 
     #[test]
     fn frequent_short_bursts_are_admitted() {
-        let mut crowd = BurstDetector::default();
+        let mut create_many = BurstDetector::default();
         for burst in 0..100 {
-            assert!(crowd.admit(0, ROOM, at(burst * 1000)));
+            assert!(create_many.admit(0, ROOM, at(burst * 1000)));
             assert!(
-                crowd.admit(60, ROOM, at(burst * 1000 + 1))
-                    && crowd.admit(60, ROOM, at(burst * 1000 + 400))
+                create_many.admit(60, ROOM, at(burst * 1000 + 1))
+                    && create_many.admit(60, ROOM, at(burst * 1000 + 400))
             );
         }
     }

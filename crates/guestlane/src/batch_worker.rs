@@ -16,9 +16,7 @@ use tracing::{info, warn};
 
 use guestlane_genesys::{AttemptLog, Priority};
 
-use crate::{
-    Error, admission_control::AdmissionController, engine::SessionEngine, error::Diagnosis,
-};
+use crate::{Error, admission_control::AdmissionController, engine::SessionEngine};
 use guestlane_core::session::LEASE_RENEW_INTERVAL;
 use guestlane_store::{
     StoreError,
@@ -212,8 +210,9 @@ impl BatchWorker {
                 }
             }
             Err(error) => {
-                let diagnosis = (self.engine.diagnose)(&error);
-                failed(&error, diagnosis, row.attempts, self.engine.clock().now())
+                let failure = (self.engine.diagnose)(&error).into();
+                let may_retry = error.code().is_retryable();
+                failed(failure, may_retry, row.attempts, self.engine.clock().now())
             }
         };
         let _ = self.ended.send((row.place, end)).await;
@@ -221,14 +220,8 @@ impl BatchWorker {
 }
 
 /// The outcome of a row whose session failed: retried after a backoff, or failed for good.
-fn failed(error: &Error, diagnosis: Diagnosis, attempts: u32, now: Timestamp) -> RowOutcome {
-    let failure = RowFailure {
-        code: error.code().name().to_owned(),
-        message: diagnosis.message,
-        cause: diagnosis.cause,
-        fix: diagnosis.fix,
-    };
-    if !error.code().is_retryable() || attempts + 1 >= MAX_ATTEMPTS {
+fn failed(failure: RowFailure, may_retry: bool, attempts: u32, now: Timestamp) -> RowOutcome {
+    if !may_retry || attempts + 1 >= MAX_ATTEMPTS {
         return RowOutcome::Failed(failure);
     }
     let rest = INITIAL_BACKOFF

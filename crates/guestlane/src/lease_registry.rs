@@ -12,7 +12,7 @@ use guestlane_core::session::SessionId;
 pub(crate) struct LeaseRegistry(Arc<Mutex<HashMap<SessionId, u32>>>);
 
 impl LeaseRegistry {
-    /// Registers `session` for lease renewal until the returned guard is dropped.
+    /// Registers a session for lease renewal until the returned guard is dropped.
     ///
     /// The guard also ends the renewal when the caller's future is dropped before the saga ends.
     pub(crate) fn start(&self, id: SessionId, epoch: u32) -> LeaseGuard {

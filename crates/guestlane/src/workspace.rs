@@ -83,6 +83,15 @@ impl StorageConfig {
         FailPoints::default()
     }
 
+    /// Parses the master keys that are given here, without a store.
+    ///
+    /// # Errors
+    /// Returns an error if a given key is damaged, or if a previous key is given alone.
+    pub fn check_master_keys(&self) -> Result<(), Error> {
+        self.given_master_key()?;
+        Ok(())
+    }
+
     /// The master keys given by settings, not by a file.
     fn given_master_key(&self) -> Result<Option<MasterKey>, MasterKeyError> {
         use setting::{MASTER_KEY as CURRENT, MASTER_KEY_PREVIOUS as PREVIOUS};

@@ -19,12 +19,6 @@ pub(crate) struct Latency {
     pub(crate) p99: f64,
 }
 
-impl Figures {
-    pub(crate) fn deserialize_from(value: &Value) -> Self {
-        Self::deserialize(value).unwrap()
-    }
-}
-
 /// The runs of both programs.
 #[derive(Debug, Default)]
 pub(crate) struct Pair {
@@ -42,8 +36,8 @@ const COLUMNS: [Column; 4] = [
     ("p99Ms", |run| run.latency_ms.p99),
 ];
 
-fn median(runs: &[Figures], of: fn(&Figures) -> f64) -> f64 {
-    let mut values: Vec<f64> = runs.iter().map(of).collect();
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
 }
@@ -51,22 +45,16 @@ fn median(runs: &[Figures], of: fn(&Figures) -> f64) -> f64 {
 impl Pair {
     /// The median over all rounds of guestlane's figure divided by the floor's in the same round.
     fn ratio(&self, of: fn(&Figures) -> f64) -> f64 {
-        let mut ratios: Vec<f64> = self
-            .guestlane
-            .iter()
-            .zip(&self.floor)
-            .map(|(guestlane, floor)| of(guestlane) / of(floor))
-            .collect();
-        ratios.sort_by(f64::total_cmp);
-        ratios[ratios.len() / 2]
+        let rounds = self.guestlane.iter().zip(&self.floor);
+        median(rounds.map(|(guestlane, floor)| of(guestlane) / of(floor)))
     }
 
     pub(crate) fn report(&self) -> Value {
         let figures = COLUMNS.map(|(name, of)| {
             json!({
                 "name": name,
-                "floor": median(&self.floor, of),
-                "guestlane": median(&self.guestlane, of),
+                "floor": median(self.floor.iter().map(of)),
+                "guestlane": median(self.guestlane.iter().map(of)),
                 "ratio": self.ratio(of),
             })
         });
@@ -81,8 +69,8 @@ impl Pair {
         for (name, of) in COLUMNS {
             text.push_str(&format!(
                 "{name:<20}{:>10.3}{:>12.3}{:>8.2}\n",
-                median(&self.floor, of),
-                median(&self.guestlane, of),
+                median(self.floor.iter().map(of)),
+                median(self.guestlane.iter().map(of)),
                 self.ratio(of)
             ));
         }

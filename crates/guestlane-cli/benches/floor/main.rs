@@ -23,10 +23,11 @@ mod figures;
 mod floor;
 
 use std::{
-    io::{BufRead, BufReader, Write},
-    process::{Child, Command, Stdio},
+    io::Write,
+    process::{Command, Stdio},
 };
 
+use guestlane_testkit::simulator_process::SimulatorProcess;
 use serde_json::Value;
 
 use figures::{Figures, Pair};
@@ -70,30 +71,10 @@ fn main() {
     }
 }
 
-/// A simulator in a process of its own, which is killed on drop.
-struct Simulator(Child);
-
-impl Drop for Simulator {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 fn run_floor(sessions: u64) -> Figures {
-    let mut simulator = Command::new(env!("CARGO_BIN_EXE_guestlane"))
-        .env_clear()
-        .args(["simulate", "--listen", "127.0.0.1:0", "--rate-limit", "off"])
-        .arg("--json")
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    BufReader::new(simulator.stdout.as_mut().unwrap())
-        .read_line(&mut line)
-        .unwrap();
-    let _simulator = Simulator(simulator);
-    let mut platform: Value = serde_json::from_str(&line).unwrap();
+    let executable = Command::new(env!("CARGO_BIN_EXE_guestlane"));
+    let simulator = SimulatorProcess::start(executable, &["--rate-limit", "off"]);
+    let mut platform = simulator.startup.clone();
     platform["sessions"] = sessions.into();
     let mut floor = Command::new(std::env::current_exe().unwrap())
         .arg(FLOOR)
@@ -120,5 +101,5 @@ fn run_guestlane(sessions: u64) -> Figures {
     assert!(ended.status.success(), "guestlane bench failed");
     let reports: Value = serde_json::from_slice(&ended.stdout).unwrap();
     assert_eq!(reports[0]["median"]["failed"], 0, "{reports}");
-    Figures::deserialize_from(&reports[0]["median"])
+    serde_json::from_value(reports[0]["median"].clone()).unwrap()
 }

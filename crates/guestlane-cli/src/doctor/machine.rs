@@ -9,12 +9,12 @@ use guestlane_runtime::Clock;
 use guestlane_server::diagnosis;
 
 use super::Finding;
-use crate::config::{MASTER_KEY, MASTER_KEY_PREVIOUS, Settings};
+use crate::config::Settings;
 use guestlane::{
     Error, StorageConfig, WebhookConfig, Workspace,
     outbox::{Endpoint, Endpoints},
 };
-use guestlane_core::token::{KeyState, MasterKey};
+use guestlane_core::token::KeyState;
 use guestlane_runtime::durable_fs;
 use guestlane_runtime::text::display_chain;
 use guestlane_store::{Store, StoreError, StoreInfo};
@@ -116,7 +116,8 @@ async fn state(
     crm: Option<&WebhookConfig>,
     clock: &Clock,
 ) -> Vec<Finding> {
-    if let Err(error) = given_master_keys(places) {
+    // A store that does not exist yet would be created under these keys.
+    if let Err(error) = places.check_master_keys() {
         let diagnosis = diagnosis::of(&error);
         return vec![Finding::bad("master key", diagnosis.message).fix(diagnosis.fix)];
     }
@@ -188,21 +189,6 @@ async fn state(
     ];
     findings.extend(disabled(&state, crm).await);
     findings
-}
-
-/// Parses the master keys that the settings have. A store that does not exist yet would be created
-/// under them.
-fn given_master_keys(places: &StorageConfig) -> Result<(), Error> {
-    let given = [
-        (&places.master_key, MASTER_KEY),
-        (&places.master_key_previous, MASTER_KEY_PREVIOUS),
-    ];
-    for (key, setting) in given {
-        if let Some(key) = key {
-            MasterKey::parse(key, setting)?;
-        }
-    }
-    Ok(())
 }
 
 async fn sessions(state: &Workspace) -> Finding {

@@ -181,7 +181,7 @@ fn commands_without_a_store_exit_with_code_2_and_create_nothing() {
 #[test]
 fn guests_erase_reports_remaining_records_and_blocks_resume() {
     let cli = cli_with_sessions(&["ann", "bob"]);
-    let unknown = cli.run(&["guests", "erase", "nobody"]);
+    let unknown = cli.run(&["guests", "erase", "unknown"]);
     assert!(
         unknown.code == 2 && unknown.stderr.contains("is not a guest of this store"),
         "{}",

@@ -120,7 +120,7 @@ fn restored_backup_keeps_sessions_and_creates_no_duplicate_guests() {
         "{forgotten} of {}",
         answered.len()
     );
-    assert_eq!(restored.create("somebody-new", "somebody-new").0, 201);
+    assert_eq!(restored.create("new-guest", "new-guest").0, 201);
     let state = cli.state();
     assert_eq!(
         state["duplicates"]["guests"],

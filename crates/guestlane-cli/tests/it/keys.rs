@@ -146,7 +146,7 @@ fn signing_key_rotation_and_revocation_match_screen_snapshots() {
         "{}",
         again.stderr
     );
-    let unknown = run_in(here, &["signing-keys", "revoke", "nobody", "--yes"], &[]);
+    let unknown = run_in(here, &["signing-keys", "revoke", "unknown", "--yes"], &[]);
     assert!(
         unknown.code == 2 && unknown.stderr.contains("is not a key of this store"),
         "{}",

@@ -134,7 +134,7 @@ fn batch_sends_names_and_email_with_the_contact() {
             )
         });
     assert!(of_ann, "{sent}");
-    cli.write("bad.csv", "guest_id,email\nann,nobody\n");
+    cli.write("bad.csv", "guest_id,email\nann,no-address\n");
     let refused = run(&cli, &["batch", "bad.csv"], &[]);
     assert!(
         refused.code == 3 && refused.stderr.contains("email"),

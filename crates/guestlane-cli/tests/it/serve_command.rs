@@ -326,7 +326,7 @@ fn api_keys_are_created_listed_replaced_and_revoked() {
             &["api-keys", "create", "--name", "x", "--replaces", id],
             "--replaces",
         ),
-        (&["api-keys", "revoke", "nobody"], "api-keys list"),
+        (&["api-keys", "revoke", "unknown"], "api-keys list"),
     ] {
         let exited = cli.run(arguments);
         assert!(

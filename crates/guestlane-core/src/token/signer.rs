@@ -13,7 +13,7 @@ use aws_lc_rs::{
 };
 use base64::{Engine, prelude::BASE64_STANDARD, prelude::BASE64_URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
 use zeroize::Zeroizing;
@@ -198,7 +198,7 @@ pub fn sign(
 
 /// Returns the settings for a check of the signature only. The times are checked against the
 /// product's clock.
-pub(super) fn validation() -> Validation {
+fn validation() -> Validation {
     let mut validation = Validation::new(Algorithm::RS256);
     validation.validate_exp = false;
     validation.validate_nbf = false;
@@ -208,12 +208,12 @@ pub(super) fn validation() -> Validation {
 }
 
 /// Checks a fresh token: the public key must verify it, and it must name this guest.
-pub(super) fn check_signature(
+fn check_signature(
     key: &DecodingKey,
     token: &GuestToken,
     guest: &GuestId,
 ) -> Result<(), TokenError> {
-    #[derive(serde::Deserialize)]
+    #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct GuestClaim {
         guest_id: String,

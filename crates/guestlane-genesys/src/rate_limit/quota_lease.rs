@@ -35,7 +35,7 @@ impl Held {
 }
 
 /// Minimum number of calls between two requests while the lease is valid. The first request of a
-/// crowd of waiting calls is exempt.
+/// create_many of waiting calls is exempt.
 const MIN_CALLS_BETWEEN_REQUESTS: u64 = 20;
 
 /// Minimum time between two requests.

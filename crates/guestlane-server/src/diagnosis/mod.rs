@@ -4,7 +4,7 @@
 mod platform;
 mod store;
 
-use guestlane::error::{Diagnosis, Error};
+use guestlane::error::{Diagnosis, Error, ErrorCode};
 use guestlane_core::token::{KeyState, MasterKeyError, TokenError};
 use guestlane_genesys::PlatformId;
 use guestlane_runtime::text::display_chain;
@@ -38,6 +38,13 @@ pub fn of(error: &Error) -> Diagnosis {
     diagnosis
 }
 
+/// Returns the field that the error concerns, by the name of the executable.
+pub fn field(error: &Error) -> Option<String> {
+    error
+        .field()
+        .map(|field| with_setting_names(error, field.to_owned()))
+}
+
 /// Replaces the library's names of settings in a text about this error. An error about the request
 /// is unchanged, because it may repeat what the user wrote.
 pub fn with_setting_names(error: &Error, text: String) -> String {
@@ -59,9 +66,10 @@ fn is_setting(field: &str) -> bool {
     SETTINGS.iter().any(|(path, _)| *path == field)
 }
 
-/// The command that helps with an error in this field, if there is one.
+/// The command or flag that helps with an error in this field, if there is one.
 fn command(field: &str) -> Option<&'static str> {
     match field {
+        "overlap" => Some("--overlap"),
         "kid" => Some("guestlane signing-keys list"),
         "key rotation" => Some("guestlane signing-keys revoke KID --yes"),
         "sessionId" => Some("guestlane sessions list"),
@@ -100,6 +108,9 @@ fn cause_and_fix(error: &Error) -> (String, String) {
             format!("repeat the request with the same key after {retry_at}"),
         ),
         Error::NeedsAttention { known, .. } => needs_attention(known),
+        Error::Platform { failed, .. } if error.code() == ErrorCode::IdempotencyKeyConflict => {
+            platform::idempotency_conflict(failed)
+        }
         Error::Platform { failed, then, .. } => platform::cause_and_fix(failed, *then),
         Error::Token(error) => (error.to_string(), token_fix(error).to_owned()),
         Error::Keyring(error) => (

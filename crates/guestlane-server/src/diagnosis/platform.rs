@@ -8,14 +8,6 @@ use http::StatusCode;
 /// Returns the cause of a failed call, and the fix with what happens to the session.
 pub(super) fn cause_and_fix(failed: &CallError, then: SessionOutcome) -> (String, String) {
     let (cause, fix) = match failed.root_cause().refusal() {
-        Some(refusal) if is_idempotency_conflict(refusal, failed) => {
-            return (
-                format!(
-                    "another state directory or program, or an erased guest's session, already used this key on the platform: {refusal}"
-                ),
-                "the session exists: use the state directory that created it; for a new session use a new key".to_owned(),
-            );
-        }
         Some(refusal) => refusal_cause_and_fix(refusal, failed),
         None => failure_cause_and_fix(failed),
     };
@@ -29,9 +21,16 @@ pub(super) fn cause_and_fix(failed: &CallError, then: SessionOutcome) -> (String
     (cause, format!("{fix}{then}"))
 }
 
-/// Whether the platform knows the idempotency key from another request. Then nothing is repeated.
-fn is_idempotency_conflict(refusal: &ErrorResponse, failed: &CallError) -> bool {
-    refusal.is_idempotency_conflict() && !failed.is_sign_in()
+/// The cause and fix if the platform knows the idempotency key from another request. Nothing is
+/// repeated then.
+pub(super) fn idempotency_conflict(failed: &CallError) -> (String, String) {
+    (
+        format!(
+            "another state directory or program, or an erased guest's session, already used this key on the platform: {}",
+            failed.root_cause().redacted()
+        ),
+        "the session exists: use the state directory that created it; for a new session use a new key".to_owned(),
+    )
 }
 
 fn refusal_cause_and_fix(refusal: &ErrorResponse, failed: &CallError) -> (String, String) {

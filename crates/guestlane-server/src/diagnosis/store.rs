@@ -17,33 +17,22 @@ pub(super) fn cause(error: &StoreError) -> String {
 /// Fix for a connection pool in transaction mode, in front of the database.
 const SESSION_POOL: &str = "configure the pool to keep one connection for each client (PgBouncer: pool_mode = session), or connect to the database directly";
 
-pub(super) fn fix(error: &StoreError) -> String {
-    match error {
-        StoreError::Open(path, _) => format!(
-            "make {} writable for this user, or choose another directory with --state-dir",
-            path.display()
-        ),
-        error if error.is_transaction_pooling() => SESSION_POOL.to_owned(),
-        error => database_fix(error)
-            .unwrap_or_else(|| general_fix(error))
-            .to_owned(),
-    }
-}
-
-/// The fix that does not depend on the details of the error.
 #[deny(clippy::wildcard_enum_match_arm)]
-fn general_fix(error: &StoreError) -> &'static str {
-    match error {
+pub(super) fn fix(error: &StoreError) -> String {
+    let fix = match error {
+        StoreError::Open(path, _) => {
+            return format!(
+                "make {} writable for this user, or choose another directory with --state-dir",
+                path.display()
+            );
+        }
         StoreError::Newer { .. } => {
             "use the newer version of guestlane, or another --state-dir; nothing was changed"
         }
         StoreError::LeaseLost => {
             "repeat the request with the same key to get the result of that process"
         }
-        StoreError::Open(..)
-        | StoreError::Sqlite(_)
-        | StoreError::Commit(_)
-        | StoreError::Closed => {
+        StoreError::Sqlite(_) | StoreError::Commit(_) | StoreError::Closed => {
             "check the disk, and whether another process locks the database; then repeat the request with the same key"
         }
         StoreError::ClockSkew(_) => {
@@ -69,11 +58,16 @@ fn general_fix(error: &StoreError) -> &'static str {
         StoreError::NotShared => {
             "set GUESTLANE_DATABASE_URL=postgres://…, the same for all processes"
         }
-        StoreError::Untrusted { .. } | StoreError::Unreachable { .. } => {
+        StoreError::Untrusted { distrust, .. } => certificate_fix(*distrust),
+        StoreError::Unreachable { reason, .. } if reason.contains("does not allow writes") => {
+            READ_ONLY
+        }
+        StoreError::Unreachable { .. } => {
             "start the database, or correct GUESTLANE_DATABASE_URL; then repeat the request with the same key"
         }
-        StoreError::Postgres { .. } => {
-            "check the log of the database; then repeat the request with the same key"
+        StoreError::Postgres { .. } if error.is_transaction_pooling() => SESSION_POOL,
+        StoreError::Postgres { code, message, .. } => {
+            sqlstate_fix(code.as_deref().unwrap_or_default(), message)
         }
         StoreError::Busy => "retry later, with fewer concurrent reads",
         StoreError::ReadTimeout(_) => {
@@ -85,56 +79,49 @@ fn general_fix(error: &StoreError) -> &'static str {
         StoreError::Row(_) | StoreError::IllegalTransition(_) | StoreError::NoAuditLog => {
             "this is a bug: please report it with this line"
         }
+    };
+    fix.to_owned()
+}
+
+const READ_ONLY: &str = "set GUESTLANE_DATABASE_URL to the primary, or make the database writable again \
+     (default_transaction_read_only, a standby that was not promoted)";
+
+fn certificate_fix(problem: CertificateProblem) -> &'static str {
+    match problem {
+        CertificateProblem::Issuer => {
+            "add sslrootcert=FILE to GUESTLANE_DATABASE_URL, with the certificate of the server's authority in PEM"
+        }
+        CertificateProblem::Name => {
+            "use a host name in GUESTLANE_DATABASE_URL that the server's certificate has"
+        }
+        CertificateProblem::Time => {
+            "renew the server's certificate, and check the clocks of both machines"
+        }
     }
 }
 
-/// The fix, if the SQLSTATE or the reason of a failed connection identifies the cause.
-fn database_fix(error: &StoreError) -> Option<&'static str> {
-    const READ_ONLY: &str = "set GUESTLANE_DATABASE_URL to the primary, or make the database writable again \
-         (default_transaction_read_only, a standby that was not promoted)";
-    match error {
-        StoreError::Postgres {
-            code: Some(code),
-            message,
-            ..
-        } => match code.as_str() {
-            "53300" => Some(
-                "raise max_connections or the user's CONNECTION LIMIT, or run fewer processes: each uses up to seven connections",
-            ),
-            "53100" => Some("free space on the disk of the database"),
-            "25006" => Some(READ_ONLY),
-            "28000" if message.contains("no encryption") || message.contains("SSL off") => Some(
-                "add sslmode=require to GUESTLANE_DATABASE_URL: the server accepts this user over TLS only",
-            ),
-            "28000" if message.contains("pg_hba.conf") => {
-                Some("add a line for this user, database and address to the server's pg_hba.conf")
-            }
-            "08P01" if message.contains("startup parameter") => Some(
-                "remove `options` from GUESTLANE_DATABASE_URL, or configure the pool to ignore it (PgBouncer: ignore_startup_parameters)",
-            ),
-            code if code.starts_with("28") || code.starts_with("3D") => {
-                Some("correct the user, password and database in GUESTLANE_DATABASE_URL")
-            }
-            "3F000" => Some("create the schema that GUESTLANE_DATABASE_URL names as search_path"),
-            "42501" => {
-                Some("grant the user CREATE on the schema, and the privileges on its tables")
-            }
-            _ => None,
-        },
-        StoreError::Untrusted { distrust, .. } => Some(match distrust {
-            CertificateProblem::Issuer => {
-                "add sslrootcert=FILE to GUESTLANE_DATABASE_URL, with the certificate of the server's authority in PEM"
-            }
-            CertificateProblem::Name => {
-                "use a host name in GUESTLANE_DATABASE_URL that the server's certificate has"
-            }
-            CertificateProblem::Time => {
-                "renew the server's certificate, and check the clocks of both machines"
-            }
-        }),
-        StoreError::Unreachable { reason, .. } if reason.contains("does not allow writes") => {
-            Some(READ_ONLY)
+/// The fix of an error with this SQLSTATE and message of PostgreSQL.
+fn sqlstate_fix(code: &str, message: &str) -> &'static str {
+    match code {
+        "53300" => {
+            "raise max_connections or the user's CONNECTION LIMIT, or run fewer processes: each uses up to seven connections"
         }
-        _ => None,
+        "53100" => "free space on the disk of the database",
+        "25006" => READ_ONLY,
+        "28000" if message.contains("no encryption") || message.contains("SSL off") => {
+            "add sslmode=require to GUESTLANE_DATABASE_URL: the server accepts this user over TLS only"
+        }
+        "28000" if message.contains("pg_hba.conf") => {
+            "add a line for this user, database and address to the server's pg_hba.conf"
+        }
+        "08P01" if message.contains("startup parameter") => {
+            "remove `options` from GUESTLANE_DATABASE_URL, or configure the pool to ignore it (PgBouncer: ignore_startup_parameters)"
+        }
+        code if code.starts_with("28") || code.starts_with("3D") => {
+            "correct the user, password and database in GUESTLANE_DATABASE_URL"
+        }
+        "3F000" => "create the schema that GUESTLANE_DATABASE_URL names as search_path",
+        "42501" => "grant the user CREATE on the schema, and the privileges on its tables",
+        _ => "check the log of the database; then repeat the request with the same key",
     }
 }

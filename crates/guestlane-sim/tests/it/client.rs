@@ -82,6 +82,13 @@ impl Client {
         )
     }
 
+    /// Looks up the details of a message.
+    pub(crate) async fn details(&self, bearer: &str, message: &str) -> (u16, Value) {
+        let path = format!("/api/v2/conversations/messages/{message}/details");
+        self.send("GET", &path, &[("authorization", bearer)], "")
+            .await
+    }
+
     pub(crate) async fn sign_in(&self) -> String {
         let form =
             "grant_type=client_credentials&client_id=sim-client&client_secret=sim-client-secret";

@@ -33,7 +33,7 @@ async fn token_request_requires_form_grant_and_known_client() {
         (401, json!("invalid_client"))
     );
     assert_eq!(
-        sign_in(&FORM, &good.replace("id=sim-client", "id=nobody")).await,
+        sign_in(&FORM, &good.replace("id=sim-client", "id=unknown")).await,
         (401, json!("invalid_client"))
     );
 }

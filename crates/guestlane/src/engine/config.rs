@@ -17,8 +17,7 @@ pub struct WebhookConfig {
     /// URLs of the endpoints. Each event is sent to each of them.
     pub urls: Vec<Url>,
     /// Signing keys, `whsec_` and base64: one entry for all endpoints, or one entry for each,
-    /// separated by spaces. If `None`, the store generates and keeps a secret for
-    /// each endpoint.
+    /// separated by spaces. If `None`, the store generates and keeps a secret for each endpoint.
     pub secret: Option<SecretString>,
     /// Networks that webhooks may reach (protection against SSRF).
     pub egress_policy: EgressPolicy,

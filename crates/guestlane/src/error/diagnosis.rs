@@ -2,6 +2,7 @@
 
 use guestlane_genesys::PlatformMessage;
 use guestlane_runtime::text::display_chain;
+use guestlane_store::batch::RowFailure;
 
 use super::{Error, ErrorCode, ErrorKind};
 
@@ -21,6 +22,17 @@ pub struct Diagnosis {
     pub fix: String,
     /// The message of the platform, which may repeat what was sent.
     platform_message: PlatformMessage,
+}
+
+impl From<Diagnosis> for RowFailure {
+    fn from(diagnosis: Diagnosis) -> Self {
+        Self {
+            code: diagnosis.code.name().to_owned(),
+            message: diagnosis.message,
+            cause: diagnosis.cause,
+            fix: diagnosis.fix,
+        }
+    }
 }
 
 impl Diagnosis {

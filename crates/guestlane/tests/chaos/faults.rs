@@ -8,7 +8,7 @@ use guestlane_sim::{FaultKind, Route};
 use guestlane_store::SessionFilter;
 use guestlane_testkit::{
     Backend::{self, Postgres, Sqlite},
-    platform::{TestPlatform, crowd, request, tell},
+    platform::{TestPlatform, create_many, request, tell},
 };
 use rstest::rstest;
 
@@ -61,7 +61,7 @@ async fn every_fault_at_5_percent_loses_and_duplicates_no_session(
     let faults: Vec<_> = faults.iter().map(String::as_str).collect();
     platform.faults(&faults);
     let created = tokio::select! {
-        created = crowd(&engine, guests, 64) => created,
+        created = create_many(&engine, guests, 64) => created,
         () = time_passes(&platform) => unreachable!("time does not end"),
     };
     let state = platform.sim.state();
@@ -114,7 +114,7 @@ async fn each_fault_alone_at_5_percent_loses_no_session(
         };
         platform.faults(&specs.iter().map(String::as_str).collect::<Vec<_>>());
         let created = tokio::select! {
-            created = crowd(&engine, GUESTS, 16) => created,
+            created = create_many(&engine, GUESTS, 16) => created,
             () = time_passes(&platform) => unreachable!("time does not end"),
         };
         assert!(

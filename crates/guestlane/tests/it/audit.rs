@@ -159,10 +159,10 @@ async fn inclusion_proof_covers_a_session_across_logs_and_no_other_session(
         .unwrap();
     other.session_id = proof.session_id.clone();
     assert!(other.verify(key).is_err());
-    let somebody = guestlane_tlog::NoteSigner::from_seed(&[1; 32]).unwrap();
-    assert!(proof.verify(somebody.public()).is_err());
-    let nobody = uuid_of("01a20456-5ef0-7960-b447-2fcf8756fb41");
-    assert_eq!(state.prove_inclusion(nobody).await.unwrap(), None);
+    let other_signer = guestlane_tlog::NoteSigner::from_seed(&[1; 32]).unwrap();
+    assert!(proof.verify(other_signer.public()).is_err());
+    let unknown = uuid_of("01a20456-5ef0-7960-b447-2fcf8756fb41");
+    assert_eq!(state.prove_inclusion(unknown).await.unwrap(), None);
 }
 
 fn uuid_of(text: &str) -> guestlane_core::session::SessionId {
@@ -220,7 +220,7 @@ async fn pseudonymous_log_hides_guest_ids_but_store_finds_the_records(
             && ann[0].starts_with("pseudonym:"),
         "{ann:?}"
     );
-    assert_eq!(records("nobody").await.unwrap(), []);
+    assert_eq!(records("unknown").await.unwrap(), []);
 }
 
 const CANARY: &str = "canary-7f3a";

@@ -279,7 +279,7 @@ async fn everything(surface: &Surface) -> Vec<Sent> {
             })
             .await
             .unwrap();
-        engine.create(request("nobody-knows")).await.unwrap();
+        engine.create(request("unused")).await.unwrap();
         let findings =
             doctor::run_checks(&settings(&platform, surface), &[], &platform.clock()).await;
         assert!(

@@ -7,7 +7,7 @@ use guestlane_core::{request::SessionRequest, session::SessionState, token};
 use guestlane_server::diagnosis;
 use guestlane_testkit::{
     Backend::{self, Postgres, Sqlite},
-    platform::{SALES, SUPPORT, TestPlatform, crowd, fresh, request},
+    platform::{SALES, SUPPORT, TestPlatform, create_many, fresh, request},
 };
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -164,7 +164,7 @@ async fn lost_responses_cause_no_duplicate_among_1000_sessions(
     platform.outlast_random_faults();
     let engine = platform.engine().await;
     platform.faults(&["any:answer-lost:p=0.05"]);
-    let created = crowd(&engine, 1000, 64).await;
+    let created = create_many(&engine, 1000, 64).await;
     let bad: Vec<_> = created
         .iter()
         .filter_map(|one| one.as_ref().err().map(|e| e.redacted()))
@@ -210,7 +210,7 @@ async fn concurrent_creates_with_one_key_return_one_session(
 async fn queue_lookup_is_single_flight(#[values(Sqlite, Postgres)] backend: Backend) {
     let platform = TestPlatform::new(backend).await;
     let engine = platform.engine().await;
-    assert!(crowd(&engine, 50, 50).await.iter().all(Result::is_ok));
+    assert!(create_many(&engine, 50, 50).await.iter().all(Result::is_ok));
     assert_eq!(platform.journal("queue").len(), 1);
 }
 
@@ -297,7 +297,7 @@ async fn writes_are_refused_once_a_newer_version_changed_the_format(
     assert!(
         engine
             .store()
-            .revoke_api_key("nobody".to_owned(), platform.clock.now())
+            .revoke_api_key("unknown".to_owned(), platform.clock.now())
             .await
             .is_err()
     );

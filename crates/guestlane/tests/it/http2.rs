@@ -7,7 +7,7 @@ use guestlane_runtime::TlsRoots;
 use guestlane_sim::{EXTERNAL_SOURCE_ID, Tls};
 use guestlane_testkit::{
     Backend::Sqlite,
-    platform::{TestPlatform, WEB_MESSAGING, crowd, request},
+    platform::{TestPlatform, WEB_MESSAGING, create_many, request},
 };
 
 async fn over_tls(surface: &Surface) -> TestPlatform {
@@ -36,7 +36,7 @@ async fn connections_for(platform: &TestPlatform, guests: usize, faults: &[&str]
     engine.outbox().unwrap().wait_for_initial_deliveries().await;
     let before = platform.sim.state().connections;
     platform.faults(faults);
-    let created = crowd(&engine, guests, guests).await;
+    let created = create_many(&engine, guests, guests).await;
     assert!(created.iter().all(Result::is_ok), "{created:?}");
     engine.outbox().unwrap().wait_for_initial_deliveries().await;
     let all = guests as u64 + 1;

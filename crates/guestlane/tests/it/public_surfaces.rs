@@ -8,7 +8,9 @@ mod refusals;
 
 use std::time::Duration;
 
-use guestlane::{Error, SessionEngine, TokenRequestAuth, Workspace, messaging::FirstMessage};
+use guestlane::{
+    CreatedSession, Error, SessionEngine, TokenRequestAuth, Workspace, messaging::FirstMessage,
+};
 use guestlane_core::{
     request::{Attributes, ContactDetails, SessionRequest},
     session::{self, SurfaceBinding},
@@ -69,6 +71,13 @@ async fn create_refused(platform: &TestPlatform, guest: &str) -> Error {
         .create(request(guest))
         .await
         .unwrap_err()
+}
+
+/// Resumes the one abandoned session.
+async fn recover_one(engine: &SessionEngine) -> Result<CreatedSession, Error> {
+    let mut resumed = engine.recover_abandoned().await.unwrap();
+    assert_eq!(resumed.len(), 1, "{resumed:?}");
+    resumed.remove(0)
 }
 
 #[rstest]

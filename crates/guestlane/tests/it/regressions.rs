@@ -13,7 +13,7 @@ use guestlane_core::{
 };
 use guestlane_testkit::{
     Backend::{self, Postgres, Sqlite},
-    platform::{TestPlatform, crowd, request},
+    platform::{TestPlatform, create_many, request},
 };
 use rstest::rstest;
 

@@ -269,7 +269,7 @@ async fn pruned_sessions_stay_in_metrics_audit_log_and_erasure(
     assert_eq!((done.sessions, done.plain_records), (0, vec![(1, 2)]));
     let unknown = engine
         .store()
-        .erase_guest("nobody".parse().unwrap(), platform.clock.now())
+        .erase_guest("unknown".parse().unwrap(), platform.clock.now())
         .await
         .unwrap();
     assert_eq!(unknown, ErasureOutcome::Unknown);

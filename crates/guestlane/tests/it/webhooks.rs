@@ -19,14 +19,20 @@ use guestlane::{
 };
 use guestlane_core::request::SessionRequest;
 use guestlane_runtime::ssrf::EgressPolicy;
-use guestlane_store::{DeliveryOutcome, DeliveryState, RecordFilter, ReplayFilter};
+use guestlane_store::{Delivery, DeliveryOutcome, DeliveryState, RecordFilter, ReplayFilter};
 use guestlane_testkit::{
     Backend::{self, Postgres, Sqlite},
-    platform::{CRM_SECRET, TestPlatform, crowd, request},
+    platform::{CRM_SECRET, TestPlatform, create_many, request},
 };
 use rstest::rstest;
 
 use crate::peer::{Peer, Reply, json};
+
+/// The first event of the outbox.
+async fn first_event(engine: &SessionEngine) -> Delivery {
+    let mut events = engine.store().events(None, None, 1).await.unwrap();
+    events.remove(0)
+}
 
 #[rstest]
 #[tokio::test]
@@ -172,12 +178,7 @@ async fn public_egress_policy_blocks_private_network_endpoints(
         let engine = platform.engine().await;
         engine.create(request(host)).await.unwrap();
         assert!(engine.outbox().unwrap().wait_for_initial_deliveries().await);
-        let event = engine
-            .store()
-            .events(None, None, 1)
-            .await
-            .unwrap()
-            .remove(0);
+        let event = first_event(&engine).await;
         assert!(
             event.last_error.unwrap().contains("private network"),
             "{host}"

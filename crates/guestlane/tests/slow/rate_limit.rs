@@ -13,7 +13,7 @@ use guestlane::{
 use guestlane_sim::Options;
 use guestlane_testkit::{
     Backend::Sqlite,
-    platform::{SALES, TestPlatform, WEB_MESSAGING, crowd, request, tell},
+    platform::{SALES, TestPlatform, WEB_MESSAGING, create_many, request, tell},
 };
 use tokio::task::JoinSet;
 

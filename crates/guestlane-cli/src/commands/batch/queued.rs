@@ -113,13 +113,7 @@ pub(crate) fn is_shared(settings: &Settings) -> anyhow::Result<()> {
 
 fn failure(invalid: &ValidationError) -> RowFailure {
     let error = guestlane::Error::Invalid(invalid.clone());
-    let diagnosis = diagnosis::of(&error);
-    RowFailure {
-        code: diagnosis.code.name().to_owned(),
-        message: error.to_string(),
-        cause: diagnosis.cause,
-        fix: diagnosis.fix,
-    }
+    diagnosis::of(&error).into()
 }
 
 pub(super) async fn run(global: &Global, command: &BatchCommand) -> anyhow::Result<ExitCode> {

@@ -182,11 +182,11 @@ async fn deliver(global: &Global) -> anyhow::Result<ExitCode> {
         round = round + outbox.deliver_due().await?;
     }
     let left = state.store.pending_events().await?;
-    let nobodys = state.store.pending_events_after(receivers_count).await?;
-    if nobodys > 0 {
+    let of_removed_endpoints = state.store.pending_events_after(receivers_count).await?;
+    if of_removed_endpoints > 0 {
         output::stderr_line(format!(
             "note: {} for an endpoint that is no longer in CRM_WEBHOOK_URL",
-            output::count(nobodys, "event")
+            output::count(of_removed_endpoints, "event")
         ));
     }
     let disabled = endpoints::note_of_disabled(&outbox.endpoints());
@@ -203,7 +203,7 @@ async fn deliver(global: &Global) -> anyhow::Result<ExitCode> {
             output::stderr_line("`guestlane outbox list` shows the errors.");
         }
     }
-    let waits = disabled && left > nobodys;
+    let waits = disabled && left > of_removed_endpoints;
     Ok(if round.failed + round.dead == 0 && !waits {
         ExitCode::SUCCESS
     } else {

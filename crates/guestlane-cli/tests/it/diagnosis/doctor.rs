@@ -224,7 +224,11 @@ fn doctor_names_cause_of_database_permission_and_connection_errors() {
         .to_owned();
     let roles = [
         ("looker", String::new(), "grant the user"),
-        ("crowd", "CONNECTION LIMIT 0".to_owned(), "max_connections"),
+        (
+            "create_many",
+            "CONNECTION LIMIT 0".to_owned(),
+            "max_connections",
+        ),
         ("reader", String::new(), "default_transaction_read_only"),
     ];
     for (role, more, _) in &roles {

@@ -183,7 +183,11 @@ async fn invalid_request_names_the_field_and_creates_nothing() {
             400,
             "attributes",
         ),
-        (json!({"guestId": "ann", "email": "nobody"}), 400, "email"),
+        (
+            json!({"guestId": "ann", "email": "no-address"}),
+            400,
+            "email",
+        ),
         (
             json!({"guestId": "ann", "idempotencyKey": "a b"}),
             400,

@@ -56,7 +56,7 @@ async fn public_contact_is_validated_field_by_field() {
         json!([]),
         json!({"firstName": 5}),
         json!({"firstName": "x".repeat(1001)}),
-        json!({"workEmail": "nobody"}),
+        json!({"workEmail": "no-address"}),
         json!({"workEmail": "no body@example.org"}),
         json!({"workEmail": format!("{}@example.org", "x".repeat(250))}),
         json!({"cellPhone": "+31"}),

@@ -28,13 +28,7 @@ async fn guest_is_counted_once_across_surfaces_and_contact_is_linked() {
         (1, 1, 1, 0)
     );
     let message = echo["body"]["id"].as_str().unwrap();
-    let found = client
-        .get(
-            &bearer,
-            &format!("/api/v2/conversations/messages/{message}/details"),
-        )
-        .await
-        .1;
+    let found = client.details(&bearer, message).await.1;
     let conversation = found["conversationId"].as_str().unwrap();
     let read = async || {
         client
@@ -106,13 +100,7 @@ async fn conversation_is_transferred_once_by_its_waiting_participant() {
     let bearer = client.sign_in().await;
     let echo = client.guest("t").await.text("Hello").await;
     let message = echo["body"]["id"].as_str().unwrap();
-    let found = client
-        .get(
-            &bearer,
-            &format!("/api/v2/conversations/messages/{message}/details"),
-        )
-        .await
-        .1;
+    let found = client.details(&bearer, message).await.1;
     let path = format!(
         "/api/v2/conversations/{}",
         found["conversationId"].as_str().unwrap()
@@ -221,13 +209,7 @@ async fn transferred_conversation_gets_another_agent() {
     let bearer = client.sign_in().await;
     let echo = client.guest("t").await.text("Hello").await;
     let message = echo["body"]["id"].as_str().unwrap();
-    let found = client
-        .get(
-            &bearer,
-            &format!("/api/v2/conversations/messages/{message}/details"),
-        )
-        .await
-        .1;
+    let found = client.details(&bearer, message).await.1;
     let path = format!(
         "/api/v2/conversations/{}",
         found["conversationId"].as_str().unwrap()

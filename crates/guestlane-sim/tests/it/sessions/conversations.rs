@@ -4,17 +4,6 @@ use super::*;
 
 const SUPPORT: &str = "5e0c0000-0000-4000-8000-000000000002";
 
-async fn details(client: &Client, bearer: &str, message: &str) -> (u16, Value) {
-    client
-        .send(
-            "GET",
-            &format!("/api/v2/conversations/messages/{message}/details"),
-            &[("authorization", bearer)],
-            "",
-        )
-        .await
-}
-
 #[tokio::test]
 async fn first_message_opens_a_conversation_in_the_routed_queue() {
     let client = Client::new(|_| {}).await;
@@ -47,7 +36,7 @@ async fn first_message_opens_a_conversation_in_the_routed_queue() {
     let id = echo["body"]["id"].as_str().unwrap();
     assert_eq!(id.len(), 32);
     assert_eq!(guest.text("again").await["code"], 200);
-    let (status, found) = details(&client, &bearer, id).await;
+    let (status, found) = client.details(&bearer, id).await;
     assert_eq!(
         (status, &found["messengerType"], &found["direction"]),
         (200, &json!("webmessaging"), &json!("inbound"))
@@ -133,11 +122,12 @@ async fn message_details_appear_after_a_delay_only_for_known_messages() {
     let bearer = client.sign_in().await;
     let echo = client.guest("t").await.text("Hello").await;
     let id = echo["body"]["id"].as_str().unwrap();
-    assert_eq!(details(&client, &bearer, id).await.1["code"], "not.found");
+    assert_eq!(client.details(&bearer, id).await.1["code"], "not.found");
     client.clock.advance(Duration::from_secs(2));
-    assert_eq!(details(&client, &bearer, id).await.0, 200);
+    assert_eq!(client.details(&bearer, id).await.0, 200);
     assert_eq!(
-        details(&client, &bearer, "ffffffffffffffffffffffffffffffff")
+        client
+            .details(&bearer, "ffffffffffffffffffffffffffffffff")
             .await
             .0,
         404
@@ -150,7 +140,8 @@ async fn join_opens_a_conversation_only_if_configured() {
     let bearer = client.sign_in().await;
     let echo = client.guest("t").await.presence("Join").await;
     assert_eq!(
-        details(&client, &bearer, echo["body"]["id"].as_str().unwrap())
+        client
+            .details(&bearer, echo["body"]["id"].as_str().unwrap())
             .await
             .0,
         200
@@ -160,7 +151,8 @@ async fn join_opens_a_conversation_only_if_configured() {
     let mut guest = client.guest("t").await;
     let echo = guest.presence("Join").await;
     assert_eq!(
-        details(&client, &bearer, echo["body"]["id"].as_str().unwrap())
+        client
+            .details(&bearer, echo["body"]["id"].as_str().unwrap())
             .await
             .0,
         404
@@ -196,7 +188,8 @@ async fn new_conversation_after_agent_disconnect_needs_closed_session() {
     let bearer = client.sign_in().await;
     let mut guest = client.guest("t").await;
     let echo = guest.text("Hello").await;
-    let found = details(&client, &bearer, echo["body"]["id"].as_str().unwrap())
+    let found = client
+        .details(&bearer, echo["body"]["id"].as_str().unwrap())
         .await
         .1;
     let conversation = &found["conversationId"];
@@ -279,7 +272,8 @@ async fn agent_message_extends_the_session_and_typing_does_not() {
     let bearer = client.sign_in().await;
     let mut guest = client.guest("t").await;
     let echo = guest.text("Hello").await;
-    let found = details(&client, &bearer, echo["body"]["id"].as_str().unwrap())
+    let found = client
+        .details(&bearer, echo["body"]["id"].as_str().unwrap())
         .await
         .1;
     client.clock.advance(Duration::from_secs(800));

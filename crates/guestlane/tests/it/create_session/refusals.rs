@@ -107,18 +107,7 @@ async fn guest_token_of_an_unregistered_key_is_rejected_and_counted(
 ) {
     let platform = TestPlatform::new(backend).await;
     let engine = platform.engine().await;
-    let elsewhere = TestPlatform::new(backend).await;
-    platform
-        .sim
-        .register_guest_keys(
-            &elsewhere
-                .engine()
-                .await
-                .keyring()
-                .jwks(platform.clock.now())
-                .to_string(),
-        )
-        .unwrap();
+    platform.register_foreign_keys(backend).await;
     let error = engine.create(request("ann")).await.unwrap_err();
     assert_eq!(
         error.code(),

@@ -105,9 +105,9 @@ async fn batch_completes_despite_lost_responses_and_platform_errors() {
 async fn rejected_batch_row_stores_its_error_and_other_rows_complete() {
     let platform = TestPlatform::new(Postgres).await;
     let mut new = rows(3);
-    let nobody = "00000000-0000-4000-8000-00000000dead".parse().unwrap();
+    let unknown_queue = "00000000-0000-4000-8000-00000000dead".parse().unwrap();
     new[1].request = Ok(SessionRequest {
-        queue: nobody,
+        queue: unknown_queue,
         contact_details: ContactDetails::default(),
         ..request("lost")
     });

@@ -18,7 +18,7 @@ use guestlane_store::{
 };
 use guestlane_testkit::{
     Backend::Postgres,
-    platform::{TestPlatform, crowd, request},
+    platform::{TestPlatform, create_many, request},
 };
 
 /// Returns a harness with a SQLite store that has data: sessions in several states, dead letters,
@@ -33,7 +33,7 @@ async fn sqlite_platform() -> (TestPlatform, StorageConfig) {
     platform.config.storage.audit.rotate_at = Some(20_000);
     platform.config.storage.audit.guest_ids = GuestIdMode::Pseudonymous;
     let engine = platform.engine().await;
-    assert!(crowd(&engine, 60, 8).await.iter().all(Result::is_ok));
+    assert!(create_many(&engine, 60, 8).await.iter().all(Result::is_ok));
     platform.faults(&["crm:500", "conversation:500:first=4"]);
     assert!(engine.create(request("unfinished")).await.is_err());
     engine.outbox().unwrap().wait_for_initial_deliveries().await;

@@ -140,13 +140,7 @@ async fn recovery_does_not_repeat_a_completed_contact_link(
     };
     engine.create(wish).await.unwrap_err();
     platform.clock.advance(Duration::from_secs(60));
-    engine
-        .recover_abandoned()
-        .await
-        .unwrap()
-        .pop()
-        .unwrap()
-        .unwrap();
+    recover_one(&engine).await.unwrap();
     let state = platform.sim.state();
     assert_eq!(
         (state.calls["link"], state.transfers, state.linked),

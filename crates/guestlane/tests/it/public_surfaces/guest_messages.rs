@@ -27,13 +27,7 @@ async fn late_conversation_details_are_polled_or_recovered_later(
     let error = engine.create(request("ann")).await.unwrap_err();
     assert_eq!(advice(&error).0, "not_ready");
     platform.clock.advance(Duration::from_secs(60));
-    engine
-        .recover_abandoned()
-        .await
-        .unwrap()
-        .pop()
-        .unwrap()
-        .unwrap();
+    recover_one(&engine).await.unwrap();
     platform.assert_each_guest_once(1);
     assert_eq!(
         platform.sim.state().calls["message"],
@@ -49,13 +43,7 @@ async fn late_conversation_details_are_polled_or_recovered_later(
     let engine = platform.engine().await;
     engine.create(request("ann")).await.unwrap_err();
     platform.clock.advance(Duration::from_secs(60));
-    engine
-        .recover_abandoned()
-        .await
-        .unwrap()
-        .pop()
-        .unwrap()
-        .unwrap();
+    recover_one(&engine).await.unwrap();
     assert_eq!(
         platform.sim.state().calls["open-message"],
         1,
@@ -75,15 +63,7 @@ async fn sent_message_completes_late_and_an_unknown_one_is_not_resent(
         engine.create(request("ann")).await.unwrap_err();
         platform.faults(&[]);
         platform.clock.advance(Duration::from_secs(30 * 3600));
-        platform
-            .engine()
-            .await
-            .recover_abandoned()
-            .await
-            .unwrap()
-            .pop()
-            .unwrap()
-            .unwrap();
+        recover_one(&*platform.engine().await).await.unwrap();
         platform.assert_each_guest_once(1);
     }
     let platform = of(backend, OPEN_MESSAGING, |_| {}).await;

@@ -14,7 +14,12 @@ async fn retry_reuses_the_idempotency_key_and_causes_no_duplicate(
         "contact:answer-lost:p=0.05",
         "conversation:answer-lost:p=0.05",
     ]);
-    assert!(crowd(&engine, 2000, 64).await.iter().all(Result::is_ok));
+    assert!(
+        create_many(&engine, 2000, 64)
+            .await
+            .iter()
+            .all(Result::is_ok)
+    );
     platform.assert_each_guest_once(2000);
     assert!(platform.sim.state().faults["answer-lost"] > 100);
 }
@@ -59,18 +64,7 @@ async fn payload_400_is_not_retried(#[values(Sqlite, Postgres)] backend: Backend
     let platform = TestPlatform::new(backend).await;
     let engine = platform.engine().await;
     // Only the key of another harness is registered, so the platform answers 400.
-    let elsewhere = TestPlatform::new(backend).await;
-    platform
-        .sim
-        .register_guest_keys(
-            &elsewhere
-                .engine()
-                .await
-                .keyring()
-                .jwks(platform.clock.now())
-                .to_string(),
-        )
-        .unwrap();
+    platform.register_foreign_keys(backend).await;
     let before = platform.clock.now();
     engine.create(request("ann")).await.unwrap_err();
     assert_eq!(platform.sim.state().calls["contact"], 1);
@@ -86,7 +80,7 @@ async fn calls_are_paced_to_the_rate_limit(#[values(Sqlite, Postgres)] backend: 
     platform.config.deadline = Duration::from_secs(3600);
     let engine = platform.engine().await;
     let before = platform.clock.now();
-    let created = crowd(&engine, 1000, 1000).await;
+    let created = create_many(&engine, 1000, 1000).await;
     assert!(created.iter().all(Result::is_ok), "none lost");
     platform.assert_each_guest_once(1000);
     let calls = engine.platform_metrics().calls();
@@ -121,7 +115,12 @@ async fn token_refresh_is_single_flight_for_256_sessions(
 ) {
     let platform = TestPlatform::new(backend).await;
     let engine = platform.engine().await;
-    assert!(crowd(&engine, 256, 256).await.iter().all(Result::is_ok));
+    assert!(
+        create_many(&engine, 256, 256)
+            .await
+            .iter()
+            .all(Result::is_ok)
+    );
     assert_eq!(platform.sim.state().tokens_issued, 1);
 
     // All calls of the first wave waited for the queue lookup. Now 256 calls find at the same time
@@ -147,7 +146,12 @@ async fn wrong_credentials_are_not_retried_by_each_waiter(
     let mut platform = TestPlatform::new(backend).await;
     platform.config.credentials.clients[0].secret = "wrong".to_owned().into();
     let engine = platform.engine().await;
-    assert!(crowd(&engine, 256, 256).await.iter().all(Result::is_err));
+    assert!(
+        create_many(&engine, 256, 256)
+            .await
+            .iter()
+            .all(Result::is_err)
+    );
     // A caller that arrives after the failure was reported requests a token again. The number of
     // such requests depends on the machine's load.
     let at_most = 25;

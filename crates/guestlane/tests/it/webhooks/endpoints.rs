@@ -22,7 +22,10 @@ async fn failing_endpoint_does_not_delay_another_endpoint(
         let engine = platform.engine().await;
         let before = platform.clock.now();
         assert!(
-            crowd(&engine, 200, 64).await.iter().all(Result::is_ok),
+            create_many(&engine, 200, 64)
+                .await
+                .iter()
+                .all(Result::is_ok),
             "{fault}"
         );
         // The clock stands still while the failing receiver withholds its response, so the other

@@ -81,12 +81,7 @@ async fn status_line_2xx_counts_as_delivered_whatever_follows(
         let engine = platform.engine().await;
         engine.create(request("ann")).await.unwrap();
         while !engine.outbox().unwrap().wait_for_initial_deliveries().await {}
-        let event = engine
-            .store()
-            .events(None, None, 1)
-            .await
-            .unwrap()
-            .remove(0);
+        let event = first_event(&engine).await;
         assert_eq!(
             event.state,
             DeliveryState::Delivered,
@@ -119,12 +114,7 @@ async fn response_without_a_2xx_status_line_is_not_a_delivery(
         let engine = platform.engine().await;
         engine.create(request("ann")).await.unwrap();
         while !engine.outbox().unwrap().wait_for_initial_deliveries().await {}
-        let event = engine
-            .store()
-            .events(None, None, 1)
-            .await
-            .unwrap()
-            .remove(0);
+        let event = first_event(&engine).await;
         assert!(
             event.state == DeliveryState::Pending && event.event.attempts == 1,
             "{what}: {event:?}"
@@ -169,12 +159,7 @@ async fn unparsable_2xx_response_leaves_the_event_pending(
         let engine = platform.engine().await;
         engine.create(request("ann")).await.unwrap();
         while !engine.outbox().unwrap().wait_for_initial_deliveries().await {}
-        let event = engine
-            .store()
-            .events(None, None, 1)
-            .await
-            .unwrap()
-            .remove(0);
+        let event = first_event(&engine).await;
         assert_eq!(
             (event.state, event.event.attempts),
             (DeliveryState::Pending, 1),
@@ -198,12 +183,7 @@ async fn endpoint_retry_after_is_capped_at_one_day(#[values(Sqlite, Postgres)] b
         let engine = platform.engine().await;
         engine.create(request("ann")).await.unwrap();
         while !engine.outbox().unwrap().wait_for_initial_deliveries().await {}
-        let event = engine
-            .store()
-            .events(None, None, 1)
-            .await
-            .unwrap()
-            .remove(0);
+        let event = first_event(&engine).await;
         let day = Duration::from_secs(24 * 3600);
         assert!(
             event.event.due_at.since(platform.clock.now()) <= day,

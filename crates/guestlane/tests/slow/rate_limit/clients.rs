@@ -62,7 +62,7 @@ async fn official_surfaces_use_all_oauth_clients_of_an_organization() {
     platform.config.call_policy.quota = Some("60/min".parse().unwrap());
     platform.config.deadline = Duration::from_secs(600);
     let engine = platform.engine().await;
-    assert!(crowd(&engine, 30, 4).await.iter().all(Result::is_ok));
+    assert!(create_many(&engine, 30, 4).await.iter().all(Result::is_ok));
     platform.assert_each_guest_once(30);
     assert_eq!(
         platform.sim.state().calls["token-info"],
@@ -84,7 +84,7 @@ async fn official_surfaces_quarantine_only_the_client_that_cannot_sign_in() {
     platform.config.call_policy.quota = Some(Rate::PLATFORM_DEFAULT);
     platform.config.credentials.clients[0].secret = "wrong".to_owned().into();
     let engine = platform.engine().await;
-    assert!(crowd(&engine, 20, 4).await.iter().all(Result::is_ok));
+    assert!(create_many(&engine, 20, 4).await.iter().all(Result::is_ok));
     platform.assert_each_guest_once(20);
     let left_out: Vec<_> = engine
         .client_usage()

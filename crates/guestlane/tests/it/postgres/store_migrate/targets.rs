@@ -118,7 +118,7 @@ async fn migration_refuses_a_database_with_another_store() {
     platform
         .engine()
         .await
-        .create(request("somebody"))
+        .create(request("later-guest"))
         .await
         .unwrap();
     let told = try_copy(
